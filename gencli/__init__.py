@@ -1,0 +1,1 @@
+"""gencli: train deep generative models and compare them by held-out likelihood."""

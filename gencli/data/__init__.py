@@ -1,0 +1,1 @@
+"""Data sets with specifications, splits and preprocessing."""

@@ -1,0 +1,39 @@
+"""What can go wrong, and the exit code that says so."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GencliError(Exception):
+    """A failure that is told to the user in one message, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(GencliError):
+    """The command or the config is wrong: nothing was started and nothing written."""
+
+    exit_code = 2
+
+
+class RunFailed(GencliError):
+    """The run started and could not go on (a non-finite loss, a damaged file)."""
+
+
+class Interrupted(GencliError):
+    """Stopped by a signal after saving; the exit code is 128 + the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def near(name: str, options: Iterable[str]) -> str:
+    """A sentence with the options nearest to a mistyped name: ``Did you mean 'maf'?``."""
+    options = sorted(options)
+    close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    if close:
+        return "Did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "There is: " + ", ".join(options) + "." if options else ""

@@ -1,0 +1,1 @@
+"""Ways to measure the NLL."""

@@ -1,0 +1,1 @@
+"""Generative models, by the way each takes around the normalising constant."""

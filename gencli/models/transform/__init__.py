@@ -1,0 +1,1 @@
+"""Transform: push a simple base through an invertible map; exact likelihood."""

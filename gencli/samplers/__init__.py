@@ -1,0 +1,1 @@
+"""Ways to draw from a model."""

@@ -147,6 +147,10 @@ class Model(nn.Module, ABC):
             return F.one_hot(y, self.spec.classes).float()
         return y
 
+    def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
+        """Warning signs that are measured on a few validation examples and logged; a flow's round-trip error."""
+        return {}
+
 
 class Unnormalized(Model):
     """log p(x) = -E(x) - log Z, with Z unknown."""

@@ -1,0 +1,139 @@
+"""Checkpoints: one safetensors file, safe to open, whole or not there at all.
+
+Tensors are named ``model/... ema/... objective/... preprocess/... optimizer.<turn>/<index>/<name>``; the header's JSON
+holds the rest (step, seconds, scalars of the optimizers, best score) and a SHA-256 of all tensors: damage shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from gencli.errors import RunFailed, UsageError
+from gencli.run import write_whole
+
+FORMAT = 1
+"""Version of the layout above; it grows when an older gencli could not read the file."""
+
+NAMES = ("last", "previous", "best")
+
+
+def path_of(run: Path, which: str) -> Path:
+    """The file of ``last``, ``previous``, ``best`` or a path.
+
+    Raises:
+        UsageError: there is no such checkpoint.
+    """
+    path = run / "checkpoints" / f"{which}.safetensors" if which in NAMES else Path(which)
+    if path.is_file():
+        return path
+    there = sorted(p.stem for p in (run / "checkpoints").glob("*.safetensors"))
+    raise UsageError(f"checkpoint={which}: {path} is not there. This run has: {', '.join(there) or 'none yet'}")
+
+
+def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], *, keep_previous: bool = False) -> str:
+    """Write a checkpoint whole; returns the file's SHA-256.
+
+    Args:
+        path: where; its folder is made.
+        tensors: by name; they may share memory or lie on any device.
+        meta: JSON-able scalars.
+        keep_previous: the file that stands there goes on as ``previous``.
+    """
+    flat = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    header = {"format": str(FORMAT), "meta": json.dumps(meta), "sha256": _digest(flat)}
+    data = save(flat, metadata=header)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if keep_previous and path.exists():
+        # A hard link first, so that at no moment are both names gone.
+        link = path.with_name("previous.tmp")
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, path.with_name(f"previous{path.suffix}"))
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, on the CPU, and the scalars.
+
+    Raises:
+        RunFailed: the file is cut short, altered, no checkpoint, or of a newer format.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        if "meta" not in header:
+            raise RunFailed(f"{path} is not a gencli checkpoint.{_others(path)}")
+        if int(header["format"]) > FORMAT:
+            raise RunFailed(
+                f"{path} was written by a newer gencli (format {header['format']}, this one reads {FORMAT})"
+            )
+        if _digest(tensors) != header["sha256"]:
+            raise RunFailed(f"{path} is damaged: its tensors do not match their hash.{_others(path)}")
+        return tensors, json.loads(header["meta"])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise RunFailed(f"{path} is damaged or no checkpoint ({str(error)[:100]}).{_others(path)}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, for the record."""
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash(file.read())
+        )
+
+
+def pack(prefix: str, state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Split an optimizer's state_dict into tensors by name and JSON-able scalars."""
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, entries in state["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{prefix}/{index}/{key}"] = value
+            else:
+                scalars.setdefault(str(index), {})[key] = value
+    return tensors, {"state": scalars, "param_groups": state["param_groups"]}
+
+
+def unpack(prefix: str, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> dict[str, Any]:
+    """Undo ``pack``."""
+    state: dict[int, dict[str, Any]] = {int(i): dict(entries) for i, entries in scalars["state"].items()}
+    for name, value in tensors.items():
+        if name.startswith(prefix + "/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = value
+    return {"state": state, "param_groups": scalars["param_groups"]}
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part, without its prefix."""
+    return {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(prefix + "/")}
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return sha.hexdigest()
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _others(path: Path) -> str:
+    others = sorted(p for p in path.parent.glob("*.safetensors") if p != path)
+    return " Others beside it: " + ", ".join(f"checkpoint={p.stem}" for p in others) + "." if others else ""

@@ -1,0 +1,108 @@
+"""``gencli sample``: draw from a run, and look."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencli import pictures
+from gencli.errors import UsageError
+from gencli.interfaces import DirectSampling
+from gencli.locate import find_run
+from gencli.noise import RowNoise
+from gencli.parts import Parts
+from gencli.reporting import Reporter, relative
+from gencli.run import Run, write_whole
+
+
+@torch.no_grad()
+def draw(
+    parts: Parts,
+    n: int,
+    seed: int,
+    y: Tensor | None = None,
+    *,
+    batch_size: int = 500,
+    tick: Callable[[int], None] = lambda done: None,
+) -> tuple[Tensor, Tensor | None]:
+    """N samples in data units and their labels.
+
+    Sample i is a function of (seed, i): the same whatever n and the batch size.
+
+    Raises:
+        UsageError: the model has no sampler, or needs a context that only the caller can give.
+    """
+    if parts.sampler is None:
+        raise UsageError("this model has no sampler; see `gencli list model`")
+    y = y if y is not None else _labels(parts, n)
+    samples = []
+    for start in range(0, n, batch_size):
+        ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
+        some = None if y is None else y[start : start + batch_size].to(parts.device)
+        z = parts.sampler.sample(parts.model, len(ids), some, RowNoise(seed, ids))
+        samples.append(parts.preprocess.inverse(z))
+        tick(min(start + batch_size, n))
+    return torch.cat(samples), y
+
+
+def _labels(parts: Parts, n: int) -> Tensor | None:
+    """Labels of a conditional model's samples: the sampler's classes, or all of them, in turn."""
+    if not parts.model.conditional:
+        return None
+    spec = parts.dataset.spec
+    if not spec.classes:
+        raise UsageError("this model is conditional on a vector: draw with gencli.load(run).sample(n, y=...)")
+    assert parts.sampler is not None
+    classes = torch.tensor(parts.sampler.classes or list(range(spec.classes)))
+    return classes[torch.arange(n) % len(classes)]
+
+
+def keep(parts: Parts, run: Path, name: str, x: Tensor, y: Tensor | None) -> list[Path]:
+    """Write samples/<name>.npz (data units) and, where there is something to look at, samples/<name>.png."""
+    arrays = {"samples": x.cpu().numpy()} | ({} if y is None else {"labels": y.cpu().numpy()})
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    npz = run / "samples" / f"{name}.npz"
+    write_whole(npz, buffer.getvalue())
+    picture = pictures.of_samples(parts, x, y)
+    if picture is None:
+        return [npz]
+    png = npz.with_suffix(".png")
+    write_whole(png, picture)
+    return [png, npz]
+
+
+def sample(cfg: Mapping[str, Any]) -> list[Path]:
+    """Draw ``n`` samples of a run into its samples/ folder; returns the files."""
+    if cfg["n"] < 1:
+        raise UsageError(f"n={cfg['n']}: at least 1")
+    path = find_run(cfg["run"])
+    groups = {key: cfg[key] for key in ("data", "sampler") if cfg.get(key)}
+    run = Run(
+        path,
+        trust=cfg["trust"],
+        device=cfg["device"],
+        weights=cfg["weights"],
+        checkpoint=cfg["checkpoint"],
+        overrides=groups,
+    )
+    parts = run.parts
+    reporter = Reporter()
+    passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
+    what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
+    with reporter.progress(what, cfg["n"]) as bar:
+        size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
+        x, y = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
+    name = cfg["name"] or f"{cfg['choices']['sampler']}-seed{cfg['seed']}"
+    files = keep(parts, path, name, x, y)
+    which = parts.checkpoint.stem if parts.checkpoint else "?"
+    reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    for file in files:
+        reporter.say(f"  {relative(file)}")
+    return files

@@ -1,0 +1,212 @@
+"""``gencli train``: build, train, measure on held-out data, draw samples."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gencli import checkpoint as checkpoints
+from gencli import distributed, pictures
+from gencli.commands.eval import _local, score, show
+from gencli.commands.sample import draw, keep
+from gencli.errors import GencliError, Interrupted, RunFailed, UsageError
+from gencli.interfaces import Model
+from gencli.locate import find_run
+from gencli.parts import Parts, assemble, restore
+from gencli.records import headline
+from gencli.reporting import Reporter, relative
+from gencli.run import Run, RunFolder
+from gencli.trainer import StopRequest, Trainer
+
+
+def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
+    """Run a config to the end, or go on with ``resume``; returns the run.
+
+    Everything that can be refused is refused before the folder is made.
+
+    Raises:
+        UsageError: the config is wrong; nothing was written.
+        Interrupted: a signal came; the run is saved.
+        RunFailed: training could not go on.
+    """
+    world = distributed.join()
+    try:
+        return _train({**cfg, "device": _local(cfg["device"], world)}, sweep_dir, world)
+    finally:
+        distributed.leave()
+
+
+def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World) -> Run:
+    resume = find_run(cfg["resume"]) if cfg.get("resume") else None
+    start = checkpoints.path_of(resume, cfg["checkpoint"]) if resume else None
+    parts = assemble(cfg)
+    train_split = parts.dataset.split("train")
+    assert train_split is not None
+    parts.preprocess.fit(train_split)
+    parameters = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+
+    # Rank 0 makes the folder and everyone hears of it, or of why there is none.
+    made: Any = None
+    if world.main:
+        try:
+            made = resume or RunFolder.fresh_path(cfg, sweep_dir)
+        except UsageError as error:
+            made = error
+    made = distributed.share(made)
+    if isinstance(made, UsageError):
+        raise made
+    folder = RunFolder(made, writes=world.main)
+
+    with StopRequest() as stop:
+        reporter = Reporter(folder, tensorboard=cfg["logger"]["tensorboard"], quiet=not world.main)
+        trainer = Trainer(
+            cfg,
+            parts,
+            train_split,
+            parts.dataset.split("val"),
+            folder,
+            reporter,
+            world,
+            stop,
+            lambda step, model: _draw_while_training(parts, model, cfg, folder, reporter, step),
+        )
+        trainer.prepare()
+        if start:
+            trainer.load(start)
+            folder.forget_after(trainer.step)
+            folder.reopen(device=str(parts.device), world_size=world.size)
+            reporter.say(f"resuming {relative(folder.path)} at step {trainer.step}")
+        else:
+            stored = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
+            folder.begin(
+                stored, seed=cfg["seed"], device=str(parts.device), world_size=world.size, parameters=parameters
+            )
+        names = cfg["choices"]
+        reporter.say(
+            f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(train_split):,} examples, "
+            f"{parts.device}, seed {cfg['seed']} -> {relative(folder.path)}"
+        )
+        reporter.text("model", str(parts.model))
+        reporter.text("config", json.dumps(dict(cfg), indent=2, default=str))
+        began = time.perf_counter()
+        again = f"gencli train resume={relative(folder.path)}"
+        try:
+            trainer.fit()
+            record = _finish(cfg, parts, folder, reporter, world, stop, trainer)
+        except (Interrupted, KeyboardInterrupt) as error:
+            folder.update(status="interrupted", progress=_progress(trainer), wall_seconds=_wall(folder, began))
+            reporter.say(f"{error or 'interrupted'}; go on with: {again}")
+            raise
+        except Exception as error:
+            folder.update(
+                status="failed", reason=str(error), progress=_progress(trainer), wall_seconds=_wall(folder, began)
+            )
+            if isinstance(error, GencliError):
+                reporter._keep(f"failed: {error}")
+            raise
+        finally:
+            reporter.close()
+        folder.update(
+            status="finished",
+            progress=_progress(trainer),
+            wall_seconds=_wall(folder, began),
+            result=record
+            and {k: record[k] for k in ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")},
+        )
+    place = relative(folder.path)
+    reporter.say(f"finished: {place}")
+    if record:
+        reporter.say(f"  result    {headline(record)}")
+    reporter.say(f"  samples   gencli sample run={place} n=64")
+    reporter.say(f"  measure   gencli eval run={place} split=val")
+    reporter.say(f"  compare   gencli compare {place} outputs/*/*")
+    run = Run(folder.path, trust=cfg["trust"], device=cfg["device"])
+    run._parts = parts
+    return run
+
+
+def _finish(
+    cfg: dict[str, Any],
+    parts: Parts,
+    folder: RunFolder,
+    reporter: Reporter,
+    world: distributed.World,
+    stop: StopRequest,
+    trainer: Trainer,
+) -> dict[str, Any] | None:
+    """Open the test split, once, with the best checkpoint; draw samples."""
+    distributed.share(None)  # the checkpoint is on disk before other ranks read it
+    best = restore(cfg, folder.path, cfg["device"], None, "best")
+    # The weights go into the parts at hand, whose data is loaded already.
+    parts.model.load_state_dict(best.model.state_dict())
+    parts.model.eval()
+    parts.preprocess.eval()
+    parts.weights, parts.checkpoint = best.weights, best.checkpoint
+    record = None
+    if parts.estimator is not None:
+        split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
+        if split != "test":
+            reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
+        record = score(
+            parts,
+            split,
+            cfg["estimator"],
+            cfg["choices"]["estimator"],
+            seed=cfg["seed"],
+            batch_size=cfg["trainer"]["eval_batch_size"],
+            run=folder.path,
+            world=world,
+            reporter=reporter,
+        )
+        reporter.metrics(trainer.step, split, trainer.seconds, parts.weights, {"nll": record["value"]})
+        show(record, reporter)
+    if world.main and parts.sampler is not None and cfg["n"] > 0 and not stop.signal:
+        try:
+            x, y = draw(parts, cfg["n"], cfg["seed"])
+        except UsageError as error:  # a context that only the caller can give
+            reporter.say(f"no samples: {error}")
+            return record
+        for file in keep(parts, folder.path, cfg["choices"]["sampler"], x, y):
+            reporter.say(f"  {relative(file)}")
+        grid = pictures.grid_of(parts, x)
+        if grid is not None:
+            reporter.image("samples", grid, trainer.step)
+    if stop.signal:
+        raise Interrupted("stopped during the final evaluation; training is complete and saved", stop.signal)
+    if record and record["n_nonfinite"]:
+        raise RunFailed(f"{record['n_nonfinite']} of {record['n_examples']} test examples have no finite NLL")
+    return record
+
+
+@torch.no_grad()
+def _draw_while_training(
+    parts: Parts, model: Model, cfg: Mapping[str, Any], folder: RunFolder, reporter: Reporter, step: int
+) -> None:
+    """A grid of the same latents as training goes on."""
+    if not folder.writes or parts.sampler is None:
+        return
+    model.eval()
+    own, parts.model = parts.model, model
+    try:
+        x, y = draw(parts, min(cfg["n"], 64), cfg["seed"])
+        keep(parts, folder.path, f"step-{step:07d}", x, y)
+        grid = pictures.grid_of(parts, x)
+        if grid is not None:
+            reporter.image("samples", grid, step)
+    finally:
+        parts.model = own
+        own.train()
+
+
+def _progress(trainer: Trainer) -> dict[str, Any]:
+    return {"step": trainer.step, "seconds": round(trainer.seconds, 1)}
+
+
+def _wall(folder: RunFolder, began: float) -> float:
+    """Seconds of wall time over all sessions of this run."""
+    return round(folder.info.get("wall_seconds", 0.0) + time.perf_counter() - began, 1)

@@ -1,0 +1,98 @@
+"""Several processes under torchrun: who am I, and the few collectives that training and evaluation need.
+
+Gradients are averaged by one all-reduce over a flat buffer after ``backward``. That serves any number of turns and any
+method that a loss calls, where DistributedDataParallel knows only ``forward``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's rank, its rank on this machine, and the number of processes."""
+
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+
+def join() -> World:
+    """Read torchrun's variables and join the group: NCCL where each process has a GPU, else gloo."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return World(int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), size)
+
+
+def leave() -> None:
+    """Leave the group, if one was joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def share(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """Every rank's value, in order of rank."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def largest(value: Tensor) -> Tensor:
+    """The elementwise maximum over ranks."""
+    if dist.is_initialized():
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over ranks; a parameter without one counts as zero."""
+    if not dist.is_initialized():
+        return
+    parameters = [p for p in parameters if p.requires_grad]
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    offset = 0
+    for p in parameters:
+        assert p.grad is not None
+        p.grad.copy_(flat[offset : offset + p.numel()].view_as(p))
+        offset += p.numel()
+
+
+def broadcast_state(*modules: nn.Module) -> None:
+    """Rank 0's parameters and buffers, on every rank."""
+    if not dist.is_initialized():
+        return
+    for module in modules:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, src=0)

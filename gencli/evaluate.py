@@ -1,0 +1,101 @@
+"""Held-out NLL: one pass over a split, in data space, the same number for any batch size and number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gencli import distributed
+from gencli.data.loading import held_out_batches
+from gencli.data.preprocess import Preprocess
+from gencli.interfaces import Estimator, Model, Split
+from gencli.noise import RowNoise, mix_seed
+
+
+@dataclass
+class Scores:
+    """Per-example results over a whole split, in order of example, float64 on the CPU.
+
+    nll (N,) nats in data space; variance (N,) or None; terms: what nll is the sum of; diagnostics (N,) by name.
+    """
+
+    nll: Tensor
+    variance: Tensor | None
+    terms: dict[str, Tensor]
+    diagnostics: dict[str, Tensor]
+
+
+@torch.no_grad()
+def score_split(
+    model: Model,
+    preprocess: Preprocess,
+    estimator: Estimator,
+    split: Split,
+    *,
+    seed: int,
+    device: torch.device,
+    batch_size: int,
+    world: distributed.World,
+    tick: Callable[[int], None] = lambda n: None,
+) -> Scores:
+    """Score every example of a split.
+
+    Noise belongs to the example (RowNoise), so the result depends neither on the batch size nor on the number of
+    processes. Draws of the dequantization are averaged; their spread gives the variance.
+
+    Args:
+        model: in evaluation mode.
+        preprocess: data space -> model space.
+        estimator: how to measure.
+        split: the examples.
+        seed: of the noise.
+        device: where the model lies.
+        batch_size: rows at a time.
+        world: this process among its peers.
+        tick: told the number of rows after every batch.
+
+    Raises:
+        RuntimeError: ranks did not see each example exactly once.
+    """
+    draws = estimator.draws if preprocess.stochastic else 1
+    columns: dict[str, list[Tensor]] = {}
+    for ids, batch in held_out_batches(split, batch_size, world.rank, world.size, device):
+        rows: list[dict[str, Tensor]] = []
+        for draw in range(draws):
+            noise = RowNoise(mix_seed(seed, draw), ids)
+            z, terms = preprocess(batch.x, noise)
+            estimate = estimator.nll(model, z, batch.y, noise)
+            row = {"term/model": estimate.nll, **{f"term/{name}": value for name, value in terms.items()}}
+            row |= {f"diagnostic/{name}": value for name, value in estimate.diagnostics.items()}
+            if estimate.variance is not None:
+                row["variance"] = estimate.variance
+            rows.append({name: value.double() for name, value in row.items()})
+        mean = {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
+        totals = torch.stack([_total(row) for row in rows])
+        if draws > 1:
+            mean["variance"] = totals.var(0) / draws
+        elif "variance" not in mean and not preprocess.stochastic:
+            mean["variance"] = torch.zeros_like(totals[0])
+        for name, value in {"ids": ids, "nll": totals.mean(0), **mean}.items():
+            columns.setdefault(name, []).append(value.cpu())
+        tick(len(ids))
+
+    parts = distributed.gather({name: torch.cat(values) for name, values in columns.items()})
+    parts = [part for part in parts if part]
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    order = whole["ids"].argsort()
+    if not torch.equal(whole["ids"][order], torch.arange(len(split))):
+        raise RuntimeError("some example was scored twice or not at all")
+    whole = {name: values[order] for name, values in whole.items()}
+    return Scores(whole["nll"], whole.get("variance"), _with("term/", whole), _with("diagnostic/", whole))
+
+
+def _total(row: dict[str, Tensor]) -> Tensor:
+    return torch.stack([value for name, value in row.items() if name.startswith("term/")]).sum(0)
+
+
+def _with(prefix: str, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in columns.items() if name.startswith(prefix)}

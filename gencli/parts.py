@@ -1,0 +1,108 @@
+"""Config -> objects, in the one legal order: data, preprocessing, model, objective, sampler, estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gencli import checkpoint as checkpoints
+from gencli.build import component, resolve
+from gencli.data.preprocess import Preprocess
+from gencli.errors import RunFailed, UsageError
+from gencli.interfaces import Dataset, Estimator, Model, Objective, Sampler, resolve_device
+
+PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
+"""Keys of the data group that belong to the way into model space, not to the data set."""
+
+
+@dataclass
+class Parts:
+    """What a config builds. The sampler or the estimator is None where a model has none."""
+
+    device: torch.device
+    dataset: Dataset
+    preprocess: Preprocess
+    model: Model
+    objective: Objective
+    sampler: Sampler | None
+    estimator: Estimator | None
+    weights: str = "raw"
+    checkpoint: Path | None = None
+
+    def protocol(self) -> dict[str, Any]:
+        """What a number depends on besides the model: two records compare only if it is equal."""
+        return {
+            "data": self.dataset.name,
+            **self.preprocess.protocol(),
+            "binarization": self.dataset.binarization,
+            "train_on": self.dataset.train_on,
+            "context": None if not self.model.conditional else "labels" if self.dataset.spec.classes else "vector",
+        }
+
+
+def assemble(cfg: Mapping[str, Any]) -> Parts:
+    """Build every part of a config, with fresh weights drawn from ``seed``.
+
+    Raises:
+        UsageError: a part refuses its arguments or the data, in one line that names the key.
+    """
+    trust = cfg.get("trust") or []
+    try:
+        device = resolve_device(cfg["device"])
+        torch.manual_seed(cfg["seed"])
+        data = dict(cfg["data"])
+        way = {key: data.pop(key) for key in PREPROCESSING if key in data}
+        dataset = component(data, Dataset, trust)
+        model_class = resolve(cfg["model"], Model, trust)
+        preprocess = Preprocess(dataset, model_class.supports, model_class.shapes, **way).to(device)
+        model = component(cfg["model"], Model, trust, preprocess.model_spec).to(device)
+        objective = component(cfg["objective"], Objective, trust, preprocess.model_spec).to(device)
+        sampler = component(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None
+        estimator = component(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if sampler is not None and sampler.classes is not None:
+        count = dataset.spec.classes or 0
+        if not model.conditional or any(not 0 <= c < count for c in sampler.classes):
+            has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
+            raise UsageError(f"sampler.classes={sampler.classes}: this model {has}")
+    return Parts(device, dataset, preprocess, model, objective, sampler, estimator)
+
+
+def restore(cfg: Mapping[str, Any], run: Path, device: str, weights: str | None, which: str) -> Parts:
+    """Build the parts of a run and load a checkpoint's weights into them, in evaluation mode.
+
+    Args:
+        cfg: the run's config.
+        run: its folder.
+        device: where to.
+        weights: ``ema`` or ``raw``; None: the EMA where there is one.
+        which: ``best``, ``last``, ``previous`` or a path; ``best`` falls back to ``last`` in a run without validation.
+
+    Raises:
+        UsageError: no such checkpoint or weights.
+        RunFailed: the checkpoint is damaged or does not fit the config.
+    """
+    if which == "best" and not (run / "checkpoints" / "best.safetensors").exists():
+        which = "last"
+    path = checkpoints.path_of(run, which)
+    tensors, _ = checkpoints.read(path)
+    kept = "ema" if any(name.startswith("ema/") for name in tensors) else "raw"
+    weights = weights or kept
+    if weights == "ema" and kept == "raw":
+        raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
+    parts = assemble({**cfg, "device": device})
+    try:
+        parts.model.load_state_dict(checkpoints.under("ema" if weights == "ema" else "model", tensors))
+        parts.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
+        parts.objective.load_state_dict(checkpoints.under("objective", tensors))
+    except RuntimeError as error:
+        raise RunFailed(f"{path} does not fit the run's config.yaml: {str(error).splitlines()[-1].strip()}") from error
+    parts.model.eval()
+    parts.preprocess.eval()
+    parts.weights, parts.checkpoint = weights, path
+    return parts

@@ -1,0 +1,151 @@
+"""Pictures that people look at: grids of images, densities in one and two dimensions, marginals of tables."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import torch
+from torch import Tensor
+
+from gencli.interfaces import ExactLikelihood
+from gencli.noise import RowNoise
+from gencli.parts import Parts
+from gencli.torchvision_compat import torchvision
+
+GRID_POINTS = 200
+"""Points a side at which a 2-D log-density is drawn."""
+
+SHOWN = 5000
+"""Data points in a scatter plot."""
+
+COLUMNS = 6
+"""Marginals drawn of a table."""
+
+
+def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
+    """A grid of images (3, H, W) in [0, 1]; None where data has no images."""
+    images = parts.dataset.to_image(x.cpu())
+    if images is None:
+        return None
+    columns = math.ceil(math.sqrt(len(images)))
+    if parts.model.conditional and parts.dataset.spec.classes and parts.sampler is not None:
+        columns = len(parts.sampler.classes or range(parts.dataset.spec.classes))  # a class a column
+    scale = max(1, 32 // images.shape[-1])  # small digits are enlarged by whole pixels
+    images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    return torchvision.utils.make_grid(images, nrow=columns, padding=2, pad_value=0.5)
+
+
+def of_samples(parts: Parts, x: Tensor, y: Tensor | None) -> bytes | None:
+    """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals."""
+    grid = grid_of(parts, x)
+    if grid is not None:
+        return _png(grid)
+    dim = parts.dataset.spec.dim
+    if dim == 1:
+        return _one_dimension(parts, x)
+    if dim == 2:
+        return _two_dimensions(parts, x, y)
+    return _marginals(parts, x)
+
+
+def _png(image: Tensor) -> bytes:
+    from PIL import Image
+
+    array = image.mul(255).add(0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _figure(columns: int, width: float, height: float) -> tuple:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _save(figure: object) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")  # type: ignore[attr-defined]
+    return buffer.getvalue()
+
+
+def _some_data(parts: Parts) -> Tensor:
+    split = parts.dataset.split("train")
+    assert split is not None
+    index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:SHOWN]
+    return split.gather(index.to(getattr(split, "device", "cpu"))).x.cpu().flatten(1)
+
+
+@torch.no_grad()
+def _log_density(parts: Parts, points: Tensor, y: Tensor | None = None) -> Tensor:
+    """Log p at points of data space, as a density (integer data: as if points were already dequantized)."""
+    assert isinstance(parts.model, ExactLikelihood)
+    points = points.to(parts.device)
+    z, terms = parts.preprocess(points, RowNoise(0, torch.arange(len(points), device=parts.device)))
+    return (parts.model.log_prob(z, y) - sum(terms.values())).cpu()
+
+
+def _two_dimensions(parts: Parts, x: Tensor, y: Tensor | None) -> bytes:
+    data = _some_data(parts)
+    low, high = data.min(0).values, data.max(0).values
+    margin = 0.1 * (high - low)
+    low, high = low - margin, high + margin
+    dense = isinstance(parts.model, ExactLikelihood) and not parts.preprocess.stochastic and not parts.model.conditional
+    figure, axes = _figure(3 if dense else 2, 12 if dense else 8, 4.2)
+    clouds = [("data", data), (f"{len(x)} samples", x.cpu().flatten(1))]
+    for axis, (title, cloud) in zip(axes, clouds, strict=False):
+        axis.scatter(cloud[:, 0], cloud[:, 1], s=2, alpha=0.5, linewidths=0)
+        axis.set_title(title)
+    if dense:
+        side = [torch.linspace(float(low[k]), float(high[k]), GRID_POINTS) for k in (0, 1)]
+        points = torch.cartesian_prod(*side)
+        log_p = torch.cat([_log_density(parts, chunk) for chunk in points.split(10_000)])
+        log_p = log_p.view(GRID_POINTS, GRID_POINTS).T
+        picture = axes[2].imshow(
+            log_p.clamp(min=float(log_p.max()) - 10),
+            origin="lower",
+            extent=(float(low[0]), float(high[0]), float(low[1]), float(high[1])),
+            cmap="viridis",
+        )
+        axes[2].set_title("log p(x), nats")
+        figure.colorbar(picture, ax=axes[2], shrink=0.8)
+    for axis in axes:
+        axis.set_xlim(float(low[0]), float(high[0]))
+        axis.set_ylim(float(low[1]), float(high[1]))
+        axis.set_aspect("equal")
+    return _save(figure)
+
+
+def _one_dimension(parts: Parts, x: Tensor) -> bytes:
+    data, samples = _some_data(parts).flatten().double(), x.cpu().flatten().double()
+    figure, axes = _figure(1, 6, 4)
+    levels = parts.dataset.spec.support.levels
+    bins = levels if levels and levels <= 64 else 60
+    low, high = (0, levels) if levels else (float(data.min()), float(data.max()))
+    for values, name in ((data, "data"), (samples, f"{len(samples)} samples")):
+        values = values + 0.5 if levels else values
+        axes[0].hist(values.numpy(), bins=bins, range=(low, high), density=True, histtype="step", label=name)
+    if isinstance(parts.model, ExactLikelihood) and not parts.preprocess.stochastic and not parts.model.conditional:
+        points = torch.linspace(low, high, 500)[:, None]
+        axes[0].plot(points[:, 0], _log_density(parts, points).exp(), label="p(x)")
+    axes[0].set_xlabel("level" if levels else "x")
+    axes[0].set_ylabel("density")
+    axes[0].legend()
+    return _save(figure)
+
+
+def _marginals(parts: Parts, x: Tensor) -> bytes:
+    data, samples = _some_data(parts), x.cpu().flatten(1)
+    shown = min(COLUMNS, data.shape[1])
+    figure, axes = _figure(shown, 2.6 * shown, 2.8)
+    for k, axis in enumerate(axes):
+        low, high = torch.quantile(data[:, k].double(), torch.tensor([0.001, 0.999], dtype=torch.float64)).tolist()
+        for values, name in ((data, "data"), (samples, "samples")):
+            axis.hist(values[:, k].numpy(), bins=50, range=(low, high), density=True, histtype="step", label=name)
+        axis.set_title(f"x[{k}]")
+    axes[0].legend()
+    return _save(figure)

@@ -1,0 +1,478 @@
+"""The training loop, once, for every family: an objective's turns, EMA, schedule, validation, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gencli import checkpoint as checkpoints
+from gencli import distributed
+from gencli.data.loading import held_out_batches, train_batches
+from gencli.errors import Interrupted, RunFailed, UsageError
+from gencli.interfaces import Batch, DataInitialized, Model, Split, Turn
+from gencli.noise import RowNoise, StepNoise, mix_seed
+from gencli.optimizers import make_optimizer, schedule
+from gencli.parts import Parts
+from gencli.records import bits_per_dim
+from gencli.reporting import Reporter
+from gencli.run import RunFolder, write_json
+
+INITIAL_EXAMPLES = 10_000
+"""Training examples that a data-initialised model sees before step 0."""
+
+SYNC_EVERY = 10
+"""Steps between two agreements of the ranks about the clock and about stopping."""
+
+COMPILED = ("log_prob", "energy", "forward")
+"""Methods of a model that a loss may call, and that torch.compile can take whole."""
+
+_VALIDATION, _TRAINING = 1, 2  # streams of noise
+
+
+class StopRequest:
+    """Turns SIGINT and SIGTERM into a wish that the loop grants at the next step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        except ValueError:  # not the main thread: the caller keeps its own handlers
+            pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+class Trainer:
+    """Trains the parts of one run.
+
+    Args:
+        cfg: the whole config; reads ``trainer``, ``optimizer`` and ``seed``.
+        parts: what to train, on its device.
+        train: training examples.
+        val: validation examples, or None.
+        folder: the run folder.
+        reporter: says what happens.
+        world: this process among its peers.
+        stop: asked at every step.
+        on_sample: called with (step, model) every ``trainer.sample_every`` steps.
+
+    Raises:
+        UsageError: the batch does not divide, or the device lacks the precision.
+    """
+
+    def __init__(
+        self,
+        cfg: Mapping[str, Any],
+        parts: Parts,
+        train: Split,
+        val: Split | None,
+        folder: RunFolder,
+        reporter: Reporter,
+        world: distributed.World,
+        stop: StopRequest,
+        on_sample: Callable[[int, Model], None],
+    ) -> None:
+        self.trainer: Mapping[str, Any] = cfg["trainer"]
+        self.optimizer_config: Mapping[str, Any] = cfg["optimizer"]
+        self.seed: int = cfg["seed"]
+        self.parts, self.train, self.val = parts, train, val
+        self.folder, self.reporter, self.world, self.stop = folder, reporter, world, stop
+        self.on_sample = on_sample
+        self.model, self.device = parts.model, parts.device
+        self.precision = _precision(self.trainer["precision"], self.device)
+        parts_of = self.trainer["accumulate"] * world.size
+        if self.trainer["batch_size"] % parts_of:
+            raise UsageError(
+                f"trainer.batch_size={self.trainer['batch_size']} does not divide into {parts_of} equal parts "
+                f"({self.trainer['accumulate']} micro-batches on {world.size} processes)"
+            )
+
+        self.step = 0
+        self.seconds = 0.0
+        self.best: tuple[float, int] | None = None  # (score, step)
+        self.stale = 0  # validations since the best
+        self.ema: Model | None = None
+        self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``."""
+        if isinstance(self.model, DataInitialized):
+            count = min(INITIAL_EXAMPLES, len(self.train))
+            order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[:count]
+            batch = self.train.gather(order.to(self._home))
+            noise = StepNoise(self.device, self.seed)
+            with torch.no_grad():
+                x = self.parts.preprocess(batch.x.to(self.device), noise)[0]
+                self.model.initialize(x, None if batch.y is None else batch.y.to(self.device))
+        distributed.broadcast_state(self.model, self.parts.objective)
+        if self.trainer["ema_decay"]:
+            self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.turns = self.parts.objective.turns(self._to_train())
+        self.optimizers = [make_optimizer(turn.parameters, self.optimizer_config, self.device) for turn in self.turns]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)  # type: ignore[attr-defined]
+
+    def save(self, name: str) -> str:
+        """Write a checkpoint; returns its file hash ("" on ranks that do not write)."""
+        if not self.world.main:
+            return ""
+        tensors = {f"model/{n}": t for n, t in self.model.state_dict().items()}
+        tensors |= {f"objective/{n}": t for n, t in self.parts.objective.state_dict().items()}
+        tensors |= {f"preprocess/{n}": t for n, t in self.parts.preprocess.state_dict().items()}
+        if self.ema is not None:
+            self._copy_buffers()
+            tensors |= {f"ema/{n}": t for n, t in self.ema.state_dict().items()}
+        scalars = {}
+        for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
+            some, scalars[turn.name] = checkpoints.pack(f"optimizer.{turn.name}", optimizer.state_dict())
+            tensors |= some
+        meta = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "stale": self.stale,
+            "optimizers": scalars,
+            "scaler": self.scaler.state_dict(),
+        }
+        path = self.folder.path / "checkpoints" / f"{name}.safetensors"
+        return checkpoints.write(path, tensors, meta, keep_previous=name == "last")
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint: parameters, EMA, optimizers, scaler, position in the data."""
+        tensors, meta = checkpoints.read(path)
+        try:
+            self.model.load_state_dict(checkpoints.under("model", tensors))
+            self.parts.objective.load_state_dict(checkpoints.under("objective", tensors))
+            self.parts.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
+            if self.ema is not None:
+                self.ema.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
+            for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
+                state = checkpoints.unpack(f"optimizer.{turn.name}", tensors, meta["optimizers"][turn.name])
+                optimizer.load_state_dict(state)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise RunFailed(f"{path} does not fit the run's config: {str(error).splitlines()[-1].strip()}") from error
+        if meta["scaler"]:
+            self.scaler.load_state_dict(meta["scaler"])
+        self.step, self.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
+        self.best = tuple(meta["best"]) if meta["best"] else None
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train until the budget is spent, patience ends, or someone asks to stop.
+
+        Raises:
+            Interrupted: a signal came; ``last`` is saved.
+            RunFailed: a loss or gradient was not finite; nothing was stepped with it.
+        """
+        every, steps = self.trainer, self.trainer["max_steps"]
+        batches = self._batches(self.step)
+        logs: dict[str, Tensor] = {}
+        logged = (self.step, self.seconds)
+        self.model.train()
+        self.parts.preprocess.train()
+        mark = time.perf_counter()
+        stopped = 0
+        bar = self.reporter.progress("training", steps, every["max_minutes"])
+        rate = score = ""
+        with bar:
+            while not self._spent() and not stopped:
+                self._set_rates()
+                for name, value in self._advance(batches).items():
+                    logs[name] = logs[name] + value if name in logs else value
+                self.step += 1
+                self._average()
+
+                if self.step % every["log_every"] == 0 or self.step == steps:
+                    self._raise_if_bad()
+                    rate = self._log(logs, logged, time.perf_counter() - mark)
+                    logs, logged = {}, (self.step, self.seconds + time.perf_counter() - mark)
+                mark, stopped = self._clock(mark)
+                bar.at(self.step, f"{rate}  {score}", self.seconds)
+
+                pause = time.perf_counter()
+                last = self._spent() or bool(stopped)
+                if self.step % every["eval_every"] == 0 or last:
+                    self._raise_if_bad()
+                    if not stopped:
+                        score = self._validate()
+                    self.save("last")
+                    if every["patience"] and self.stale >= every["patience"]:
+                        self.reporter.say(f"stopped early: no better validation in {self.stale} of them")
+                        break
+                if every["sample_every"] and self.step % every["sample_every"] == 0 and not last:
+                    self.on_sample(self.step, self._scored())
+                mark += time.perf_counter() - pause  # validation and pictures are not training time
+        if stopped:
+            raise Interrupted(f"stopped by {signal.Signals(stopped).name} after step {self.step}, saved", stopped)
+
+    def _advance(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """One step: every turn's moves. Returns logs as device tensors."""
+        logs: dict[str, Tensor] = {}
+        accumulate = self.trainer["accumulate"]
+        for number, (turn, optimizer) in enumerate(zip(self.turns, self.optimizers, strict=True)):
+            self._only(turn)
+            for move in range(turn.repeats):
+                optimizer.zero_grad(set_to_none=True)
+                total = torch.zeros((), device=self.device)
+                for micro in range(accumulate):
+                    seed = (self.seed, _TRAINING, self.step, self.world.rank, number, move, micro)
+                    noise = StepNoise(self.device, *seed)
+                    torch.manual_seed(mix_seed(*seed, 1))  # dropout has no generator of its own
+                    batch = self._to_model_space(next(batches), noise)
+                    with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+                        loss = turn.loss(batch, noise)
+                    self.scaler.scale(loss.value / accumulate).backward()
+                    total += loss.value.detach() / accumulate
+                    for name, value in loss.logs.items():
+                        logs[name] = logs.get(name, 0) + value / (accumulate * turn.repeats)  # type: ignore[operator]
+                distributed.average_gradients(turn.parameters)
+                self.scaler.unscale_(optimizer)
+                gradients = [p.grad for p in turn.parameters if p.grad is not None]
+                norm = nn.utils.get_total_norm(gradients)
+                if self.trainer["clip_norm"]:
+                    nn.utils.clip_grads_with_norm_(turn.parameters, self.trainer["clip_norm"], norm)
+                self._guard(optimizer, total, norm)
+                self.scaler.step(optimizer)
+                self.scaler.update()
+                of = "" if len(self.turns) == 1 else f"_{turn.name}"
+                logs["loss" + of] = logs.get("loss" + of, 0) + total / turn.repeats  # type: ignore[operator]
+                logs["grad_norm" + of] = logs.get("grad_norm" + of, 0) + norm / turn.repeats  # type: ignore[operator]
+        return logs
+
+    def _guard(self, optimizer: torch.optim.Optimizer, loss: Tensor, norm: Tensor) -> None:
+        """Refuse a step whose loss or gradient is not finite.
+
+        Loss scaling (fp16) expects infinite gradients now and then and skips those steps itself. On CUDA a fused
+        optimizer skips on the device (``found_inf``) and the host learns of it at the next log step, so that the two
+        never wait for each other; elsewhere the host looks at once.
+        """
+        bad = ~torch.isfinite(loss if self.scaler.is_enabled() else loss + norm)
+        if self.device.type == "cuda" and optimizer.defaults.get("fused") and not self.scaler.is_enabled():
+            self.bad_step = torch.where((self.bad_step < 0) & bad, self.step, self.bad_step)
+            optimizer.grad_scale = None  # type: ignore[attr-defined]
+            optimizer.found_inf = (self.bad_step >= 0).float()  # type: ignore[attr-defined]
+        elif bad:
+            self.bad_step.fill_(self.step)
+            self._raise_if_bad()
+
+    def _raise_if_bad(self) -> None:
+        step = int(self.bad_step)
+        if step < 0:
+            return
+        if self.world.main:
+            self._keep_evidence(step)
+        raise RunFailed(
+            f"the loss or its gradient was not finite at step {step}; the optimizer was not moved. The last good "
+            f"checkpoint is kept; nonfinite.json and nonfinite.safetensors in {self.folder.path} hold statistics and "
+            "the batch. Try a smaller optimizer.lr, a longer optimizer.warmup_steps or a smaller trainer.clip_norm"
+        )
+
+    def _keep_evidence(self, step: int) -> None:
+        """Statistics of every parameter and gradient, and the step's batch in data space (a function of its number)."""
+
+        def statistics(t: Tensor | None) -> dict[str, float] | None:
+            if t is None:
+                return None
+            t = t.detach().float()
+            bad = float((~torch.isfinite(t)).sum())
+            return {"mean": float(t.mean()), "abs_max": float(t.abs().max()), "nonfinite": bad}
+
+        facts = {"step": step, "seed": self.seed}
+        parameters = {
+            name: {"value": statistics(p), "gradient": statistics(p.grad)}
+            for name, p in [*self.model.named_parameters(), *self.parts.objective.named_parameters()]
+        }
+        write_json(self.folder.path / "nonfinite.json", {**facts, "parameters": parameters})
+        batch = next(self._batches(step))
+        evidence = {"x": batch.x} | ({} if batch.y is None else {"y": batch.y})
+        checkpoints.write(self.folder.path / "nonfinite.safetensors", evidence, facts)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """EMA of the parameters: theta' <- d theta' + (1 - d) theta, with d growing from 0.1 to ``ema_decay``.
+
+        torch's AveragedModel does the same but reads its counter on the host at every step.
+        """
+        if self.ema is not None:
+            decay = min(self.trainer["ema_decay"], self.step / (self.step + 9))
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+
+    @torch.no_grad()
+    def _validate(self) -> str:
+        """Score the validation split, keep the best; returns a note for the progress bar."""
+        if self.val is None:
+            return ""
+        model, objective = self._scored(), self.parts.objective
+        model.eval()
+        self.parts.preprocess.eval()
+        objective.eval()
+        is_nll = objective.score_name == "nll"
+        scores = []
+        for ids, batch in held_out_batches(
+            self.val, self.trainer["eval_batch_size"], self.world.rank, self.world.size, self.device
+        ):
+            noise = RowNoise(mix_seed(self.seed, _VALIDATION), ids)
+            z, terms = self.parts.preprocess(batch.x, noise)
+            score = objective.score(model, z, batch.y, noise).double()
+            scores.append(score + sum(t.double() for t in terms.values()) if is_nll else score)
+        mine = torch.cat(scores) if scores else torch.zeros(0, dtype=torch.float64)
+        every = torch.cat([s.cpu() for s in distributed.gather(mine.cpu())])
+        value = float(every.mean())
+        values = {objective.score_name: value}
+        if is_nll:
+            values["bits_per_dim"] = bits_per_dim(value, self.parts.dataset.spec.dim)
+        values |= self._health(model)
+        self.model.train()
+        self.parts.preprocess.train()
+        objective.train()
+
+        if math.isfinite(value) and (self.best is None or value < self.best[0]):
+            self.best, self.stale = (value, self.step), 0
+            self.save("best")
+        else:
+            self.stale += 1
+        weights = "raw" if self.ema is None else "ema"
+        self.reporter.metrics(self.step, "val", self.seconds, weights, values)
+        self.folder.update(
+            progress={"step": self.step, "seconds": round(self.seconds, 1)},
+            best=None if self.best is None else {"step": self.best[1], objective.score_name: self.best[0]},
+        )
+        return f"val {objective.score_name} {value:.3f}" + (f" ({values['bits_per_dim']:.3f} bpd)" if is_nll else "")
+
+    def _health(self, model: Model) -> dict[str, float]:
+        """A model's own warning signs on a few validation rows, such as a flow's round-trip error."""
+        assert self.val is not None
+        count = min(64, len(self.val))
+        batch = self.val.gather(torch.arange(count, device=self._home))
+        ids = torch.arange(count, device=self.device)
+        z, _ = self.parts.preprocess(batch.x.to(self.device), RowNoise(mix_seed(self.seed, _VALIDATION), ids))
+        return model.health(z, None if batch.y is None else batch.y.to(self.device))
+
+    # --- small things --------------------------------------------------------------------------------------------
+
+    def _to_train(self) -> Model:
+        """The model as losses see it: with compiled methods if asked. A shallow copy, which shares every parameter."""
+        if not self.trainer["compile"]:
+            return self.model
+        view = copy.copy(self.model)
+        for name in COMPILED:
+            if hasattr(type(view), name):
+                setattr(view, name, torch.compile(getattr(self.model, name)))
+        return view
+
+    def _scored(self) -> Model:
+        """What is validated and drawn from: the EMA if there is one."""
+        if self.ema is None:
+            return self.model
+        self._copy_buffers()
+        return self.ema
+
+    def _copy_buffers(self) -> None:
+        assert self.ema is not None
+        for mine, theirs in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def _to_model_space(self, batch: Batch, noise: StepNoise) -> Batch:
+        x, _ = self.parts.preprocess(self.parts.preprocess.augment(batch.x, noise), noise)
+        return Batch(x, batch.y)
+
+    def _only(self, turn: Turn) -> None:
+        """Let only this turn's parameters collect gradients."""
+        if len(self.turns) > 1:
+            for other in self.turns:
+                for p in other.parameters:
+                    p.requires_grad_(other is turn)
+
+    def _batches(self, step: int) -> Iterator[Batch]:
+        """Batches from a step on."""
+        moves = sum(turn.repeats for turn in self.turns) * self.trainer["accumulate"]
+        return train_batches(
+            self.train,
+            self.trainer["batch_size"] // self.trainer["accumulate"],
+            self.seed,
+            start=step * moves,
+            rank=self.world.rank,
+            world=self.world.size,
+            device=self.device,
+            workers=self.trainer["workers"],
+        )
+
+    @property
+    def _home(self) -> torch.device:
+        return getattr(self.train, "device", torch.device("cpu"))
+
+    def _fraction(self) -> float:
+        """How much of the budget is used, in [0, 1]."""
+        steps, minutes = self.trainer["max_steps"], self.trainer["max_minutes"]
+        by_steps = self.step / steps if steps else 0.0
+        by_clock = self.seconds / (60 * minutes) if minutes else 0.0
+        return min(1.0, max(by_steps, by_clock))
+
+    def _spent(self) -> bool:
+        return self._fraction() >= 1.0
+
+    def _set_rates(self) -> None:
+        factor = schedule(self.optimizer_config, self.step, self._fraction())
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.optimizer_config["lr"] * factor
+
+    def _clock(self, mark: float) -> tuple[float, int]:
+        """Add the time since ``mark``; returns the new mark and the signal to stop for (0: none).
+
+        Ranks agree on both every few steps, so that they spend the same budget and stop at the same step.
+        """
+        if self.world.size > 1 and self.step % SYNC_EVERY and self.step != self.trainer["max_steps"]:
+            return mark, 0
+        now = time.perf_counter()
+        self.seconds += now - mark
+        if self.world.size == 1:
+            return now, self.stop.signal
+        agreed = torch.tensor([self.seconds, float(self.stop.signal)], device=self.device, dtype=torch.float64)
+        self.seconds, stop = distributed.largest(agreed).tolist()
+        return now, int(stop)
+
+    def _log(self, logs: dict[str, Tensor], since: tuple[int, float], extra: float) -> str:
+        steps = self.step - since[0]
+        seconds = self.seconds + extra
+        values = {name: float(value) / steps for name, value in logs.items()}
+        rate = steps / max(seconds - since[1], 1e-9)
+        values |= {
+            "lr": self.optimizers[0].param_groups[0]["lr"],
+            "steps_per_second": rate,
+            "examples_per_second": rate * self.trainer["batch_size"],
+        }
+        self.reporter.metrics(self.step, "train", seconds, "raw", values)
+        shown = next(value for name, value in values.items() if name.startswith("loss"))
+        return f"loss {shown:.3f}  {rate:.1f} steps/s"
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("trainer.precision=fp16 needs a GPU: fp32 or bf16 on a CPU")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -62,7 +62,7 @@ def score_split(
     """
     draws = estimator.draws if preprocess.stochastic else 1
     columns: dict[str, list[Tensor]] = {}
-    for ids, batch in held_out_batches(split, batch_size, world.rank, world.size, device):
+    for ids, batch in held_out_batches(split, batch_size, rank=world.rank, world=world.size, device=device):
         rows: list[dict[str, Tensor]] = []
         for draw in range(draws):
             noise = RowNoise(mix_seed(seed, draw), ids)

@@ -33,7 +33,7 @@ def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
         columns = len(parts.sampler.classes or range(parts.dataset.spec.classes))  # a class a column
     scale = max(1, 32 // images.shape[-1])  # small digits are enlarged by whole pixels
     images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    return torchvision.utils.make_grid(images, nrow=columns, padding=2, pad_value=0.5)
+    return torchvision("utils").make_grid(images, nrow=columns, padding=2, pad_value=0.5)
 
 
 def of_samples(parts: Parts, x: Tensor, y: Tensor | None) -> bytes | None:
@@ -77,7 +77,7 @@ def _some_data(parts: Parts) -> Tensor:
     split = parts.dataset.split("train")
     assert split is not None
     index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:SHOWN]
-    return split.gather(index.to(getattr(split, "device", "cpu"))).x.cpu().flatten(1)
+    return split.gather(index).x.cpu().flatten(1)
 
 
 @torch.no_grad()

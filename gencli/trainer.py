@@ -122,7 +122,7 @@ class Trainer:
         if isinstance(self.model, DataInitialized):
             count = min(INITIAL_EXAMPLES, len(self.train))
             order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[:count]
-            batch = self.train.gather(order.to(self._home))
+            batch = self.train.gather(order)
             noise = StepNoise(self.device, self.seed)
             with torch.no_grad():
                 x = self.parts.preprocess(batch.x.to(self.device), noise)[0]
@@ -332,7 +332,11 @@ class Trainer:
         is_nll = objective.score_name == "nll"
         scores = []
         for ids, batch in held_out_batches(
-            self.val, self.trainer["eval_batch_size"], self.world.rank, self.world.size, self.device
+            self.val,
+            self.trainer["eval_batch_size"],
+            rank=self.world.rank,
+            world=self.world.size,
+            device=self.device,
         ):
             noise = RowNoise(mix_seed(self.seed, _VALIDATION), ids)
             z, terms = self.parts.preprocess(batch.x, noise)
@@ -366,7 +370,7 @@ class Trainer:
         """A model's own warning signs on a few validation rows, such as a flow's round-trip error."""
         assert self.val is not None
         count = min(64, len(self.val))
-        batch = self.val.gather(torch.arange(count, device=self._home))
+        batch = self.val.gather(torch.arange(count))
         ids = torch.arange(count, device=self.device)
         z, _ = self.parts.preprocess(batch.x.to(self.device), RowNoise(mix_seed(self.seed, _VALIDATION), ids))
         return model.health(z, None if batch.y is None else batch.y.to(self.device))
@@ -419,10 +423,6 @@ class Trainer:
             device=self.device,
             workers=self.trainer["workers"],
         )
-
-    @property
-    def _home(self) -> torch.device:
-        return getattr(self.train, "device", torch.device("cpu"))
 
     def _fraction(self) -> float:
         """How much of the budget is used, in [0, 1]."""

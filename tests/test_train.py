@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from gencli.cli import main
 from torch import nn
 
 import gencli
 from gencli import checkpoint
-from gencli.cli import main
 from gencli.errors import Interrupted, RunFailed, UsageError
 from gencli.interfaces import ExactLikelihood, Loss, Objective, Turn
 from tests.conftest import TINY
@@ -304,7 +304,7 @@ def test_a_full_run_dir_is_not_overwritten(tmp_path):
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-# --- schedules, budgets, early stopping ----------------------------------------------------------------------------------
+# --- schedules, budgets, early stopping ---
 
 
 def test_the_clock_bounds_training():

@@ -10,7 +10,7 @@ import ast
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,16 @@ def package_folder(package: str) -> Path | None:
     if spec is not None and spec.origin:
         return Path(spec.origin)
     here = Path.cwd() / package
-    return here if (here / "__init__.py").is_file() else here.with_suffix(".py") if here.with_suffix(".py").is_file() else None
+    return (
+        here
+        if (here / "__init__.py").is_file()
+        else here.with_suffix(".py")
+        if here.with_suffix(".py").is_file()
+        else None
+    )
 
 
-@lru_cache(maxsize=None)
+@cache
 def class_info(target: str) -> ClassInfo | None:
     """Read the class that a ``_target_`` names; None where the source does not show it."""
     found = _find(target, target.partition(".")[0])
@@ -180,7 +186,7 @@ def _find(dotted: str, package: str) -> tuple[_Module, ast.ClassDef] | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module(name: str) -> _Module | None:
     top, *rest = name.split(".")
     folder = package_folder(top) if top else None

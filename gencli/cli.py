@@ -181,7 +181,8 @@ def _through_hydra(verb: str, words: list[str]) -> int:
         parsed = parse_overrides(args.overrides)
         if args.multirun or any(o.key_or_group == "hydra.mode" and str(o.value()) == "MULTIRUN" for o in parsed):
             return _sweep(verb, flags, args.overrides, config_dirs)
-        prepared = prepare(verb, args.overrides, need_run=not (args.hydra_help or args.info))
+        overrides = [] if args.hydra_help else args.overrides  # Hydra's help page knows no group of ours
+        prepared = prepare(verb, overrides, need_run=not (args.hydra_help or args.info))
         task = Task(verb, config_dirs, prepared.choices)
         _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides])
         return task.exit_code

@@ -32,7 +32,11 @@ def missing(part: str | None, model: str | None) -> list[str]:
 def capabilities(model: str) -> list[str]:
     """The contracts of ``gencli.interfaces`` that a model's class offers, without Model itself."""
     info = catalog.class_info(model)
-    names = [name.rpartition(".")[2] for name in sorted(info.bases) if name.startswith("gencli.interfaces.")] if info else []
+    names = (
+        [name.rpartition(".")[2] for name in sorted(info.bases) if name.startswith("gencli.interfaces.")]
+        if info
+        else []
+    )
     return [name for name in names if name != "Model"]
 
 

@@ -1,8 +1,8 @@
 """From overrides to a plain config: what the command line and the Python API share of Hydra.
 
-``sample``, ``eval`` and ``train resume=RUN`` take their groups from the run: each section of its config.yaml becomes the
-option ``from_run`` of its group, so that Hydra checks the overrides of its values like all others. The file is plain data:
-only the sections named here are read from it, and nothing in it is interpolated.
+``sample``, ``eval`` and ``train resume=RUN`` take their groups from the run: each section of its config.yaml becomes
+the option ``from_run`` of its group, so that Hydra checks the overrides of its values like all others. The file is plain
+data: only the sections named here are read from it, and nothing in it is interpolated.
 """
 
 from __future__ import annotations
@@ -176,8 +176,12 @@ def to_plain(
 
     plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(plain, dict)
-    config: dict[str, Any] = {str(key): None if key in GROUPS and value == {} else value for key, value in plain.items()}
-    for group in _REMOVABLE & {entry.name for entry in fields(OmegaConf.get_type(cfg))}:
+    config: dict[str, Any] = {
+        str(key): None if key in GROUPS and value == {} else value for key, value in plain.items()
+    }
+    kind = OmegaConf.get_type(cfg)
+    assert is_dataclass(kind)
+    for group in _REMOVABLE & {entry.name for entry in fields(kind)}:  # `~logger`: this command goes without
         config.setdefault(group, None)
     config["choices"] = named
     schema.check_values(config)

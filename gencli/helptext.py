@@ -1,4 +1,19 @@
-"""The help pages."""
+"""The help pages, and a parser of flags that refuses in one line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from gencli.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse would print its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
 
 MAIN = """\
 gencli: train deep generative models and compare them by held-out likelihood

@@ -49,4 +49,3 @@ def checkpoint_in(text: str) -> str | None:
     """The checkpoint's path where ``run=`` names a file instead of a folder."""
     path = Path(text).expanduser()
     return str(path.resolve()) if path.is_file() else None
-

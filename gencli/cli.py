@@ -94,8 +94,8 @@ def _report(error: BaseException) -> int:
 class Task:
     """What Hydra calls for each job, in this process or in a launcher's.
 
-    It never lets an exception through, so that one failed job does not end a sweep: the outcome is in ``exit_code``, or,
-    for the jobs of a sweep, in a line of the ledger.
+    It lets no exception through, so that one failed job does not end a sweep: the outcome is in ``exit_code`` or, for the
+    jobs of a sweep, in a line of the ledger.
 
     Args:
         verb: train, sample or eval.
@@ -218,6 +218,8 @@ def _call_hydra(task: Task, config_name: str, words: list[str]) -> None:
 def _sweep(verb: str, flags: list[str], overrides: list[str], config_dirs: list[str]) -> int:
     from gencli.compose import expand_runs, parse_overrides, prepare, quote
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("-m inside torchrun: each process would sweep by itself; call torchrun once for each job")
     chosen = [o.value() for o in parse_overrides(overrides) if o.key_or_group == "hydra.sweep.dir"]
     folder = Path(str(chosen[-1])) if chosen else _reserve(Path("outputs/sweeps"))
     place = [] if chosen else [f"hydra.sweep.dir={quote(str(folder))}"]

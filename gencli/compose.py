@@ -1,8 +1,8 @@
 """From overrides to a plain config: what the command line and the Python API share of Hydra.
 
 ``sample``, ``eval`` and ``train resume=RUN`` take their groups from the run: each section of its config.yaml becomes
-the option ``from_run`` of its group, so that Hydra checks the overrides of its values like all others. The file is plain
-data: only the sections named here are read from it, and nothing in it is interpolated.
+the option ``from_run`` of its group, so that Hydra checks the overrides of its values like all others. The file is
+plain data: only the sections named here are read from it, and nothing in it is interpolated.
 """
 
 from __future__ import annotations

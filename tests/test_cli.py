@@ -324,6 +324,12 @@ def test_two_sweeps_in_one_second(ran, monkeypatch):
     assert sorted(path.name for path in Path("outputs/sweeps").iterdir()) == ["now", "now-2"]
 
 
+def test_no_sweep_inside_torchrun(ran, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["train", *TOY, "-m", "seed=1,2"]) == 2
+    assert "torchrun" in capsys.readouterr().err
+
+
 def test_joblib_launcher(capfd):
     """Jobs in other processes: their refusals come back as the exit code and in the summary."""
     words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=energy", "objective=nll", "seed=1,2"]

@@ -94,8 +94,8 @@ def _report(error: BaseException) -> int:
 class Task:
     """What Hydra calls for each job, in this process or in a launcher's.
 
-    It lets no exception through, so that one failed job does not end a sweep: the outcome is in ``exit_code`` or, for the
-    jobs of a sweep, in a line of the ledger.
+    It lets no exception through, so that one failed job does not end a sweep: the outcome is in ``exit_code`` or, for
+    the jobs of a sweep, in a line of the ledger.
 
     Args:
         verb: train, sample or eval.

@@ -1,1 +1,55 @@
 """gencli: train deep generative models and compare them by held-out likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gencli.run import Run
+
+__all__ = ["Run", "__version__", "load", "train"]
+__version__ = "0.1.0"
+
+
+def train(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> Run:
+    """Train a model: the same as ``gencli train OVERRIDES``.
+
+    Args:
+        overrides: as on the command line, such as ``["model=maf", "data=moons", "seed=1"]``.
+        config_dirs: directories with options of your own, as ``--config-dir``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError: an override is wrong, or the parts do not fit.
+        RunFailed: the run started and could not go on.
+    """
+    from gencli.compose import compose
+
+    config = compose("train", overrides, config_dirs)
+
+    from gencli.commands.train import train as run_train
+
+    return run_train(config, None)
+
+
+def load(path: str, trust: Sequence[str] = ()) -> Run:
+    """Open a run.
+
+    Args:
+        path: a run folder, a checkpoint inside it, or ``latest``.
+        trust: packages, other than gencli, whose classes the run's config may name.
+    """
+    from gencli.run import load as load_run
+
+    return load_run(path, trust=trust)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Run":  # on demand: it brings torch along
+        from gencli.run import Run
+
+        return Run
+    raise AttributeError(f"module 'gencli' has no attribute '{name}'")

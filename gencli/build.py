@@ -1,0 +1,128 @@
+"""From config to objects. `component` is the one place where a string becomes a class.
+
+A run folder may come from a stranger, so a name is followed only into gencli, or into a package that the user trusts on
+this command, and only to a class of the kind that stands at this place of the config. Nothing is imported before.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gencli import catalog
+from gencli.errors import UsageError, near
+from gencli.interfaces import Dataset, Network
+
+T = TypeVar("T")
+
+
+def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any) -> T:
+    """Build the component that a config section describes.
+
+    A nested section with a ``_target_`` (a model's ``net``) becomes a NetworkFactory.
+
+    Args:
+        node: ``_target_`` and the constructor's keyword arguments.
+        kind: the contract that the class must inherit: Model, Dataset, Objective, Sampler, Estimator ...
+        trust: packages other than gencli whose classes may be built.
+        args: positional arguments, before the config's own.
+
+    Raises:
+        UsageError: the name leads to no such class, or its arguments are wrong.
+    """
+    group = _group(kind)
+    factory = _factory(node, kind, trust, group, len(args))
+    try:
+        return factory(*args)
+    except (ValueError, TypeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        named = text if text.startswith(f"{group}.") else f"{group} ({node['_target_']}): {text}"
+        raise UsageError(named) from error
+
+
+def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str | None = None) -> type[T]:
+    """The class that a config section's ``_target_`` names.
+
+    Raises:
+        UsageError: it is not in gencli or a trusted package, is not there, or is no component of this kind.
+    """
+    group, target = group or _group(kind), node.get("_target_")
+    if not isinstance(target, str) or "." not in target:
+        raise UsageError(f"{group}._target_={target}: the dotted name of a class is needed")
+    module_name, _, name = target.rpartition(".")
+    package = target.partition(".")[0]
+    if package != "gencli" and package not in trust:
+        raise UsageError(
+            f"{group}._target_={target}: this class is not part of gencli and would run code of its own. "
+            f"If you know where it comes from, add trust=[{package}]"
+        )
+
+    try:
+        module = _import(module_name, package)
+    except ImportError as error:
+        raise UsageError(f"{group}._target_={target}: {error}. {_near_modules(module_name)}".rstrip()) from error
+    found = getattr(module, name, None)
+    if found is None:
+        names = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, kind)]
+        raise UsageError(f"{group}._target_={target}: {module_name} has no {name}. {near(name, names)}".rstrip())
+    own = inspect.isclass(found) and found.__module__.partition(".")[0] == package
+    if not own or not issubclass(found, kind):
+        raise UsageError(f"{group}._target_={target}: this is no {kind.__name__} of {package}")
+    return found
+
+
+def _factory(
+    node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str, given: int
+) -> functools.partial[T]:
+    """The class with the options of its section, whose names have been checked against the constructor."""
+    owner = resolve(node, kind, trust, group)
+    options = {
+        key: _factory(value, Network, trust, f"{group}.{key}", 3) if _is_section(value) else value
+        for key, value in node.items()
+        if key != "_target_"
+    }
+
+    parameters = list(inspect.signature(owner).parameters.values())
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    positional = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD][:given]
+    known = [p.name for p in named if p.name not in positional]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for key in options:
+            if key not in known:
+                raise UsageError(f"{group}.{key}: {node['_target_']} takes no such option. {near(key, known)}".rstrip())
+    for parameter in named:
+        if parameter.default is parameter.empty and parameter.name not in (*positional, *options):
+            raise UsageError(f"{group}.{parameter.name}: {node['_target_']} needs a value for it")
+    return functools.partial(owner, **options)
+
+
+def _group(kind: type) -> str:
+    return "data" if kind is Dataset else kind.__name__.lower()
+
+
+def _is_section(value: object) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def _import(module_name: str, package: str) -> Any:
+    """Import a module of gencli or of a trusted package; the latter may lie in the current folder."""
+    folder = catalog.package_folder(package)
+    if folder is not None and folder.parent == Path.cwd() and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last: nothing there can stand in for an installed package
+    return importlib.import_module(module_name)
+
+
+def _near_modules(module_name: str) -> str:
+    """Modules beside the one that was not found."""
+    parent, _, name = module_name.rpartition(".")
+    folder = catalog.package_folder(parent.partition(".")[0]) if parent else None
+    if folder is None:
+        return ""
+    beside = folder.joinpath(*parent.split(".")[1:])
+    names = [path.stem for path in beside.glob("*.py") if path.stem != "__init__"] if beside.is_dir() else []
+    return near(name, names)

@@ -1,0 +1,349 @@
+"""`gencli compare`: runs side by side, ranked only where their numbers measure the same thing.
+
+A number is comparable to another if data, split, unit, metric and protocol are equal. Within such a group rows are
+ranked by value; the differences to the best are paired, example by example, which takes out the examples' own spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencli.errors import UsageError
+from gencli.helptext import Parser
+from gencli.locate import find_run, runs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
+_FOOTNOTE = """\
+=  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large
+one may only be loose.  >= a lower bound: the NLL may be worse, so such a row has no rank.  ~ an estimate, no bound.
+Differences are paired over the same examples, and z counts them in standard errors: below 2 is too close to call."""
+
+
+@dataclass
+class Row:
+    """One result record of one run."""
+
+    run: Path
+    record: dict[str, Any]
+    info: dict[str, Any]
+    rank: int | None = None
+    difference: float | None = None
+    difference_se: float | None = None
+    group: int = 0
+
+    @property
+    def value(self) -> float:
+        """NLL in the record's unit; inf where an example was not finite."""
+        value = self.record.get("value")
+        return math.inf if value is None or not math.isfinite(value) else float(value)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether this number can say that a model is better: a lower bound cannot."""
+        return self.record.get("bound") != "lower"
+
+    @property
+    def z(self) -> float | None:
+        """The difference in its standard errors."""
+        return self.difference / self.difference_se if self.difference is not None and self.difference_se else None
+
+
+@dataclass
+class Comparison:
+    """Groups of comparable rows, and runs without a number.
+
+    Args:
+        groups: rows of each group, best first.
+        reasons: for each group after the first, what sets it apart from the first.
+        unfinished: (run folder, why it has no number).
+    """
+
+    groups: list[list[Row]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    unfinished: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the comparison as a table, CSV or JSON.
+
+    Raises:
+        UsageError: a name leads to no run, or no run has a number.
+    """
+    parser = Parser(prog="gencli compare", add_help=False)
+    parser.add_argument("runs", nargs="*")
+    parser.add_argument("--split", default="test")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true")
+    form.add_argument("--json", action="store_true")
+    args: argparse.Namespace = parser.parse_intermixed_args(list(words))
+    if not args.runs:
+        raise UsageError("gencli compare needs runs: folders, or a pattern such as outputs/*-digits/*")
+
+    comparison = compare(expand(args.runs), args.split)
+    if not comparison.groups:
+        why = "\n".join(f"  {run}: {reason}" for run, reason in comparison.unfinished)
+        raise UsageError(f"no run has a result on split={args.split} yet\n{why}")
+    if args.csv:
+        _write_csv(comparison)
+    elif args.json:
+        print(json.dumps(_plain(comparison), indent=2))
+    else:
+        _print_table(comparison)
+    return 0
+
+
+def expand(patterns: Sequence[str]) -> list[Path]:
+    """Run folders behind names, patterns, and folders of runs such as a sweep's.
+
+    Raises:
+        UsageError: a pattern matches no run.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        matched = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+        if not matched:  # a name, `latest`, or nothing: find_run knows the near names
+            found[find_run(pattern)] = None
+            continue
+        inside = [run for path in matched for run in ([path] if (path / "run.json").is_file() else sorted(runs(path)))]
+        if not inside:
+            found[find_run(str(matched[0]))] = None
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def compare(folders: Sequence[Path], split: str = "test") -> Comparison:
+    """Read the records of runs, group the comparable ones and rank each group."""
+    comparison = Comparison()
+    groups: dict[str, list[Row]] = {}
+    for folder in folders:
+        info = _read(folder / "run.json") or {}
+        records = [_read(path) for path in sorted((folder / "eval").glob(f"{split}-*.json"))]
+        rows = [Row(folder, record, info) for record in records if record and "value" in record]
+        if not rows:
+            status = str(info.get("status", "unknown"))
+            comparison.unfinished.append((folder, f"{status}, no result on {split}"))
+        for row in rows:
+            groups.setdefault(json.dumps(_identity(row.record), sort_keys=True), []).append(row)
+
+    # The largest group first; ties in the order of the command line.
+    comparison.groups = sorted(groups.values(), key=lambda rows: -len(rows))
+    for index, rows in enumerate(comparison.groups):
+        _rank(rows, index)
+        if index:
+            comparison.reasons.append(_reason(comparison.groups[0][0].record, rows[0].record))
+    return comparison
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be equal for two numbers to be comparable, by name."""
+    protocol = {f"protocol.{key}": value for key, value in (record.get("protocol") or {}).items()}
+    return {key: record.get(key) for key in ("metric", "unit", "split", "split_sha256")} | protocol
+
+
+def _reason(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    a, b = _identity(first), _identity(other)
+    differing = [key for key in a | b if a.get(key) != b.get(key)]
+    if "protocol.data" in differing:  # other data: all else differs because of it
+        differing = ["protocol.data"]
+    shown = (f"{key.removeprefix('protocol.')} is {_short(b.get(key))}, not {_short(a.get(key))}" for key in differing)
+    return "; ".join(shown)
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    return text if len(text) <= 24 else text[:12] + "..."
+
+
+def _rank(rows: list[Row], group: int) -> None:
+    """Order rows, best first, and measure each against the best."""
+    rows.sort(key=lambda row: (not row.ranked, row.value))
+    for rank, row in enumerate((row for row in rows if row.ranked), start=1):
+        row.rank = rank
+    best = rows[0]
+    scores = _scores(best) if len(rows) > 1 else None
+    for row in rows:
+        row.group = group
+        if row is not best and math.isfinite(row.value) and math.isfinite(best.value):
+            row.difference = row.value - best.value
+            row.difference_se = _paired_error(_scores(row), scores)
+
+
+def _scores(row: Row) -> dict[str, np.ndarray] | None:
+    """Nats per example with the examples' ids, beside the record."""
+    import numpy as np
+
+    path = row.run / "eval" / f"{row.record['split']}-{row.record['estimator']}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {"ids": arrays["ids"], "nll": arrays["nll"]}
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | None) -> float | None:
+    """Standard error of the mean difference over the examples that both have."""
+    import numpy as np
+
+    if a is None or b is None:
+        return None
+    shared, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
+    if len(shared) < 2:
+        return None
+    difference = a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)
+    error = float(difference.std(ddof=1) / math.sqrt(len(shared)))
+    return error if math.isfinite(error) else None
+
+
+# --- output ----------------------------------------------------------------------------------------------------------
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    """One row as plain values: the columns of CSV and JSON."""
+    record = row.record
+    return {
+        "group": row.group,
+        "rank": row.rank,
+        "run": str(row.run),
+        "data": (record.get("protocol") or {}).get("data"),
+        "split": record.get("split"),
+        "value": record.get("value"),
+        "unit": record.get("unit"),
+        "se_examples": record.get("se_examples"),
+        "se_estimator": record.get("se_estimator"),
+        "bits_per_dim": record.get("bits_per_dim"),
+        "bound": record.get("bound"),
+        "estimator": record.get("estimator"),
+        "difference": row.difference,
+        "difference_se": row.difference_se,
+        "z": row.z,
+        "parameters": row.info.get("parameters"),
+        "seconds": row.info.get("wall_seconds"),
+        "seed": row.info.get("seed", record.get("seed")),
+        "weights": record.get("weights"),
+        "status": row.info.get("status"),
+    }
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "groups": [
+            {"apart": reason, "rows": [_cells(row) for row in rows]}
+            for rows, reason in zip(comparison.groups, [None, *comparison.reasons], strict=True)
+        ],
+        "unfinished": [{"run": str(run), "why": why} for run, why in comparison.unfinished],
+    }
+
+
+def _write_csv(comparison: Comparison) -> None:
+    rows = [_cells(row) for group in comparison.groups for row in group]
+    writer = csv.DictWriter(sys.stdout, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    for run, why in comparison.unfinished:
+        print(f"{run}: {why}", file=sys.stderr)
+
+
+def _print_table(comparison: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    everything = [row.run for rows in comparison.groups for row in rows]
+    shown = _short_names(everything)
+    for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
+        record = rows[0].record
+        protocol = record.get("protocol") or {}
+        if reason:
+            console.print(f"\nnot comparable with the first table: {reason}", markup=False)
+        caption = f"{protocol.get('data')}, {record.get('split')} split, {record.get('unit')} an example"
+        table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        for name, justify in _COLUMNS:
+            table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "run")  # type: ignore[arg-type]
+        for row in rows:
+            table.add_row(str(row.rank or "-"), shown[row.run], *_measures(row))
+        console.print(table)
+    for run, why in comparison.unfinished:
+        console.print(f"{run}: {why}", markup=False)
+    console.print(f"\n{_FOOTNOTE}", markup=False, style="dim", soft_wrap=True)
+
+
+_COLUMNS = (
+    ("", "right"),
+    ("run", "left"),
+    ("NLL", "right"),
+    ("bits/dim", "right"),
+    ("to best", "right"),
+    ("z", "right"),
+    ("estimator", "left"),
+    ("params", "right"),
+    ("time", "right"),
+    ("seed", "right"),
+    ("weights", "left"),
+)
+
+
+def _measures(row: Row) -> list[str]:
+    cells = _cells(row)
+    errors = [error for error in (cells["se_examples"], cells["se_estimator"]) if error is not None]
+    value = f"{SIGNS.get(cells['bound'], '?')} {row.value:.3f}" + (f" ±{math.hypot(*errors):.3f}" if errors else "")
+    difference = "" if row.difference is None else f"{row.difference:+.3f}"
+    difference += "" if row.difference_se is None else f" ±{row.difference_se:.3f}"
+    bits = cells["bits_per_dim"]
+    return [
+        value,
+        "" if bits is None else f"{bits:.3f}",
+        difference,
+        "" if row.z is None else f"{row.z:.1f}",
+        str(cells["estimator"]),
+        _count(cells["parameters"]),
+        _duration(cells["seconds"]),
+        "" if cells["seed"] is None else str(cells["seed"]),
+        str(cells["weights"] or ""),
+    ]
+
+
+def _count(n: int | None) -> str:
+    if n is None:
+        return ""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.3g}{letter}"
+    return str(n)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.1f}h"
+
+
+def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Folder names without the start that all of them share."""
+    distinct = list(dict.fromkeys(paths))
+    parts = [path.parts for path in distinct]
+    shared = 0
+    while len(distinct) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return {path: str(Path(*path.parts[shared:])) for path in distinct}

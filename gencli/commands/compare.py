@@ -340,10 +340,11 @@ def _duration(seconds: float | None) -> str:
 
 
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Folder names without the start that all of them share."""
+    """Folder names without the start that all of them share; a long one breaks before its last part."""
     distinct = list(dict.fromkeys(paths))
     parts = [path.parts for path in distinct]
     shared = 0
     while len(distinct) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
         shared += 1
-    return {path: str(Path(*path.parts[shared:])) for path in distinct}
+    names = {path: str(Path(*path.parts[shared:])) for path in distinct}
+    return {path: "/\n".join(name.rsplit("/", 1)) if len(name) > 24 else name for path, name in names.items()}

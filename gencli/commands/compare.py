@@ -298,7 +298,6 @@ _COLUMNS = (
     ("params", "right"),
     ("time", "right"),
     ("seed", "right"),
-    ("weights", "left"),
 )
 
 
@@ -314,11 +313,10 @@ def _measures(row: Row) -> list[str]:
         "" if bits is None else f"{bits:.3f}",
         difference,
         "" if row.z is None else f"{row.z:.1f}",
-        str(cells["estimator"]),
+        " ".join(str(cells[key]) for key in ("estimator", "weights") if cells[key]),
         _count(cells["parameters"]),
         _duration(cells["seconds"]),
         "" if cells["seed"] is None else str(cells["seed"]),
-        str(cells["weights"] or ""),
     ]
 
 

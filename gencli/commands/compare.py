@@ -298,7 +298,6 @@ _COLUMNS = (
     ("params", "right"),
     ("time", "right"),
     ("seed", "right"),
-    ("weights", "left"),
 )
 
 
@@ -314,11 +313,10 @@ def _measures(row: Row) -> list[str]:
         "" if bits is None else f"{bits:.3f}",
         difference,
         "" if row.z is None else f"{row.z:.1f}",
-        str(cells["estimator"]),
+        " ".join(str(cells[key]) for key in ("estimator", "weights") if cells[key]),
         _count(cells["parameters"]),
         _duration(cells["seconds"]),
         "" if cells["seed"] is None else str(cells["seed"]),
-        str(cells["weights"] or ""),
     ]
 
 
@@ -340,10 +338,11 @@ def _duration(seconds: float | None) -> str:
 
 
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Folder names without the start that all of them share."""
+    """Folder names without the start that all of them share; a long one breaks before its last part."""
     distinct = list(dict.fromkeys(paths))
     parts = [path.parts for path in distinct]
     shared = 0
     while len(distinct) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
         shared += 1
-    return {path: str(Path(*path.parts[shared:])) for path in distinct}
+    names = {path: str(Path(*path.parts[shared:])) for path in distinct}
+    return {path: "/\n".join(name.rsplit("/", 1)) if len(name) > 24 else name for path, name in names.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,11 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
         torch.manual_seed(cfg["seed"])
         data = dict(cfg["data"])
         way = {key: data.pop(key) for key in PREPROCESSING if key in data}
+        if "root" not in inspect.signature(resolve(data, Dataset, trust)).parameters:
+            data.pop("root", None)  # embedded data read no files
         dataset = component(data, Dataset, trust)
         model_class = resolve(cfg["model"], Model, trust)
-        preprocess = Preprocess(dataset, model_class.supports, model_class.shapes, **way).to(device)
+        preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, **way).to(device)
         model = component(cfg["model"], Model, trust, preprocess.model_spec).to(device)
         objective = component(cfg["objective"], Objective, trust, preprocess.model_spec).to(device)
         sampler = component(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None

@@ -171,6 +171,7 @@ class Run:
             raise UsageError(f"{self.path}/config.yaml is not plain YAML: {str(error).splitlines()[0]}") from error
         if not isinstance(config, dict):
             raise UsageError(f"{self.path}/config.yaml holds no config")
+        self.trained: dict[str, Any] = config
         self.config: dict[str, Any] = config | dict(overrides or {}) | {"trust": self.trust}
         self._parts: Parts | None = None
 
@@ -243,9 +244,34 @@ class Run:
 
 def load(path: str | Path = "latest", **options: Any) -> Run:
     """Open a run folder, a checkpoint in it, or the ``latest`` run; options as for ``Run``."""
+    from gencli.locate import checkpoint_in, find_run
+
+    named = checkpoint_in(str(path))
+    return Run(find_run(str(path)), **({"checkpoint": named} if named else {}) | options)
+
+
+def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
+    """The run of an eval or sample command, with the command's own estimator or sampler.
+
+    Raises:
+        UsageError: the command changes the model, or the data beyond where its files lie.
+    """
     from gencli.locate import find_run
 
-    return Run(find_run(str(path)), **options)
+    run = Run(
+        find_run(cfg["run"]),
+        trust=cfg["trust"],
+        device=cfg["device"],
+        weights=cfg["weights"],
+        checkpoint=cfg["checkpoint"],
+        overrides={key: cfg[key] for key in ("data", partner) if key in cfg},
+    )
+    for group in ("model", "data"):
+        own, asked = run.trained[group], cfg[group]
+        changed = [key for key in asked if key not in ("root", "path") and asked[key] != own.get(key)]
+        if changed:
+            raise UsageError(f"{group}.{changed[0]}={asked[changed[0]]}: a run keeps the {group} it was trained with")
+    return run
 
 
 def versions() -> dict[str, str]:

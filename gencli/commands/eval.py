@@ -17,11 +17,10 @@ from gencli.build import component
 from gencli.errors import RunFailed, UsageError
 from gencli.evaluate import score_split
 from gencli.interfaces import Estimator
-from gencli.locate import find_run
 from gencli.parts import Parts
 from gencli.records import composed_bound, headline, nll_record
 from gencli.reporting import Reporter, relative
-from gencli.run import Run, write_json, write_whole
+from gencli.run import Run, open_run, write_json, write_whole
 
 
 def score(
@@ -111,9 +110,9 @@ def measure(
     """The record of one split of an opened run; estimator: a name as on the command line, or None for the run's own."""
     name, config = run.config["choices"].get("estimator"), run.config.get("estimator")
     if estimator is not None:
-        from gencli.compose import compose
+        from gencli.compose import compose, quote
 
-        cfg = compose("eval", [f"run={run.path}", f"estimator={estimator}"])
+        cfg = compose("eval", [f"run={quote(str(run.path))}", f"estimator={estimator}"])
         name, config = estimator, cfg["estimator"]
     if not config:
         raise UsageError(f"model={run.config['choices']['model']} has no NLL estimator: its likelihood cannot be had")
@@ -137,17 +136,9 @@ def evaluate_run(cfg: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RunFailed: some example's NLL was not finite (after the record is written).
     """
-    path = find_run(cfg["run"])
     world = distributed.join()
     try:
-        run = Run(
-            path,
-            trust=cfg["trust"],
-            device=_local(cfg["device"], world),
-            weights=cfg["weights"],
-            checkpoint=cfg["checkpoint"],
-            overrides={key: cfg[key] for key in ("data", "estimator") if cfg.get(key)},
-        )
+        run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "estimator")
         reporter = Reporter(quiet=not world.main)
         record = score(
             run.parts,
@@ -156,12 +147,12 @@ def evaluate_run(cfg: Mapping[str, Any]) -> dict[str, Any]:
             str(cfg["choices"].get("estimator")),
             seed=cfg["seed"],
             batch_size=cfg["batch_size"] or run.config["trainer"]["eval_batch_size"],
-            run=path,
+            run=run.path,
             world=world,
             reporter=reporter,
         )
         show(record, reporter)
-        reporter.say(f"  {relative(path / 'eval' / (record['split'] + '-' + record['estimator'] + '.json'))}")
+        reporter.say(f"  {relative(run.path / 'eval' / (record['split'] + '-' + record['estimator'] + '.json'))}")
     finally:
         distributed.leave()
     if record["n_nonfinite"]:
@@ -184,7 +175,7 @@ def show(record: dict[str, Any], reporter: Reporter) -> None:
         reporter.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
 
 
-def _local(device: str, world: distributed.World) -> str:
+def local_device(device: str, world: distributed.World) -> str:
     """Under torchrun each process takes the GPU of its local rank."""
     import torch
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from gencli import pictures
 from gencli.errors import UsageError
 from gencli.interfaces import DirectSampling
-from gencli.locate import find_run
 from gencli.noise import RowNoise
 from gencli.parts import Parts
 from gencli.reporting import Reporter, relative
-from gencli.run import Run, write_whole
+from gencli.run import open_run, write_whole
 
 
 @torch.no_grad()
@@ -82,16 +81,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     """Draw ``n`` samples of a run into its samples/ folder; returns the files."""
     if cfg["n"] < 1:
         raise UsageError(f"n={cfg['n']}: at least 1")
-    path = find_run(cfg["run"])
-    groups = {key: cfg[key] for key in ("data", "sampler") if cfg.get(key)}
-    run = Run(
-        path,
-        trust=cfg["trust"],
-        device=cfg["device"],
-        weights=cfg["weights"],
-        checkpoint=cfg["checkpoint"],
-        overrides=groups,
-    )
+    run = open_run(cfg, "sampler")
     parts = run.parts
     reporter = Reporter()
     passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
@@ -100,7 +90,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
         x, y = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
     name = cfg["name"] or f"{cfg['choices']['sampler']}-seed{cfg['seed']}"
-    files = keep(parts, path, name, x, y)
+    files = keep(parts, run.path, name, x, y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for file in files:

@@ -12,7 +12,7 @@ import torch
 
 from gencli import checkpoint as checkpoints
 from gencli import distributed, pictures
-from gencli.commands.eval import _local, score, show
+from gencli.commands.eval import local_device, score, show
 from gencli.commands.sample import draw, keep
 from gencli.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.interfaces import Model
@@ -36,7 +36,7 @@ def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
     """
     world = distributed.join()
     try:
-        return _train({**cfg, "device": _local(cfg["device"], world)}, sweep_dir, world)
+        return _train({**cfg, "device": local_device(cfg["device"], world)}, sweep_dir, world)
     finally:
         distributed.leave()
 
@@ -63,7 +63,9 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     folder = RunFolder(made, writes=world.main)
 
     with StopRequest() as stop:
-        reporter = Reporter(folder, tensorboard=cfg["logger"]["tensorboard"], quiet=not world.main)
+        reporter = Reporter(
+            folder, tensorboard=bool(cfg["logger"] and cfg["logger"]["tensorboard"]), quiet=not world.main
+        )
         trainer = Trainer(
             cfg,
             parts,

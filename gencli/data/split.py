@@ -1,0 +1,157 @@
+"""Splits: examples in a fixed order, as tensors or as files that stream.
+
+A split's SHA-256 covers what is scored, in order, so that two records compare only if they saw the same examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.utils.data
+from torch import Tensor
+
+from gencli.interfaces import Batch, Split, Support
+
+SPLITS = ("train", "val", "test")
+
+
+def storage_dtype(support: Support) -> torch.dtype:
+    """How examples of this support are kept in data space: bytes where they fit, long, or float32."""
+    if support.levels is None:
+        return torch.float32
+    return torch.uint8 if support.levels <= 256 else torch.int64
+
+
+def shares(n: int, fractions: Sequence[float], seed: int) -> dict[str, np.ndarray]:
+    """Deal n positions to train, val and test by a fixed permutation; rounding goes to train.
+
+    Args:
+        n: number of examples.
+        fractions: shares of val and test.
+        seed: of ``numpy.random.RandomState``, whose streams are frozen.
+    """
+    order = np.random.RandomState(seed).permutation(n)
+    val, test = (round(n * fraction) for fraction in fractions)
+    train = n - val - test
+    return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+
+
+class TensorSplit(Split):
+    """Examples in memory; on a GPU they live there, and a batch is one ``index_select``.
+
+    SHA-256: over dtype, shape and bytes of x, then of y.
+
+    Args:
+        x: (N, *) in data space.
+        y: None, (N,) classes or (N, C) reals.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor | None = None) -> None:
+        assert y is None or len(y) == len(x)
+        self.x = x.contiguous()
+        self.y = None if y is None else y.contiguous()
+        self._sha256: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def gather(self, index: Tensor) -> Batch:
+        index = index.to(self.x.device)
+        return Batch(self.x.index_select(0, index), None if self.y is None else self.y.index_select(0, index))
+
+    def to(self, device: torch.device) -> TensorSplit:
+        """The same split on another device."""
+        if self.x.device == device:
+            return self
+        moved = TensorSplit(self.x.to(device), None if self.y is None else self.y.to(device))
+        moved._sha256 = self._sha256
+        return moved
+
+    @property
+    def sha256(self) -> str:
+        if self._sha256 is None:
+            digest = hashlib.sha256()
+            for tensor in (self.x, self.y):
+                if tensor is not None:
+                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+                    digest.update(tensor.cpu().numpy().data)
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+
+class StreamSplit(Split, torch.utils.data.Dataset):
+    """Examples that are read from files when they are asked for.
+
+    SHA-256: over name, label and bytes of each file in order, and over the options of reading (such as the size).
+
+    Args:
+        names: the files, in order.
+        load: name -> x (*) in data space; runs in worker processes.
+        read: name -> the file's bytes.
+        y: (N,) classes, or None.
+        options: what else decides the examples, as a string.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        load: Callable[[str], Tensor],
+        read: Callable[[str], bytes],
+        y: Tensor | None = None,
+        options: str = "",
+    ) -> None:
+        self.names, self.load, self.read, self.y, self.options = list(names), load, read, y, options
+        self._sha256: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.load(self.names[index])
+
+    def gather(self, index: Tensor) -> Batch:
+        index = index.cpu()
+        x = torch.stack([self[i] for i in index.tolist()])
+        return Batch(x, None if self.y is None else self.y[index])
+
+    @property
+    def sha256(self) -> str:
+        if self._sha256 is None:
+            digest = hashlib.sha256(self.options.encode())
+            for i, name in enumerate(self.names):
+                label = "" if self.y is None else int(self.y[i])
+                digest.update(f"{name} {label};".encode())
+                digest.update(hashlib.sha256(self.read(name)).digest())
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+
+def image_tensor(path_or_file: object, crop: int | None, size: int | None, channels: int) -> Tensor:
+    """An image file as bytes (C, H, W): centre crop, then resize (antialiased), either of which may be None.
+
+    Args:
+        path_or_file: what Pillow opens.
+        crop: side of the central square in pixels; 0: the largest one.
+        size: side of the result in pixels.
+        channels: 1 (grey) or 3 (RGB).
+    """
+    from PIL import Image
+
+    image = Image.open(path_or_file).convert("L" if channels == 1 else "RGB")  # type: ignore[arg-type]
+    if crop is not None:
+        side = crop or min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if size is not None:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.array(image, dtype=np.uint8)
+    return torch.from_numpy(pixels).reshape(image.height, image.width, channels).permute(2, 0, 1).contiguous()
+
+
+def read_bytes(folder: Path, name: str) -> bytes:
+    """The bytes of a file in a folder."""
+    return (folder / name).read_bytes()

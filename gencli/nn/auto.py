@@ -1,0 +1,46 @@
+"""The network that suits a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from gencli.interfaces import Network
+from gencli.nn.mlp import MLP
+from gencli.nn.resnet import ResidualConv
+
+TINY = 16
+"""Pixels up to which an image's features are cheaper and better seen at once than through 3x3 windows."""
+
+
+class Auto(Network):
+    """``MLP`` for vectors and for images of at most 4x4, ``ResidualConv`` for larger images.
+
+    Args:
+        in_shape: event shape of the input.
+        out_shape: event shape of the output.
+        context: dimension of the context; 0: none.
+        vector: options of ``MLP``.
+        image: options of ``ResidualConv``.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        vector: Mapping[str, Any] | None = None,
+        image: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net: Network
+        if len(in_shape) == 3 and in_shape[1] * in_shape[2] > TINY:
+            self.net = ResidualConv(in_shape, out_shape, context, **(image or {}))
+        else:
+            self.net = MLP(in_shape, out_shape, context, **(vector or {}))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.net(x, context)

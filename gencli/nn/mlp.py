@@ -1,0 +1,59 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from gencli.interfaces import Network
+
+
+class MLP(Network):
+    """Linear layers with SiLU between them, from any shape to any shape.
+
+    The context is concatenated to the flattened input. The last layer starts at zero, so that what the network
+    parameterises starts at its neutral element.
+
+    Args:
+        in_shape: event shape of the input.
+        out_shape: event shape of the output.
+        context: dimension C of the context; 0: none.
+        hidden: width of each hidden layer.
+        dropout: probability that a hidden unit is dropped in training.
+
+    Example:
+        >>> MLP((2,), (3,), 0)(torch.zeros(5, 2)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        widths = [math.prod(in_shape) + context, *hidden]
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        last = nn.Linear(widths[-1], math.prod(out_shape))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        x = x.flatten(1)
+        if context is not None:
+            x = torch.cat([x, context], 1)
+        return self.layers(x).view(-1, *self.out_shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -52,11 +53,13 @@ class ClassInfo:
         name: dotted name of its definition.
         bases: dotted names of all its ancestors and itself.
         attributes: literal class attributes, inherited ones included; ``requires`` holds dotted class names.
+        whole: whether the source of every ancestor was found.
     """
 
     name: str
     bases: frozenset[str]
     attributes: dict[str, Any]
+    whole: bool
 
 
 def options(group: str, config_dirs: Sequence[str | Path] = ()) -> dict[str, Option]:
@@ -156,7 +159,17 @@ def class_info(target: str) -> ClassInfo | None:
     for owner, ancestor in reversed(lineage):  # the nearest definition wins
         attributes |= _attributes(owner, ancestor)
     names = frozenset(f"{owner.name}.{ancestor.name}" for owner, ancestor in lineage)
-    return ClassInfo(f"{module.name}.{definition.name}", names, attributes)
+    whole = not any(_unread(owner, base) for owner, ancestor in lineage for base in ancestor.bases)
+    return ClassInfo(f"{module.name}.{definition.name}", names, attributes, whole)
+
+
+def _unread(module: _Module, base: ast.expr) -> bool:
+    """Whether a base class may hide capabilities: its source was not found, and it is neither torch's nor Python's."""
+    dotted = _dotted(module, base)
+    if dotted is None:
+        return True
+    known = dotted.partition(".")[0] in ("torch", *sys.stdlib_module_names)
+    return not known and _find(dotted, module.name.partition(".")[0]) is None
 
 
 def _lineage(module: _Module, definition: ast.ClassDef) -> Iterator[tuple[_Module, ast.ClassDef]]:

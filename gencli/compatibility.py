@@ -26,6 +26,8 @@ def missing(part: str | None, model: str | None) -> list[str]:
     if needs is None or offers is None:
         return []
     required = needs.attributes.get("requires", ())
+    if not offers.whole:  # a base class that was not read may offer anything; ``assemble`` asks the built objects again
+        return []
     return [name.rpartition(".")[2] for name in required if name not in offers.bases]
 
 

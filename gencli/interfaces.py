@@ -320,6 +320,7 @@ class Dataset(ABC):
 
     ``entropy``: H of the true distribution in nats where it is known, so that a record can show NLL - H.
     ``binarization``: the named protocol that made grey data binary, or None. ``train_on``: what training reads.
+    ``unit``: (low, width) of integer data whose k stands for the interval low + width [k, k+1) of a real quantity.
     """
 
     name: str
@@ -327,6 +328,7 @@ class Dataset(ABC):
     entropy: float | None = None
     binarization: str | None = None
     train_on: str = "train"
+    unit: tuple[float, float] | None = None
 
     @abstractmethod
     def split(self, name: str) -> Split | None:

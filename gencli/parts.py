@@ -61,13 +61,21 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
             data.pop("root", None)  # embedded data read no files
         dataset = component(data, Dataset, trust)
         model_class = resolve(cfg["model"], Model, trust)
-        preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, **way).to(device)
+        preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
+            device
+        )
         model = component(cfg["model"], Model, trust, preprocess.model_spec).to(device)
         objective = component(cfg["objective"], Objective, trust, preprocess.model_spec).to(device)
         sampler = component(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None
         estimator = component(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
     except ValueError as error:
         raise UsageError(str(error)) from error
+    for group, part in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
+        lacking = [c.__name__ for c in (part.requires if part else ()) if not isinstance(model, c)]
+        if lacking:  # the class gate, for classes whose source it could not follow
+            raise UsageError(
+                f"{group}={cfg['choices'].get(group)} needs {' and '.join(lacking)}, which the model lacks"
+            )
     if sampler is not None and sampler.classes is not None:
         count = dataset.spec.classes or 0
         if not model.conditional or any(not 0 <= c < count for c in sampler.classes):

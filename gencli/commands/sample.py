@@ -66,7 +66,7 @@ def keep(parts: Parts, run: Path, name: str, x: Tensor, y: Tensor | None) -> lis
     """Write samples/<name>.npz (data units) and, where there is something to look at, samples/<name>.png."""
     arrays = {"samples": x.cpu().numpy()} | ({} if y is None else {"labels": y.cpu().numpy()})
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     npz = run / "samples" / f"{name}.npz"
     write_whole(npz, buffer.getvalue())
     picture = pictures.of_samples(parts, x, y)

@@ -63,10 +63,10 @@ class CelebA(Lazy):
             file_id, md5 = next((i, m) for i, m, n in published if n == filename)
             self.folder.mkdir(parents=True, exist_ok=True)
             torchvision("datasets.utils").download_file_from_google_drive(file_id, str(self.folder), filename, md5)
-        except Exception as error:
+        except Exception as error:  # gdown is missing, no network, quota: all end in the same advice
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(
-                f"{path} is missing and could not be downloaded ({str(error).splitlines()[0]}): fetch {_PARTITION} "
-                f"and {_ARCHIVE} from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html by hand into {self.folder}/, or "
-                "set data.root (or GENCLI_DATA) to a folder that has them"
+                f"{path} is missing and could not be downloaded ({reason}): fetch {_PARTITION} and {_ARCHIVE} from "
+                f"https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html by hand into {self.folder}/, or set data.root (or GENCLI_DATA) to a folder that has them"
             ) from error
         return path

@@ -1,9 +1,9 @@
 """The one place that imports torchvision.
 
 Some builds of torchvision (such as a CPU wheel beside another build of torch) come without their compiled operators.
-Importing them then fails with "operator torchvision::nms does not exist", because they describe operators that nobody has
-defined, although gencli needs none of these (only pictures and downloads). Defining the two schemas first lets such a
-build import; calling the operators would still fail, and a whole build is left as it is.
+Importing them then fails with "operator torchvision::nms does not exist", because they describe operators that nobody
+has defined, although gencli needs none of these (only pictures and downloads). Defining the two schemas first lets such
+a build import; calling the operators would still fail, and a whole build is left as it is.
 """
 
 from __future__ import annotations

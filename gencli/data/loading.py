@@ -1,8 +1,8 @@
 """From splits to batches.
 
-The k-th global batch of training is a function of (seed, k) alone: positions k B .. (k + 1) B - 1 of the endless sequence
-perm_0, perm_1, ... of the epochs' permutations. So a run resumes without a saved generator, every example appears once
-an epoch, there is no short batch, and processes share one order.
+The k-th global batch of training is a function of (seed, k) alone: positions k B .. (k + 1) B - 1 of the endless
+sequence perm_0, perm_1, ... of the epochs' permutations. So a run resumes without a saved generator, every example
+appears once an epoch, there is no short batch, and processes share one order.
 """
 
 from __future__ import annotations

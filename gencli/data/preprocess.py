@@ -34,8 +34,8 @@ class Preprocess(nn.Module):
 
     - ``none``: z = v, in [0, 1) for integers.
     - ``scale``: z = v - 1/2, in [-1/2, 1/2); volume-preserving, so it adds no term.
-    - ``logit``: z = ln(s / (1 - s)), s = alpha + (1 - 2 alpha) v, which is the convention of "Masked autoregressive flow
-      for density estimation" (Papamakarios, Pavlakou and Murray, 2017); log|dz/dv| = ln(1 - 2 alpha) - ln s - ln(1 - s).
+    - ``logit``: z = ln(s / (1 - s)), s = alpha + (1 - 2 alpha) v, the convention of "Masked autoregressive flow for
+      density estimation" (Papamakarios, Pavlakou and Murray, 2017); log|dz/dv| = ln(1 - 2 alpha) - ln s - ln(1 - s).
     - ``standardize``: z = (v - mean) / std for each coordinate, with the statistics of the training split.
 
     It computes in the dtype that the module has (``.double()`` for fp64).

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -128,30 +127,3 @@ class StreamSplit(Split, torch.utils.data.Dataset):
                 digest.update(hashlib.sha256(self.read(name)).digest())
             self._sha256 = digest.hexdigest()
         return self._sha256
-
-
-def image_tensor(path_or_file: object, crop: int | None, size: int | None, channels: int) -> Tensor:
-    """An image file as bytes (C, H, W): centre crop, then resize (antialiased), either of which may be None.
-
-    Args:
-        path_or_file: what Pillow opens.
-        crop: side of the central square in pixels; 0: the largest one.
-        size: side of the result in pixels.
-        channels: 1 (grey) or 3 (RGB).
-    """
-    from PIL import Image
-
-    image = Image.open(path_or_file).convert("L" if channels == 1 else "RGB")  # type: ignore[arg-type]
-    if crop is not None:
-        side = crop or min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-    if size is not None:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    pixels = np.array(image, dtype=np.uint8)
-    return torch.from_numpy(pixels).reshape(image.height, image.width, channels).permute(2, 0, 1).contiguous()
-
-
-def read_bytes(folder: Path, name: str) -> bytes:
-    """The bytes of a file in a folder."""
-    return (folder / name).read_bytes()

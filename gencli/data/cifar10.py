@@ -1,0 +1,89 @@
+"""CIFAR-10: 60,000 colour images of 32x32 pixels in 10 classes, read from the published archive."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from gencli.data.lazy import Lazy
+from gencli.data.root import data_root, fetch, md5
+from gencli.data.split import TensorSplit
+from gencli.errors import UsageError
+from gencli.interfaces import Spec, Support
+
+_ARCHIVE = "cifar-10-python.tar.gz"
+_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+_URL = f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}"
+_FOLDER = "cifar-10-batches-py"
+_BATCHES = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+
+class CIFAR10(Lazy):
+    """Small photographs ("Learning multiple layers of features from tiny images", Krizhevsky, 2009).
+
+    The official 50,000 and 10,000; validation is the last ``validation`` images of the 50,000. Read from
+    root/cifar-10-python.tar.gz where it lies, or from root/cifar-10-batches-py/ where somebody unpacked it.
+
+    Args:
+        root: the folder of data files.
+        validation: size of the validation split; 0: there is none.
+
+    Raises:
+        ValueError: validation is not in 0..49999.
+        UsageError: (by ``split``) the archive is missing and cannot be downloaded, or is damaged.
+    """
+
+    name = "cifar10"
+    support: ClassVar[str] = "levels:256"
+    shape_kind: ClassVar[str] = "image"
+
+    def __init__(self, root: str | None = None, validation: int = 5_000) -> None:
+        super().__init__()
+        if not 0 <= validation < 50_000:
+            raise ValueError(f"data.validation={validation}: 0 to 49999 of the 50000 training images")
+        self.root = data_root(root)
+        self.validation = validation
+        self.spec = Spec((3, 32, 32), Support.parse(self.support), classes=10)
+
+    def load(self, name: str) -> TensorSplit | None:
+        if name == "val" and not self.validation:
+            return None
+        batches = self._batches(["test_batch"] if name == "test" else sorted(_BATCHES)[:5])
+        x = torch.from_numpy(np.concatenate([np.asarray(b["data"], np.uint8) for b in batches])).view(-1, 3, 32, 32)
+        y = torch.tensor([label for b in batches for label in b["labels"]])
+        first = len(x) - self.validation
+        rows = {"train": slice(0, first), "val": slice(first, None), "test": slice(None)}[name]
+        return TensorSplit(x[rows], y[rows])
+
+    def _batches(self, names: list[str]) -> list[dict]:
+        # These files are pickles: only bytes whose published checksum has been verified are loaded.
+        if (self.root / _FOLDER).is_dir():
+            return [pickle.loads(_verified(self.root / _FOLDER / n).read_bytes(), encoding="latin1") for n in names]
+        archive = fetch(self.root / _ARCHIVE, _ARCHIVE_MD5, [_URL])
+        found = {}
+        with tarfile.open(archive) as tar:  # in one pass: going back in a gzip stream starts it again
+            for member in tar:
+                name = Path(member.name).name
+                if name in names and (file := tar.extractfile(member)):
+                    found[name] = pickle.loads(file.read(), encoding="latin1")
+        return [found[n] for n in names]
+
+
+def _verified(path: Path) -> Path:
+    if not path.exists() or md5(path) != _BATCHES[path.name]:
+        raise UsageError(
+            f"{path} is missing or damaged: fetch {_URL} into {path.parents[1]}/ and remove {path.parent}/"
+        )
+    return path

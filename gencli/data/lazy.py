@@ -1,0 +1,41 @@
+"""What all data sets share: splits are read when they are first asked for, and images are shown as they are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from gencli.data.split import SPLITS
+from gencli.interfaces import Dataset, Split
+
+
+class Lazy(Dataset):
+    """A data set that reads each of its splits once, when it is asked for.
+
+    ``unit``: (offset, width) of the bins of integer data in a unit of their own, for ``Preprocess``.
+    """
+
+    unit: tuple[float, float] | None = None
+
+    def __init__(self) -> None:
+        self._splits: dict[str, Split | None] = {}
+
+    @abstractmethod
+    def load(self, name: str) -> Split | None:
+        """Read a split: ``train``, ``val`` or ``test``."""
+
+    def split(self, name: str) -> Split | None:
+        if name not in SPLITS:
+            return None
+        if name not in self._splits:
+            self._splits[name] = self.load(name)
+        return self._splits[name]
+
+    def to_image(self, x: Tensor) -> Tensor | None:
+        """Images of 1 or 3 channels in [0, 1]; None for vectors."""
+        if self.spec.kind != "image" or self.spec.shape[0] not in (1, 3):
+            return None
+        levels = self.spec.support.levels
+        x = x.float()
+        return (x / (levels - 1) if levels else x).clamp(0, 1)

@@ -92,13 +92,17 @@ class RunFolder:
 
     def begin(self, cfg: Mapping[str, Any], **info: Any) -> None:
         """Write config.yaml and the first run.json."""
-        if self.writes:
-            write_whole(self.path / "config.yaml", yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True))
+        self._write_config(cfg)
         self.info = {"status": "running", "started": _now(), "versions": versions(), "git_commit": git_commit(), **info}
         self.update()
 
-    def reopen(self, **info: Any) -> None:
-        """Go on in a folder that an earlier process began."""
+    def _write_config(self, cfg: Mapping[str, Any]) -> None:
+        if self.writes:
+            write_whole(self.path / "config.yaml", yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True))
+
+    def reopen(self, cfg: Mapping[str, Any], **info: Any) -> None:
+        """Go on in a folder that an earlier process began, with the config that goes on."""
+        self._write_config(cfg)
         self.info = json.loads((self.path / "run.json").read_text())
         self.info.pop("reason", None)
         self.update(status="running", resumed=_now(), **info)

@@ -100,13 +100,7 @@ class Trainer:
         self.folder, self.reporter, self.world, self.stop = folder, reporter, world, stop
         self.on_sample = on_sample
         self.model, self.device = parts.model, parts.device
-        self.precision = _precision(self.trainer["precision"], self.device)
-        parts_of = self.trainer["accumulate"] * world.size
-        if self.trainer["batch_size"] % parts_of:
-            raise UsageError(
-                f"trainer.batch_size={self.trainer['batch_size']} does not divide into {parts_of} equal parts "
-                f"({self.trainer['accumulate']} micro-batches on {world.size} processes)"
-            )
+        self.precision = check(cfg, parts.device, world)
 
         self.step = 0
         self.seconds = 0.0
@@ -470,7 +464,19 @@ class Trainer:
         return f"loss {shown:.3f}  {rate:.1f} steps/s"
 
 
-def _precision(name: str, device: torch.device) -> torch.dtype:
+def check(cfg: Mapping[str, Any], device: torch.device, world: distributed.World) -> torch.dtype:
+    """The value gate of what the trainer alone knows; returns the number format of the networks.
+
+    Raises:
+        UsageError: the batch does not divide, or the device lacks the precision.
+    """
+    name, size = cfg["trainer"]["precision"], cfg["trainer"]["batch_size"]
+    pieces = cfg["trainer"]["accumulate"] * world.size
+    if size % pieces:
+        raise UsageError(
+            f"trainer.batch_size={size} does not divide into {pieces} equal parts "
+            f"({cfg['trainer']['accumulate']} micro-batches on {world.size} processes)"
+        )
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     if name == "fp16" and device.type == "cpu":

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return [code for named, code in re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL) if named == language]
 
 
 def test_an_own_model_works_as_printed(tmp_path, monkeypatch):

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from gencli.cli import main
 from torch import nn
 
 import gencli
 from gencli import checkpoint
+from gencli.cli import main
 from gencli.errors import Interrupted, RunFailed, UsageError
 from gencli.interfaces import ExactLikelihood, Loss, Objective, Turn
 from tests.conftest import TINY
@@ -42,7 +42,7 @@ def test_a_run_folder_is_complete(tiny_run):
     info = json.loads((tiny_run / "run.json").read_text())
     assert info["status"] == "finished"
     assert info["progress"]["step"] == 20
-    assert info["parameters"] == sum(t.numel() for n, t in tensors(tiny_run).items() if n.startswith("model/"))
+    assert info["parameters"] == sum(p.numel() for p in gencli.load(tiny_run).model.parameters())
     assert {"seed", "versions", "git_commit", "device", "world_size", "wall_seconds", "best", "result"} <= set(info)
     config = yaml.safe_load((tiny_run / "config.yaml").read_text())
     assert config["choices"]["model"] == "realnvp"
@@ -156,7 +156,7 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
         deadline = time.monotonic() + 60
         while not last.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(2 + rng.random())
+        time.sleep(rng.random())
         process.kill()
         process.wait()
         step = checkpoint.read(last)[1]["step"]
@@ -166,10 +166,10 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "gencli", "train", "resume=run"], env=env, stdout=subprocess.DEVNULL, cwd=tmp_path
         )
-        while json.loads((tmp_path / "run/run.json").read_text()).get("resumed") is None:
+        deadline = time.monotonic() + 60
+        while checkpoint.read(last)[1]["step"] == step and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.05)
-    time.sleep(1)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert checkpoint.read(last)[1]["step"] > step
@@ -362,7 +362,7 @@ def test_two_processes_agree_with_one(tmp_path):
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29417"]
     done = subprocess.run(
-        [*torchrun, "-m", "gencli", "train", *TINY, "run_dir=two"],
+        [*torchrun, "-m", "gencli", "train", *TINY, "model.net.vector.dropout=0", "run_dir=two"],
         env=env,
         cwd=tmp_path,
         capture_output=True,
@@ -377,9 +377,9 @@ def test_two_processes_agree_with_one(tmp_path):
     assert one["value"] == pytest.approx(two["value"], abs=1e-5)
     assert one["n_examples"] == two["n_examples"]
     # Training itself: the mean of two half-batch gradients is the gradient of the whole batch.
-    gencli.train([*TINY, f"run_dir={tmp_path}/one"])
+    gencli.train([*TINY, "model.net.vector.dropout=0", f"run_dir={tmp_path}/one"])
     single = tensors(tmp_path / "one")
-    assert all(torch.allclose(single[n], t, atol=2e-3) for n, t in tensors(tmp_path / "two").items() if "model/" in n)
+    assert all(torch.allclose(single[n], t, atol=1e-5) for n, t in tensors(tmp_path / "two").items() if "model/" in n)
 
 
 # --- signals ---

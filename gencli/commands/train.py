@@ -21,7 +21,7 @@ from gencli.parts import Parts, assemble, restore
 from gencli.records import headline
 from gencli.reporting import Reporter, relative
 from gencli.run import Run, RunFolder
-from gencli.trainer import StopRequest, Trainer
+from gencli.trainer import StopRequest, Trainer, check
 
 
 def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
@@ -45,6 +45,7 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     resume = find_run(cfg["resume"]) if cfg.get("resume") else None
     start = checkpoints.path_of(resume, cfg["checkpoint"]) if resume else None
     parts = assemble(cfg)
+    check(cfg, parts.device, world)
     train_split = parts.dataset.split("train")
     assert train_split is not None
     parts.preprocess.fit(train_split)
@@ -77,17 +78,16 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
             stop,
             lambda step, model: _draw_while_training(parts, model, cfg, folder, reporter, step),
         )
-        trainer.prepare()
+        stored = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
+        facts = {"device": str(parts.device), "world_size": world.size}
         if start:
+            trainer.prepare()
             trainer.load(start)
             folder.forget_after(trainer.step)
-            folder.reopen(device=str(parts.device), world_size=world.size)
+            folder.reopen(stored, **facts)
             reporter.say(f"resuming {relative(folder.path)} at step {trainer.step}")
         else:
-            stored = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
-            folder.begin(
-                stored, seed=cfg["seed"], device=str(parts.device), world_size=world.size, parameters=parameters
-            )
+            folder.begin(stored, seed=cfg["seed"], parameters=parameters, **facts)
         names = cfg["choices"]
         reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(train_split):,} examples, "
@@ -98,6 +98,8 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
         began = time.perf_counter()
         again = f"gencli train resume={relative(folder.path)}"
         try:
+            if not start:
+                trainer.prepare()
             trainer.fit()
             record = _finish(cfg, parts, folder, reporter, world, stop, trainer)
         except (Interrupted, KeyboardInterrupt) as error:

@@ -18,7 +18,7 @@ from gencli.models.transform.maps import Affine, RationalQuadratic
 from gencli.nn.auto import Auto
 from gencli.noise import RowNoise, StepNoise
 
-SMALL = {"vector": {"hidden": [16]}, "image": {"width": 8, "blocks": 1}}
+SMALL = {"vector": {"hidden": [16]}, "tiny": {"hidden": [16]}, "image": {"width": 8, "blocks": 1}}
 MADE = {"transforms": 2, "hidden": [16, 16]}
 
 

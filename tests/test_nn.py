@@ -35,7 +35,7 @@ def test_made_sees_only_what_comes_before(dim, context):
 def test_networks_start_at_zero_and_use_the_context(shape, context):
     torch.manual_seed(0)
     out = (2 * shape[0], *shape[1:])
-    net = Auto(shape, out, context, vector={"hidden": [8]}, image={"width": 8, "blocks": 1})
+    net = Auto(shape, out, context, vector={"hidden": [8]}, tiny={"hidden": [8]}, image={"width": 8, "blocks": 1})
     assert isinstance(net.net, ResidualConv if shape == (2, 8, 8) else MLP)
     x, y = torch.randn(3, *shape), torch.randn(3, context) if context else None
     assert torch.equal(net(x, y), torch.zeros(3, *out))

@@ -22,7 +22,8 @@ class Auto(Network):
         in_shape: event shape of the input.
         out_shape: event shape of the output.
         context: dimension of the context; 0: none.
-        vector: options of ``MLP``.
+        vector: options of ``MLP`` for vectors.
+        tiny: options of ``MLP`` for tiny images.
         image: options of ``ResidualConv``.
     """
 
@@ -33,14 +34,17 @@ class Auto(Network):
         context: int,
         *,
         vector: Mapping[str, Any] | None = None,
+        tiny: Mapping[str, Any] | None = None,
         image: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.net: Network
-        if len(in_shape) == 3 and in_shape[1] * in_shape[2] > TINY:
-            self.net = ResidualConv(in_shape, out_shape, context, **(image or {}))
-        else:
+        if len(in_shape) != 3:
             self.net = MLP(in_shape, out_shape, context, **(vector or {}))
+        elif in_shape[1] * in_shape[2] <= TINY:
+            self.net = MLP(in_shape, out_shape, context, **(tiny or {}))
+        else:
+            self.net = ResidualConv(in_shape, out_shape, context, **(image or {}))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.net(x, context)

@@ -134,14 +134,15 @@ class Marginal(Transform):
     def __init__(self, shape: Sequence[int], spline: RationalQuadratic) -> None:
         super().__init__()
         self.spline = spline
-        self.params = nn.Parameter(torch.zeros(*shape, spline.n_params))
+        self.params = nn.Parameter(torch.zeros(math.prod(shape), spline.n_params))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_slope = self.spline.forward(x, self.params.expand(*x.shape, -1))
-        return z, log_slope.flatten(1).sum(1)
+        # (D, B): the rows of a batch share the knots of their coordinate, which are thus computed once
+        z, log_slope = self.spline.forward(x.flatten(1).T, self.params)
+        return z.T.reshape(x.shape), log_slope.sum(0)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.spline.inverse(z, self.params.expand(*z.shape, -1))
+        return self.spline.inverse(z.flatten(1).T, self.params).T.reshape(z.shape)
 
 
 class Squeeze(Transform):

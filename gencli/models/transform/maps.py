@@ -77,6 +77,8 @@ class RationalQuadratic(Map):
 
         z = y_k + h (s theta^2 + d_k theta (1 - theta)) / (s + (d_k + d_{k+1} - 2 s) theta (1 - theta)).
 
+    Here x may also be of shape S + (M,) for parameters of shape S + (P,): M values then share one spline.
+
     The outermost slopes are 1, so that z is continuously differentiable everywhere. No width, height (as a share of
     2B) or slope falls below ``FLOOR``: that bounds the condition of the inverse.
 
@@ -113,10 +115,12 @@ class RationalQuadratic(Map):
         offset = math.log(math.expm1(1 - self.FLOOR))
         slopes = F.pad(F.softplus(params[..., 2 * K :] + offset) + self.FLOOR, (1, 1), value=1.0)
 
+        shared = v.dim() == params.dim()
+        v = v if shared else v[..., None]
         ends = y if inverse else x
-        k = (v[..., None] >= ends[..., 1:]).sum(-1, keepdim=True)
-        d = slopes.gather(-1, k), slopes.gather(-1, k + 1)
-        return tuple(t.squeeze(-1) for t in (*(t.gather(-1, k) for t in (x, w, y, h)), *d))
+        k = (v[..., None] >= ends[..., None, 1:]).sum(-1)
+        pieces = [*(t.gather(-1, k) for t in (x, w, y, h)), slopes.gather(-1, k), slopes.gather(-1, k + 1)]
+        return tuple(pieces if shared else (t.squeeze(-1) for t in pieces))
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         inside = x.clamp(-self.bound, self.bound)

@@ -24,13 +24,19 @@ FUSED = ("adamw", "adam", "sgd")
 def make_optimizer(
     parameters: Iterable[nn.Parameter], config: Mapping[str, Any], device: torch.device
 ) -> torch.optim.Optimizer:
-    """The optimizer that a config's ``optimizer`` group describes."""
-    options: dict[str, Any] = {key: config[key] for key in ("lr", "weight_decay", "momentum") if key in config}
+    """The optimizer that a config's ``optimizer`` group describes; biases and scales (one dimension) do not decay."""
+    parameters = list(parameters)
+    decay = config["weight_decay"]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    options: dict[str, Any] = {key: config[key] for key in ("lr", "momentum") if key in config}
     if "betas" in config:
         options["betas"] = tuple(config["betas"])
     if config["name"] in FUSED and device.type in ("cpu", "cuda"):
         options["fused"] = True
-    return CLASSES[config["name"]](parameters, **options)
+    return CLASSES[config["name"]]([group for group in groups if group["params"]], **options)
 
 
 def schedule(config: Mapping[str, Any], step: int, fraction: float) -> float:

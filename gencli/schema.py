@@ -56,7 +56,7 @@ class Trainer:
     sample_every: int | None = None
     precision: Precision = Precision.auto
     compile: bool = False
-    ema_decay: float = 0.0
+    ema_decay: float = 0.998
     clip_norm: float | None = 1.0
     patience: int | None = None
     workers: int = 2

@@ -67,6 +67,7 @@ class CelebA(Lazy):
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(
                 f"{path} is missing and could not be downloaded ({reason}): fetch {_PARTITION} and {_ARCHIVE} from "
-                f"https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html by hand into {self.folder}/, or set data.root (or GENCLI_DATA) to a folder that has them"
+                f"https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html by hand into {self.folder}/, "
+                "or set data.root (or GENCLI_DATA) to a folder that has them"
             ) from error
         return path

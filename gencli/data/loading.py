@@ -80,7 +80,7 @@ def held_out_batches(
         workers: as in ``train_batches``.
     """
     device = device or torch.device("cpu")
-    own = torch.arange(rank, len(split), world)
+    own = torch.arange(len(split))[rank::world]
     if len(own) == 0:
         return
     ids = own.split(batch_size)

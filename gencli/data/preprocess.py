@@ -88,8 +88,8 @@ class Preprocess(nn.Module):
 
         self.stochastic = support.discrete and not self.untouched
         self.transform = "none" if self.untouched else transform
-        levels = support.levels or 1
-        self.offset, self.width = unit if unit and self.stochastic else (0.0, 1 / levels)
+        self.levels = support.levels or 1
+        self.offset, self.width = unit if unit and self.stochastic else (0.0, 1 / self.levels)
         if self.stochastic and dequantization != "uniform":
             raise ValueError(
                 f"data.dequantization={dequantization}: 'uniform' is needed, because a model of reals gives integers "
@@ -181,19 +181,18 @@ class Preprocess(nn.Module):
         x = x.to(self.mean.dtype)
         if self.stochastic:
             assert noise is not None, "dequantization needs noise"
-            assert self.spec.support.levels is not None
             u = noise.rand(*x.shape).to(x.dtype)
             v = self.offset + self.width * (x + u)
-            # 1 - v from its parts: alpha = 1e-6 leaves no room for the rounding of v near 1.
-            rest = self.width * ((self.spec.support.levels - 1 - x) + (1 - u))
             terms["bins"] = x.new_full((len(x),), -self.spec.dim * math.log(self.width))
         else:
-            v, rest = x, 1 - x
+            u, v = None, x
 
         z = v
         if self.transform == "scale":
             z = v - 0.5
         elif self.transform == "logit":
+            # 1 - v from its parts: alpha = 1e-6 leaves no room for the rounding of v near 1.
+            rest = 1 - v if u is None else self.width * ((self.levels - 1 - x) + (1 - u))
             scale = 1 - 2 * self.alpha
             log_s, log_rest = (self.alpha + scale * v).log(), (self.alpha + scale * rest).log()
             z = log_s - log_rest
@@ -215,8 +214,7 @@ class Preprocess(nn.Module):
 
         support = self.spec.support
         if self.stochastic:
-            assert support.levels is not None
-            x = ((x - self.offset) / self.width).floor().clamp(0, support.levels - 1)
+            x = ((x - self.offset) / self.width).floor().clamp(0, self.levels - 1)
         elif support.kind == "unit":
             x = x.clamp(0, 1)
         return x.to(storage_dtype(support)) if support.discrete else x

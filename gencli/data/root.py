@@ -10,6 +10,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gencli.errors import UsageError
@@ -92,7 +93,8 @@ def _download(path: Path, expected_md5: str, urls: Sequence[str]) -> None:
         reason = str(error)
     finally:
         socket.setdefaulttimeout(patience)
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     raise UsageError(
         f"{path} is missing and could not be downloaded ({reason}): fetch {urls[0]} (MD5 {expected_md5}) by hand into "
         f"{path.parent}/, or set data.root (or GENCLI_DATA) to a folder that has it"

@@ -42,7 +42,7 @@ VECTOR = {
     "realnvp": (AffineCoupling, {"mixing": "masks", **COUPLING}),
     "glow": (AffineCoupling, {"mixing": "linear", **COUPLING}),
     "random": (AffineCoupling, {"mixing": "random", "marginal": 5, **COUPLING}),
-    "maf": (AffineAutoregressive, MADE),
+    "maf": (AffineAutoregressive, {"marginal": 5, **MADE}),
     "iaf": (AffineAutoregressive, {"inverse": True, **MADE}),
     "nsf_coupling": (SplineCoupling, {"mixing": "linear", "bins": 5, **COUPLING}),
     "nsf_ar": (SplineAutoregressive, {"bins": 5, **MADE}),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from gencli.interfaces import DataInitialized, DirectSampling, ExactLikelihood, Model, Spec, Support
@@ -38,7 +42,7 @@ VECTOR = {
     "realnvp": (AffineCoupling, {"mixing": "masks", **COUPLING}),
     "glow": (AffineCoupling, {"mixing": "linear", **COUPLING}),
     "random": (AffineCoupling, {"mixing": "random", "marginal": 5, **COUPLING}),
-    "maf": (AffineAutoregressive, MADE),
+    "maf": (AffineAutoregressive, {"marginal": 5, **MADE}),
     "iaf": (AffineAutoregressive, {"inverse": True, **MADE}),
     "nsf_coupling": (SplineCoupling, {"mixing": "linear", "bins": 5, **COUPLING}),
     "nsf_ar": (SplineAutoregressive, {"bins": 5, **MADE}),
@@ -321,14 +325,20 @@ def test_fast_autoregressive_inverse_equals_the_naive_one(map, conditional):
         assert (step.inverse(z, context) - step.iterate(z, context)).abs().max() < 1e-5
 
 
-def test_maf_samples_fast():
-    """16 rows of D=784 through 5 transforms of 2x512; other libraries take 14 to 21 s."""
+def test_maf_samples_in_the_time_of_a_few_passes():
+    """16 rows of D=784 through 5 transforms of 2x512: 0.3 s on a quiet core, where D full passes take 10 to 20.
+
+    The test compares with the time of one full pass, since machines differ.
+    """
     model = AffineAutoregressive(Spec((784,), Support("real")))
     assert model.passes == 5 * 784
-    start = time.perf_counter()
+    times = []
     with torch.no_grad():
-        model.sample(16, noise=noise(16))
-    assert time.perf_counter() - start < 5  # about 0.3 s on a quiet core; the margin is for busy machines
+        for work in (lambda: model.log_prob(torch.zeros(16, 784)), lambda: model.sample(16, noise=noise(16))):
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+    assert times[1] < 784 / 3 * times[0]
 
 
 def test_capabilities_are_declared():
@@ -337,6 +347,28 @@ def test_capabilities_are_declared():
         assert issubclass(kind, DirectSampling)
         assert issubclass(kind, DataInitialized)
         assert kind.supports == ("real",)
+
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_config_is_one_constructor_call(path):
+    """Every option of the YAML is an argument of its class, for every event shape that the class declares."""
+    text = path.read_text()
+    assert text.startswith("# ")
+    options = yaml.safe_load(text)
+    module, _, target = options.pop("_target_").rpartition(".")
+    if module.startswith("gencli.models.transform"):
+        kind = getattr(importlib.import_module(module), target)
+        if {"/net@net": "auto"} in options.pop("defaults"):
+            auto = yaml.safe_load((CONFIGS / "net" / "auto.yaml").read_text())
+            assert auto.pop("_target_") == "gencli.nn.auto.Auto"
+            options["net"] = functools.partial(Auto, **auto)
+        for shape in kind.shapes:
+            size = {"vector": (4,), "image": (1, 8, 8)}[shape]
+            model = kind(Spec(size, Support("real")), **options).eval()
+            assert model.log_prob(torch.zeros(3, *size)).shape == (3,)
 
 
 @pytest.mark.slow
@@ -351,13 +383,15 @@ def test_log_prob_compiles(name):
 
 @pytest.mark.slow
 def test_training_a_spline_flow_reaches_the_entropy_of_a_mixture():
-    """Two unit-distance Gaussians of known entropy: NLL - H below 0.03 nats after 400 steps."""
+    """Two separate Gaussians of known entropy: NLL - H below 0.03 nats after 500 steps."""
     torch.manual_seed(0)
+    wide = functools.partial(Auto, vector={"hidden": [64, 64]})
     truth = GMM(Spec((2,), Support("real")), components=2, covariance="isotropic")
     truth.normals.set(torch.tensor([[-2.0, 0], [2, 0]]), torch.tensor([0.25, 0.25]))
-    model = SplineCoupling(Spec((2,), Support("real")), mixing="linear", net=net, couplings=4)
+    model = SplineCoupling(Spec((2,), Support("real")), mixing="linear", net=wide, couplings=4)
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    for step in range(400):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500)
+    for step in range(500):
         with torch.no_grad():
             x = truth.sample(256, noise=StepNoise(torch.device("cpu"), step))
         if step == 0:
@@ -366,6 +400,8 @@ def test_training_a_spline_flow_reaches_the_entropy_of_a_mixture():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
         x = truth.sample(20_000, noise=noise(20_000))
-        assert (truth.log_prob(x) - model.log_prob(x)).mean() < 0.03
+        gap = (truth.log_prob(x) - model.log_prob(x)).mean()
+    assert gap < 0.03

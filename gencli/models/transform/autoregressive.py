@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gencli.interfaces import Spec
 from gencli.models.transform.flow import Chain, Flow, Inverse, Transform
-from gencli.models.transform.layers import ActNorm, Permutation
+from gencli.models.transform.layers import ActNorm, Marginal, Permutation
 from gencli.models.transform.maps import Affine, Map, RationalQuadratic
 from gencli.nn.made import MADE
 
@@ -61,6 +61,7 @@ class AutoregressiveFlow(Flow):
         hidden: width of each hidden layer of a MADE.
         dropout: probability that a hidden unit is dropped in training.
         inverse: read every transform backwards (IAF).
+        marginal: bins of a learned spline of each coordinate in front of the flow; 0: none.
     """
 
     shapes = ("vector",)
@@ -75,10 +76,11 @@ class AutoregressiveFlow(Flow):
         hidden: Sequence[int] = (512, 512),
         dropout: float = 0.0,
         inverse: bool = False,
+        marginal: int = 0,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         D = spec.dim
-        parts: list[Transform] = []
+        parts: list[Transform] = [ActNorm(D), Marginal((D,), RationalQuadratic(marginal))] if marginal else []
         for i in range(transforms):
             made = MADE(D, map.n_params, self.context_dim, hidden=hidden, dropout=dropout)
             step = Autoregressive(made, map)

@@ -127,8 +127,10 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     if record:
         reporter.say(f"  result    {headline(record)}")
     reporter.say(f"  samples   gencli sample run={place} n=64")
-    reporter.say(f"  measure   gencli eval run={place} split=val")
-    reporter.say(f"  compare   gencli compare {place} outputs/*/*")
+    others = [s for s in ("val", "train") if parts.dataset.split(s) is not None and (not record or record["split"] != s)]
+    if others and record:
+        reporter.say(f"  measure   gencli eval run={place} split={others[0]}")
+    reporter.say(f"  compare   gencli compare {place} ANOTHER_RUN")
     run = Run(folder.path, trust=cfg["trust"], device=cfg["device"])
     run._parts = parts
     return run

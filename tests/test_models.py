@@ -298,6 +298,16 @@ def test_initialize_standardises():
     assert (z.std() - 1).abs() < 1e-2
 
 
+def test_marginals_start_from_quantiles():
+    """Uniform data become nearly normal before any training: kurtosis 1.8 goes half the way to 3 and more."""
+    x = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0))
+    model = AffineCoupling(Spec((3,), Support("real")), mixing="masks", net=net, marginal=32)
+    model.initialize(x)
+    with torch.no_grad():
+        z = model.transform(x)[0]
+    assert (((z - z.mean(0)) / z.std(0)).pow(4).mean(0) - 3).abs().max() < 0.65
+
+
 def test_bf16_networks_leave_latents_in_fp32():
     for name in ("realnvp", "glow", "maf", "nsf_coupling"):
         model = build(name, (6,)).float()

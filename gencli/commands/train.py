@@ -127,7 +127,9 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     if record:
         reporter.say(f"  result    {headline(record)}")
     reporter.say(f"  samples   gencli sample run={place} n=64")
-    others = [s for s in ("val", "train") if parts.dataset.split(s) is not None and (not record or record["split"] != s)]
+    others = [
+        s for s in ("val", "train") if parts.dataset.split(s) is not None and (not record or record["split"] != s)
+    ]
     if others and record:
         reporter.say(f"  measure   gencli eval run={place} split={others[0]}")
     reporter.say(f"  compare   gencli compare {place} ANOTHER_RUN")

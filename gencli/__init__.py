@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,16 +36,16 @@ def train(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> Run
     return run_train(config, None)
 
 
-def load(path: str, trust: Sequence[str] = ()) -> Run:
+def load(path: str | Path = "latest", **options: Any) -> Run:
     """Open a run.
 
     Args:
         path: a run folder, a checkpoint inside it, or ``latest``.
-        trust: packages, other than gencli, whose classes the run's config may name.
+        options: trust, device, weights, checkpoint: see ``gencli.Run``.
     """
     from gencli.run import load as load_run
 
-    return load_run(path, trust=trust)
+    return load_run(path, **options)
 
 
 def __getattr__(name: str) -> Any:

@@ -103,6 +103,13 @@ class Flow(ExactLikelihood, DirectSampling, DataInitialized):
         return self.transform.inverse(z, self._context(y, z))
 
     @torch.no_grad()
+    def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
+        """``round_trip``: max |x - f^-1(f(x))|, which grows before a flow's likelihood becomes meaningless."""
+        context = self._context(y, x)
+        again = self.transform.inverse(self.transform(x, context)[0], context)
+        return {"round_trip": float((again.view_as(x) - x).abs().max())}
+
+    @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
         x = x[: self.INITIAL]
         self.transform.initialize(x, self._context(None if y is None else y[: self.INITIAL], x))

@@ -31,12 +31,12 @@ def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
     columns = math.ceil(math.sqrt(len(images)))
     if parts.model.conditional and parts.dataset.spec.classes and parts.sampler is not None:
         columns = len(parts.sampler.classes or range(parts.dataset.spec.classes))  # a class a column
-    scale = max(1, 32 // images.shape[-1])  # small digits are enlarged by whole pixels
+    scale = max(1, 48 // images.shape[-1])  # small digits are enlarged by whole pixels
     images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     return torchvision("utils").make_grid(images, nrow=columns, padding=2, pad_value=0.5)
 
 
-def of_samples(parts: Parts, x: Tensor, y: Tensor | None) -> bytes | None:
+def of_samples(parts: Parts, x: Tensor) -> bytes:
     """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals."""
     grid = grid_of(parts, x)
     if grid is not None:
@@ -45,7 +45,7 @@ def of_samples(parts: Parts, x: Tensor, y: Tensor | None) -> bytes | None:
     if dim == 1:
         return _one_dimension(parts, x)
     if dim == 2:
-        return _two_dimensions(parts, x, y)
+        return _two_dimensions(parts, x)
     return _marginals(parts, x)
 
 
@@ -89,13 +89,14 @@ def _log_density(parts: Parts, points: Tensor, y: Tensor | None = None) -> Tenso
     return (parts.model.log_prob(z, y) - sum(terms.values())).cpu()
 
 
-def _two_dimensions(parts: Parts, x: Tensor, y: Tensor | None) -> bytes:
+def _two_dimensions(parts: Parts, x: Tensor) -> bytes:
     data = _some_data(parts)
     low, high = data.min(0).values, data.max(0).values
     margin = 0.1 * (high - low)
     low, high = low - margin, high + margin
     dense = isinstance(parts.model, ExactLikelihood) and not parts.preprocess.stochastic and not parts.model.conditional
-    figure, axes = _figure(3 if dense else 2, 12 if dense else 8, 4.2)
+    aspect = float((high - low)[1] / (high - low)[0])
+    figure, axes = _figure(3 if dense else 2, 12 if dense else 8, 0.8 + 3.6 * min(max(aspect, 0.4), 1.5))
     clouds = [("data", data), (f"{len(x)} samples", x.cpu().flatten(1))]
     for axis, (title, cloud) in zip(axes, clouds, strict=False):
         axis.scatter(cloud[:, 0], cloud[:, 1], s=2, alpha=0.5, linewidths=0)

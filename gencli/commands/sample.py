@@ -62,18 +62,17 @@ def _labels(parts: Parts, n: int) -> Tensor | None:
     return classes[torch.arange(n) % len(classes)]
 
 
-def keep(parts: Parts, run: Path, name: str, x: Tensor, y: Tensor | None) -> list[Path]:
-    """Write samples/<name>.npz (data units) and, where there is something to look at, samples/<name>.png."""
+def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | None) -> list[Path]:
+    """Write samples/<name>.npz (data units) and samples/<name>.png, a grid of images or a cloud of more samples."""
     arrays = {"samples": x.cpu().numpy()} | ({} if y is None else {"labels": y.cpu().numpy()})
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     npz = run / "samples" / f"{name}.npz"
     write_whole(npz, buffer.getvalue())
-    picture = pictures.of_samples(parts, x, y)
-    if picture is None:
-        return [npz]
+    if parts.dataset.to_image(x[:1]) is None and len(x) < pictures.SHOWN:
+        x = draw(parts, pictures.SHOWN, seed)[0]  # x and more: a handful of points shows no density
     png = npz.with_suffix(".png")
-    write_whole(png, picture)
+    write_whole(png, pictures.of_samples(parts, x))
     return [png, npz]
 
 
@@ -90,7 +89,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
         x, y = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
     name = cfg["name"] or f"{cfg['choices']['sampler']}-seed{cfg['seed']}"
-    files = keep(parts, run.path, name, x, y)
+    files = keep(parts, run.path, name, cfg["seed"], x, y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for file in files:

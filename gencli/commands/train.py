@@ -179,7 +179,7 @@ def _finish(
         except UsageError as error:  # a context that only the caller can give
             reporter.say(f"no samples: {error}")
             return record
-        for file in keep(parts, folder.path, cfg["choices"]["sampler"], x, y):
+        for file in keep(parts, folder.path, cfg["choices"]["sampler"], cfg["seed"], x, y):
             reporter.say(f"  {relative(file)}")
         grid = pictures.grid_of(parts, x)
         if grid is not None:
@@ -202,7 +202,7 @@ def _draw_while_training(
     own, parts.model = parts.model, model
     try:
         x, y = draw(parts, min(cfg["n"], 64), cfg["seed"])
-        keep(parts, folder.path, f"step-{step:07d}", x, y)
+        keep(parts, folder.path, f"step-{step:07d}", cfg["seed"], x, y)
         grid = pictures.grid_of(parts, x)
         if grid is not None:
             reporter.image("samples", grid, step)

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gencli.errors import RunFailed, UsageError
-from gencli.run import write_whole
+from gencli.files import write_whole
 
 FORMAT = 1
 """Version of the layout above; it grows when an older gencli could not read the file."""

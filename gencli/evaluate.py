@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gencli import checkpoint as checkpoints
 from gencli import distributed
 from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
+from gencli.errors import UsageError
+from gencli.files import write_json, write_whole
 from gencli.interfaces import Estimator, Model, Split
 from gencli.noise import RowNoise, mix_seed
+from gencli.parts import Parts
+from gencli.records import composed_bound, nll_record
+from gencli.reporting import Reporter
 
 
 @dataclass
@@ -99,3 +111,79 @@ def _total(row: dict[str, Tensor]) -> Tensor:
 
 def _with(prefix: str, columns: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in columns.items() if name.startswith(prefix)}
+
+
+def measure(
+    parts: Parts,
+    split_name: str,
+    estimator_config: Mapping[str, Any],
+    estimator_name: str,
+    *,
+    seed: int,
+    batch_size: int,
+    run: Path,
+    world: distributed.World,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Measure a split and write eval/<split>-<estimator>.json, with nats per example in .npz beside it.
+
+    Raises:
+        UsageError: the data has no such split, or the model has no estimator.
+    """
+    if parts.estimator is None:
+        raise UsageError("this model has no NLL estimator: its objective gives up the likelihood")
+    if split_name not in ("train", "val", "test"):
+        raise UsageError(f"split={split_name}: train, val or test")
+    split = parts.dataset.split(split_name)
+    if split is None:
+        raise UsageError(f"split={split_name}: data={parts.dataset.name} has none")
+    started = time.perf_counter()
+    parts.model.eval()
+    parts.preprocess.eval()
+    with reporter.progress(f"{split_name} NLL", math.ceil(len(split) / world.size)) as bar:
+        seen = [0]
+
+        def tick(n: int) -> None:
+            seen[0] += n
+            bar.at(seen[0])
+
+        scores = score_split(
+            parts.model,
+            parts.preprocess,
+            parts.estimator,
+            split,
+            seed=seed,
+            device=parts.device,
+            batch_size=batch_size,
+            world=world,
+            tick=tick,
+        )
+    settings = {key: value for key, value in estimator_config.items() if key != "_target_"}
+    if not parts.preprocess.stochastic:
+        settings.pop("draws", None)
+    record = nll_record(
+        nll=scores.nll,
+        variance=scores.variance,
+        terms=scores.terms,
+        diagnostics=scores.diagnostics,
+        spec=parts.dataset.spec,
+        bound=composed_bound(parts.estimator.bound, parts.preprocess.bound),
+        entropy=parts.dataset.entropy,
+        estimator=estimator_name,
+        settings=settings,
+        split=split_name,
+        split_sha256=split.sha256,
+        protocol=parts.protocol(),
+        weights=parts.weights,
+        checkpoint=parts.checkpoint.stem if parts.checkpoint else None,
+        checkpoint_sha256=checkpoints.file_sha256(parts.checkpoint) if parts.checkpoint else None,
+        seed=seed,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+    if world.main:
+        stem = run / "eval" / f"{split_name}-{estimator_name}"
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, ids=np.arange(len(scores.nll)), nll=scores.nll.numpy())
+        write_whole(stem.with_suffix(".npz"), buffer.getvalue())
+        write_json(stem.with_suffix(".json"), record)
+    return record

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gencli.run import RunFolder
+from gencli.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,138 +1,25 @@
-"""A run folder: how it is written, and how it is opened again."""
+"""A run, opened again: its model, samples, likelihoods; the Python side of ``gencli sample`` and ``eval``."""
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
+from gencli import distributed, sampling
+from gencli.build import component
 from gencli.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gencli.interfaces import Model
-    from gencli.parts import Parts
-
-
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs, whole."""
-    write_whole(path, json.dumps(value, indent=2) + "\n")
-
-
-class RunFolder:
-    """The files of one run, as its own process writes them; other ranks hold one that writes nothing.
-
-    Args:
-        path: the folder.
-        writes: whether this process is the one that writes.
-    """
-
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
-        self.path = path
-        self.writes = writes
-        self.info: dict[str, Any] = {}
-
-    @classmethod
-    def fresh_path(cls, cfg: Mapping[str, Any], sweep_dir: Path | None) -> Path:
-        """A new folder, made: ``run_dir``, the sweep's job folder, or outputs/<model>-<data>/<date>_<time>[-k].
-
-        Raises:
-            UsageError: ``run_dir`` exists and holds something.
-        """
-        if cfg["run_dir"]:
-            path = Path(cfg["run_dir"])
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise UsageError(f"run_dir={path} exists and is not empty: choose another, or go on with resume={path}")
-            path.mkdir(parents=True, exist_ok=True)
-            return path
-        if sweep_dir is not None:
-            sweep_dir.mkdir(parents=True)
-            return sweep_dir
-        names = cfg["choices"]
-        stem = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
-        parent = Path("outputs") / f"{names['model']}-{names['data']}"
-        parent.mkdir(parents=True, exist_ok=True)
-        k = 0
-        while True:  # two runs in one second, or in two processes: the folder belongs to whoever makes it
-            path = parent / (f"{stem}-{k}" if k else stem)
-            try:
-                path.mkdir()
-            except FileExistsError:
-                k += 1
-            else:
-                return path
-
-    def begin(self, cfg: Mapping[str, Any], **info: Any) -> None:
-        """Write config.yaml and the first run.json."""
-        self._write_config(cfg)
-        self.info = {"status": "running", "started": _now(), "versions": versions(), "git_commit": git_commit(), **info}
-        self.update()
-
-    def _write_config(self, cfg: Mapping[str, Any]) -> None:
-        if self.writes:
-            write_whole(self.path / "config.yaml", yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True))
-
-    def reopen(self, cfg: Mapping[str, Any], **info: Any) -> None:
-        """Go on in a folder that an earlier process began, with the config that goes on."""
-        self._write_config(cfg)
-        self.info = json.loads((self.path / "run.json").read_text())
-        self.info.pop("reason", None)
-        self.update(status="running", resumed=_now(), **info)
-
-    def update(self, **info: Any) -> None:
-        """Change fields of run.json."""
-        self.info |= info
-        if self.writes:
-            write_json(self.path / "run.json", self.info)
-
-    def metric(self, line: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        if self.writes:
-            with (self.path / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-    def forget_after(self, step: int) -> None:
-        """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too."""
-        file = self.path / "metrics.jsonl"
-        if not self.writes or not file.exists():
-            return
-        kept = []
-        for line in file.read_text().splitlines():
-            try:
-                keep = json.loads(line)["step"] <= step
-            except ValueError:
-                keep = False
-            if keep:
-                kept.append(line)
-        write_whole(file, "".join(line + "\n" for line in kept))
+from gencli.evaluate import measure
+from gencli.interfaces import Estimator, ExactLikelihood, Model
+from gencli.locate import checkpoint_in, find_run
+from gencli.noise import RowNoise
+from gencli.parts import Parts, restore
+from gencli.reporting import Reporter
 
 
 class Run:
@@ -199,8 +86,6 @@ class Run:
     def parts(self) -> Parts:
         """Data, preprocessing, model and its partners, with the checkpoint's weights."""
         if self._parts is None:
-            from gencli.parts import restore
-
             self._parts = restore(self.config, self.path, self.device, *self.wanted)
         return self._parts
 
@@ -211,9 +96,7 @@ class Run:
 
     def sample(self, n: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
         """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None)."""
-        from gencli.commands.sample import draw
-
-        return draw(self.parts, n, seed, y)[0].cpu()
+        return sampling.draw(self.parts, n, seed, y)[0].cpu()
 
     def log_prob(self, x: Tensor, y: Tensor | None = None, seed: int = 0) -> Tensor:
         """Log p(x) in data space, (B,) nats; of integer data under a model of reals, a lower bound.
@@ -221,11 +104,6 @@ class Run:
         Raises:
             UsageError: this model has no normalised density.
         """
-        import torch
-
-        from gencli.interfaces import ExactLikelihood
-        from gencli.noise import RowNoise
-
         parts = self.parts
         if not isinstance(parts.model, ExactLikelihood):
             raise UsageError(
@@ -239,17 +117,42 @@ class Run:
             total = parts.model.log_prob(z, y).double() - sum(t.double() for t in terms.values())
         return total.cpu()
 
-    def nll(self, split: str = "test", **options: Any) -> dict[str, Any]:
-        """A result record, as ``gencli eval run=... split=...`` gives it; options: estimator, batch_size, seed."""
-        from gencli.commands.eval import measure
+    def nll(
+        self, split: str = "test", *, estimator: str | None = None, batch_size: int | None = None, seed: int = 0
+    ) -> dict[str, Any]:
+        """A result record, as ``gencli eval run=... split=...`` gives it and writes it.
 
-        return measure(self, split, **options)
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            estimator: an option's name as on the command line; None: the run's own.
+            batch_size: rows at a time; None: the run's ``trainer.eval_batch_size``.
+            seed: of the dequantization and of the estimator.
+
+        Raises:
+            UsageError: there is no such split or estimator, or the model has none.
+        """
+        name, config = self.config["choices"].get("estimator"), self.config.get("estimator")
+        if estimator is not None:
+            from gencli.compose import compose, quote
+
+            name = estimator
+            config = compose("eval", [f"run={quote(str(self.path))}", f"estimator={estimator}"])["estimator"]
+        self.parts.estimator = component(config, Estimator, self.trust) if config else None
+        return measure(
+            self.parts,
+            split,
+            config or {},
+            str(name),
+            seed=seed,
+            batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
+            run=self.path,
+            world=distributed.World(),
+            reporter=Reporter(quiet=True),
+        )
 
 
 def load(path: str | Path = "latest", **options: Any) -> Run:
     """Open a run folder, a checkpoint in it, or the ``latest`` run; options as for ``Run``."""
-    from gencli.locate import checkpoint_in, find_run
-
     named = checkpoint_in(str(path))
     return Run(find_run(str(path)), **({"checkpoint": named} if named else {}) | options)
 
@@ -260,8 +163,6 @@ def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
     Raises:
         UsageError: the command changes the model, or the data beyond where its files lie.
     """
-    from gencli.locate import find_run
-
     run = Run(
         find_run(cfg["run"]),
         trust=cfg["trust"],
@@ -276,34 +177,3 @@ def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
         if changed:
             raise UsageError(f"{group}.{changed[0]}={asked[changed[0]]}: a run keeps the {group} it was trained with")
     return run
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a number."""
-    names = ("gencli", "torch", "torchvision", "numpy", "hydra-core")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "source"
-    return found
-
-
-def git_commit() -> str | None:
-    """The commit of the source tree that runs, with + if it was changed; None for an installed package."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run(
-            ["git", "-C", root, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

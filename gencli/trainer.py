@@ -18,13 +18,14 @@ from gencli import checkpoint as checkpoints
 from gencli import distributed
 from gencli.data.loading import held_out_batches, train_batches
 from gencli.errors import Interrupted, RunFailed, UsageError
+from gencli.files import write_json
+from gencli.folder import RunFolder
 from gencli.interfaces import Batch, DataInitialized, Model, Split, Turn
 from gencli.noise import RowNoise, StepNoise, mix_seed
 from gencli.optimizers import make_optimizer, schedule
 from gencli.parts import Parts
 from gencli.records import bits_per_dim
 from gencli.reporting import Reporter
-from gencli.run import RunFolder, write_json
 
 INITIAL_EXAMPLES = 10_000
 """Training examples that a data-initialised model sees before step 0."""

@@ -12,15 +12,18 @@ import torch
 
 from gencli import checkpoint as checkpoints
 from gencli import distributed, pictures
-from gencli.commands.eval import local_device, score, show
-from gencli.commands.sample import draw, keep
+from gencli.commands.eval import local_device, show
+from gencli.commands.sample import keep
 from gencli.errors import GencliError, Interrupted, RunFailed, UsageError
+from gencli.evaluate import measure
+from gencli.folder import RunFolder
 from gencli.interfaces import Model
 from gencli.locate import find_run
 from gencli.parts import Parts, assemble, restore
 from gencli.records import headline
 from gencli.reporting import Reporter, relative
-from gencli.run import Run, RunFolder
+from gencli.run import Run
+from gencli.sampling import draw
 from gencli.trainer import StopRequest, Trainer, check
 
 
@@ -160,7 +163,7 @@ def _finish(
         split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
         if split != "test":
             reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
-        record = score(
+        record = measure(
             parts,
             split,
             cfg["estimator"],

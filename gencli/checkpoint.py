@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,12 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], *, keep_
     path.parent.mkdir(parents=True, exist_ok=True)
     if keep_previous and path.exists():
         # A hard link first, so that at no moment are both names gone.
-        link = path.with_name("previous.tmp")
+        link = path.with_name(".previous.tmp")
         link.unlink(missing_ok=True)
-        os.link(path, link)
+        try:
+            os.link(path, link)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, link)
         os.replace(link, path.with_name(f"previous{path.suffix}"))
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()

@@ -31,13 +31,16 @@ class World:
 
 
 def join() -> World:
-    """Read torchrun's variables and join the group: NCCL where each process has a GPU, else gloo."""
+    """Read torchrun's variables and join the group: NCCL between GPUs, gloo between CPUs."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)  # objects are exchanged through the current device
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return World(int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), size)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    return World(int(os.environ["RANK"]), local_rank, size)
 
 
 def leave() -> None:
@@ -71,15 +74,18 @@ def largest(value: Tensor) -> Tensor:
     return value
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over ranks; a parameter without one counts as zero."""
+def average_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+    """Replace every gradient by its mean over ranks, a parameter without one counting as zero; the mean loss.
+
+    The loss goes along in the same message, so that all ranks see one that is not finite.
+    """
     if not dist.is_initialized():
-        return
+        return loss
     parameters = [p for p in parameters if p.requires_grad]
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    flat = torch.cat([*(p.grad.flatten() for p in parameters if p.grad is not None), loss.flatten()])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     offset = 0
@@ -87,6 +93,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         assert p.grad is not None
         p.grad.copy_(flat[offset : offset + p.numel()].view_as(p))
         offset += p.numel()
+    return flat[-1]
 
 
 def broadcast_state(*modules: nn.Module) -> None:

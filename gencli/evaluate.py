@@ -26,6 +26,8 @@ from gencli.parts import Parts
 from gencli.records import composed_bound, nll_record
 from gencli.reporting import Reporter
 
+_HELD_OUT = 3  # a stream of noise of its own, apart from training and validation (trainer.py)
+
 
 @dataclass
 class Scores:
@@ -77,22 +79,22 @@ def score_split(
     for ids, batch in held_out_batches(split, batch_size, rank=world.rank, world=world.size, device=device):
         rows: list[dict[str, Tensor]] = []
         for draw in range(draws):
-            noise = RowNoise(mix_seed(seed, draw), ids)
+            noise = RowNoise(mix_seed(seed, _HELD_OUT, draw), ids)
             z, terms = preprocess(batch.x, noise)
             estimate = estimator.nll(model, z, batch.y, noise)
             row = {"term/model": estimate.nll, **{f"term/{name}": value for name, value in terms.items()}}
             row |= {f"diagnostic/{name}": value for name, value in estimate.diagnostics.items()}
             if estimate.variance is not None:
                 row["variance"] = estimate.variance
-            rows.append({name: value.double() for name, value in row.items()})
+            rows.append({name: value.cpu().double() for name, value in row.items()})
         mean = {name: torch.stack([row[name] for row in rows]).mean(0) for name in rows[0]}
         totals = torch.stack([_total(row) for row in rows])
         if draws > 1:
             mean["variance"] = totals.var(0) / draws
         elif "variance" not in mean and not preprocess.stochastic:
             mean["variance"] = torch.zeros_like(totals[0])
-        for name, value in {"ids": ids, "nll": totals.mean(0), **mean}.items():
-            columns.setdefault(name, []).append(value.cpu())
+        for name, value in {"ids": ids.cpu(), "nll": totals.mean(0), **mean}.items():
+            columns.setdefault(name, []).append(value)
         tick(len(ids))
 
     parts = distributed.gather({name: torch.cat(values) for name, values in columns.items()})

@@ -35,8 +35,15 @@ class RunFolder:
         """A new folder, made: ``run_dir``, the sweep's job folder, or outputs/<model>-<data>/<date>_<time>[-k].
 
         Raises:
-            UsageError: ``run_dir`` exists and holds something.
+            UsageError: ``run_dir`` exists and holds something, or the folder cannot be made.
         """
+        try:
+            return cls._fresh_path(cfg, sweep_dir)
+        except OSError as error:
+            raise UsageError(f"run_dir: the folder cannot be made ({error})") from error
+
+    @staticmethod
+    def _fresh_path(cfg: Mapping[str, Any], sweep_dir: Path | None) -> Path:
         if cfg["run_dir"]:
             path = Path(cfg["run_dir"])
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -73,9 +80,12 @@ class RunFolder:
     def reopen(self, cfg: Mapping[str, Any], **info: Any) -> None:
         """Go on in a folder that an earlier process began, with the config that goes on."""
         self._write_config(cfg)
+        if self.writes:
+            for left_over in self.path.rglob(".*.tmp"):  # of a write that was killed
+                left_over.unlink()
         self.info = json.loads((self.path / "run.json").read_text())
         self.info.pop("reason", None)
-        self.update(status="running", resumed=_now(), **info)
+        self.update(status="running", resumed=_now(), versions=versions(), git_commit=git_commit(), **info)
 
     def update(self, **info: Any) -> None:
         """Change fields of run.json."""

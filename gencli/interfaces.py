@@ -185,7 +185,12 @@ class DirectSampling(Model):
 
 
 class DataInitialized(Model):
-    """A model that starts from the data: actnorm, EM, closed forms."""
+    """A model that starts from the data: actnorm, EM, closed forms.
+
+    ``initial_examples``: the most training examples that it wants to see.
+    """
+
+    initial_examples: int = 2048
 
     @abstractmethod
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
@@ -253,6 +258,10 @@ class Sampler(ABC):
     requires: ClassVar[tuple[type[Model], ...]] = ()
 
     def __init__(self, classes: list[int] | None = None) -> None:
+        if classes is not None and (
+            not isinstance(classes, list) or not classes or not all(isinstance(c, int) for c in classes)
+        ):
+            raise ValueError(f"sampler.classes={classes}: a list of labels, such as [3,5]")
         self.classes = classes
 
     @abstractmethod

@@ -96,6 +96,8 @@ class RowNoise(Noise):
         return _shift(self._bits(shape), 40).float() * 2.0**-24
 
     def randn(self, *shape: int) -> Tensor:
-        # Box-Muller in fp64 on the 53 high bits, so that the tails reach 8.5 standard deviations.
-        u = (_shift(self._bits((*shape, 2)), 11).double() + 0.5) * 2.0**-53
-        return ((-2.0 * u[..., 0].log()).sqrt() * (2.0 * math.pi * u[..., 1]).cos()).float()
+        # Box-Muller in fp64 on the 53 high bits, so that the tails reach 8.5 standard deviations. MPS has no fp64.
+        bits = self._bits((*shape, 2))
+        u = (_shift(bits.cpu() if bits.device.type == "mps" else bits, 11).double() + 0.5) * 2.0**-53
+        z = (-2.0 * u[..., 0].log()).sqrt() * (2.0 * math.pi * u[..., 1]).cos()
+        return z.float().to(bits.device)

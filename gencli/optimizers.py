@@ -22,14 +22,22 @@ FUSED = ("adamw", "adam", "sgd")
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], config: Mapping[str, Any], device: torch.device
+    parameters: Iterable[nn.Parameter],
+    modules: Iterable[nn.Module],
+    config: Mapping[str, Any],
+    device: torch.device,
 ) -> torch.optim.Optimizer:
-    """The optimizer that a config's ``optimizer`` group describes; biases and scales (one dimension) do not decay."""
+    """The optimizer that a config's ``optimizer`` group describes.
+
+    Only weights of linear and convolutional layers within ``modules`` decay: zero means nothing for a mean, a scale, a
+    spline or a bias.
+    """
     parameters = list(parameters)
-    decay = config["weight_decay"]
+    layers = (nn.Linear, nn.modules.conv._ConvNd)
+    weights = {id(layer.weight) for m in modules for layer in m.modules() if isinstance(layer, layers)}
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if id(p) in weights], "weight_decay": config["weight_decay"]},
+        {"params": [p for p in parameters if id(p) not in weights], "weight_decay": 0.0},
     ]
     options: dict[str, Any] = {key: config[key] for key in ("lr", "momentum") if key in config}
     if "betas" in config:

@@ -85,14 +85,20 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
 
 
 def restore(cfg: Mapping[str, Any], run: Path, device: str, weights: str | None, which: str) -> Parts:
-    """Build the parts of a run and load a checkpoint's weights into them, in evaluation mode.
+    """Build the parts of a run on a device and load a checkpoint into them; see ``load_weights``."""
+    parts = assemble({**cfg, "device": device})
+    load_weights(parts, run, weights, which)
+    return parts
+
+
+def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> None:
+    """Load a checkpoint's weights, statistics and state into parts, and set them to evaluation.
 
     Args:
-        cfg: the run's config.
-        run: its folder.
-        device: where to.
+        parts: as the run's config builds them.
+        run: the run folder.
         weights: ``ema`` or ``raw``; None: the EMA where there is one.
-        which: ``best``, ``last``, ``previous`` or a path; ``best`` falls back to ``last`` in a run without validation.
+        which: ``best``, ``last``, ``previous`` or a path; ``best`` is ``last`` in a run without validation.
 
     Raises:
         UsageError: no such checkpoint or weights.
@@ -106,7 +112,6 @@ def restore(cfg: Mapping[str, Any], run: Path, device: str, weights: str | None,
     weights = weights or kept
     if weights == "ema" and kept == "raw":
         raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
-    parts = assemble({**cfg, "device": device})
     try:
         parts.model.load_state_dict(checkpoints.under("ema" if weights == "ema" else "model", tensors))
         parts.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
@@ -116,4 +121,3 @@ def restore(cfg: Mapping[str, Any], run: Path, device: str, weights: str | None,
     parts.model.eval()
     parts.preprocess.eval()
     parts.weights, parts.checkpoint = weights, path
-    return parts

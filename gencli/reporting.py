@@ -46,7 +46,7 @@ class Reporter:
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line, and keep it in train.log."""
         self.console.print(text, style=style, markup=False)
-        self._keep(text)
+        self.log(text)
 
     def warn(self, text: str) -> None:
         """A line that should be read."""
@@ -81,7 +81,8 @@ class Reporter:
         if self.board is not None:
             self.board.close()
 
-    def _keep(self, text: str) -> None:
+    def log(self, text: str) -> None:
+        """Keep a line in train.log only."""
         if self.folder is not None and self.folder.writes:
             with (self.folder.path / "train.log").open("a") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

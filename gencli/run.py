@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ class Run:
             raise UsageError(f"{self.path}/config.yaml is not plain YAML: {str(error).splitlines()[0]}") from error
         if not isinstance(config, dict):
             raise UsageError(f"{self.path}/config.yaml holds no config")
+        names = config.get("choices")
+        if not isinstance(names, dict) or not all(re.fullmatch(r"[\w.+-]*\w[\w.+-]*", str(n)) for n in names.values()):
+            raise UsageError(f"{self.path}/config.yaml: its choices are no names of options")
         self.trained: dict[str, Any] = config
         self.config: dict[str, Any] = config | dict(overrides or {}) | {"trust": self.trust}
         self._parts: Parts | None = None
@@ -102,20 +106,28 @@ class Run:
         """Log p(x) in data space, (B,) nats; of integer data under a model of reals, a lower bound.
 
         Raises:
-            UsageError: this model has no normalised density.
+            UsageError: this model has no normalised density, or x is not in data space.
         """
-        parts = self.parts
+        parts, spec = self.parts, self.parts.dataset.spec
         if not isinstance(parts.model, ExactLikelihood):
             raise UsageError(
                 f"model={self.config['choices']['model']} has no exact likelihood: see `gencli list model`"
             )
-        x = x.to(parts.device)
-        noise = RowNoise(seed, torch.arange(len(x), device=parts.device))
+        if tuple(x.shape[1:]) != spec.shape:
+            raise UsageError(f"x has shape {tuple(x.shape)}, this data {('B', *spec.shape)}")
+        levels = spec.support.levels
+        if levels and not bool(((x == x.long()) & (x >= 0) & (x < levels)).all()):
+            raise UsageError(f"x is not in data units: integers 0..{levels - 1} ({spec.support})")
+        if parts.model.conditional and (y is None or len(y) != len(x)):
+            raise UsageError("this model is conditional: log_prob(x, y) needs a label or context for each row of x")
+        total = []
         with torch.no_grad():
-            z, terms = parts.preprocess(x, noise)
-            y = None if y is None else y.to(parts.device)
-            total = parts.model.log_prob(z, y).double() - sum(t.double() for t in terms.values())
-        return total.cpu()
+            for ids in torch.arange(len(x), device=parts.device).split(self.config["trainer"]["eval_batch_size"]):
+                z, terms = parts.preprocess(x[ids.cpu()].to(parts.device), RowNoise(seed, ids))
+                some = None if y is None else y[ids.cpu()].to(parts.device)
+                log_p = parts.model.log_prob(z, some)
+                total.append(log_p.cpu().double() - sum(t.cpu().double() for t in terms.values()))
+        return torch.cat(total)
 
     def nll(
         self, split: str = "test", *, estimator: str | None = None, batch_size: int | None = None, seed: int = 0
@@ -171,9 +183,19 @@ def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
         checkpoint=cfg["checkpoint"],
         overrides={key: cfg[key] for key in ("data", partner) if key in cfg},
     )
-    for group in ("model", "data"):
-        own, asked = run.trained[group], cfg[group]
-        changed = [key for key in asked if key not in ("root", "path") and asked[key] != own.get(key)]
-        if changed:
-            raise UsageError(f"{group}.{changed[0]}={asked[changed[0]]}: a run keeps the {group} it was trained with")
+    refuse_changes(run.trained, cfg, ("model", "data"))
     return run
+
+
+def refuse_changes(trained: Mapping[str, Any], cfg: Mapping[str, Any], groups: Sequence[str]) -> None:
+    """A run keeps what its weights and its numbers mean; only where its files lie may change.
+
+    Raises:
+        UsageError: names the first key of these groups that the command changes or removes.
+    """
+    for group in groups:
+        own, asked = trained.get(group) or {}, cfg.get(group) or {}
+        for key in sorted({*own, *asked} - {"root", "path"}):
+            if key not in own or key not in asked or own[key] != asked[key]:
+                now = f"={asked[key]}" if key in asked else " is removed"
+                raise UsageError(f"{group}.{key}{now}: a run keeps the {group} that it was trained with")

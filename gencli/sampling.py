@@ -29,6 +29,10 @@ def draw(
     Raises:
         UsageError: the model has no sampler, or needs a context that only the caller can give.
     """
+    if n < 1:
+        raise UsageError(f"n={n}: at least 1")
+    if y is not None and len(y) != n:
+        raise UsageError(f"y has {len(y)} rows for n={n} samples")
     if parts.sampler is None:
         raise UsageError("this model has no sampler; see `gencli list model`")
     y = y if y is not None else _labels(parts, n)

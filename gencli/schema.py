@@ -175,8 +175,7 @@ def optimizer_type(name: object) -> type[Optimizer] | None:
 _AT_LEAST = {
     ("n",): 0,
     ("batch_size",): 1,
-    ("trainer", "max_steps"): 0,
-    ("trainer", "max_minutes"): 0,
+    ("trainer", "max_steps"): 1,
     ("trainer", "batch_size"): 1,
     ("trainer", "accumulate"): 1,
     ("trainer", "eval_every"): 1,
@@ -211,6 +210,8 @@ def check_values(config: Mapping[str, Any]) -> None:
     if isinstance(trainer, Mapping):
         if trainer["max_steps"] is None and trainer["max_minutes"] is None:
             raise UsageError("training has no end: set trainer.max_steps or trainer.max_minutes")
+        if trainer["max_minutes"] is not None and trainer["max_minutes"] <= 0:
+            raise UsageError(f"trainer.max_minutes={trainer['max_minutes']}: more than 0")
         if trainer["ema_decay"] >= 1:
             raise UsageError(f"trainer.ema_decay={trainer['ema_decay']}: below 1")
         if trainer["batch_size"] % trainer["accumulate"]:
@@ -220,3 +221,7 @@ def check_values(config: Mapping[str, Any]) -> None:
             )
     if isinstance(optimizer, Mapping) and optimizer.get("name") not in OptimizerName.__members__:
         raise UsageError(f"optimizer.name={optimizer.get('name')}: one of {', '.join(OptimizerName.__members__)}")
+    if isinstance(optimizer, Mapping) and ("betas" in optimizer) != (optimizer_type(optimizer["name"]) is Adam):
+        raise UsageError(
+            f"optimizer.name={optimizer['name']}: these are not its options; choose the group's option instead"
+        )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gencli import checkpoint as checkpoints
 from gencli import distributed
 from gencli.data.loading import held_out_batches, train_batches
+from gencli.data.split import TensorSplit
 from gencli.errors import Interrupted, RunFailed, UsageError
 from gencli.files import write_json
 from gencli.folder import RunFolder
@@ -27,16 +28,13 @@ from gencli.parts import Parts
 from gencli.records import bits_per_dim
 from gencli.reporting import Reporter
 
-INITIAL_EXAMPLES = 10_000
-"""Training examples that a data-initialised model sees before step 0."""
-
 SYNC_EVERY = 10
 """Steps between two agreements of the ranks about the clock and about stopping."""
 
 COMPILED = ("log_prob", "energy", "forward")
 """Methods of a model that a loss may call, and that torch.compile can take whole."""
 
-_VALIDATION, _TRAINING = 1, 2  # streams of noise
+_VALIDATION, _TRAINING = 1, 2  # streams of noise; evaluate.py has another
 
 
 class StopRequest:
@@ -60,7 +58,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
-            raise KeyboardInterrupt
+            raise Interrupted("stopped at once", number)
         self.signal = number
 
 
@@ -97,7 +95,8 @@ class Trainer:
         self.trainer: Mapping[str, Any] = cfg["trainer"]
         self.optimizer_config: Mapping[str, Any] = cfg["optimizer"]
         self.seed: int = cfg["seed"]
-        self.parts, self.train, self.val = parts, train, val
+        self.parts, self.train = parts, train
+        self.val = val.to(parts.device) if isinstance(val, TensorSplit) else val
         self.folder, self.reporter, self.world, self.stop = folder, reporter, world, stop
         self.on_sample = on_sample
         self.model, self.device = parts.model, parts.device
@@ -115,7 +114,7 @@ class Trainer:
     def prepare(self) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``."""
         if isinstance(self.model, DataInitialized):
-            count = min(INITIAL_EXAMPLES, len(self.train))
+            count = min(self.model.initial_examples, len(self.train))
             order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[:count]
             batch = self.train.gather(order)
             noise = StepNoise(self.device, self.seed)
@@ -126,7 +125,10 @@ class Trainer:
         if self.trainer["ema_decay"]:
             self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.turns = self.parts.objective.turns(self._to_train())
-        self.optimizers = [make_optimizer(turn.parameters, self.optimizer_config, self.device) for turn in self.turns]
+        modules = (self.model, self.parts.objective)
+        self.optimizers = [
+            make_optimizer(turn.parameters, modules, self.optimizer_config, self.device) for turn in self.turns
+        ]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)  # type: ignore[attr-defined]
 
     def save(self, name: str) -> str:
@@ -165,13 +167,25 @@ class Trainer:
                 self.ema.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
             for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
                 state = checkpoints.unpack(f"optimizer.{turn.name}", tensors, meta["optimizers"][turn.name])
+                options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
                 optimizer.load_state_dict(state)
+                for group, option in zip(optimizer.param_groups, options, strict=True):
+                    group.update(option)  # the config's weight decay and betas, not the checkpoint's
         except (RuntimeError, KeyError, ValueError) as error:
             raise RunFailed(f"{path} does not fit the run's config: {str(error).splitlines()[-1].strip()}") from error
         if meta["scaler"]:
             self.scaler.load_state_dict(meta["scaler"])
         self.step, self.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
         self.best = tuple(meta["best"]) if meta["best"] else None
+        self._drop_other_best()
+
+    def _drop_other_best(self) -> None:
+        """Forget a ``best`` that this checkpoint does not know: it comes from steps that are taken anew."""
+        path = self.folder.path / "checkpoints" / "best.safetensors"
+        if path.exists() and (self.best is None or checkpoints.read(path)[1]["step"] != self.best[1]):
+            self.best, self.stale = None, 0
+            if self.world.main:
+                path.unlink()
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -193,7 +207,10 @@ class Trainer:
         bar = self.reporter.progress("training", steps, every["max_minutes"])
         rate = score = ""
         with bar:
-            while not self._spent() and not stopped:
+            if self.step == 0 and isinstance(self.model, DataInitialized):
+                score = self._validate()  # a closed form or EM may be the best there is
+                mark = time.perf_counter()
+            while not (self._spent() or self._stalled() or stopped):
                 self._set_rates()
                 for name, value in self._advance(batches).items():
                     logs[name] = logs[name] + value if name in logs else value
@@ -208,18 +225,17 @@ class Trainer:
                 bar.at(self.step, f"{rate}  {score}", self.seconds)
 
                 pause = time.perf_counter()
-                last = self._spent() or bool(stopped)
-                if self.step % every["eval_every"] == 0 or last:
+                due = self.step % every["eval_every"] == 0 or self._spent()
+                if due or stopped:
                     self._raise_if_bad()
-                    if not stopped:
+                    if due:
                         score = self._validate()
                     self.save("last")
-                    if every["patience"] and self.stale >= every["patience"]:
-                        self.reporter.say(f"stopped early: no better validation in {self.stale} of them")
-                        break
-                if every["sample_every"] and self.step % every["sample_every"] == 0 and not last:
+                if every["sample_every"] and self.step % every["sample_every"] == 0 and not stopped:
                     self.on_sample(self.step, self._scored())
                 mark += time.perf_counter() - pause  # validation and pictures are not training time
+        if self._stalled():
+            self.reporter.say(f"stopped early: no better validation in {self.stale} of them")
         if stopped:
             raise Interrupted(f"stopped by {signal.Signals(stopped).name} after step {self.step}, saved", stopped)
 
@@ -243,7 +259,7 @@ class Trainer:
                     total += loss.value.detach() / accumulate
                     for name, value in loss.logs.items():
                         logs[name] = logs.get(name, 0) + value / (accumulate * turn.repeats)  # type: ignore[operator]
-                distributed.average_gradients(turn.parameters)
+                total = distributed.average_gradients(turn.parameters, total)
                 self.scaler.unscale_(optimizer)
                 gradients = [p.grad for p in turn.parameters if p.grad is not None]
                 norm = nn.utils.get_total_norm(gradients)
@@ -265,7 +281,9 @@ class Trainer:
         never wait for each other; elsewhere the host looks at once.
         """
         bad = ~torch.isfinite(loss if self.scaler.is_enabled() else loss + norm)
-        if self.device.type == "cuda" and optimizer.defaults.get("fused") and not self.scaler.is_enabled():
+        if self.scaler.is_enabled():
+            self.bad_step = torch.where((self.bad_step < 0) & bad, self.step, self.bad_step)
+        elif self.device.type == "cuda" and optimizer.defaults.get("fused"):
             self.bad_step = torch.where((self.bad_step < 0) & bad, self.step, self.bad_step)
             optimizer.grad_scale = None  # type: ignore[attr-defined]
             optimizer.found_inf = (self.bad_step >= 0).float()  # type: ignore[attr-defined]
@@ -280,13 +298,16 @@ class Trainer:
         if self.world.main:
             self._keep_evidence(step)
         raise RunFailed(
-            f"the loss or its gradient was not finite at step {step}; the optimizer was not moved. The last good "
-            f"checkpoint is kept; nonfinite.json and nonfinite.safetensors in {self.folder.path} hold statistics and "
+            f"the loss or its gradient was not finite at step {step}; the optimizer was not moved, checkpoints are as "
+            f"they were. nonfinite.json and nonfinite.safetensors in {self.folder.path} hold statistics and "
             "the batch. Try a smaller optimizer.lr, a longer optimizer.warmup_steps or a smaller trainer.clip_norm"
         )
 
     def _keep_evidence(self, step: int) -> None:
-        """Statistics of every parameter and gradient, and the step's batch in data space (a function of its number)."""
+        """Statistics of every parameter and gradient, and all examples of the step in data space.
+
+        On CUDA, where the host learns of it later, gradients are those of the step at which it looks.
+        """
 
         def statistics(t: Tensor | None) -> dict[str, float] | None:
             if t is None:
@@ -301,8 +322,11 @@ class Trainer:
             for name, p in [*self.model.named_parameters(), *self.parts.objective.named_parameters()]
         }
         write_json(self.folder.path / "nonfinite.json", {**facts, "parameters": parameters})
-        batch = next(self._batches(step))
-        evidence = {"x": batch.x} | ({} if batch.y is None else {"y": batch.y})
+        batches = self._batches(step)  # a function of the step's number
+        rows = [next(batches) for _ in range(self._moves)]
+        evidence = {"x": torch.cat([batch.x for batch in rows])}
+        if rows[0].y is not None:
+            evidence["y"] = torch.cat([batch.y for batch in rows if batch.y is not None])
         checkpoints.write(self.folder.path / "nonfinite.safetensors", evidence, facts)
 
     @torch.no_grad()
@@ -332,13 +356,14 @@ class Trainer:
             rank=self.world.rank,
             world=self.world.size,
             device=self.device,
+            workers=self.trainer["workers"],
         ):
             noise = RowNoise(mix_seed(self.seed, _VALIDATION), ids)
             z, terms = self.parts.preprocess(batch.x, noise)
-            score = objective.score(model, z, batch.y, noise).double()
-            scores.append(score + sum(t.double() for t in terms.values()) if is_nll else score)
+            score = objective.score(model, z, batch.y, noise).cpu().double()
+            scores.append(score + sum(t.cpu().double() for t in terms.values()) if is_nll else score)
         mine = torch.cat(scores) if scores else torch.zeros(0, dtype=torch.float64)
-        every = torch.cat([s.cpu() for s in distributed.gather(mine.cpu())])
+        every = torch.cat(distributed.gather(mine))
         value = float(every.mean())
         values = {objective.score_name: value}
         if is_nll:
@@ -401,18 +426,22 @@ class Trainer:
     def _only(self, turn: Turn) -> None:
         """Let only this turn's parameters collect gradients."""
         if len(self.turns) > 1:
-            for other in self.turns:
-                for p in other.parameters:
-                    p.requires_grad_(other is turn)
+            own = {id(p) for p in turn.parameters}
+            for p in (p for other in self.turns for p in other.parameters):
+                p.requires_grad_(id(p) in own)
+
+    @property
+    def _moves(self) -> int:
+        """Batches that a step takes."""
+        return sum(turn.repeats for turn in self.turns) * self.trainer["accumulate"]
 
     def _batches(self, step: int) -> Iterator[Batch]:
         """Batches from a step on."""
-        moves = sum(turn.repeats for turn in self.turns) * self.trainer["accumulate"]
         return train_batches(
             self.train,
             self.trainer["batch_size"] // self.trainer["accumulate"],
             self.seed,
-            start=step * moves,
+            start=step * self._moves,
             rank=self.world.rank,
             world=self.world.size,
             device=self.device,
@@ -428,6 +457,10 @@ class Trainer:
 
     def _spent(self) -> bool:
         return self._fraction() >= 1.0
+
+    def _stalled(self) -> bool:
+        """Whether patience has run out."""
+        return bool(self.trainer["patience"]) and self.stale >= self.trainer["patience"]
 
     def _set_rates(self) -> None:
         factor = schedule(self.optimizer_config, self.step, self._fraction())

@@ -303,8 +303,8 @@ _COLUMNS = (
 
 def _measures(row: Row) -> list[str]:
     cells = _cells(row)
-    errors = [error for error in (cells["se_examples"], cells["se_estimator"]) if error is not None]
-    value = f"{SIGNS.get(cells['bound'], '?')} {row.value:.3f}" + (f" ±{math.hypot(*errors):.3f}" if errors else "")
+    error = cells["se_examples"]  # the spread over examples holds the estimator's own noise already
+    value = f"{SIGNS.get(cells['bound'], '?')} {row.value:.3f}" + ("" if error is None else f" ±{error:.3f}")
     difference = "" if row.difference is None else f"{row.difference:+.3f}"
     difference += "" if row.difference_se is None else f" ±{row.difference_se:.3f}"
     bits = cells["bits_per_dim"]

@@ -63,4 +63,8 @@ def show(record: dict[str, Any], reporter: Reporter) -> None:
 
 def local_device(device: str, world: distributed.World) -> str:
     """Under torchrun each process takes the GPU of its local rank."""
-    return f"cuda:{world.local_rank}" if world.size > 1 and device == "auto" and torch.cuda.is_available() else device
+    return (
+        f"cuda:{world.local_rank}"
+        if world.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available()
+        else device
+    )

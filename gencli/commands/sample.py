@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor
 
 from gencli import pictures
-from gencli.errors import UsageError
 from gencli.files import write_whole
 from gencli.interfaces import DirectSampling
 from gencli.parts import Parts
@@ -36,8 +35,6 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
 
 def sample(cfg: Mapping[str, Any]) -> list[Path]:
     """Draw ``n`` samples of a run into its samples/ folder; returns the files."""
-    if cfg["n"] < 1:
-        raise UsageError(f"n={cfg['n']}: at least 1")
     run = open_run(cfg, "sampler")
     parts = run.parts
     reporter = Reporter()

@@ -19,10 +19,9 @@ from gencli.evaluate import measure
 from gencli.folder import RunFolder
 from gencli.interfaces import Model
 from gencli.locate import find_run
-from gencli.parts import Parts, assemble, restore
-from gencli.records import headline
+from gencli.parts import Parts, assemble, load_weights
 from gencli.reporting import Reporter, relative
-from gencli.run import Run
+from gencli.run import Run, refuse_changes
 from gencli.sampling import draw
 from gencli.trainer import StopRequest, Trainer, check
 
@@ -46,12 +45,24 @@ def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
 
 def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World) -> Run:
     resume = find_run(cfg["resume"]) if cfg.get("resume") else None
-    start = checkpoints.path_of(resume, cfg["checkpoint"]) if resume else None
+    start, start_step = None, 0
+    if resume:
+        trained = Run(resume).trained
+        refuse_changes(trained, cfg, ("model", "data", "objective"))
+        if cfg["seed"] != trained["seed"]:
+            raise UsageError(
+                f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches"
+            )
+        start = checkpoints.path_of(resume, cfg["checkpoint"])
+        start_step = checkpoints.read(start)[1]["step"]
     parts = assemble(cfg)
     check(cfg, parts.device, world)
-    train_split = parts.dataset.split("train")
+    train_split, val_split = parts.dataset.split("train"), parts.dataset.split("val")
     assert train_split is not None
-    parts.preprocess.fit(train_split)
+    try:
+        parts.preprocess.fit(train_split)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     parameters = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
 
     # Rank 0 makes the folder and everyone hears of it, or of why there is none.
@@ -68,13 +79,16 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
 
     with StopRequest() as stop:
         reporter = Reporter(
-            folder, tensorboard=bool(cfg["logger"] and cfg["logger"]["tensorboard"]), quiet=not world.main
+            folder,
+            tensorboard=bool(cfg["logger"] and cfg["logger"]["tensorboard"]),
+            quiet=not world.main,
+            start=start_step,
         )
         trainer = Trainer(
             cfg,
             parts,
             train_split,
-            parts.dataset.split("val"),
+            val_split,
             folder,
             reporter,
             world,
@@ -107,14 +121,16 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
             record = _finish(cfg, parts, folder, reporter, world, stop, trainer)
         except (Interrupted, KeyboardInterrupt) as error:
             folder.update(status="interrupted", progress=_progress(trainer), wall_seconds=_wall(folder, began))
-            reporter.say(f"{error or 'interrupted'}; go on with: {again}")
+            saved = (folder.path / "checkpoints" / "last.safetensors").exists()
+            advice = f"go on with: {again}" if saved else "there is no checkpoint yet to go on from"
+            reporter.say(f"{str(error) or 'interrupted'}; {advice}")
             raise
         except Exception as error:
             folder.update(
                 status="failed", reason=str(error), progress=_progress(trainer), wall_seconds=_wall(folder, began)
             )
             if isinstance(error, GencliError):
-                reporter._keep(f"failed: {error}")
+                reporter.log(f"failed: {error}")
             raise
         finally:
             reporter.close()
@@ -128,8 +144,9 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     place = relative(folder.path)
     reporter.say(f"finished: {place}")
     if record:
-        reporter.say(f"  result    {headline(record)}")
-    reporter.say(f"  samples   gencli sample run={place} n=64")
+        show(record, reporter)
+    if parts.sampler is not None:
+        reporter.say(f"  samples   gencli sample run={place} n=64")
     others = [
         s for s in ("val", "train") if parts.dataset.split(s) is not None and (not record or record["split"] != s)
     ]
@@ -152,12 +169,7 @@ def _finish(
 ) -> dict[str, Any] | None:
     """Open the test split, once, with the best checkpoint; draw samples."""
     distributed.share(None)  # the checkpoint is on disk before other ranks read it
-    best = restore(cfg, folder.path, cfg["device"], None, "best")
-    # The weights go into the parts at hand, whose data is loaded already.
-    parts.model.load_state_dict(best.model.state_dict())
-    parts.model.eval()
-    parts.preprocess.eval()
-    parts.weights, parts.checkpoint = best.weights, best.checkpoint
+    load_weights(parts, folder.path, None, "best")
     record = None
     if parts.estimator is not None:
         split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
@@ -168,20 +180,15 @@ def _finish(
             split,
             cfg["estimator"],
             cfg["choices"]["estimator"],
-            seed=cfg["seed"],
+            seed=0,  # as ``gencli eval`` takes it, so that the two agree to the bit
             batch_size=cfg["trainer"]["eval_batch_size"],
             run=folder.path,
             world=world,
             reporter=reporter,
         )
         reporter.metrics(trainer.step, split, trainer.seconds, parts.weights, {"nll": record["value"]})
-        show(record, reporter)
-    if world.main and parts.sampler is not None and cfg["n"] > 0 and not stop.signal:
-        try:
-            x, y = draw(parts, cfg["n"], cfg["seed"])
-        except UsageError as error:  # a context that only the caller can give
-            reporter.say(f"no samples: {error}")
-            return record
+    if world.main and _draws(cfg, parts) and not stop.signal:
+        x, y = draw(parts, cfg["n"], cfg["seed"])
         for file in keep(parts, folder.path, cfg["choices"]["sampler"], cfg["seed"], x, y):
             reporter.say(f"  {relative(file)}")
         grid = pictures.grid_of(parts, x)
@@ -199,7 +206,7 @@ def _draw_while_training(
     parts: Parts, model: Model, cfg: Mapping[str, Any], folder: RunFolder, reporter: Reporter, step: int
 ) -> None:
     """A grid of the same latents as training goes on."""
-    if not folder.writes or parts.sampler is None:
+    if not folder.writes or not _draws(cfg, parts):
         return
     model.eval()
     own, parts.model = parts.model, model
@@ -212,6 +219,12 @@ def _draw_while_training(
     finally:
         parts.model = own
         own.train()
+
+
+def _draws(cfg: Mapping[str, Any], parts: Parts) -> bool:
+    """Whether training draws samples: not where a context is needed that only a caller can give."""
+    given = parts.model.conditional and not parts.dataset.spec.classes
+    return parts.sampler is not None and cfg["n"] > 0 and not given
 
 
 def _progress(trainer: Trainer) -> dict[str, Any]:

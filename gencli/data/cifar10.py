@@ -55,6 +55,7 @@ class CIFAR10(Lazy):
             raise ValueError(f"data.validation={validation}: 0 to 49999 of the 50000 training images")
         self.root = data_root(root)
         self.validation = validation
+        self.train_on = "train" if validation else "train+val"
         self.spec = Spec((3, 32, 32), Support.parse(self.support), classes=10)
 
     def load(self, name: str) -> TensorSplit | None:

@@ -55,6 +55,7 @@ class MNIST(Lazy):
             raise ValueError(f"data.validation={validation}: 0 to 59999 of the 60000 training images")
         self.raw = data_root(root) / self.folder / "raw"
         self.validation = validation
+        self.train_on = "train" if validation else "train+val"
         self.spec = Spec((1, 28, 28), Support.parse(self.support), classes=10)
 
     def load(self, name: str) -> TensorSplit | None:

@@ -41,6 +41,7 @@ class SVHN(Lazy):
             raise ValueError(f"data.validation={validation}: 0 to {_TRAIN - 1} of the {_TRAIN} training images")
         self.root = data_root(root)
         self.validation = validation
+        self.train_on = "train" if validation else "train+val"
         self.spec = Spec((3, 32, 32), Support.parse(self.support), classes=10)
 
     def load(self, name: str) -> TensorSplit | None:

@@ -86,9 +86,6 @@ class Flow(ExactLikelihood, DirectSampling, DataInitialized):
 
     transform: Transform
 
-    INITIAL = 2048
-    """Training examples that data-dependent layers start from."""
-
     def _context(self, y: Tensor | None, like: Tensor) -> Tensor | None:
         context = self.context(y)
         return None if context is None else context.to(like)
@@ -111,5 +108,4 @@ class Flow(ExactLikelihood, DirectSampling, DataInitialized):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
-        x = x[: self.INITIAL]
-        self.transform.initialize(x, self._context(None if y is None else y[: self.INITIAL], x))
+        self.transform.initialize(x, self._context(y, x))

@@ -87,6 +87,7 @@ class Gaussian(ExactLikelihood, DirectSampling, DataInitialized):
     """
 
     shapes = ("vector",)
+    initial_examples = 1_000_000
 
     def __init__(self, spec: Spec, *, conditional: bool = False, covariance: str = "full", ridge: float = 1e-6) -> None:
         super().__init__(spec, conditional=conditional)

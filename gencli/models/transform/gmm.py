@@ -46,7 +46,7 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: a mixture has no network to condition; take a flow")
-        self.kind, self.ridge, self.starts, self.examples = covariance, ridge, starts, examples
+        self.kind, self.ridge, self.starts, self.initial_examples = covariance, ridge, starts, examples
         self.logits = nn.Parameter(torch.zeros(components))
         self.normals = Normals(components, spec.dim, covariance)
 
@@ -62,7 +62,7 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
         from sklearn.mixture import GaussianMixture  # half a second that only this model should pay
 
-        rows = x[:: -(-len(x) // self.examples)].double().cpu()
+        rows = x.double().cpu()
         variance = (rows - rows.mean(0)).square().mean()
         em = GaussianMixture(
             len(self.logits),

@@ -64,7 +64,7 @@ class Permutation(Transform):
         super().__init__()
         index = torch.as_tensor(order)
         self.register_buffer("order", index)
-        self.register_buffer("back", index.argsort(), persistent=False)
+        self.register_buffer("back", index.argsort())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.index_select(1, self.get_buffer("order")), x.new_zeros(len(x))
@@ -106,7 +106,8 @@ class LULinear(Transform):
         with torch.autocast(x.device.type, enabled=False):  # a latent rounded to bf16 could not be inverted
             L, U = self._factors()
             W = self.get_buffer("P") @ L @ U
-            z = F.linear(x, W) if x.dim() == 2 else F.conv2d(x, W[:, :, None, None])
+            # On images not conv2d, which CUDA rounds to TF32
+            z = F.linear(x, W) if x.dim() == 2 else torch.einsum("oc,bchw->bohw", W, x)
         return z, (self.log_diagonal.sum() * _sites(x)).expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:

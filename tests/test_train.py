@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -404,3 +405,126 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatc
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert main(["train", "resume=run"]) == 0
+
+
+# --- a run keeps what its numbers mean ---
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("eval ~data.transform", "data.transform is removed"),
+        ("eval data.transform=standardize", "data.transform=standardize"),
+        ("sample model.bound=1.0", "model.bound=1.0"),
+        ("train model.bound=0.01", "model.bound=0.01"),
+        ("train data.seed=7", "data.seed=7"),
+        ("train seed=5", "seed=5"),
+    ],
+)
+def test_model_and_data_of_a_run_cannot_be_changed(words, says, tiny_run, capsys):
+    verb, override = words.split()
+    before = {p: p.read_bytes() for p in tiny_run.rglob("*") if p.is_file()}
+    assert main([verb, f"{'resume' if verb == 'train' else 'run'}={tiny_run}", override]) == 2
+    assert says in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tiny_run.rglob("*") if p.is_file()} == before
+
+
+def test_names_of_a_stranger_do_not_leave_the_folder(tiny_run, tmp_path):
+    folder = tmp_path / "stranger"
+    shutil.copytree(tiny_run, folder)
+    text = (folder / "config.yaml").read_text()
+    for name in (f"{tmp_path}/out", "../../out", ".."):
+        (folder / "config.yaml").write_text(text.replace("sampler: direct", f"sampler: {name}"))
+        assert main(["sample", f"run={folder}"]) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"stranger"}
+
+
+def stop_before(step, number=signal.SIGTERM):
+    """Make the trainer stop after a step, as a signal would."""
+    from gencli.trainer import Trainer
+
+    own = Trainer._advance
+
+    def advance(self, batches):
+        if self.step == step:
+            self.stop.signal = number
+        return own(self, batches)
+
+    return Trainer, advance
+
+
+@pytest.mark.parametrize("last", [9, 19])
+def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
+    with monkeypatch.context() as patch:
+        trainer, advance = stop_before(last)
+        patch.setattr(trainer, "_advance", advance)
+        with pytest.raises(Interrupted):
+            gencli.train([*TINY, "run_dir=run"])
+    gencli.train(["resume=run"])
+    steps = [line["step"] for line in gencli.load("run").metrics if line["split"] == "val"]
+    assert steps == [0, 10, 20]
+
+
+def test_patience_that_ran_out_stays_out():
+    fast = ["optimizer.lr=3.0", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
+    run = gencli.train([*TINY, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])
+    ended = run.info["progress"]["step"]
+    assert ended < 20
+    assert gencli.train(["resume=run"]).info["progress"]["step"] == ended
+
+
+def test_the_best_of_an_abandoned_branch_is_forgotten():
+    gencli.train([*TINY, "run_dir=run", "trainer.eval_every=5"])
+    gencli.train(["resume=run", "checkpoint=previous", "optimizer.lr=1e-9"])
+    info = json.loads(Path("run/run.json").read_text())
+    best = checkpoint.read(Path("run/checkpoints/best.safetensors"))[1]
+    assert best["step"] == info["best"]["step"]
+    assert best["best"] == [info["best"]["nll"], best["step"]]
+
+
+def test_options_of_the_optimizer_follow_the_config_on_resume():
+    gencli.train([*TINY, "run_dir=run"])
+    gencli.train(["resume=run", "trainer.max_steps=21", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.99]"])
+    meta = checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]
+    group = meta["optimizers"]["model"]["param_groups"][0]
+    assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.8, 0.99))
+
+
+@pytest.mark.parametrize(
+    "override", ["trainer.max_steps=0", "trainer.max_minutes=0", "optimizer.name=sgd", "run_dir=/proc/no/x"]
+)
+def test_more_values_that_make_no_sense(override, tmp_path):
+    overrides = [o for o in TINY if not o.startswith(override.split("=")[0] + "=")]
+    with pytest.raises(UsageError):
+        gencli.train([*overrides, override])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_form_can_be_the_best():
+    run = gencli.train([*TINY[:1], "model=gaussian", *TINY[3:], "run_dir=run", "optimizer.lr=1.0"])
+    assert run.info["best"]["step"] == 0
+    x = run.parts.dataset.split("train").gather(torch.arange(100_000)).x
+    fit = torch.distributions.MultivariateNormal(x.mean(0).double(), torch.cov(x.T.double(), correction=0))
+    points = x[:10]
+    assert torch.allclose(run.log_prob(points), fit.log_prob(points.double()), atol=1e-4)
+
+
+def test_log_prob_takes_data_units_only(tiny_run):
+    run = gencli.load(tiny_run)
+    with pytest.raises(UsageError, match="shape"):
+        run.log_prob(torch.zeros(3, 5))
+    with pytest.raises(UsageError, match="at least 1"):
+        run.sample(0)
+
+
+def test_only_weights_of_layers_decay():
+    from gencli.models.transform.layers import Marginal
+    from gencli.models.transform.maps import RationalQuadratic
+    from gencli.optimizers import make_optimizer
+
+    model = nn.ModuleList([nn.Linear(3, 3), Marginal((3,), RationalQuadratic(4)), nn.Conv2d(1, 1, 3)])
+    config = {"name": "adamw", "lr": 1.0, "weight_decay": 0.1, "betas": [0.9, 0.99]}
+    decaying, others = make_optimizer(model.parameters(), [model], config, torch.device("cpu")).param_groups
+    assert {id(p) for p in decaying["params"]} == {id(model[0].weight), id(model[2].weight)}
+    assert others["weight_decay"] == 0
+    assert sum(p.numel() for g in (decaying, others) for p in g["params"]) == sum(p.numel() for p in model.parameters())

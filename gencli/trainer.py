@@ -22,7 +22,7 @@ from gencli.errors import Interrupted, RunFailed, UsageError
 from gencli.files import write_json
 from gencli.folder import RunFolder
 from gencli.interfaces import Batch, DataInitialized, Model, Split, Turn
-from gencli.noise import RowNoise, StepNoise, mix_seed
+from gencli.noise import RowNoise, StepNoise, mix_seed, seed_global
 from gencli.optimizers import make_optimizer, schedule
 from gencli.parts import Parts
 from gencli.records import bits_per_dim
@@ -107,6 +107,7 @@ class Trainer:
         self.best: tuple[float, int] | None = None  # (score, step)
         self.stale = 0  # validations since the best
         self.ema: Model | None = None
+        self.averaged: tuple[list[Tensor], ...] = ()  # parameters of the EMA and of the model: walking modules is slow
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
 
     # --- state ---------------------------------------------------------------------------------------------------
@@ -124,6 +125,7 @@ class Trainer:
         distributed.broadcast_state(self.model, self.parts.objective)
         if self.trainer["ema_decay"]:
             self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+            self.averaged = tuple([p.detach() for p in m.parameters()] for m in (self.ema, self.model))
         self.turns = self.parts.objective.turns(self._to_train())
         modules = (self.model, self.parts.objective)
         self.optimizers = [
@@ -251,7 +253,7 @@ class Trainer:
                 for micro in range(accumulate):
                     seed = (self.seed, _TRAINING, self.step, self.world.rank, number, move, micro)
                     noise = StepNoise(self.device, *seed)
-                    torch.manual_seed(mix_seed(*seed, 1))  # dropout has no generator of its own
+                    seed_global(self.device, mix_seed(*seed, 1))  # dropout has no generator of its own
                     batch = self._to_model_space(next(batches), noise)
                     with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                         loss = turn.loss(batch, noise)
@@ -337,7 +339,8 @@ class Trainer:
         """
         if self.ema is not None:
             decay = min(self.trainer["ema_decay"], self.step / (self.step + 9))
-            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+            mine, theirs = self.averaged
+            torch._foreach_lerp_(mine, theirs, 1 - decay)
 
     @torch.no_grad()
     def _validate(self) -> str:

@@ -96,7 +96,7 @@ def _read_option(group: str, path: Path) -> Option:
         if isinstance(entry, dict):
             for key, choice in entry.items():
                 if key.startswith("override "):
-                    partners[key.removeprefix("override ").strip().lstrip("/")] = choice
+                    partners[key.removeprefix("override ").strip().lstrip("/").partition("@")[0]] = choice
         elif entry != "_self_" and not entry.startswith("/") and (path.parent / f"{entry}.yaml").is_file():
             parent = _read_option(group, path.parent / f"{entry}.yaml")
             target, keys = parent.target, dict(parent.keys)

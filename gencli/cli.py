@@ -81,7 +81,8 @@ def _report(error: BaseException) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     if isinstance(error, GencliError):
-        print(error if isinstance(error, Interrupted) else f"error: {error}", file=sys.stderr)
+        if not isinstance(error, Interrupted):  # the run has said how to go on
+            print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     traceback.print_exception(error)
     return 1

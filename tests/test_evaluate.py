@@ -47,7 +47,7 @@ def flow(preprocess):
 
 @pytest.mark.parametrize("transform", ["none", "scale", "logit", "standardize"])
 def test_probabilities_of_all_states_add_up_to_one(transform):
-    """P(x) is the integral of the data-space density over the bin of x; mass outside [0, 4)^2 is the model's own loss."""
+    """P(x) is the integral of the density over the bin of x; mass outside [0, 4)^2 is the model's own loss."""
     preprocess = Preprocess(SPEC, ("real",), ("vector",), transform=transform, alpha=0.05)
     states = torch.cartesian_prod(torch.arange(4), torch.arange(4)).to(torch.uint8)
     preprocess.fit(TensorSplit(states))

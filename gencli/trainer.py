@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from gencli.optimizers import make_optimizer, schedule
 from gencli.parts import Parts
 from gencli.records import bits_per_dim
 from gencli.reporting import Reporter
+from gencli.signals import StopRequest
 
 SYNC_EVERY = 10
 """Steps between two agreements of the ranks about the clock and about stopping."""
@@ -35,31 +35,6 @@ COMPILED = ("log_prob", "energy", "forward")
 """Methods of a model that a loss may call, and that torch.compile can take whole."""
 
 _VALIDATION, _TRAINING = 1, 2  # streams of noise; evaluate.py has another
-
-
-class StopRequest:
-    """Turns SIGINT and SIGTERM into a wish that the loop grants at the next step; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        except ValueError:  # not the main thread: the caller keeps its own handlers
-            pass
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
-            raise Interrupted("stopped at once", number)
-        self.signal = number
 
 
 class Trainer:

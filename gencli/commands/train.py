@@ -23,7 +23,8 @@ from gencli.parts import Parts, assemble, load_weights
 from gencli.reporting import Reporter, relative
 from gencli.run import Run, refuse_changes
 from gencli.sampling import draw
-from gencli.trainer import StopRequest, Trainer, check
+from gencli.signals import StopRequest
+from gencli.trainer import Trainer, check
 
 
 def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:

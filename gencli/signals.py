@@ -1,0 +1,34 @@
+"""SIGINT and SIGTERM, heard where the work can stop."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+from gencli.errors import Interrupted
+
+
+class StopRequest:
+    """Turns SIGINT and SIGTERM into a wish that the loop grants at the next step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        except ValueError:  # not the main thread: the caller keeps its own handlers
+            pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            raise Interrupted("stopped at once", number)
+        self.signal = number

@@ -81,12 +81,12 @@ def _some_data(parts: Parts) -> Tensor:
 
 
 @torch.no_grad()
-def _log_density(parts: Parts, points: Tensor, y: Tensor | None = None) -> Tensor:
-    """Log p at points of data space, as a density (integer data: as if points were already dequantized)."""
+def _log_density(parts: Parts, points: Tensor) -> Tensor:
+    """Log p (B,) in nats at points (B, D) of real data space, under an unconditional model."""
     assert isinstance(parts.model, ExactLikelihood)
     points = points.to(parts.device)
     z, terms = parts.preprocess(points, RowNoise(0, torch.arange(len(points), device=parts.device)))
-    return (parts.model.log_prob(z, y) - sum(terms.values())).cpu()
+    return (parts.model.log_prob(z) - sum(terms.values())).cpu()
 
 
 def _two_dimensions(parts: Parts, x: Tensor) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,11 +129,6 @@ class Bar:
             self.spoken = time.monotonic()
             of = f"/{self.total}" if self.total else ""
             self.reporter.say(f"{self.what} {done}{of} {note}".rstrip())
-
-
-def interactive() -> bool:
-    """Whether a person watches standard output."""
-    return sys.stdout.isatty()
 
 
 def relative(path: Path) -> str:

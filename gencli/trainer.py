@@ -159,10 +159,13 @@ class Trainer:
     def _drop_other_best(self) -> None:
         """Forget a ``best`` that this checkpoint does not know: it comes from steps that are taken anew."""
         path = self.folder.path / "checkpoints" / "best.safetensors"
-        if path.exists() and (self.best is None or checkpoints.read(path)[1]["step"] != self.best[1]):
-            self.best, self.stale = None, 0
-            if self.world.main:
+        other = False
+        if self.world.main and path.exists():
+            other = self.best is None or checkpoints.read(path)[1]["step"] != self.best[1]
+            if other:
                 path.unlink()
+        if distributed.share(other):  # one rank looks, all follow
+            self.best, self.stale = None, 0
 
     # --- the loop ------------------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from gencli.data.lazy import Lazy
+from gencli.data.lazy import OfficialSplits
 from gencli.data.root import data_root, fetch, md5
-from gencli.data.split import TensorSplit
 from gencli.errors import UsageError
 from gencli.interfaces import Spec, Support
 
@@ -30,7 +30,7 @@ _BATCHES = {
 }
 
 
-class CIFAR10(Lazy):
+class CIFAR10(OfficialSplits):
     """Small photographs ("Learning multiple layers of features from tiny images", Krizhevsky, 2009).
 
     The official 50,000 and 10,000; validation is the last ``validation`` images of the 50,000. Read from
@@ -50,23 +50,15 @@ class CIFAR10(Lazy):
     shape_kind: ClassVar[str] = "image"
 
     def __init__(self, root: str | None = None, validation: int = 5_000) -> None:
-        super().__init__()
-        if not 0 <= validation < 50_000:
-            raise ValueError(f"data.validation={validation}: 0 to 49999 of the 50000 training images")
+        super().__init__(validation, total=50_000)
         self.root = data_root(root)
-        self.validation = validation
-        self.train_on = "train" if validation else "train+val"
         self.spec = Spec((3, 32, 32), Support.parse(self.support), classes=10)
 
-    def load(self, name: str) -> TensorSplit | None:
-        if name == "val" and not self.validation:
-            return None
-        batches = self._batches(["test_batch"] if name == "test" else sorted(_BATCHES)[:5])
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        batches = self._batches(["test_batch"] if part == "test" else sorted(_BATCHES)[:5])
         x = torch.from_numpy(np.concatenate([np.asarray(b["data"], np.uint8) for b in batches])).view(-1, 3, 32, 32)
         y = torch.tensor([label for b in batches for label in b["labels"]])
-        first = len(x) - self.validation
-        rows = {"train": slice(0, first), "val": slice(first, None), "test": slice(None)}[name]
-        return TensorSplit(x[rows], y[rows])
+        return x, y
 
     def _batches(self, names: list[str]) -> list[dict]:
         # These files are pickles: only bytes whose published checksum has been verified are loaded.

@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from gencli.data.split import SPLITS
+from gencli.data.split import SPLITS, TensorSplit
 from gencli.interfaces import Dataset, Split
 
 
@@ -39,3 +39,34 @@ class Lazy(Dataset):
         levels = self.spec.support.levels
         x = x.float()
         return (x / (levels - 1) if levels else x).clamp(0, 1)
+
+
+class OfficialSplits(Lazy):
+    """Labelled images with an official training and test part; validation is the end of the training part.
+
+    Args:
+        validation: number of validation images, the last ones of the training part; 0: there is no such split.
+        total: images of the training part.
+
+    Raises:
+        ValueError: validation is not in 0..total-1.
+    """
+
+    def __init__(self, validation: int, total: int) -> None:
+        super().__init__()
+        if not 0 <= validation < total:
+            raise ValueError(f"data.validation={validation}: 0 to {total - 1} of the {total} training images")
+        self.validation = validation
+        self.train_on = "train" if validation else "train+val"
+
+    @abstractmethod
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        """Images x (N, C, H, W) and labels y (N,) of the part ``train`` or ``test``."""
+
+    def load(self, name: str) -> Split | None:
+        if name == "val" and not self.validation:
+            return None
+        x, y = self.read("test" if name == "test" else "train")
+        first = len(x) - self.validation
+        rows = {"train": slice(0, first), "val": slice(first, None), "test": slice(None)}[name]
+        return TensorSplit(x[rows], y[rows])

@@ -12,15 +12,15 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from gencli.data.lazy import Lazy
+from gencli.data.lazy import OfficialSplits
 from gencli.data.root import data_root, fetch
-from gencli.data.split import TensorSplit
 from gencli.errors import UsageError
 from gencli.interfaces import Spec, Support
 
 
-class MNIST(Lazy):
+class MNIST(OfficialSplits):
     """Handwritten digits ("Gradient-based learning applied to document recognition", LeCun et al., 1998).
 
     The official 60,000 and 10,000; validation is the last ``validation`` images of the 60,000.
@@ -50,27 +50,19 @@ class MNIST(Lazy):
     }
 
     def __init__(self, root: str | None = None, validation: int = 10_000) -> None:
-        super().__init__()
-        if not 0 <= validation < 60_000:
-            raise ValueError(f"data.validation={validation}: 0 to 59999 of the 60000 training images")
+        super().__init__(validation, total=60_000)
         self.raw = data_root(root) / self.folder / "raw"
-        self.validation = validation
-        self.train_on = "train" if validation else "train+val"
         self.spec = Spec((1, 28, 28), Support.parse(self.support), classes=10)
 
-    def load(self, name: str) -> TensorSplit | None:
-        if name == "val" and not self.validation:
-            return None
-        part = "t10k" if name == "test" else "train"
-        x = torch.from_numpy(self._read(f"{part}-images-idx3-ubyte.gz")).unsqueeze(1)
-        y = torch.from_numpy(self._read(f"{part}-labels-idx1-ubyte.gz")).long()
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        stem = "t10k" if part == "test" else "train"
+        x = torch.from_numpy(self._read(f"{stem}-images-idx3-ubyte.gz")).unsqueeze(1)
+        y = torch.from_numpy(self._read(f"{stem}-labels-idx1-ubyte.gz")).long()
         if tuple(x.shape[1:]) != self.spec.shape or len(x) != len(y):
             raise UsageError(
                 f"{self.raw}: these files do not hold {self.name}: images {tuple(x.shape)}, {len(y)} labels"
             )
-        first = len(x) - self.validation
-        rows = {"train": slice(0, first), "val": slice(first, None), "test": slice(None)}[name]
-        return TensorSplit(x[rows], y[rows])
+        return x, y
 
     def _read(self, filename: str) -> np.ndarray:
         plain = self.raw / filename.removesuffix(".gz")

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from gencli.data.lazy import Lazy
+from gencli.data.lazy import OfficialSplits
 from gencli.data.root import data_root, fetch
-from gencli.data.split import TensorSplit
 from gencli.interfaces import Spec, Support
 
 _URL = "http://ufldl.stanford.edu/housenumbers/"
-_TRAIN = 73_257
 _FILES = {"train": "e26dedcc434d2e4c54c9b2d4a06d8373", "test": "eb5a983be6a315427106f1b164d9cef3"}
 
 
-class SVHN(Lazy):
+class SVHN(OfficialSplits):
     """Street view house numbers ("Reading digits in natural images", Netzer et al., 2011).
 
     The official 73,257 and 26,032; validation is the last ``validation`` images of the 73,257. Read from
@@ -36,24 +35,15 @@ class SVHN(Lazy):
     shape_kind: ClassVar[str] = "image"
 
     def __init__(self, root: str | None = None, validation: int = 5_000) -> None:
-        super().__init__()
-        if not 0 <= validation < _TRAIN:
-            raise ValueError(f"data.validation={validation}: 0 to {_TRAIN - 1} of the {_TRAIN} training images")
+        super().__init__(validation, total=73_257)
         self.root = data_root(root)
-        self.validation = validation
-        self.train_on = "train" if validation else "train+val"
         self.spec = Spec((3, 32, 32), Support.parse(self.support), classes=10)
 
-    def load(self, name: str) -> TensorSplit | None:
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
         from scipy.io import loadmat
 
-        if name == "val" and not self.validation:
-            return None
-        part = "test" if name == "test" else "train"
         filename = f"{part}_32x32.mat"
         content = loadmat(fetch(self.root / filename, _FILES[part], [_URL + filename]))
         x = torch.from_numpy(content["X"]).permute(3, 2, 0, 1)  # stored as (H, W, C, N)
         y = torch.from_numpy(content["y"]).flatten().long() % 10  # the digit 0 is stored as 10
-        first = len(x) - self.validation
-        rows = {"train": slice(0, first), "val": slice(first, None), "test": slice(None)}[name]
-        return TensorSplit(x[rows], y[rows])
+        return x, y

@@ -19,7 +19,10 @@ import yaml
 
 from gencli.locate import config_dir
 
-GROUPS = ("model", "data", "objective", "sampler", "estimator", "net", "optimizer", "trainer", "logger", "experiment")
+GROUPS = (
+    *("model", "data", "objective", "sampler", "estimator", "metric", "picture"),
+    *("net", "optimizer", "trainer", "logger", "experiment"),
+)
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -14,10 +14,10 @@ from gencli import catalog
 from gencli.catalog import Option
 from gencli.errors import UsageError
 
-PARTS = ("objective", "sampler", "estimator")
+PARTS = ("objective", "sampler", "estimator", "picture")
 """Groups that require capabilities of the model."""
 
-_VERB = {"objective": "train", "sampler": "draw from", "estimator": "measure"}
+_VERB = {"objective": "train", "sampler": "draw from", "estimator": "measure", "picture": "show"}
 
 
 def missing(part: str | None, model: str | None) -> list[str]:

@@ -6,7 +6,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
 from gencli.errors import UsageError
 from gencli.files import write_json, write_whole
-from gencli.interfaces import Estimator, Model, Split
-from gencli.noise import RowNoise, mix_seed
+from gencli.interfaces import Batch, Estimator, Model, Shared, Split
+from gencli.noise import RowNoise, StepNoise, mix_seed
 from gencli.parts import Parts
 from gencli.records import composed_bound, nll_record
 from gencli.reporting import Reporter
@@ -81,7 +81,7 @@ def score_split(
         for draw in range(draws):
             noise = RowNoise(mix_seed(seed, _HELD_OUT, draw), ids)
             z, terms = preprocess(batch.x, noise)
-            estimate = estimator.nll(model, z, batch.y, noise)
+            estimate = estimator.nll(model, replace(batch, x=z), noise)
             row = {"term/model": estimate.nll, **{f"term/{name}": value for name, value in terms.items()}}
             row |= {f"diagnostic/{name}": value for name, value in estimate.diagnostics.items()}
             if estimate.variance is not None:
@@ -105,6 +105,20 @@ def score_split(
         raise RuntimeError("some example was scored twice or not at all")
     whole = {name: values[order] for name, values in whole.items()}
     return Scores(whole["nll"], whole.get("variance"), _with("term/", whole), _with("diagnostic/", whole))
+
+
+def _prepare(parts: Parts, seed: int) -> Shared:
+    """Let the estimator measure what all rows share; every process does the same and gets the same."""
+    assert parts.estimator is not None
+    examples, noise = None, StepNoise(parts.device, seed, _HELD_OUT)
+    if parts.estimator.examples:
+        split = parts.dataset.split("val") or parts.dataset.split("train")
+        assert split is not None
+        some = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[: parts.estimator.examples]
+        batch = split.gather(some)
+        z, _ = parts.preprocess(batch.x.to(parts.device), noise)
+        examples = Batch(z, None if batch.y is None else batch.y.to(parts.device))
+    return parts.estimator.prepare(parts.model, examples, noise)
 
 
 def _total(row: dict[str, Tensor]) -> Tensor:
@@ -142,6 +156,7 @@ def measure(
     started = time.perf_counter()
     parts.model.eval()
     parts.preprocess.eval()
+    shared = _prepare(parts, seed)
     with reporter.progress(f"{split_name} NLL", math.ceil(len(split) / world.size)) as bar:
         seen = [0]
 
@@ -168,6 +183,7 @@ def measure(
         variance=scores.variance,
         terms=scores.terms,
         diagnostics=scores.diagnostics,
+        shared=shared,
         spec=parts.dataset.spec,
         bound=composed_bound(parts.estimator.bound, parts.preprocess.bound),
         entropy=parts.dataset.entropy,

@@ -87,10 +87,20 @@ class Spec:
 
 @dataclass
 class Batch:
-    """Training examples in model space: x (B, *) and the context y: None, (B,) classes or (B, C) reals."""
+    """Examples, in data space or in model space.
+
+    Args:
+        x: (B, *).
+        y: the context: None, (B,) classes or (B, C) reals.
+        given: (B,) number of leading coordinates of x that are given and not scored, as in a window of text whose
+            beginning is context: what is measured is p(x_given.. | x_..given). None: all of x is scored.
+        progress: the fraction of the training budget that is used, in [0, 1]; 1 outside training.
+    """
 
     x: Tensor
     y: Tensor | None = None
+    given: Tensor | None = None
+    progress: float = 1.0
 
 
 class Network(nn.Module):
@@ -184,6 +194,96 @@ class DirectSampling(Model):
         """n samples (n, *) in model space; temperature scales the standard deviation of the base noise."""
 
 
+class Conditional(ABC):
+    """The distribution of one coordinate for each of n rows, while the coordinates before it are fixed."""
+
+    @abstractmethod
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """One draw a row, (n,); temperature divides log-probabilities, or scales the standard deviation of reals."""
+
+
+class Categorical(Conditional):
+    """A coordinate in 0..K-1.
+
+    Args:
+        logits: (n, K) unnormalised log-probabilities.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def truncated(self, top_k: int | None = None, top_p: float | None = None) -> Categorical:
+        """Only the k likeliest values, or the fewest whose probability reaches p (the likeliest one always stays)."""
+        logits = self.logits
+        if top_k is not None and top_k < logits.shape[-1]:
+            logits = logits.masked_fill(logits < logits.topk(top_k, -1).values[..., -1:], -math.inf)
+        if top_p is not None and top_p < 1:
+            ordered, index = logits.sort(-1, descending=True)
+            p = ordered.softmax(-1)
+            out = p.cumsum(-1) - p >= top_p  # what comes before already reaches p
+            out[..., 0] = False
+            logits = logits.masked_fill(out.scatter(-1, index, out), -math.inf)
+        return Categorical(logits)
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        if temperature == 0:
+            noise.rand(len(self.logits))  # the stream goes on as at any other temperature
+            return self.logits.argmax(-1)
+        p = (self.logits.double() / temperature).softmax(-1)  # inversion: u falls into exactly one value's interval
+        u = noise.rand(len(p)).to(p)[:, None]
+        return (p.cumsum(-1)[:, :-1] <= u).sum(-1)
+
+
+class Autoregressive(ExactLikelihood, DirectSampling):
+    """p(x | y) = prod_t p(x_o(t) | x_o(1..t-1), y): the chain rule in an order o of the D coordinates.
+
+    ``decode`` walks the coordinates in that order; ``log_conditionals`` scores all of them in one pass.
+    """
+
+    @property
+    def passes(self) -> int:
+        return self.spec.dim
+
+    @abstractmethod
+    def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p of each coordinate given those before it, in nats: (B, *) -> (B, *)."""
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None, given: Tensor | None = None) -> Tensor:
+        """log p(x | y), or log p(x_given.. | x_..given, y) where the first ``given`` (B,) coordinates are context."""
+        log_p = self.log_conditionals(x, y).flatten(1)
+        if given is not None:
+            log_p = log_p.masked_fill(torch.arange(log_p.shape[1], device=x.device) < given[:, None], 0.0)
+        return log_p.sum(1)
+
+    @abstractmethod
+    def decode(
+        self,
+        n: int,
+        y: Tensor | None = None,
+        *,
+        pick: Callable[[Conditional], Tensor],
+        given: Given | None = None,
+        cached: bool = True,
+    ) -> Tensor:
+        """Samples (n, *), coordinate after coordinate: x_o(t) = pick(its conditional), unless it is given.
+
+        ``pick`` is called at every coordinate, given or not, so that noise does not depend on what is given.
+        cached: compute at each step only what the newest coordinate changed; False: a full pass a coordinate, which
+        gives the same samples and is there to be compared with.
+        """
+
+    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return self.decode(n, y, pick=lambda conditional: conditional.sample(noise, temperature))
+
+
+def log_likelihood(model: ExactLikelihood, batch: Batch) -> Tensor:
+    """log p of the scored part of each row, (B,) nats; rows with a given part need an Autoregressive model."""
+    if batch.given is None:
+        return model.log_prob(batch.x, batch.y)
+    assert isinstance(model, Autoregressive)
+    return model.log_prob(batch.x, batch.y, batch.given)
+
+
 class DataInitialized(Model):
     """A model that starts from the data: actnorm, EM, closed forms.
 
@@ -198,6 +298,14 @@ class DataInitialized(Model):
 
 
 # --- objectives, samplers, estimators --------------------------------------------------------------------------------
+
+
+@dataclass
+class Given:
+    """What a sampler must keep: values x (n, *) in model space where mask (n, *) is True; elsewhere x is ignored."""
+
+    x: Tensor
+    mask: Tensor
 
 
 @dataclass
@@ -228,34 +336,51 @@ class Turn:
 class Objective(nn.Module, ABC):
     """What training minimises. Critics, teachers and buffers are its own state.
 
-    score_name: what ``score`` measures: ``nll`` (nats a row in model space, to which the caller adds the terms of
-    preprocessing) or another name that is logged as it is. Lower is better.
+    score_name: what ``score`` measures: ``nll`` (nats a row in model space, or an upper bound of them, to which the
+    caller adds the terms of preprocessing) or another name that is logged as it is. Lower is better.
+    initial_examples: the most training examples that ``initialize`` wants to see; 0: it is not called.
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
     score_name: ClassVar[str] = "nll"
+    initial_examples: int = 0
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
+
+    def check(self, model: Model) -> None:
+        """Refuse options that this model cannot honour.
+
+        Raises:
+            ValueError: names the key to change.
+        """
+
+    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+        """Set the objective's own state (noise distributions, buffers) from training examples, once before step 0."""
 
     @abstractmethod
     def turns(self, model: Model) -> list[Turn]:
         """The players, in order."""
 
     @abstractmethod
-    def score(self, model: Model, x: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
         """The validation score of each row: (B,)."""
 
 
 class Sampler(ABC):
     """A way to draw from a model; its options are constructor arguments.
 
+    ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: the region of held-out
+    images that is kept (``sampling.REGIONS``), or the text to go on from.
+
     Args:
         classes: labels to draw from a conditional model, dealt in turn; None: all of them.
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    given: str | None = None
+    prompt: str | None = None
 
     def __init__(self, classes: list[int] | None = None) -> None:
         if classes is not None and (
@@ -264,9 +389,16 @@ class Sampler(ABC):
             raise ValueError(f"sampler.classes={classes}: a list of labels, such as [3,5]")
         self.classes = classes
 
+    def check(self, model: Model) -> None:  # noqa: B027
+        """Refuse options that this model cannot honour.
+
+        Raises:
+            ValueError: names the key to change.
+        """
+
     @abstractmethod
-    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise) -> Tensor:
-        """n samples (n, *) in model space."""
+    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
+        """n samples (n, *) in model space; given: what to complete, only where the sampler was asked to."""
 
 
 @dataclass
@@ -284,8 +416,23 @@ class Estimate:
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass
+class Shared:
+    """What an estimator measured once, for all rows alike.
+
+    Args:
+        variance: of a term that is common to all rows, such as log Z; it joins the record's ``se_estimator``.
+        diagnostics: values for the record.
+    """
+
+    variance: float = 0.0
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
 class Estimator(ABC):
     """A way to measure the NLL; ``bound`` says what its number is to the true one.
+
+    ``examples``: rows of the validation split (the training split where there is none) that ``prepare`` wants to see.
 
     Args:
         draws: dequantization draws that are averaged for each example (1 where preprocessing draws nothing); two or
@@ -293,16 +440,28 @@ class Estimator(ABC):
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
-    bound: ClassVar[Bound]
+    bound: Bound
+    examples: int = 0
 
     def __init__(self, draws: int = 2) -> None:
         if draws < 1:
             raise ValueError(f"estimator.draws={draws}: at least 1")
         self.draws = draws
 
+    def check(self, model: Model) -> None:  # noqa: B027
+        """Refuse options that this model cannot honour.
+
+        Raises:
+            ValueError: names the key to change.
+        """
+
+    def prepare(self, model: Model, examples: Batch | None, noise: Noise) -> Shared:
+        """Measure what all rows share (log Z, a bandwidth), once before the rows; ``examples`` in model space."""
+        return Shared()
+
     @abstractmethod
-    def nll(self, model: Model, x: Tensor, y: Tensor | None, noise: Noise) -> Estimate:
-        """Score rows x (B, *) of model space."""
+    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
+        """Score the rows of a batch in model space."""
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -342,6 +501,26 @@ class Dataset(ABC):
     @abstractmethod
     def split(self, name: str) -> Split | None:
         """``train``, ``val`` or ``test``, read at the first call; None where this data has no such split."""
+
+    def training(self) -> Split | None:
+        """What the loop reads and ``augment`` finishes: other than split("train") where examples are drawn anew."""
+        return self.split("train")
+
+    def augment(self, x: Tensor, noise: Noise) -> Tensor:
+        """Training only: rows of ``training`` -> examples in data space."""
+        return x
+
+    def encode(self, text: str) -> Tensor:
+        """Text as symbols (T,) of this data, for a prompt.
+
+        Raises:
+            ValueError: this data is no text, or lacks a character.
+        """
+        raise ValueError("sampler.prompt needs data that is text")
+
+    def to_text(self, x: Tensor) -> list[str] | None:
+        """Examples of data space as text; None where data is none."""
+        return None
 
     def to_image(self, x: Tensor) -> Tensor | None:
         """Examples of data space as images (n, 1 or 3, H, W) in [0, 1]; None where there is nothing to look at."""

@@ -76,6 +76,12 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
             raise UsageError(
                 f"{group}={cfg['choices'].get(group)} needs {' and '.join(lacking)}, which the model lacks"
             )
+    try:
+        for chosen in (objective, sampler, estimator):
+            if chosen is not None:
+                chosen.check(model)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if sampler is not None and sampler.classes is not None:
         count = dataset.spec.classes or 0
         if not model.conditional or any(not 0 <= c < count for c in sampler.classes):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Bound, Spec
+from gencli.interfaces import Bound, Shared, Spec
 
 
 def bits_per_dim(nats: float, dim: int) -> float:
@@ -33,6 +33,7 @@ def nll_record(
     variance: Tensor | None,
     terms: dict[str, Tensor],
     diagnostics: dict[str, Tensor],
+    shared: Shared | None = None,
     spec: Spec,
     bound: Bound,
     entropy: float | None,
@@ -45,6 +46,7 @@ def nll_record(
         variance: (N,) variance of each entry due to the estimator and its draws; None where it is unknown.
         terms: (N,) nats by name, which add up to nll.
         diagnostics: (N,) values by name, of which the mean is kept.
+        shared: what the estimator measured once for all examples.
         spec: specification of the data.
         bound: what the value is to the true NLL.
         entropy: H of the data's own distribution in nats, if known: NLL - H is then the Kullback-Leibler divergence.
@@ -56,6 +58,10 @@ def nll_record(
     nonfinite = int((~torch.isfinite(nll)).sum())
     value = float(nll.mean()) if nonfinite == 0 else math.inf
     shown = {name: float(value.double().mean()) for name, value in diagnostics.items()}
+    if shared is not None:
+        shown |= shared.diagnostics
+    common = 0.0 if shared is None else shared.variance
+    error = None if variance is None else math.sqrt(float(variance.sum()) / n**2 + common)
     if entropy is not None:
         shown |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
     return {
@@ -66,7 +72,7 @@ def nll_record(
         "perplexity": None,
         "bound": bound,
         "se_examples": float(nll.std() / math.sqrt(n)) if nonfinite == 0 and n > 1 else None,
-        "se_estimator": None if variance is None else float(variance.sum().sqrt() / n),
+        "se_estimator": error,
         "n_examples": n,
         "n_nonfinite": nonfinite,
         "diagnostics": shown,

@@ -150,6 +150,11 @@ class Run:
             name = estimator
             config = compose("eval", [f"run={quote(str(self.path))}", f"estimator={estimator}"])["estimator"]
         self.parts.estimator = component(config, Estimator, self.trust) if config else None
+        if self.parts.estimator is not None:
+            try:
+                self.parts.estimator.check(self.model)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
         return measure(
             self.parts,
             split,

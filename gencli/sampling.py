@@ -7,9 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
+from gencli.errors import UsageError, near
+from gencli.interfaces import Given
 from gencli.noise import RowNoise
 from gencli.parts import Parts
+
+REGIONS: dict[str, Callable[[int, int], tuple[slice, slice]]] = {
+    "top_half": lambda h, w: (slice(0, h // 2), slice(None)),
+    "bottom_half": lambda h, w: (slice(h // 2, None), slice(None)),
+    "left_half": lambda h, w: (slice(None), slice(0, w // 2)),
+    "right_half": lambda h, w: (slice(None), slice(w // 2, None)),
+}
+"""Parts of an image that ``sampler.given`` keeps: rows and columns for a height and a width."""
 
 
 @torch.no_grad()
@@ -36,14 +45,67 @@ def draw(
     if parts.sampler is None:
         raise UsageError("this model has no sampler; see `gencli list model`")
     y = y if y is not None else _labels(parts, n)
+    x_given, mask = _given(parts, n)
     samples = []
     for start in range(0, n, batch_size):
         ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
         some = None if y is None else y[start : start + batch_size].to(parts.device)
-        z = parts.sampler.sample(parts.model, len(ids), some, RowNoise(seed, ids))
+        noise = RowNoise(seed, ids)
+        if mask is None:
+            z = parts.sampler.sample(parts.model, len(ids), some, noise)
+        else:
+            kept, _ = parts.preprocess(x_given[start : start + batch_size].to(parts.device), noise)
+            keep = mask.to(parts.device).reshape(1, *kept.shape[1:]).expand_as(kept)
+            z = parts.sampler.sample(parts.model, len(ids), some, noise, given=Given(kept, keep))
         samples.append(parts.preprocess.inverse(z))
         tick(min(start + batch_size, n))
     return torch.cat(samples), y
+
+
+def originals(parts: Parts, n: int) -> Tensor:
+    """The first n held-out examples (n, *) in data space: what a completion starts from and is compared with.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    split = parts.dataset.split("test") or parts.dataset.split("val") or parts.dataset.split("train")
+    assert split is not None
+    if n > len(split):
+        raise UsageError(f"n={n}: there are {len(split)} held-out examples to complete")
+    return split.gather(torch.arange(n)).x
+
+
+def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
+    """What a completing sampler keeps, in data space: examples x (n, *) and a mask (*) of known coordinates, or None.
+
+    Raises:
+        UsageError: there is no such region, the data have none, or the prompt is no text of this data.
+    """
+    sampler, spec = parts.sampler, parts.dataset.spec
+    assert sampler is not None
+    if sampler.given is not None and sampler.prompt is not None:
+        raise UsageError("sampler.given and sampler.prompt exclude each other")
+    if sampler.given is not None:
+        if sampler.given not in REGIONS:
+            raise UsageError(f"sampler.given={sampler.given}: no such region. {near(sampler.given, REGIONS)}")
+        if spec.kind != "image":
+            raise UsageError(f"sampler.given={sampler.given} needs images; this data is of shape {spec.shape}")
+        mask = torch.zeros(spec.shape, dtype=torch.bool)
+        height, width = spec.shape[1:]
+        rows, columns = REGIONS[sampler.given](height, width)
+        mask[:, rows, columns] = True
+        return originals(parts, n), mask
+    if sampler.prompt is not None:
+        try:
+            start = parts.dataset.encode(sampler.prompt)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if len(start) >= spec.dim:
+            raise UsageError(f"sampler.prompt has {len(start)} symbols, this model's context {spec.dim}")
+        x = start.new_zeros(spec.dim)
+        x[: len(start)] = start
+        return x.expand(n, -1), torch.arange(spec.dim) < len(start)
+    return torch.empty(0), None
 
 
 def _labels(parts: Parts, n: int) -> Tensor | None:

@@ -133,6 +133,7 @@ class Sample(Common):
     batch_size: int | None = None
     name: str | None = None
     sampler: Any = None
+    picture: Any = None
 
 
 @dataclass

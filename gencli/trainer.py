@@ -7,6 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,9 @@ class Trainer:
     def prepare(self) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``."""
         if isinstance(self.model, DataInitialized):
-            count = min(self.model.initial_examples, len(self.train))
-            order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[:count]
-            batch = self.train.gather(order)
-            noise = StepNoise(self.device, self.seed)
-            with torch.no_grad():
-                x = self.parts.preprocess(batch.x.to(self.device), noise)[0]
-                self.model.initialize(x, None if batch.y is None else batch.y.to(self.device))
+            self.model.initialize(*self._first_examples(self.model.initial_examples))
+        if self.parts.objective.initial_examples:
+            self.parts.objective.initialize(self.model, *self._first_examples(self.parts.objective.initial_examples))
         distributed.broadcast_state(self.model, self.parts.objective)
         if self.trainer["ema_decay"]:
             self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -107,6 +104,15 @@ class Trainer:
             make_optimizer(turn.parameters, modules, self.optimizer_config, self.device) for turn in self.turns
         ]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def _first_examples(self, most: int) -> tuple[Tensor, Tensor | None]:
+        """Random training examples in model space, for data-dependent starts."""
+        count = min(most, len(self.train))
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[:count]
+        batch, noise = self.train.gather(order), StepNoise(self.device, self.seed)
+        x = self.parts.preprocess(self.parts.dataset.augment(batch.x.to(self.device), noise), noise)[0]
+        return x, None if batch.y is None else batch.y.to(self.device)
 
     def save(self, name: str) -> str:
         """Write a checkpoint; returns its file hash ("" on ranks that do not write)."""
@@ -341,7 +347,7 @@ class Trainer:
         ):
             noise = RowNoise(mix_seed(self.seed, _VALIDATION), ids)
             z, terms = self.parts.preprocess(batch.x, noise)
-            score = objective.score(model, z, batch.y, noise).cpu().double()
+            score = objective.score(model, replace(batch, x=z), noise).cpu().double()
             scores.append(score + sum(t.cpu().double() for t in terms.values()) if is_nll else score)
         mine = torch.cat(scores) if scores else torch.zeros(0, dtype=torch.float64)
         every = torch.cat(distributed.gather(mine))
@@ -401,8 +407,8 @@ class Trainer:
             mine.copy_(theirs)
 
     def _to_model_space(self, batch: Batch, noise: StepNoise) -> Batch:
-        x, _ = self.parts.preprocess(self.parts.preprocess.augment(batch.x, noise), noise)
-        return Batch(x, batch.y)
+        x = self.parts.preprocess.augment(self.parts.dataset.augment(batch.x, noise), noise)
+        return replace(batch, x=self.parts.preprocess(x, noise)[0], progress=self._fraction())
 
     def _only(self, turn: Turn) -> None:
         """Let only this turn's parameters collect gradients."""

@@ -10,7 +10,7 @@ from gencli.data.preprocess import Preprocess
 from gencli.data.split import TensorSplit
 from gencli.estimators.exact import Exact
 from gencli.evaluate import score_split
-from gencli.interfaces import Estimate, ExactLikelihood, Spec, Support
+from gencli.interfaces import Estimate, ExactLikelihood, Shared, Spec, Support
 from gencli.models.transform.coupling import AffineCoupling
 from gencli.nn.mlp import MLP
 from gencli.noise import Noise, StepNoise
@@ -138,8 +138,9 @@ def test_a_non_finite_example_is_counted_not_dropped():
 
 def test_an_estimators_own_variance_reaches_the_record():
     class Noisy(Exact):
-        def nll(self, model, x, y, noise):
-            return Estimate(torch.ones(len(x)), torch.full((len(x),), 0.09), {"ess": torch.full((len(x),), 5.0)})
+        def nll(self, model, batch, noise):
+            n = len(batch.x)
+            return Estimate(torch.ones(n), torch.full((n,), 0.09), {"ess": torch.full((n,), 5.0)})
 
     data = Spec((2,), Support.parse("real"))
     preprocess = Preprocess(data, ("real",), ("vector",))
@@ -152,3 +153,19 @@ def test_an_estimators_own_variance_reaches_the_record():
     )
     assert record["se_estimator"] == pytest.approx(0.3 / 3)
     assert record["diagnostics"]["ess"] == 5
+
+
+def test_what_all_rows_share_does_not_average_out():
+    nll = torch.ones(9, dtype=torch.float64)
+    record = nll_record(
+        nll=nll,
+        variance=torch.full_like(nll, 0.09),
+        terms={"model": nll},
+        diagnostics={},
+        shared=Shared(0.15, {"log_z": 7.0}),
+        spec=Spec((2,), Support.parse("real")),
+        bound="lower",
+        entropy=None,
+    )
+    assert record["se_estimator"] == pytest.approx(math.sqrt(0.01 + 0.15))
+    assert record["diagnostics"]["log_z"] == 7

@@ -242,8 +242,8 @@ class TwoPlayers(Objective):
 
         return [Turn("critic", [self.critic], critic, repeats=2), Turn("model", list(model.parameters()), player)]
 
-    def score(self, model, x, y, noise):
-        return -model.log_prob(x)
+    def score(self, model, batch, noise):
+        return -model.log_prob(batch.x)
 
 
 def test_turns_move_their_own_parameters_only(monkeypatch):

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gencli import pictures
+from gencli.build import component
+from gencli.errors import UsageError
 from gencli.files import write_whole
 from gencli.interfaces import DirectSampling
 from gencli.parts import Parts
+from gencli.pictures.base import Picture
+from gencli.pictures.samples import SHOWN, of_samples
 from gencli.reporting import Reporter, relative
 from gencli.run import open_run
 from gencli.sampling import draw
@@ -26,18 +29,23 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     npz = run / "samples" / f"{name}.npz"
     write_whole(npz, buffer.getvalue())
-    if parts.dataset.to_image(x[:1]) is None and len(x) < pictures.SHOWN:
-        x = draw(parts, pictures.SHOWN, seed)[0]  # x and more: a handful of points shows no density
+    if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN:
+        x = draw(parts, SHOWN, seed)[0]  # x and more: a handful of points shows no density
     png = npz.with_suffix(".png")
-    write_whole(png, pictures.of_samples(parts, x))
+    write_whole(png, of_samples(parts, x))
     return [png, npz]
 
 
 def sample(cfg: Mapping[str, Any]) -> list[Path]:
-    """Draw ``n`` samples of a run into its samples/ folder; returns the files."""
+    """Draw ``n`` samples of a run, or another picture of it, into its samples/ folder; returns the files."""
     run = open_run(cfg, "sampler")
     parts = run.parts
     reporter = Reporter()
+    if cfg.get("picture"):
+        files = _picture(cfg, parts, run.path)
+        for file in files:
+            reporter.say(f"  {relative(file)}")
+        return files
     passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
     what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
     with reporter.progress(what, cfg["n"]) as bar:
@@ -49,4 +57,22 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for file in files:
         reporter.say(f"  {relative(file)}")
+    return files
+
+
+def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> list[Path]:
+    """Write the files of the option ``picture``.
+
+    Raises:
+        UsageError: the model lacks what it shows.
+    """
+    chosen = component(cfg["picture"], Picture, cfg["trust"])
+    lacking = [c.__name__ for c in chosen.requires if not isinstance(parts.model, c)]
+    if lacking:
+        raise UsageError(f"picture={cfg['choices']['picture']} needs {' and '.join(lacking)}, which the model lacks")
+    stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
+    files = []
+    for suffix, content in chosen.make(parts, cfg["n"], cfg["seed"]).items():
+        files.append(run / "samples" / f"{stem}{suffix}")
+        write_whole(files[-1], content)
     return files

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gencli import checkpoint as checkpoints
-from gencli import distributed, pictures
+from gencli import distributed
 from gencli.commands.eval import local_device, show
 from gencli.commands.sample import keep
 from gencli.errors import GencliError, Interrupted, RunFailed, UsageError
@@ -20,6 +20,7 @@ from gencli.folder import RunFolder
 from gencli.interfaces import Model
 from gencli.locate import find_run
 from gencli.parts import Parts, assemble, load_weights
+from gencli.pictures.samples import grid_of
 from gencli.reporting import Reporter, relative
 from gencli.run import Run, refuse_changes
 from gencli.sampling import draw
@@ -58,10 +59,11 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
         start_step = checkpoints.read(start)[1]["step"]
     parts = assemble(cfg)
     check(cfg, parts.device, world)
-    train_split, val_split = parts.dataset.split("train"), parts.dataset.split("val")
+    whole, train_split, val_split = (parts.dataset.split("train"), parts.dataset.training(), parts.dataset.split("val"))
+    assert whole is not None
     assert train_split is not None
     try:
-        parts.preprocess.fit(train_split)
+        parts.preprocess.fit(whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
     parameters = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
@@ -192,7 +194,7 @@ def _finish(
         x, y = draw(parts, cfg["n"], cfg["seed"])
         for file in keep(parts, folder.path, cfg["choices"]["sampler"], cfg["seed"], x, y):
             reporter.say(f"  {relative(file)}")
-        grid = pictures.grid_of(parts, x)
+        grid = grid_of(parts, x)
         if grid is not None:
             reporter.image("samples", grid, trainer.step)
     if stop.signal:
@@ -214,7 +216,7 @@ def _draw_while_training(
     try:
         x, y = draw(parts, min(cfg["n"], 64), cfg["seed"])
         keep(parts, folder.path, f"step-{step:07d}", cfg["seed"], x, y)
-        grid = pictures.grid_of(parts, x)
+        grid = grid_of(parts, x)
         if grid is not None:
             reporter.image("samples", grid, step)
     finally:

@@ -204,7 +204,8 @@ class Preprocess(nn.Module):
 
     def inverse(self, z: Tensor) -> Tensor:
         """Model space (B, *) -> data space, in the dtype in which data are kept; integers by floor and clamp."""
-        x = z.reshape(len(z), *self.spec.shape)
+        # vectors stay as they are: a text may be sampled longer than its model's context
+        x = z.reshape(len(z), *self.spec.shape) if self.spec.kind == "image" else z
         if self.transform == "scale":
             x = x + 0.5
         elif self.transform == "logit":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from gencli.interfaces import Estimate, Estimator, ExactLikelihood, Model
+from gencli.interfaces import Batch, Estimate, Estimator, ExactLikelihood, Model, log_likelihood
 from gencli.noise import Noise
 
 
@@ -14,6 +12,6 @@ class Exact(Estimator):
     requires = (ExactLikelihood,)
     bound = "exact"
 
-    def nll(self, model: Model, x: Tensor, y: Tensor | None, noise: Noise) -> Estimate:
+    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
         assert isinstance(model, ExactLikelihood)
-        return Estimate(-model.log_prob(x, y))
+        return Estimate(-log_likelihood(model, batch))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gencli.interfaces import Batch, ExactLikelihood, Loss, Model, Objective, Turn
+from gencli.interfaces import Batch, ExactLikelihood, Loss, Model, Objective, Turn, log_likelihood
 from gencli.noise import Noise
 
 
@@ -17,10 +17,10 @@ class NLL(Objective):
         assert isinstance(model, ExactLikelihood)
 
         def loss(batch: Batch, noise: Noise) -> Loss:
-            return Loss(-model.log_prob(batch.x, batch.y).mean())
+            return Loss(-log_likelihood(model, batch).mean())
 
         return [Turn("model", list(model.parameters()), loss)]
 
-    def score(self, model: Model, x: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
         assert isinstance(model, ExactLikelihood)
-        return -model.log_prob(x, y)
+        return -log_likelihood(model, batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gencli.interfaces import DirectSampling, Model, Sampler
+from gencli.interfaces import DirectSampling, Given, Model, Sampler
 from gencli.noise import Noise
 
 
@@ -27,6 +27,6 @@ class Direct(Sampler):
             raise ValueError(f"sampler.temperature={temperature}: a scale is not negative")
         self.temperature = temperature
 
-    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise) -> Tensor:
+    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
         assert isinstance(model, DirectSampling)
         return model.sample(n, y, noise=noise, temperature=self.temperature)

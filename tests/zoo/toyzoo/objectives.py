@@ -7,5 +7,5 @@ class CD(Objective):
     def turns(self, model):
         return []
 
-    def score(self, model, x, y, noise):
-        return model.energy(x)
+    def score(self, model, batch, noise):
+        return model.energy(batch.x)

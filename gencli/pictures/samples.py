@@ -1,8 +1,7 @@
-"""Pictures that people look at: grids of images, densities in one and two dimensions, marginals of tables."""
+"""Pictures of samples: grids of images, densities in one and two dimensions, marginals of tables."""
 
 from __future__ import annotations
 
-import io
 import math
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from gencli.interfaces import ExactLikelihood
 from gencli.noise import RowNoise
 from gencli.parts import Parts
-from gencli.torchvision_compat import torchvision
+from gencli.pictures import canvas
 
 GRID_POINTS = 200
 """Points a side at which a 2-D log-density is drawn."""
@@ -31,46 +30,20 @@ def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
     columns = math.ceil(math.sqrt(len(images)))
     if parts.model.conditional and parts.dataset.spec.classes and parts.sampler is not None:
         columns = len(parts.sampler.classes or range(parts.dataset.spec.classes))  # a class a column
-    scale = max(1, 48 // images.shape[-1])  # small digits are enlarged by whole pixels
-    images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    return torchvision("utils").make_grid(images, nrow=columns, padding=2, pad_value=0.5)
+    return canvas.grid(images, columns)
 
 
 def of_samples(parts: Parts, x: Tensor) -> bytes:
     """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals."""
     grid = grid_of(parts, x)
     if grid is not None:
-        return _png(grid)
+        return canvas.png(grid)
     dim = parts.dataset.spec.dim
     if dim == 1:
         return _one_dimension(parts, x)
     if dim == 2:
         return _two_dimensions(parts, x)
     return _marginals(parts, x)
-
-
-def _png(image: Tensor) -> bytes:
-    from PIL import Image
-
-    array = image.mul(255).add(0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def _figure(columns: int, width: float, height: float) -> tuple:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _save(figure: object) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")  # type: ignore[attr-defined]
-    return buffer.getvalue()
 
 
 def _some_data(parts: Parts) -> Tensor:
@@ -96,7 +69,7 @@ def _two_dimensions(parts: Parts, x: Tensor) -> bytes:
     low, high = low - margin, high + margin
     dense = isinstance(parts.model, ExactLikelihood) and not parts.preprocess.stochastic and not parts.model.conditional
     aspect = float((high - low)[1] / (high - low)[0])
-    figure, axes = _figure(3 if dense else 2, 12 if dense else 8, 0.8 + 3.6 * min(max(aspect, 0.4), 1.5))
+    figure, axes = canvas.figure(3 if dense else 2, 12 if dense else 8, 0.8 + 3.6 * min(max(aspect, 0.4), 1.5))
     clouds = [("data", data), (f"{len(x)} samples", x.cpu().flatten(1))]
     for axis, (title, cloud) in zip(axes, clouds, strict=False):
         axis.scatter(cloud[:, 0], cloud[:, 1], s=2, alpha=0.5, linewidths=0)
@@ -118,12 +91,12 @@ def _two_dimensions(parts: Parts, x: Tensor) -> bytes:
         axis.set_xlim(float(low[0]), float(high[0]))
         axis.set_ylim(float(low[1]), float(high[1]))
         axis.set_aspect("equal")
-    return _save(figure)
+    return canvas.save(figure)
 
 
 def _one_dimension(parts: Parts, x: Tensor) -> bytes:
     data, samples = _some_data(parts).flatten().double(), x.cpu().flatten().double()
-    figure, axes = _figure(1, 6, 4)
+    figure, axes = canvas.figure(1, 6, 4)
     levels = parts.dataset.spec.support.levels
     bins = levels if levels and levels <= 64 else 60
     low, high = (0, levels) if levels else (float(data.min()), float(data.max()))
@@ -136,17 +109,17 @@ def _one_dimension(parts: Parts, x: Tensor) -> bytes:
     axes[0].set_xlabel("level" if levels else "x")
     axes[0].set_ylabel("density")
     axes[0].legend()
-    return _save(figure)
+    return canvas.save(figure)
 
 
 def _marginals(parts: Parts, x: Tensor) -> bytes:
     data, samples = _some_data(parts), x.cpu().flatten(1)
     shown = min(COLUMNS, data.shape[1])
-    figure, axes = _figure(shown, 2.6 * shown, 2.8)
+    figure, axes = canvas.figure(shown, 2.6 * shown, 2.8)
     for k, axis in enumerate(axes):
         low, high = torch.quantile(data[:, k].double(), torch.tensor([0.001, 0.999], dtype=torch.float64)).tolist()
         for values, name in ((data, "data"), (samples, "samples")):
             axis.hist(values[:, k].numpy(), bins=50, range=(low, high), density=True, histtype="step", label=name)
         axis.set_title(f"x[{k}]")
     axes[0].legend()
-    return _save(figure)
+    return canvas.save(figure)

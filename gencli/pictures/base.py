@@ -1,0 +1,23 @@
+"""The contract of the group ``picture``: what ``gencli sample picture=NAME`` draws of a run instead of samples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from gencli.interfaces import Model
+from gencli.parts import Parts
+
+
+class Picture(ABC):
+    """A way to look at a trained model; its options are constructor arguments."""
+
+    requires: ClassVar[tuple[type[Model], ...]] = ()
+
+    @abstractmethod
+    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+        """Files by suffix (``.png``, ``.gif``, ``.html``, ``.npz``), made from n examples or samples.
+
+        Raises:
+            UsageError: the data or the model cannot be shown like this.
+        """

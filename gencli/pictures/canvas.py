@@ -1,0 +1,45 @@
+"""What all pictures share: PNG files, grids of images, figures without global state."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from torch import Tensor
+
+from gencli.torchvision_compat import torchvision
+
+
+def png(image: Tensor) -> bytes:
+    """An image (3, H, W) in [0, 1] as a PNG file."""
+    from PIL import Image
+
+    array = image.mul(255).add(0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row; small ones are enlarged by whole pixels."""
+    scale = max(1, 48 // images.shape[-1])
+    images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    return torchvision("utils").make_grid(images, nrow=columns, padding=2, pad_value=0.5)
+
+
+def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple:
+    """A matplotlib figure of width x height inches, and its axes as an array (columns,), or (rows, columns)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    FigureCanvasAgg(made)  # no pyplot: no global state, no display
+    axes = made.subplots(rows, columns, squeeze=False)
+    return made, axes[0] if rows == 1 else axes
+
+
+def save(figure: object) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")  # type: ignore[attr-defined]
+    return buffer.getvalue()

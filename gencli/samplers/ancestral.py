@@ -15,8 +15,8 @@ class Ancestral(Sampler):
     after a free one cannot inform it.
 
     Args:
-        temperature: divides log-probabilities, or scales the standard deviation of reals; 1 is the model itself, 0
-            takes the likeliest value.
+        temperature: divides log-probabilities, or scales the standard deviation of reals; 1 is the model itself; 0
+            takes the likeliest discrete value.
         top_k: draw among the k likeliest values only; None: all.
         top_p: draw among the fewest values whose probability reaches p ("nucleus"); None: all.
         given: region of held-out images that is kept, such as ``top_half``; None: nothing is.

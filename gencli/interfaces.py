@@ -181,6 +181,19 @@ class ExactLikelihood(Unnormalized):
         return -self.log_prob(x, y)
 
 
+class Ensemble(ExactLikelihood):
+    """A mixture of M members of equal weight: log p(x) = logsumexp_m log p_m(x) - ln M.
+
+    ``members``: M. ``log_prob`` is that of all of them; in training a model may take one member a batch.
+    """
+
+    members: int
+
+    @abstractmethod
+    def log_prob_of(self, members: int, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p(x) in nats of the mixture of the first ``members`` alone: (B, *) -> (B,)."""
+
+
 class DirectSampling(Model):
     """Independent samples without a chain."""
 

@@ -2,6 +2,17 @@
 
 The published ``.gz`` files are read where they lie, root/<folder>/raw/, after a check of their MD5; torchvision
 downloads what is missing. Uncompressed files beside them are taken as they are.
+
+Grey images become bits by a named protocol, whose numbers never compare with those of another; x is a pixel, 0..255:
+
+- ``none``: grey levels as they are.
+- ``threshold``: 1 where x > 127.
+- ``fixed``: every image drawn once, 1 with probability x / 255, and kept: the same bits in every epoch.
+- ``dynamic``: training images drawn anew at each visit; validation and test are the draws of ``fixed``.
+- ``iwae``: ``dynamic`` with the split of "Importance weighted autoencoders" (Burda, Grosse and Salakhutdinov, 2016):
+  59,600 training and 400 validation images. There the test images are drawn anew at each measurement; here once.
+- ``gwg``: ``dynamic``, 50,000/10,000/10,000, with the held-out draws of "VAE with a VampPrior" (Tomczak and Welling,
+  2018), which "Oops I took a gradient" (Grathwohl et al., 2021) took over: numpy's seed 777, validation, then test.
 """
 
 from __future__ import annotations
@@ -16,8 +27,16 @@ from torch import Tensor
 
 from gencli.data.lazy import OfficialSplits
 from gencli.data.root import data_root, fetch
-from gencli.errors import UsageError
-from gencli.interfaces import Spec, Support
+from gencli.data.split import SPLITS, TensorSplit
+from gencli.errors import UsageError, near
+from gencli.interfaces import Spec, Split, Support
+from gencli.noise import Noise
+
+_ANEW = ("dynamic", "iwae", "gwg")
+"""Protocols that draw training images at each visit."""
+
+_VALIDATION = {"iwae": 400, "gwg": 10_000}
+"""Validation images that a published protocol fixes."""
 
 
 class MNIST(OfficialSplits):
@@ -27,10 +46,11 @@ class MNIST(OfficialSplits):
 
     Args:
         root: the folder of data files.
-        validation: size of the validation split; 0: there is none.
+        validation: size of the validation split; 0: there is none; None: 10,000, or what the protocol says.
+        binarization: the protocol: ``none``, ``threshold``, ``fixed``, ``dynamic``, and for MNIST ``iwae`` and ``gwg``.
 
     Raises:
-        ValueError: validation is not in 0..59999.
+        ValueError: validation is not in 0..59999 or not the protocol's, or there is no such protocol.
         UsageError: (by ``split``) a file is missing and cannot be downloaded, or is damaged.
     """
 
@@ -49,10 +69,61 @@ class MNIST(OfficialSplits):
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     }
 
-    def __init__(self, root: str | None = None, validation: int = 10_000) -> None:
-        super().__init__(validation, total=60_000)
+    binarizations: ClassVar[tuple[str, ...]] = ("none", "threshold", "fixed", "dynamic", "iwae", "gwg")
+
+    def __init__(
+        self, root: str | None = None, validation: int | None = None, binarization: str | None = "none"
+    ) -> None:
+        protocol = binarization or "none"
+        if protocol not in self.binarizations:
+            known = ", ".join(self.binarizations)
+            raise ValueError(
+                f"data.binarization={protocol}: {self.name} has {known}. {near(protocol, self.binarizations)}".rstrip()
+            )
+        published = _VALIDATION.get(protocol)
+        if None not in (published, validation) and validation != published:
+            raise ValueError(f"data.validation={validation}: the protocol {protocol} has {published} of them")
+        super().__init__(published or (10_000 if validation is None else validation), total=60_000)
         self.raw = data_root(root) / self.folder / "raw"
-        self.spec = Spec((1, 28, 28), Support.parse(self.support), classes=10)
+        self.binarization = None if protocol == "none" else protocol
+        support = Support.parse(self.support if self.binarization is None else "binary")
+        self.spec = Spec((1, 28, 28), support, classes=10)
+        self._grey: TensorSplit | None = None
+
+    def load(self, name: str) -> Split | None:
+        split = super().load(name)
+        if split is None or self.binarization is None:
+            return split
+        assert isinstance(split, TensorSplit)
+        return TensorSplit(self._bits(split.x, name), split.y)
+
+    def training(self) -> Split | None:
+        if self.binarization not in _ANEW:
+            return super().training()
+        if self._grey is None:
+            grey = super().load("train")
+            assert isinstance(grey, TensorSplit)
+            self._grey = grey
+        return self._grey
+
+    def augment(self, x: Tensor, noise: Noise) -> Tensor:
+        """Training images of the protocols that draw anew: grey levels x -> bits, 1 with probability x / 255."""
+        return (255 * noise.rand(*x.shape) < x).to(torch.uint8) if self.binarization in _ANEW else x
+
+    def _bits(self, grey: Tensor, name: str) -> Tensor:
+        """The one draw of a split that is kept; numpy's RandomState has frozen streams."""
+        if self.binarization == "threshold":
+            return (grey > 127).to(torch.uint8)
+        if self.binarization == "gwg" and name != "train":
+            stream = np.random.RandomState(777)
+            if name == "test":  # the validation images come first in the stream
+                held = super().load("val")
+                assert isinstance(held, TensorSplit)
+                stream.binomial(1, _probability(held.x))
+            return torch.from_numpy(stream.binomial(1, _probability(grey)).astype(np.uint8))
+        stream = np.random.RandomState(SPLITS.index(name))
+        bits = [255 * stream.random_sample(tuple(part.shape)) < part.numpy() for part in grey.split(1000)]
+        return torch.from_numpy(np.concatenate(bits).astype(np.uint8))
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:
         stem = "t10k" if part == "test" else "train"
@@ -77,6 +148,7 @@ class FashionMNIST(MNIST):
     """Articles of clothing ("Fashion-MNIST: a novel image dataset", Xiao, Rasul and Vollgraf, 2017)."""
 
     name = "fashion_mnist"
+    binarizations = ("none", "threshold", "fixed", "dynamic")
     support: ClassVar[str] = "levels:256"
     shape_kind: ClassVar[str] = "image"
     folder = "FashionMNIST"
@@ -93,6 +165,7 @@ class KMNIST(MNIST):
     """Cursive Japanese characters ("Deep learning for classical Japanese literature", Clanuwat et al., 2018)."""
 
     name = "kmnist"
+    binarizations = ("none", "threshold", "fixed", "dynamic")
     support: ClassVar[str] = "levels:256"
     shape_kind: ClassVar[str] = "image"
     folder = "KMNIST"
@@ -103,6 +176,11 @@ class KMNIST(MNIST):
         "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
         "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
     }
+
+
+def _probability(grey: Tensor) -> np.ndarray:
+    """Grey levels as the float32 probabilities of the published code."""
+    return grey.numpy().astype(np.float32) / np.float32(255)
 
 
 def read_idx(content: bytes, path: Path) -> np.ndarray:

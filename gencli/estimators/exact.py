@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from gencli.interfaces import Batch, Estimate, Estimator, ExactLikelihood, Model, log_likelihood
+from gencli.interfaces import Batch, Ensemble, Estimate, Estimator, ExactLikelihood, Model, log_likelihood
 from gencli.noise import Noise
 
 
 class Exact(Estimator):
-    """-log p(x given y) in nats, with no error of its own."""
+    """-log p(x given y) in nats, with no error of its own.
+
+    Args:
+        draws: dequantization draws an example.
+        masks: of an ensemble, measure the mixture of its first K members only, itself a density; None: all of them.
+
+    Raises:
+        ValueError: draws or masks below 1.
+    """
 
     requires = (ExactLikelihood,)
     bound = "exact"
 
+    def __init__(self, draws: int = 2, masks: int | None = None) -> None:
+        super().__init__(draws)
+        if masks is not None and (not isinstance(masks, int) or masks < 1):
+            raise ValueError(f"estimator.masks={masks}: a number of members, at least 1")
+        self.masks = masks
+
+    def check(self, model: Model) -> None:
+        if self.masks is None:
+            return
+        if not isinstance(model, Ensemble):
+            raise ValueError(f"estimator.masks={self.masks} needs a model that is an ensemble, such as made")
+        if self.masks > model.members:
+            raise ValueError(f"estimator.masks={self.masks}: this model has {model.members} (model.masks)")
+
     def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
-        assert isinstance(model, ExactLikelihood)
-        return Estimate(-log_likelihood(model, batch))
+        if self.masks is None:
+            assert isinstance(model, ExactLikelihood)
+            return Estimate(-log_likelihood(model, batch))
+        assert isinstance(model, Ensemble)
+        if batch.given is not None:
+            raise ValueError(f"estimator.masks={self.masks} cannot score a row whose beginning is given")
+        return Estimate(-model.log_prob_of(self.masks, batch.x, batch.y))

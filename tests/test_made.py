@@ -32,11 +32,11 @@ DISCRETE = {
     "one-bit": ("binary", 1, {}),
     "categories": ("categorical:3", 5, {}),
     "categories-random": ("categorical:3", 4, RANDOM),
-    "levels": ("levels:17", 2, {}),
-    "levels-onehot": ("levels:17", 2, {"encoding": "onehot", "direct": False}),
-    "levels-logistic": ("levels:17", 2, {"conditionals": "logistic", "components": 3, "masks": 2}),
-    "levels-value": ("levels:300", 1, {"conditionals": "logistic", "components": 2}),
-    "levels-random-y": ("levels:4", 4, {"conditional": True, **RANDOM}),
+    "levels": ("levels:17", 2, {"conditionals": "softmax"}),
+    "levels-onehot": ("levels:17", 2, {"conditionals": "softmax", "encoding": "onehot", "direct": False}),
+    "levels-logistic": ("levels:17", 2, {"masks": 2}),
+    "levels-value": ("levels:300", 1, {"components": 2}),
+    "levels-random-y": ("levels:4", 4, {"conditionals": "softmax", "conditional": True, **RANDOM}),
 }
 REAL = {
     "normal": {},
@@ -211,7 +211,8 @@ def test_starts_from_the_marginals_and_every_parameter_gets_a_gradient(name):
     model.initialize(x, labels(2000))
     with torch.no_grad():
         start = model.log_prob(x, labels(2000)).mean()
-    slack = 0.5 if options.get("conditionals") == "logistic" or options.get("components", 1) > 1 else 0.02
+    logistic = kind.kind == "levels" and "conditionals" not in options
+    slack = 0.5 if logistic or options.get("components", 1) > 1 else 0.02
     assert start == pytest.approx(expected.sum().item(), abs=dim * slack)
 
     moved(model).train()
@@ -378,14 +379,20 @@ def test_cached_sampling_is_fast():
 BAD = [
     ("binary", {"masks": 0}, "model.masks=0: a whole number, at least 1"),
     ("binary", {"orderings": "reversed"}, "model.orderings=reversed: one of natural, random"),
-    ("levels:4", {"conditionals": "normal"}, "model.conditionals=normal: one of softmax, logistic"),
+    ("levels:4", {"conditionals": "normal"}, "model.conditionals=normal: one of null, softmax, logistic"),
     ("levels:4", {"encoding": "bits"}, "model.encoding=bits: one of null, onehot, thermometer, value"),
     ("binary", {"activation": "step"}, "model.activation=step: one of relu, elu, silu, softplus, tanh"),
     ("binary", {"hidden": []}, "model.hidden=[]: widths of one hidden layer or more"),
     ("binary", {"dropout": 1.0}, "model.dropout=1.0: a probability below 1"),
     ("binary", {"conditionals": "logistic"}, "model.conditionals=logistic needs ordered levels; this data is binary"),
     ("categorical:3", {"conditionals": "logistic"}, "model.conditionals=logistic needs ordered levels"),
-    ("levels:4", {"components": 3}, "model.components=3 is for reals and for model.conditionals=logistic"),
+    ("real", {"conditionals": "softmax"}, "model.conditionals=softmax is for levels and categories; this data is real"),
+    ("levels:4", {"components": 0}, "model.components=0: a whole number, at least 1"),
+    (
+        "levels:4",
+        {"conditionals": "softmax", "components": 3},
+        "model.components=3 is for reals and for model.conditionals=logistic",
+    ),
     ("real", {"encoding": "value"}, "model.encoding=value is for levels and categories; this data is real"),
     ("categorical:3", {"encoding": "thermometer"}, "model.encoding=thermometer needs ordered levels"),
     ("binary", {"conditional": True}, "model.conditional=true needs data with labels"),

@@ -20,8 +20,8 @@ from gencli.models.factorize.conditionals import Bernoulli, Coordinate, Logistic
 from gencli.nn import made as network
 
 ORDERINGS = ("natural", "random")
-CONDITIONALS = ("softmax", "logistic")
-ENCODINGS = ("onehot", "thermometer", "value")
+CONDITIONALS = (None, "softmax", "logistic")
+ENCODINGS = (None, "onehot", "thermometer", "value")
 THERMOMETER_UP_TO = 32
 """Levels of which a network may see every one; of more it sees the value, or its first layer would be all it has."""
 
@@ -41,8 +41,9 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         direct: links from the inputs straight to the outputs that they precede.
         masks: M, the number of sets of masks: of orders and of connectivity.
         orderings: ``natural``, x_1 to x_D in every member, or ``random``.
-        conditionals: of levels: ``softmax``, or a ``logistic`` mixture, discretised; categories have a softmax.
-        components: C, of a mixture of logistics or, for reals, of normals.
+        conditionals: of levels: a ``logistic`` mixture, discretised, or a ``softmax``, which knows no order; None: by
+            support, logistic for levels, a softmax for categories.
+        components: C, of a mixture of logistics or, for reals, of normals; None: 5 logistics, 1 normal.
         encoding: what the network sees of levels and categories: ``onehot``, ``thermometer`` (1 for every k below x) or
             ``value`` (one number); None: the thermometer for levels up to 32, their value for more, one-hot categories.
 
@@ -67,18 +68,18 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         direct: bool = True,
         masks: int = 1,
         orderings: str = "natural",
-        conditionals: str = "softmax",
-        components: int = 1,
+        conditionals: str | None = None,
+        components: int | None = None,
         encoding: str | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        for key, value, least in (("masks", masks, 1), ("components", components, 1)):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"model.{key}={value}: a whole number, at least {least}")
+        for key, value in (("masks", masks), ("components", 1 if components is None else components)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"model.{key}={value}: a whole number, at least 1")
         for key, chosen, known in (
             ("orderings", orderings, ORDERINGS),
             ("conditionals", conditionals, CONDITIONALS),
-            ("encoding", encoding, (None, *ENCODINGS)),
+            ("encoding", encoding, ENCODINGS),
             ("activation", activation, tuple(network.ACTIVATIONS)),
         ):
             if chosen not in known:
@@ -211,26 +212,30 @@ class _FullPasses:
         self.d += 1
 
 
-def _coordinate(spec: Spec, conditionals: str, components: int, encoding: str | None) -> Coordinate:
+def _coordinate(spec: Spec, conditionals: str | None, components: int | None, encoding: str | None) -> Coordinate:
     """The distribution of one coordinate that a support asks for.
 
     Raises:
         ValueError: an option that this support does not have.
     """
     kind, levels = spec.support.kind, spec.support.levels
-    if conditionals == "logistic" and kind != "levels":
+    ordered = kind == "levels"
+    if conditionals == "logistic" and not ordered:
         raise ValueError(f"model.conditionals=logistic needs ordered levels; this data is {spec.support}")
-    if components > 1 and kind != "real" and conditionals != "logistic":
-        raise ValueError(f"model.components={components} is for reals and for model.conditionals=logistic")
+    if conditionals is not None and kind in ("real", "binary"):
+        raise ValueError(f"model.conditionals={conditionals} is for levels and categories; this data is {spec.support}")
     if encoding is not None and kind in ("real", "binary"):
         raise ValueError(f"model.encoding={encoding} is for levels and categories; this data is {spec.support}")
-    if encoding in ("thermometer", "value") and kind == "categorical":
+    if encoding in ("thermometer", "value") and not ordered:
         raise ValueError(f"model.encoding={encoding} needs ordered levels; this data is {spec.support}")
+    logistic = ordered and conditionals != "softmax"
+    if components is not None and not (kind == "real" or logistic):
+        raise ValueError(f"model.components={components} is for reals and for model.conditionals=logistic")
     if kind == "real":
-        return Normals(components)
+        return Normals(components or 1)
     if kind == "binary":
         return Bernoulli()
     assert levels is not None
     if encoding is None:
-        encoding = "onehot" if kind == "categorical" else "thermometer" if levels <= THERMOMETER_UP_TO else "value"
-    return Logistics(levels, encoding, components) if conditionals == "logistic" else Softmax(levels, encoding)
+        encoding = "onehot" if not ordered else "thermometer" if levels <= THERMOMETER_UP_TO else "value"
+    return Logistics(levels, encoding, components or 5) if logistic else Softmax(levels, encoding)

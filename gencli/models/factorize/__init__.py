@@ -1,0 +1,1 @@
+"""Models that factorise p(x) = prod_t p(x_t | x_<t)."""

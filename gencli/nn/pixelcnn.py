@@ -67,7 +67,7 @@ class GatedStacks(CausalNet):
         dropout: probability that a gated feature of the horizontal stack is dropped in training.
 
     Raises:
-        ValueError: a window is no odd number.
+        ValueError: a size is not positive, or a window no odd number.
 
     References:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional image generation with
@@ -89,6 +89,9 @@ class GatedStacks(CausalNet):
         for name, side in (("kernel", kernel), ("first", first)):
             if side < 3 or side % 2 == 0:
                 raise ValueError(f"model.{name}={side}: an odd number, at least 3")
+        for name, number in (("width", width), ("layers", layers)):
+            if number < 1:
+                raise ValueError(f"model.{name}={number}: at least 1")
         C, height, w = in_shape
         self.in_shape, self.width, self.reach = in_shape, width, first // 2
         self.vertical = nn.Conv2d(C, width, (self.reach, first), bias=False)
@@ -111,31 +114,26 @@ class GatedStacks(CausalNet):
 
 
 class _Gated(nn.Module):
-    """v <- v + gate(A * v),  h <- h + U gate(B * h + V (A * v)); * is a causal convolution, gates also see the context."""
+    """v <- v + gate(A * v),  h <- h + U gate(B * h + V v); * is a causal convolution, gates see the context too."""
 
     def __init__(self, width: int, context: int, kernel: int, dropout: float) -> None:
         super().__init__()
         self.reach = kernel // 2
         self.vertical = nn.Conv2d(width, 2 * width, (self.reach + 1, kernel))
         self.horizontal = nn.Conv2d(width, 2 * width, (1, self.reach + 1), bias=False)
-        self.across = nn.Conv2d(2 * width, 2 * width, 1)
+        self.across = nn.Conv2d(width, 2 * width, 1)
         self.mix = nn.Conv2d(width, width, 1)
         self.context = nn.Linear(context, 4 * width, bias=False) if context else None
         self.dropout = nn.Dropout(dropout)
 
-    def shifts(self, context: Tensor | None) -> tuple[Tensor | float, Tensor | float]:
-        """What the context adds to the vertical and the horizontal gate, (B, 2 width, 1, 1) each."""
-        if self.context is None or context is None:
-            return 0.0, 0.0
-        a, b = self.context(context)[..., None, None].chunk(2, 1)
-        return a, b
-
     def forward(self, v: Tensor, h: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         r = self.reach
-        shift_v, shift_h = self.shifts(context)
-        a = self.vertical(F.pad(v, (r, r, r, 0))) + shift_v
-        b = self.horizontal(F.pad(h, (r, 0, 0, 0))) + self.across(a) + shift_h
-        return v + _gate(a), h + self.mix(self.dropout(_gate(b)))
+        a, b = self.vertical(F.pad(v, (r, r, r, 0))), self.horizontal(F.pad(h, (r, 0, 0, 0)))
+        if self.context is not None and context is not None:
+            shift_a, shift_b = self.context(context)[..., None, None].chunk(2, 1)
+            a, b = a + shift_a, b + shift_b
+        v = v + _gate(a)
+        return v, h + self.mix(self.dropout(_gate(b + self.across(v))))
 
 
 class _GatedDecoder(Decoder):
@@ -150,14 +148,16 @@ class _GatedDecoder(Decoder):
         new = net.place.new_zeros
         r = net.reach
         self.net, self.x = net, new(n, C, height + r, width + 2 * r)
-        self.layers = list(net.layers)
-        self.shifts = [layer.shifts(context) for layer in self.layers]
-        k = self.layers[0].reach if self.layers else 0
+        self.layers = [layer for layer in net.layers if isinstance(layer, _Gated)]
+        k = self.layers[0].reach
         self.v = [new(n, net.width, height + k, width + 2 * k) for _ in self.layers]
         self.rows = [new(n, width + k, net.width) for _ in self.layers]
         self.first = net.horizontal.weight.flatten(1).T
         self.kernels = [layer.horizontal.weight.squeeze(2).permute(2, 1, 0).flatten(0, 1) for layer in self.layers]
-        self.mixes = [(layer.mix.weight.flatten(1).T, layer.mix.bias) for layer in self.layers]
+        self.mixes = [(layer.mix.weight.flatten(1), layer.mix.bias) for layer in self.layers]
+        nothing = new(n, 4 * net.width)
+        shifts = [nothing if layer.context is None else layer.context(context) for layer in self.layers]
+        self.shifts = [shift[..., None, None].chunk(2, 1) for shift in shifts]
         self.across: list[Tensor] = []
 
     def _row(self, i: int) -> None:
@@ -168,9 +168,8 @@ class _GatedDecoder(Decoder):
         for layer, maps, (shift_v, shift_h) in zip(self.layers, self.v, self.shifts, strict=True):
             k = layer.reach
             maps[:, :, i + k, k : maps.shape[3] - k] = v[:, :, 0]
-            a = layer.vertical(maps[:, :, i : i + k + 1]) + shift_v
-            self.across.append((layer.across(a) + shift_h)[:, :, 0].permute(2, 0, 1).contiguous())
-            v = v + _gate(a)
+            v = v + _gate(layer.vertical(maps[:, :, i : i + k + 1]) + shift_v)
+            self.across.append((layer.across(v) + shift_h)[:, :, 0].permute(2, 0, 1).contiguous())
 
     def features(self, i: int, j: int) -> Tensor:
         net, r = self.net, self.net.reach
@@ -184,7 +183,7 @@ class _GatedDecoder(Decoder):
             window = row[:, j : j + k + 1].flatten(1)
             gates = torch.addmm(self.across[number][j], window, self.kernels[number])
             weight, bias = self.mixes[number]
-            h = torch.addmm(h + bias, _gate(gates), weight)
+            h = h + F.linear(_gate(gates), weight, bias)
         return h
 
     def put(self, i: int, j: int, x: Tensor) -> None:
@@ -204,6 +203,9 @@ class ShiftedResNet(CausalNet):
         blocks: number of blocks, of two convolutions each.
         dropout: probability that a feature within a block is dropped in training.
 
+    Raises:
+        ValueError: a size is not positive.
+
     References:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++: improving the PixelCNN with discretized logistic mixture
         likelihood and other modifications", 2017.
@@ -213,6 +215,9 @@ class ShiftedResNet(CausalNet):
         self, in_shape: tuple[int, ...], context: int, *, width: int = 32, blocks: int = 4, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        for name, number in (("width", width), ("blocks", blocks)):
+            if number < 1:
+                raise ValueError(f"model.{name}={number}: at least 1")
         C, height, w = in_shape
         self.in_shape, self.width = in_shape, width
         self.above = nn.Conv2d(C, width, (2, 5), bias=False)  # two rows above, for both streams
@@ -288,7 +293,8 @@ class _ResNetDecoder(Decoder):
         C, height, side = net.in_shape
         w, new = net.width, net.place.new_zeros
         self.net, self.x = net, new(n, C, height + 2, side + 4)
-        self.blocks = list(zip(net.down, net.right, strict=True))
+        pairs = zip(net.down, net.right, strict=True)
+        self.blocks = [(a, b) for a, b in pairs if isinstance(a, _Block) and isinstance(b, _Block)]
         self.shifts = [
             tuple(b.context(context) if b.context is not None else new(n, 2 * w) for b in pair) for pair in self.blocks
         ]
@@ -316,11 +322,12 @@ class _ResNetDecoder(Decoder):
             a, b = h.chunk(2, 1)
             u = u + a * b.sigmoid()
             said = [
-                torch.cat([row[:, :-1], row[:, 1:]], 2) @ kernel[0] + conv.bias
+                F.linear(torch.cat([row[:, :-1], row[:, 1:]], 2), kernel[0].T, conv.bias)
                 for row, kernel, conv in zip(
                     self.ul[number], self.kernels[number], (right.first, right.second), strict=True
                 )
             ]
+            assert right.aside is not None
             aside = right.aside(_elu2(u))[:, :, 0].transpose(1, 2)
             first, second = (said[0] + aside), said[1] + shift_ul[:, None]
             self.above.append((first.transpose(0, 1).contiguous(), second.transpose(0, 1).contiguous()))

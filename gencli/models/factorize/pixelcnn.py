@@ -20,6 +20,11 @@ from gencli.models.likelihoods import LogisticMixture
 from gencli.nn.pixelcnn import CausalNet, GatedStacks, ShiftedResNet
 
 
+def _precise(x: Tensor) -> Tensor:
+    """At least fp32, also under autocast."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class Raster(Autoregressive):
     """What the two PixelCNNs share: the order of the coordinates and its decoding.
 
@@ -32,6 +37,10 @@ class Raster(Autoregressive):
     def encode(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) as the network sees it: values in [-1, 1]."""
         return 2 * x.to(self.net.dtype) / ((self.spec.support.levels or 2) - 1) - 1
+
+    def context(self, y: Tensor | None) -> Tensor | None:
+        context = super().context(y)
+        return None if context is None else context.to(self.net.dtype)
 
     @abstractmethod
     def logits(self, features: Tensor, x: Tensor) -> Tensor:
@@ -86,7 +95,7 @@ class PixelCNN(Raster):
         dropout: probability that a feature is dropped in training.
 
     Raises:
-        ValueError: a window is no odd number.
+        ValueError: a size is not positive, or a window no odd number.
 
     References:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional image generation with
@@ -134,7 +143,7 @@ class PixelCNN(Raster):
 
     def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         seen = self.encode(x)
-        logits = self.head(self.net(seen, self.context(y)), seen).float()
+        logits = _precise(self.head(self.net(seen, self.context(y)), seen))
         return logits.log_softmax(-1).gather(-1, x.long()[..., None]).squeeze(-1)
 
 
@@ -191,6 +200,9 @@ class PixelCNNPP(Raster):
         components: M.
         dropout: probability that a feature is dropped in training.
 
+    Raises:
+        ValueError: a size is not positive.
+
     References:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++: improving the PixelCNN with discretized logistic mixture
         likelihood and other modifications", 2017.
@@ -228,8 +240,7 @@ class PixelCNNPP(Raster):
     def mixture(self, features: Tensor, x: Tensor) -> tuple[Tensor, LogisticMixture]:
         """ln w (B, H, W, M) and, with those weights for all channels, the mixtures of the channels (B, C, H, W, M)."""
         channels, M = self.spec.shape[0], self.components
-        params = self.last(F.elu(features)).float() if features.dtype != torch.float64 else self.last(F.elu(features))
-        params = params.movedim(1, -1)
+        params = _precise(self.last(F.elu(features))).movedim(1, -1)
         log_weights = params[..., :M].log_softmax(-1)
         mean, log_scale, coupling = params[..., M:].split((channels * M, channels * M, self.pairs * M), -1)
         means = list(mean.unflatten(-1, (channels, M)).unbind(-2))

@@ -1,0 +1,71 @@
+"""Ancestral sampling: coordinate after coordinate, each from its conditional."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gencli.interfaces import Autoregressive, Categorical, Conditional, Given, Model, Sampler
+from gencli.noise import Noise
+
+
+class Ancestral(Sampler):
+    """x_t ~ p(x_t | x_<t, y) for t = 1..D; where part of x is given, that part is kept and the rest is completed.
+
+    Coordinates that come after the given ones in the model's order follow p(rest | given); given coordinates that come
+    after a free one cannot inform it.
+
+    Args:
+        temperature: divides log-probabilities, or scales the standard deviation of reals; 1 is the model itself, 0
+            takes the likeliest value.
+        top_k: draw among the k likeliest values only; None: all.
+        top_p: draw among the fewest values whose probability reaches p ("nucleus"); None: all.
+        given: region of held-out images that is kept, such as ``top_half``; None: nothing is.
+        prompt: text to go on from; None: none.
+        cached: compute at each step only what the newest coordinate changed; False: a full pass a coordinate, which
+            gives the same samples, slowly.
+        classes: labels of a conditional model, dealt in turn; None: all classes.
+
+    Raises:
+        ValueError: an option is out of its range.
+
+    References:
+        Holtzman et al., "The curious case of neural text degeneration", 2020 (top_p).
+    """
+
+    requires = (Autoregressive,)
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        given: str | None = None,
+        prompt: str | None = None,
+        cached: bool = True,
+        classes: list[int] | None = None,
+    ) -> None:
+        super().__init__(classes)
+        if temperature < 0:
+            raise ValueError(f"sampler.temperature={temperature}: 0 or more")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"sampler.top_k={top_k}: a number of values, at least 1")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"sampler.top_p={top_p}: a probability, above 0 and at most 1")
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self.given, self.prompt, self.cached = given, prompt, cached
+
+    def check(self, model: Model) -> None:
+        if not model.spec.support.discrete:
+            for key, value in (("top_k", self.top_k), ("top_p", self.top_p)):
+                if value is not None:
+                    raise ValueError(f"sampler.{key}={value} needs discrete data; this model's is {model.spec.support}")
+
+    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
+        assert isinstance(model, Autoregressive)
+
+        def pick(conditional: Conditional) -> Tensor:
+            if isinstance(conditional, Categorical):
+                conditional = conditional.truncated(self.top_k, self.top_p)
+            return conditional.sample(noise, self.temperature)
+
+        return model.decode(n, y, pick=pick, given=given, cached=self.cached)

@@ -203,8 +203,10 @@ def measure(
     if world.main:
         stem = run / "eval" / f"{split_name}-{estimator_name}"
         buffer = io.BytesIO()
-        symbols = {} if split.counts is None else {"counts": split.counts.numpy()}
-        np.savez_compressed(buffer, ids=np.arange(len(scores.nll)), nll=scores.nll.numpy(), **symbols)
+        arrays = {"ids": np.arange(len(scores.nll)), "nll": scores.nll.numpy()}
+        if split.counts is not None:
+            arrays["counts"] = split.counts.numpy()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         write_whole(stem.with_suffix(".npz"), buffer.getvalue())
         write_json(stem.with_suffix(".json"), record)
     return record

@@ -237,8 +237,11 @@ class Categorical(Conditional):
 class Autoregressive(ExactLikelihood, DirectSampling):
     """p(x | y) = prod_t p(x_o(t) | x_o(1..t-1), y): the chain rule in an order o of the D coordinates.
 
-    ``decode`` walks the coordinates in that order; ``log_conditionals`` scores all of them in one pass.
+    ``decode`` walks the coordinates in that order; ``log_conditionals`` scores all of them in one pass. ``natural``:
+    whether the order is that of x itself, as a row whose beginning is given needs it.
     """
+
+    natural: bool = True
 
     @property
     def passes(self) -> int:

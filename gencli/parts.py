@@ -71,10 +71,10 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
         estimator = component(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if dataset.per is not None and not isinstance(model, Autoregressive):
+    if dataset.per is not None and not (isinstance(model, Autoregressive) and model.natural):
         raise UsageError(
-            f"model={cfg['choices'].get('model')} is not Autoregressive: data={dataset.name} is scored {dataset.per} by "
-            f"{dataset.per}, given those before it"
+            f"model={cfg['choices'].get('model')} is not Autoregressive in the order of the data: "
+            f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it"
         )
     for group, part in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
         lacking = [c.__name__ for c in (part.requires if part else ()) if not isinstance(model, c)]

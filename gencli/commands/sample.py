@@ -21,7 +21,6 @@ from gencli.reporting import Reporter, relative
 from gencli.run import open_run
 from gencli.sampling import draw
 
-
 SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
 """Samples of text that are shown in the terminal, and the most lines and characters of each."""
 
@@ -62,7 +61,9 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     parts = run.parts
     reporter = Reporter()
     if cfg.get("picture"):
-        files = _picture(cfg, parts, run.path)
+        files, shown = _picture(cfg, parts, run.path)
+        if shown is not None:
+            reporter.console.print(shown)
         for file in files:
             reporter.say(f"  {relative(file)}")
         return files
@@ -81,8 +82,8 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     return files
 
 
-def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> list[Path]:
-    """Write the files of the option ``picture``.
+def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:
+    """Write the files of the option ``picture``; returns them, and what it shows in the terminal.
 
     Raises:
         UsageError: the model lacks what it shows.
@@ -96,4 +97,4 @@ def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> list[Path]:
     for suffix, content in chosen.make(parts, cfg["n"], cfg["seed"]).items():
         files.append(run / "samples" / f"{stem}{suffix}")
         write_whole(files[-1], content)
-    return files
+    return files, chosen.shown

@@ -1,6 +1,6 @@
 """Sequences of a stationary hidden Markov model, whose entropy rate is known.
 
-    s_1 ~ pi,  s_t ~ A[s_(t-1), :],  x_t ~ B[s_t, :],  pi A = pi
+s_1 ~ pi,  s_t ~ A[s_(t-1), :],  x_t ~ B[s_t, :],  pi A = pi
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class HMM(Sequences):
 
     def entropy_bounds(self, length: int | None = None) -> tuple[float, float]:
         """Bounds of the entropy rate from words of ``length`` symbols; None: as many as memory allows, or need be."""
-        states, symbols = self.emission.shape
+        symbols = self.emission.shape[1]
         joint = torch.diag(self.stationary)[:, None, :]  # p(s_1, word, state of the next symbol)
         low, high = 0.0, float("inf")
         last_word, last_both = 0.0, _entropy(self.stationary)

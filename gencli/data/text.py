@@ -206,7 +206,7 @@ class TinyShakespeare(Sequences):
     characters: ClassVar[str] = "\n !$&',-.3:;?" + string.ascii_uppercase + string.ascii_lowercase
 
     def __init__(
-        self, root: str | None = None, validation: int = 50_000, window: int = 128, stride: int | None = None
+        self, root: str | None = None, validation: int = 10_000, window: int = 128, stride: int | None = None
     ) -> None:
         if not 0 <= validation < 1_003_854:
             raise ValueError(f"data.validation={validation}: 0 to 1003853 of the 1003854 characters before the test")

@@ -49,9 +49,10 @@ class Attention(nn.Module):
     def forward(self, h: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None, layer: int) -> Tensor:
         """(B, t, width) -> (B, t, width), cos and sin (t, half a head's width) of the tokens' positions."""
         B, t, width = h.shape
-        qkv = self.qkv(h).view(B, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        qk, v = rotate(qkv[:2], cos, sin), qkv[2]
-        q, k = qk[0], qk[1]
+        q, k, v = (
+            part.view(B, t, self.heads, width // self.heads).transpose(1, 2) for part in self.qkv(h).split(width, -1)
+        )
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         causal = t > 1
         if cache is not None:
             past = cache.length
@@ -146,7 +147,7 @@ class Transformer(nn.Module):
         if hidden is None:
             hidden = 4 * width if activation == "gelu" else 8 * (width // 3)
         self.length, self.width, self.heads = length, width, heads
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, activation, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList([Block(width, heads, hidden, activation, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(width, bias=False)
         half = width // heads // 2
         angle = torch.arange(length)[:, None] * 10_000.0 ** -(torch.arange(half) / half)
@@ -159,7 +160,7 @@ class Transformer(nn.Module):
     def cache(self, n: int) -> Cache:
         """An empty cache for n rows."""
         shape = (n, self.heads, self.length, self.width // self.heads)
-        return Cache(len(self.blocks), shape, self.blocks[0].out.weight)
+        return Cache(len(self.blocks), shape, self.norm.weight)
 
     def forward(self, h: Tensor, cache: Cache | None = None) -> Tensor:
         """Tokens (B, t, width) -> (B, t, width); with a cache, tokens that follow those in it (all, or one)."""

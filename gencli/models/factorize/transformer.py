@@ -76,9 +76,10 @@ class Transformer(Autoregressive):
             spec.dim, width=width, layers=layers, heads=heads, hidden=hidden, activation=activation, dropout=dropout
         )
         self.head = None if tied else nn.Linear(width, K, bias=False)
-        for weight in (self.symbols.weight, self.start, self.places, self.head and self.head.weight):
-            if weight is not None:
+        for name, weight in self.named_parameters():
+            if not name.startswith("body."):
                 nn.init.normal_(weight, std=0.02)
+        self.natural = spec.kind != "image" or spec.shape[0] == 1
 
     # --- raster order --------------------------------------------------------------------------------------------
 

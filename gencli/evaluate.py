@@ -187,6 +187,8 @@ def measure(
         spec=parts.dataset.spec,
         bound=composed_bound(parts.estimator.bound, parts.preprocess.bound),
         entropy=parts.dataset.entropy,
+        counts=split.counts,
+        per=parts.dataset.per,
         estimator=estimator_name,
         settings=settings,
         split=split_name,
@@ -201,7 +203,10 @@ def measure(
     if world.main:
         stem = run / "eval" / f"{split_name}-{estimator_name}"
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, ids=np.arange(len(scores.nll)), nll=scores.nll.numpy())
+        arrays = {"ids": np.arange(len(scores.nll)), "nll": scores.nll.numpy()}
+        if split.counts is not None:
+            arrays["counts"] = split.counts.numpy()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         write_whole(stem.with_suffix(".npz"), buffer.getvalue())
         write_json(stem.with_suffix(".json"), record)
     return record

@@ -250,8 +250,11 @@ class Categorical(Conditional):
 class Autoregressive(ExactLikelihood, DirectSampling):
     """p(x | y) = prod_t p(x_o(t) | x_o(1..t-1), y): the chain rule in an order o of the D coordinates.
 
-    ``decode`` walks the coordinates in that order; ``log_conditionals`` scores all of them in one pass.
+    ``decode`` walks the coordinates in that order; ``log_conditionals`` scores all of them in one pass. ``natural``:
+    whether the order is that of x itself, as a row whose beginning is given needs it.
     """
+
+    natural: bool = True
 
     @property
     def passes(self) -> int:
@@ -308,6 +311,10 @@ class DataInitialized(Model):
     @abstractmethod
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
         """Set parameters from training examples x (N, *) in model space; called once, before the first step."""
+
+    def initialize_from(self, batch: Batch) -> None:
+        """``initialize`` from rows of the training split; for models that mind which part of a row is given."""
+        self.initialize(batch.x, batch.y)
 
 
 # --- objectives, samplers, estimators --------------------------------------------------------------------------------
@@ -385,7 +392,8 @@ class Sampler(ABC):
     """A way to draw from a model; its options are constructor arguments.
 
     ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: the region of held-out
-    images that is kept (``sampling.REGIONS``), or the text to go on from.
+    images that is kept (``sampling.REGIONS``), or the text to go on from. ``length``: symbols to draw of sequences that
+    may be longer or shorter than the model's window.
 
     Args:
         classes: labels to draw from a conditional model, dealt in turn; None: all of them.
@@ -394,6 +402,7 @@ class Sampler(ABC):
     requires: ClassVar[tuple[type[Model], ...]] = ()
     given: str | None = None
     prompt: str | None = None
+    length: int | None = None
 
     def __init__(self, classes: list[int] | None = None) -> None:
         if classes is not None and (
@@ -481,7 +490,12 @@ class Estimator(ABC):
 
 
 class Split(ABC):
-    """Examples of one split, in a fixed order."""
+    """Examples of one split, in a fixed order.
+
+    ``counts``: (N,) scored symbols of each row, of data that is measured per symbol (``Dataset.per``); None elsewhere.
+    """
+
+    counts: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -489,6 +503,10 @@ class Split(ABC):
     @abstractmethod
     def gather(self, index: Tensor) -> Batch:
         """Examples by position, in data space, on the device of the split."""
+
+    def to(self, device: torch.device) -> Split:
+        """The same split with its examples on a device, where it keeps them in memory; else itself."""
+        return self
 
     @property
     @abstractmethod
@@ -502,6 +520,9 @@ class Dataset(ABC):
     ``entropy``: H of the true distribution in nats where it is known, so that a record can show NLL - H.
     ``binarization``: the named protocol that made grey data binary, or None. ``train_on``: what training reads.
     ``unit``: (low, width) of integer data whose k stands for the interval low + width [k, k+1) of a real quantity.
+    ``per``: what one coordinate is of data that is measured in nats per symbol: ``char``, ``byte`` or ``symbol``; rows
+    are then windows, whose given part is not scored, ``entropy`` is a rate, and the model must be Autoregressive.
+    None: data is measured in nats per example.
     """
 
     name: str
@@ -510,6 +531,11 @@ class Dataset(ABC):
     binarization: str | None = None
     train_on: str = "train"
     unit: tuple[float, float] | None = None
+    per: Literal["char", "byte", "symbol"] | None = None
+
+    def protocol(self) -> dict[str, object]:
+        """What else a number on this data depends on; joins the protocol of its records."""
+        return {}
 
     @abstractmethod
     def split(self, name: str) -> Split | None:

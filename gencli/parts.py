@@ -14,7 +14,7 @@ from gencli import checkpoint as checkpoints
 from gencli.build import component, resolve
 from gencli.data.preprocess import Preprocess
 from gencli.errors import RunFailed, UsageError
-from gencli.interfaces import Dataset, Estimator, Model, Objective, Sampler, resolve_device
+from gencli.interfaces import Autoregressive, Dataset, Estimator, Model, Objective, Sampler, resolve_device
 
 PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
 """Keys of the data group that belong to the way into model space, not to the data set."""
@@ -42,6 +42,7 @@ class Parts:
             "binarization": self.dataset.binarization,
             "train_on": self.dataset.train_on,
             "context": None if not self.model.conditional else "labels" if self.dataset.spec.classes else "vector",
+            **self.dataset.protocol(),
         }
 
 
@@ -70,6 +71,11 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
         estimator = component(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if dataset.per is not None and not (isinstance(model, Autoregressive) and model.natural):
+        raise UsageError(
+            f"model={cfg['choices'].get('model')} is not Autoregressive in the order of the data: "
+            f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it"
+        )
     for group, part in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
         lacking = [c.__name__ for c in (part.requires if part else ()) if not isinstance(model, c)]
         if lacking:  # the class gate, for classes whose source it could not follow

@@ -16,7 +16,7 @@ from gencli import distributed, sampling
 from gencli.build import component
 from gencli.errors import UsageError
 from gencli.evaluate import measure
-from gencli.interfaces import Estimator, ExactLikelihood, Model
+from gencli.interfaces import Batch, Estimator, ExactLikelihood, Model, log_likelihood
 from gencli.locate import checkpoint_in, find_run
 from gencli.noise import RowNoise
 from gencli.parts import Parts, restore
@@ -102,8 +102,14 @@ class Run:
         """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None)."""
         return sampling.draw(self.parts, n, seed, y)[0].cpu()
 
-    def log_prob(self, x: Tensor, y: Tensor | None = None, seed: int = 0) -> Tensor:
+    def log_prob(self, x: Tensor, y: Tensor | None = None, seed: int = 0, given: Tensor | None = None) -> Tensor:
         """Log p(x) in data space, (B,) nats; of integer data under a model of reals, a lower bound.
+
+        Args:
+            x: (B, *) examples in data units.
+            y: (B,) labels or (B, C) contexts of a conditional model.
+            seed: of the dequantization.
+            given: (B,) number of leading symbols of each row that are context and not scored; only of text.
 
         Raises:
             UsageError: this model has no normalised density, or x is not in data space.
@@ -118,6 +124,8 @@ class Run:
         levels = spec.support.levels
         if levels and not bool(((x == x.long()) & (x >= 0) & (x < levels)).all()):
             raise UsageError(f"x is not in data units: integers 0..{levels - 1} ({spec.support})")
+        if given is not None and parts.dataset.per is None:
+            raise UsageError("log_prob(x, given=...) needs data that is measured per symbol, such as text")
         if parts.model.conditional and (y is None or len(y) != len(x)):
             raise UsageError("this model is conditional: log_prob(x, y) needs a label or context for each row of x")
         total = []
@@ -125,7 +133,8 @@ class Run:
             for ids in torch.arange(len(x), device=parts.device).split(self.config["trainer"]["eval_batch_size"]):
                 z, terms = parts.preprocess(x[ids.cpu()].to(parts.device), RowNoise(seed, ids))
                 some = None if y is None else y[ids.cpu()].to(parts.device)
-                log_p = parts.model.log_prob(z, some)
+                known = None if given is None else given[ids.cpu()].to(parts.device)
+                log_p = log_likelihood(parts.model, Batch(z, some, known))
                 total.append(log_p.cpu().double() - sum(t.cpu().double() for t in terms.values()))
         return torch.cat(total)
 

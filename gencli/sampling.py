@@ -95,16 +95,19 @@ def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
         rows, columns = REGIONS[sampler.given](height, width)
         mask[:, rows, columns] = True
         return originals(parts, n), mask
-    if sampler.prompt is not None:
+    if sampler.length is not None and parts.dataset.per is None:
+        raise UsageError(f"sampler.length={sampler.length} needs data that is text; this data is of shape {spec.shape}")
+    if sampler.prompt is not None or sampler.length is not None:
         try:
-            start = parts.dataset.encode(sampler.prompt)
+            start = parts.dataset.encode(sampler.prompt or "")
         except ValueError as error:
             raise UsageError(str(error)) from error
-        if len(start) >= spec.dim:
-            raise UsageError(f"sampler.prompt has {len(start)} symbols, this model's context {spec.dim}")
-        x = start.new_zeros(spec.dim)
+        length = spec.dim if sampler.length is None else sampler.length
+        if len(start) >= length:
+            raise UsageError(f"sampler.length={length}: the prompt alone has {len(start)} symbols")
+        x = start.new_zeros(length)
         x[: len(start)] = start
-        return x.expand(n, -1), torch.arange(spec.dim) < len(start)
+        return x.expand(n, -1), torch.arange(length) < len(start)
     return torch.empty(0), None
 
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from gencli import checkpoint as checkpoints
 from gencli import distributed
 from gencli.data.loading import held_out_batches, train_batches
-from gencli.data.split import TensorSplit
 from gencli.errors import Interrupted, RunFailed, UsageError
 from gencli.files import write_json
 from gencli.folder import RunFolder
@@ -72,11 +71,13 @@ class Trainer:
         self.optimizer_config: Mapping[str, Any] = cfg["optimizer"]
         self.seed: int = cfg["seed"]
         self.parts, self.train = parts, train
-        self.val = val.to(parts.device) if isinstance(val, TensorSplit) else val
+        self.val = None if val is None else val.to(parts.device)
         self.folder, self.reporter, self.world, self.stop = folder, reporter, world, stop
         self.on_sample = on_sample
         self.model, self.device = parts.model, parts.device
         self.precision = check(cfg, parts.device, world)
+        # What is measured per symbol is trained on nats per symbol: one clip_norm for any window.
+        self.symbols = parts.dataset.spec.dim if parts.dataset.per else 1
 
         self.step = 0
         self.seconds = 0.0
@@ -91,14 +92,15 @@ class Trainer:
     def prepare(self) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``."""
         if isinstance(self.model, DataInitialized):
-            self.model.initialize(*self._first_examples(self.model.initial_examples))
+            self.model.initialize_from(self._first_examples(self.model.initial_examples))
         if self.parts.objective.initial_examples:
-            self.parts.objective.initialize(self.model, *self._first_examples(self.parts.objective.initial_examples))
+            first = self._first_examples(self.parts.objective.initial_examples)
+            self.parts.objective.initialize(self.model, first.x, first.y)
         distributed.broadcast_state(self.model, self.parts.objective)
         if self.trainer["ema_decay"]:
             self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
             self.averaged = tuple([p.detach() for p in m.parameters()] for m in (self.ema, self.model))
-        self.turns = self.parts.objective.turns(self._to_train())
+        self.turns = [turn for turn in self.parts.objective.turns(self._to_train()) if turn.parameters]
         modules = (self.model, self.parts.objective)
         self.optimizers = [
             make_optimizer(turn.parameters, modules, self.optimizer_config, self.device) for turn in self.turns
@@ -106,13 +108,15 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)  # type: ignore[attr-defined]
 
     @torch.no_grad()
-    def _first_examples(self, most: int) -> tuple[Tensor, Tensor | None]:
-        """Random training examples in model space, for data-dependent starts."""
-        count = min(most, len(self.train))
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[:count]
-        batch, noise = self.train.gather(order), StepNoise(self.device, self.seed)
-        x = self.parts.preprocess(self.parts.dataset.augment(batch.x.to(self.device), noise), noise)[0]
-        return x, None if batch.y is None else batch.y.to(self.device)
+    def _first_examples(self, most: int) -> Batch:
+        """Random examples of the fixed training split in model space, for data-dependent starts."""
+        split = self.parts.dataset.split("train")
+        assert split is not None
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))[:most]
+        batch = split.gather(order)
+        x = self.parts.preprocess(batch.x.to(self.device), StepNoise(self.device, self.seed))[0]
+        y, given = (None if t is None else t.to(self.device) for t in (batch.y, batch.given))
+        return Batch(x, y, given)
 
     def save(self, name: str) -> str:
         """Write a checkpoint; returns its file hash ("" on ranks that do not write)."""
@@ -196,7 +200,9 @@ class Trainer:
             if self.step == 0 and isinstance(self.model, DataInitialized):
                 score = self._validate()  # a closed form or EM may be the best there is
                 mark = time.perf_counter()
-            while not (self._spent() or self._stalled() or stopped):
+            if not self.turns:  # a closed form without parameters: its start is all
+                self.save("last")
+            while self.turns and not (self._spent() or self._stalled() or stopped):
                 self._set_rates()
                 for name, value in self._advance(batches).items():
                     logs[name] = logs[name] + value if name in logs else value
@@ -241,8 +247,9 @@ class Trainer:
                     batch = self._to_model_space(next(batches), noise)
                     with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                         loss = turn.loss(batch, noise)
-                    self.scaler.scale(loss.value / accumulate).backward()
-                    total += loss.value.detach() / accumulate
+                    share = loss.value / (accumulate * self.symbols)
+                    self.scaler.scale(share).backward()
+                    total += share.detach()
                     for name, value in loss.logs.items():
                         logs[name] = logs.get(name, 0) + value / (accumulate * turn.repeats)  # type: ignore[operator]
                 total = distributed.average_gradients(turn.parameters, total)
@@ -351,10 +358,11 @@ class Trainer:
             scores.append(score + sum(t.cpu().double() for t in terms.values()) if is_nll else score)
         mine = torch.cat(scores) if scores else torch.zeros(0, dtype=torch.float64)
         every = torch.cat(distributed.gather(mine))
-        value = float(every.mean())
+        counts, per = self.val.counts, self.parts.dataset.per
+        value = float(every.mean() if counts is None else every.sum() / counts.sum())
         values = {objective.score_name: value}
         if is_nll:
-            values["bits_per_dim"] = bits_per_dim(value, self.parts.dataset.spec.dim)
+            values["bits_per_dim"] = bits_per_dim(value, self.parts.dataset.spec.dim if counts is None else 1)
         values |= self._health(model)
         self.model.train()
         self.parts.preprocess.train()
@@ -371,7 +379,8 @@ class Trainer:
             progress={"step": self.step, "seconds": round(self.seconds, 1)},
             best=None if self.best is None else {"step": self.best[1], objective.score_name: self.best[0]},
         )
-        return f"val {objective.score_name} {value:.3f}" + (f" ({values['bits_per_dim']:.3f} bpd)" if is_nll else "")
+        bits = f"bits/{per}" if per else "bpd"
+        return f"val {objective.score_name} {value:.3f}" + (f" ({values['bits_per_dim']:.3f} {bits})" if is_nll else "")
 
     def _health(self, model: Model) -> dict[str, float]:
         """A model's own warning signs on a few validation rows, such as a flow's round-trip error."""

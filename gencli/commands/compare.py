@@ -189,13 +189,13 @@ def _rank(rows: list[Row], group: int) -> None:
 
 
 def _scores(row: Row) -> dict[str, np.ndarray] | None:
-    """Nats per example with the examples' ids, beside the record."""
+    """Nats per example with the examples' ids, beside the record; scored symbols of each, where text is compared."""
     import numpy as np
 
     path = row.run / "eval" / f"{row.record['split']}-{row.record['estimator']}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {"ids": arrays["ids"], "nll": arrays["nll"]}
+            return {key: arrays[key] for key in ("ids", "nll", "counts") if key == "nll" or key in arrays}
     except (OSError, KeyError, ValueError):
         return None
 
@@ -210,7 +210,12 @@ def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | No
     if len(shared) < 2:
         return None
     difference = a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)
-    error = float(difference.std(ddof=1) / math.sqrt(len(shared)))
+    if "counts" in a:  # per symbol: the ratio estimator, with rows as clusters, as in the record
+        n, symbols = len(shared), a["counts"][in_a].astype(float)
+        residual = difference - difference.sum() / symbols.sum() * symbols
+        error = float(math.sqrt(n / (n - 1) * (residual**2).sum()) / symbols.sum())
+    else:
+        error = float(difference.std(ddof=1) / math.sqrt(len(shared)))
     return error if math.isfinite(error) else None
 
 
@@ -275,7 +280,9 @@ def _print_table(comparison: Comparison) -> None:
         protocol = record.get("protocol") or {}
         if reason:
             console.print(f"\nnot comparable with the first table: {reason}", markup=False)
-        caption = f"{protocol.get('data')}, {record.get('split')} split, {record.get('unit')} an example"
+        unit = str(record.get("unit"))
+        unit += "" if "/" in unit else " an example"
+        caption = f"{protocol.get('data')}, {record.get('split')} split, {unit}"
         table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for name, justify in _COLUMNS:
             table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "run")  # type: ignore[arg-type]

@@ -21,19 +21,38 @@ from gencli.reporting import Reporter, relative
 from gencli.run import open_run
 from gencli.sampling import draw
 
+SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
+"""Samples of text that are shown in the terminal, and the most lines and characters of each."""
+
 
 def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | None) -> list[Path]:
-    """Write samples/<name>.npz (data units) and samples/<name>.png, a grid of images or a cloud of more samples."""
+    """Write samples/<name>.npz (data units) and a file for people beside it.
+
+    <name>.txt where data is text, else <name>.png: a grid of images, or a cloud of more samples.
+    """
     arrays = {"samples": x.cpu().numpy()} | ({} if y is None else {"labels": y.cpu().numpy()})
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     npz = run / "samples" / f"{name}.npz"
     write_whole(npz, buffer.getvalue())
+    texts = parts.dataset.to_text(x)
+    if texts is not None:
+        txt = npz.with_suffix(".txt")
+        write_whole(txt, "".join(f"=== {i} ===\n{text}\n" for i, text in enumerate(texts)).encode())
+        return [txt, npz]
     if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN:
         x = draw(parts, SHOWN, seed)[0]  # x and more: a handful of points shows no density
     png = npz.with_suffix(".png")
     write_whole(png, of_samples(parts, x))
     return [png, npz]
+
+
+def say_text(parts: Parts, x: Tensor, reporter: Reporter) -> None:
+    """The beginnings of the first samples, where data is text."""
+    for text in parts.dataset.to_text(x[:SPOKEN]) or []:
+        lines = text[:SPOKEN_CHARACTERS].split("\n")[:SPOKEN_LINES]
+        reporter.say("\n".join(f"  | {line}" for line in lines), style="dim")
+        reporter.say("  |")
 
 
 def sample(cfg: Mapping[str, Any]) -> list[Path]:
@@ -42,7 +61,9 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     parts = run.parts
     reporter = Reporter()
     if cfg.get("picture"):
-        files = _picture(cfg, parts, run.path)
+        files, shown = _picture(cfg, parts, run.path)
+        if shown is not None:
+            reporter.console.print(shown)
         for file in files:
             reporter.say(f"  {relative(file)}")
         return files
@@ -55,13 +76,14 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     files = keep(parts, run.path, name, cfg["seed"], x, y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    say_text(parts, x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")
     return files
 
 
-def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> list[Path]:
-    """Write the files of the option ``picture``.
+def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:
+    """Write the files of the option ``picture``; returns them, and what it shows in the terminal.
 
     Raises:
         UsageError: the model lacks what it shows.
@@ -75,4 +97,4 @@ def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> list[Path]:
     for suffix, content in chosen.make(parts, cfg["n"], cfg["seed"]).items():
         files.append(run / "samples" / f"{stem}{suffix}")
         write_whole(files[-1], content)
-    return files
+    return files, chosen.shown

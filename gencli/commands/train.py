@@ -13,7 +13,7 @@ import torch
 from gencli import checkpoint as checkpoints
 from gencli import distributed
 from gencli.commands.eval import local_device, show
-from gencli.commands.sample import keep
+from gencli.commands.sample import keep, say_text
 from gencli.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.evaluate import measure
 from gencli.folder import RunFolder
@@ -192,6 +192,7 @@ def _finish(
         reporter.metrics(trainer.step, split, trainer.seconds, parts.weights, {"nll": record["value"]})
     if world.main and _draws(cfg, parts) and not stop.signal:
         x, y = draw(parts, cfg["n"], cfg["seed"])
+        say_text(parts, x, reporter)
         for file in keep(parts, folder.path, cfg["choices"]["sampler"], cfg["seed"], x, y):
             reporter.say(f"  {relative(file)}")
         grid = grid_of(parts, x)

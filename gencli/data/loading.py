@@ -14,7 +14,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from gencli.data.split import StreamSplit, TensorSplit
+from gencli.data.split import StreamSplit
 from gencli.interfaces import Batch, Split
 from gencli.noise import mix_seed
 
@@ -54,8 +54,7 @@ def train_batches(
         indices = _indices(len(split), batch_size, seed, start, rank, world, torch.device("cpu"))
         yield from _stream(split, indices, device, workers, world)
         return
-    if isinstance(split, TensorSplit):
-        split = split.to(device)
+    split = split.to(device)
     for index in _indices(len(split), batch_size, seed, start, rank, world, device):
         yield split.gather(index)
 
@@ -89,8 +88,7 @@ def held_out_batches(
         for index, batch in zip(ids, batches, strict=True):
             yield index.to(device), batch
         return
-    if isinstance(split, TensorSplit):
-        split = split.to(device)
+    split = split.to(device)
     for index in own.to(device).split(batch_size):
         yield index, split.gather(index)
 

@@ -176,7 +176,8 @@ class Preprocess(nn.Module):
         if self.untouched:
             counted = self.spec.support.kind in ("levels", "categorical")  # bits and units are floats for networks
             z = x.long() if counted else x.to(self.mean.dtype)
-            return z.reshape(len(x), *self.model_spec.shape), terms
+            # vectors stay as they are, here and in inverse: a text may be sampled longer than its model's window
+            return z.reshape(len(x), *self.model_spec.shape) if self.spec.kind == "image" else z, terms
 
         x = x.to(self.mean.dtype)
         if self.stochastic:
@@ -204,7 +205,6 @@ class Preprocess(nn.Module):
 
     def inverse(self, z: Tensor) -> Tensor:
         """Model space (B, *) -> data space, in the dtype in which data are kept; integers by floor and clamp."""
-        # vectors stay as they are: a text may be sampled longer than its model's context
         x = z.reshape(len(z), *self.spec.shape) if self.spec.kind == "image" else z
         if self.transform == "scale":
             x = x + 0.5

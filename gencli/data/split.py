@@ -82,6 +82,65 @@ class TensorSplit(Split):
         return self._sha256
 
 
+class WindowSplit(Split):
+    """Windows of T symbols of one long sequence of L, cut when they are asked for.
+
+    Without a stride: all L - T + 1 of them, every symbol scored; for training. With a stride s, every symbol of the
+    sequence is scored exactly once: row 0 scores its T symbols, each later window starts s further on and scores its
+    last s symbols given the T - s before them; the last row ends where the sequence ends and scores what is left.
+
+    SHA-256: over dtype, length, window, stride and symbols.
+
+    Args:
+        symbols: (L,) the sequence.
+        window: T.
+        stride: s, 1 to T; None: every window.
+
+    Raises:
+        ValueError: the sequence is shorter than the window, or the stride out of range.
+    """
+
+    def __init__(self, symbols: Tensor, window: int, stride: int | None = None) -> None:
+        if stride is not None and not 1 <= stride <= window:
+            raise ValueError(f"data.stride={stride}: 1 to data.window={window}")
+        if len(symbols) < window:
+            raise ValueError(f"data.window={window}: a split of this data has only {len(symbols)} symbols")
+        self.symbols, self.window, self.stride = symbols, window, stride
+        self.offsets = torch.arange(window, device=symbols.device)
+        self._sha256: str | None = None
+        last = len(symbols) - window  # the last start
+        if stride is not None:
+            rows = torch.arange(1 + -(-last // stride))
+            self.starts = (stride * rows).clamp(max=last).to(symbols.device)
+            self.given = torch.cat([self.starts.new_zeros(1), window - self.starts.diff()])
+            self.counts = (window - self.given).cpu()
+
+    def __len__(self) -> int:
+        return len(self.symbols) - self.window + 1 if self.stride is None else len(self.starts)
+
+    def gather(self, index: Tensor) -> Batch:
+        index = index.to(self.symbols.device)
+        starts = index if self.stride is None else self.starts[index]
+        x = self.symbols[starts[:, None] + self.offsets]
+        return Batch(x, given=None if self.stride is None else self.given[index])
+
+    def to(self, device: torch.device) -> WindowSplit:
+        if self.symbols.device == device:
+            return self
+        moved = WindowSplit(self.symbols.to(device), self.window, self.stride)
+        moved._sha256 = self._sha256
+        return moved
+
+    @property
+    def sha256(self) -> str:
+        if self._sha256 is None:
+            facts = f"{self.symbols.dtype} {len(self.symbols)} {self.window} {self.stride};"
+            digest = hashlib.sha256(facts.encode())
+            digest.update(self.symbols.cpu().numpy().data)
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+
 class StreamSplit(Split, torch.utils.data.Dataset):
     """Examples that are read from files when they are asked for.
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gencli.interfaces import Model
 from gencli.parts import Parts
 
 
 class Picture(ABC):
-    """A way to look at a trained model; its options are constructor arguments."""
+    """A way to look at a trained model; its options are constructor arguments.
+
+    ``shown``: what ``make`` leaves for the terminal, anything that rich can print; None: nothing.
+    """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    shown: Any = None
 
     @abstractmethod
     def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:

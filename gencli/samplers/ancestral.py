@@ -15,12 +15,13 @@ class Ancestral(Sampler):
     after a free one cannot inform it.
 
     Args:
-        temperature: divides log-probabilities, or scales the standard deviation of reals; 1 is the model itself; 0
-            takes the likeliest discrete value.
+        temperature: divides log-probabilities, or scales the standard deviation of reals; 1 is the model itself, 0
+            takes the likeliest value.
         top_k: draw among the k likeliest values only; None: all.
         top_p: draw among the fewest values whose probability reaches p ("nucleus"); None: all.
         given: region of held-out images that is kept, such as ``top_half``; None: nothing is.
         prompt: text to go on from; None: none.
+        length: symbols of text to draw, the prompt's among them; None: the model's window.
         cached: compute at each step only what the newest coordinate changed; False: a full pass a coordinate, which
             gives the same samples, slowly.
         classes: labels of a conditional model, dealt in turn; None: all classes.
@@ -41,6 +42,7 @@ class Ancestral(Sampler):
         top_p: float | None = None,
         given: str | None = None,
         prompt: str | None = None,
+        length: int | None = None,
         cached: bool = True,
         classes: list[int] | None = None,
     ) -> None:
@@ -51,8 +53,10 @@ class Ancestral(Sampler):
             raise ValueError(f"sampler.top_k={top_k}: a number of values, at least 1")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"sampler.top_p={top_p}: a probability, above 0 and at most 1")
+        if length is not None and (not isinstance(length, int) or length < 1):
+            raise ValueError(f"sampler.length={length}: a number of symbols, at least 1")
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-        self.given, self.prompt, self.cached = given, prompt, cached
+        self.given, self.prompt, self.length, self.cached = given, prompt, length, cached
 
     def check(self, model: Model) -> None:
         if not model.spec.support.discrete:

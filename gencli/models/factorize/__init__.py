@@ -1,1 +1,1 @@
-"""Models that factorise p(x) = prod_t p(x_t | x_<t)."""
+"""Factorize: p(x) = prod_t p(x_t | x_<t); exact likelihood, samples one coordinate after another."""

@@ -1,0 +1,174 @@
+"""The body of a decoder-only transformer: causal attention with rotary positions, one token seen after another.
+
+References:
+    Vaswani et al., "Attention is all you need", 2017.
+    Radford et al., "Language models are unsupervised multitask learners", 2019 (pre-norm).
+    Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
+    Shazeer, "GLU variants improve transformer", 2020.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS = ("gelu", "swiglu")
+
+
+class Cache:
+    """Keys and values of what each layer has seen, for decoding; ``length``: how many tokens that are.
+
+    Args:
+        layers: number of layers.
+        shape: (B, heads, longest, width of a head).
+        like: a tensor of the dtype and device.
+    """
+
+    def __init__(self, layers: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
+        self.keys = [like.new_empty(shape) for _ in range(layers)]
+        self.values = [like.new_empty(shape) for _ in range(layers)]
+        self.length = 0
+
+
+class Attention(nn.Module):
+    """Causal attention of several heads.
+
+    Args:
+        width: of a token.
+        heads: number of heads, which share the width.
+        dropout: of the attention weights.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, h: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None, layer: int) -> Tensor:
+        """(B, t, width) -> (B, t, width), cos and sin (t, half a head's width) of the tokens' positions."""
+        B, t, width = h.shape
+        q, k, v = (
+            part.view(B, t, self.heads, width // self.heads).transpose(1, 2) for part in self.qkv(h).split(width, -1)
+        )
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        causal = t > 1
+        if cache is not None:
+            past = cache.length
+            assert past == 0 or t == 1
+            cache.keys[layer][:, :, past : past + t] = k
+            cache.values[layer][:, :, past : past + t] = v
+            k, v = cache.keys[layer][:, :, : past + t], cache.values[layer][:, :, : past + t]
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=causal
+        )
+        return self.out(mixed.transpose(1, 2).reshape(B, t, width))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn coordinate pairs (j, j + d/2) of x (..., t, d) by each token's angles (t, d/2)."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class Block(nn.Module):
+    """h + attention(norm h), then h + mlp(norm h).
+
+    Args:
+        width: of a token.
+        heads: of the attention.
+        hidden: width of the layer within the MLP.
+        activation: ``gelu`` or ``swiglu``.
+        dropout: of the attention weights and of both branches.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width, bias=False)
+        self.attention = Attention(width, heads, dropout)
+        self.norm_mlp = nn.LayerNorm(width, bias=False)
+        self.gated = activation == "swiglu"
+        self.into = nn.Linear(width, 2 * hidden if self.gated else hidden, bias=False)
+        self.out = nn.Linear(hidden, width, bias=False)
+        self.dropout = dropout
+
+    def forward(self, h: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None, layer: int) -> Tensor:
+        h = h + self._drop(self.attention(self.norm_attention(h), cos, sin, cache, layer))
+        u = self.into(self.norm_mlp(h))
+        if self.gated:
+            gate, u = u.chunk(2, -1)
+            u = F.silu(gate) * u
+        else:
+            u = F.gelu(u)
+        return h + self._drop(self.out(u))
+
+    def _drop(self, h: Tensor) -> Tensor:
+        return F.dropout(h, self.dropout, self.training) if self.dropout else h
+
+
+class Transformer(nn.Module):
+    """Pre-norm blocks and a last norm; token t sees the tokens 1..t.
+
+    Args:
+        length: the most tokens.
+        width: of a token.
+        layers: number of blocks.
+        heads: of the attention.
+        hidden: width of the layer within each MLP; None: 4 widths, or 8/3 for ``swiglu``, which is as many weights.
+        activation: ``gelu`` or ``swiglu``.
+        dropout: probability that a unit is dropped in training.
+
+    Raises:
+        ValueError: the heads do not share the width in even parts, or there is no such activation.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        width: int = 128,
+        layers: int = 4,
+        heads: int = 4,
+        hidden: int | None = None,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise ValueError(f"model.width={width}: a multiple of twice model.heads={heads}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"model.activation={activation}: one of {', '.join(ACTIVATIONS)}")
+        if layers < 1:
+            raise ValueError(f"model.layers={layers}: at least 1")
+        if hidden is None:
+            hidden = 4 * width if activation == "gelu" else 8 * (width // 3)
+        self.length, self.width, self.heads = length, width, heads
+        self.blocks = nn.ModuleList([Block(width, heads, hidden, activation, dropout) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width, bias=False)
+        half = width // heads // 2
+        angle = torch.arange(length)[:, None] * 10_000.0 ** -(torch.arange(half) / half)
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+        for name, weight in self.named_parameters():  # GPT-2's start: branches into the residual stream are smaller
+            if weight.dim() == 2:
+                nn.init.normal_(weight, std=0.02 / (2 * layers) ** 0.5 if name.endswith("out.weight") else 0.02)
+
+    def cache(self, n: int) -> Cache:
+        """An empty cache for n rows."""
+        shape = (n, self.heads, self.length, self.width // self.heads)
+        return Cache(len(self.blocks), shape, self.norm.weight)
+
+    def forward(self, h: Tensor, cache: Cache | None = None) -> Tensor:
+        """Tokens (B, t, width) -> (B, t, width); with a cache, tokens that follow those in it (all, or one)."""
+        past = 0 if cache is None else cache.length
+        t = h.shape[1]
+        cos, sin = self.cos[past : past + t], self.sin[past : past + t]
+        for layer, block in enumerate(self.blocks):
+            h = block(h, cos, sin, cache, layer)
+        if cache is not None:
+            cache.length = past + t
+        return self.norm(h)

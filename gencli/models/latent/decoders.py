@@ -174,9 +174,10 @@ class Logistic(Decoder):
         # the logistic's standard deviation is s pi / sqrt 3; a constant pixel gets a width of a bin
         log_scale = (std.clamp(min=1 / (self.levels - 1)) * math.sqrt(3) / math.pi).log() + 2
         M = self.n_params // 3
-        spread = torch.linspace(-1, 1, M, device=x.device).to(std)[:, None] * std if M > 1 else torch.zeros_like(std)
+        apart = torch.linspace(-1, 1, M, device=x.device).to(std) if M > 1 else std.new_zeros(1)
+        means = mean + apart[:, None] * std
         raw = 7 * torch.atanh((log_scale / 7).clamp(-0.99, 0.99))
-        return torch.cat([torch.zeros_like(spread).expand(M, -1), mean + spread, raw.expand(M, -1)])
+        return torch.cat([torch.zeros_like(means), means, raw.expand(M, -1)])
 
 
 class Gaussian(Decoder):

@@ -28,9 +28,9 @@ Moments = tuple[Tensor, Tensor]
 class HVAE(LatentVariable, DataInitialized):
     """L stochastic layers, inferred upwards and generated downwards.
 
-    A code (``encode``, ``decode``) is what the prior's noise would have to be, e_l = (z_l - m_l(z_{l+1})) / s_l(z_{l+1}),
-    the top layer first: every coordinate is standard normal a priori and moves x, and decode(encode(x)) goes through
-    the very z_1 that was inferred. ``encode`` follows the means of q.
+    A code (``encode``, ``decode``) is what the prior's noise would have to be, e_l = (z_l - m_l) / s_l with the moments
+    of p(z_l | z_{l+1}), the top layer first: every coordinate is standard normal a priori and moves x, and
+    decode(encode(x)) goes through the very z_1 that was inferred. ``encode`` follows the means of q.
 
     Args:
         spec: what one example is.

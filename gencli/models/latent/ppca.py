@@ -54,22 +54,28 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
         self.W = nn.Parameter(torch.eye(spec.dim, latent))
         self.log_sigma = nn.Parameter(torch.zeros(()))
 
-    def _cholesky(self) -> Tensor:
-        """C with C C^T = M = W^T W + sigma^2 I, (d, d)."""
-        eye = torch.eye(self.latent_dim, dtype=self.W.dtype, device=self.W.device)
-        return torch.linalg.cholesky(self.W.T @ self.W + (2 * self.log_sigma).exp() * eye)
+    def _exact(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """x - mu, W, ln sigma, C with C C^T = M, and C^-1 W^T (x - mu) as columns.
+
+        In fp64 where the device has it: an oracle should not lose digits to small noise.
+        """
+        precision = x.dtype if x.device.type == "mps" else torch.float64
+        away, W, log_sigma = (x - self.mean).to(precision), self.W.to(precision), self.log_sigma.to(precision)
+        eye = torch.eye(self.latent_dim, dtype=precision, device=x.device)
+        C = torch.linalg.cholesky(W.T @ W + (2 * log_sigma).exp() * eye)
+        return away, W, log_sigma, C, torch.linalg.solve_triangular(C, (away @ W).T, upper=False)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """By the Woodbury identity: |x - mu|^2 - |C^-1 W^T (x - mu)|^2 = sigma^2 times the Mahalanobis distance."""
         D, d = self.W.shape
-        C, away = self._cholesky(), x - self.mean
-        inside = torch.linalg.solve_triangular(C, (away @ self.W).T, upper=False).T
-        distance = (away.square().sum(1) - inside.square().sum(1)) * (-2 * self.log_sigma).exp()
-        log_det = 2 * C.diagonal().log().sum() + 2 * (D - d) * self.log_sigma
+        away, _, log_sigma, C, inside = self._exact(x)
+        distance = (away.square().sum(1) - inside.square().sum(0)) * (-2 * log_sigma).exp()
+        log_det = 2 * C.diagonal().log().sum() + 2 * (D - d) * log_sigma
         return -0.5 * (distance + log_det + D * LOG_2PI)
 
     def infer(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
-        return (torch.cholesky_solve(((x - self.mean) @ self.W).T, self._cholesky()).T,)
+        *_, C, inside = self._exact(x)
+        return (torch.linalg.solve_triangular(C.T, inside, upper=True).T,)
 
     def log_weights(
         self,
@@ -81,34 +87,28 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
         inferred: tuple[Tensor, ...] | None = None,
         through: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
+        away, W, log_sigma, C, _ = self._exact(x)
         (mean,) = inferred or self.infer(x)
-        C = self._cholesky()
         eps = noise.randn(len(x), k, self.latent_dim).to(mean)
         # z = mean + sigma C^-T eps has covariance sigma^2 M^-1
-        away = torch.linalg.solve_triangular(C.T, eps.flatten(0, 1).T, upper=True).T.view(eps.shape)
-        z = mean[:, None] + self.log_sigma.exp() * away
-        log_q = -0.5 * (eps.square().sum(2) + self.latent_dim * LOG_2PI) + C.diagonal().log().sum()
-        log_q = log_q - self.latent_dim * self.log_sigma
-        log_prior = -0.5 * (z.square().sum(2) + self.latent_dim * LOG_2PI)
-        return self._log_given(x, z) + log_prior - log_q
-
-    def _log_given(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x | z): (B, D), (B, k, d) -> (B, k)."""
-        away = (x[:, None] - self.mean - z @ self.W.T) * (-self.log_sigma).exp()
-        return -0.5 * (away.square().sum(2) + self.spec.dim * LOG_2PI) - self.spec.dim * self.log_sigma
+        spread = torch.linalg.solve_triangular(C.T, eps.flatten(0, 1).T, upper=True).T.view(eps.shape)
+        z = mean[:, None] + log_sigma.exp() * spread
+        log_q = -0.5 * eps.square().sum(2) + C.diagonal().log().sum() - self.latent_dim * log_sigma
+        return _log_given(away, z, W, log_sigma) - 0.5 * z.square().sum(2) - log_q
 
     def elbo(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Elbo:
         """Both terms in closed form: their sum is -log p(x), q being the posterior."""
+        away, W, log_sigma, C, _ = self._exact(x)
         (mean,) = self.infer(x)
         d = self.latent_dim
-        spread = (2 * self.log_sigma).exp() * torch.cholesky_inverse(self._cholesky())  # covariance of q
-        trace, log_det = spread.diagonal().sum(), 2 * d * self.log_sigma - 2 * self._cholesky().diagonal().log().sum()
-        rate = 0.5 * (mean.square().sum(1) + trace - d - log_det)
-        blur = 0.5 * ((self.W @ spread) * self.W).sum() * (-2 * self.log_sigma).exp()
-        return Elbo(blur - self._log_given(x, mean[:, None])[:, 0], rate[:, None])
+        covariance = (2 * log_sigma).exp() * torch.cholesky_inverse(C)
+        log_det = 2 * d * log_sigma - 2 * C.diagonal().log().sum()
+        rate = 0.5 * (mean.square().sum(1) + covariance.diagonal().sum() - d - log_det)
+        blur = 0.5 * ((W @ covariance) * W).sum() * (-2 * log_sigma).exp()
+        return Elbo(blur - _log_given(away, mean[:, None], W, log_sigma)[:, 0], rate[:, None])
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.infer(x)[0]
+        return self.infer(x)[0].to(self.W.dtype)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return z @ self.W.T + self.mean
@@ -129,3 +129,9 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
         self.mean.copy_(mean)
         self.W.copy_(vectors[:, -d:] * (values[-d:] - variance).clamp(min=0).sqrt())
         self.log_sigma.copy_(0.5 * variance.log())
+
+
+def _log_given(away: Tensor, z: Tensor, W: Tensor, log_sigma: Tensor) -> Tensor:
+    """log p(x | z): x - mu (B, D), z (B, k, d) -> (B, k)."""
+    rest = (away[:, None] - z @ W.T) * (-log_sigma).exp()
+    return -0.5 * (rest.square().sum(2) + len(W) * LOG_2PI) - len(W) * log_sigma

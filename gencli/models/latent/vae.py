@@ -197,7 +197,7 @@ class VAE(LatentVariable, DataInitialized):
 def _posterior_flow(kind: str, dim: int, *, transforms: int, hidden: list[int], features: int) -> Transform:
     """The flow from the base N(mu, s^2) of q to its z, given features of x: forward is the direction that samples.
 
-    It starts as the identity.
+    It starts as the identity, up to the order of the coordinates.
 
     Raises:
         ValueError: too few dimensions for a coupling.

@@ -11,9 +11,28 @@ from torch import Tensor, nn
 
 from gencli.interfaces import Network
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}
+
+
+def activation_of(name: str) -> nn.Module:
+    """A layer of ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"model.net.activation={name}: one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
 
 class MLP(Network):
-    """Linear layers with SiLU between them, from any shape to any shape.
+    """Linear layers with an activation between them, from any shape to any shape.
 
     The context is concatenated to the flattened input. The last layer starts at zero, so that what the network
     parameterises starts at its neutral element.
@@ -24,6 +43,7 @@ class MLP(Network):
         context: dimension C of the context; 0: none.
         hidden: width of each hidden layer.
         dropout: probability that a hidden unit is dropped in training.
+        activation: ``silu``, ``relu``, ``tanh``, ``elu`` or ``gelu``.
 
     Example:
         >>> MLP((2,), (3,), 0)(torch.zeros(5, 2)).shape
@@ -38,13 +58,14 @@ class MLP(Network):
         *,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
         widths = [math.prod(in_shape) + context, *hidden]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
-            layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+            layers += [nn.Linear(n_in, n_out), activation_of(activation)]
             if dropout:
                 layers.append(nn.Dropout(dropout))
         last = nn.Linear(widths[-1], math.prod(out_shape))

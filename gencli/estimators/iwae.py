@@ -1,0 +1,85 @@
+"""Importance sampling: -log 1/k sum_i p(x, z_i) / q(z_i | x), an upper bound on the NLL that tightens with k."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gencli.interfaces import Batch, Estimate, Estimator, LatentVariable, Model, Shared
+from gencli.noise import Noise
+
+ACTIVE = 0.01
+"""A unit is active if the variance of its code over the data exceeds this (Burda et al., 2016)."""
+
+
+class IWAE(Estimator):
+    """The k-sample importance-weighted bound, in nats.
+
+    Each row is encoded once and its samples are decoded in pieces, so that memory does not grow with k but for the k
+    weights themselves; the pieces change no draw. The variance is that of log of a mean by the delta method,
+    Var(w) / (k E[w]^2). Diagnostics: the samples that were used (``k``), their effective number (``ess``,
+    (sum w)^2 / sum w^2), the same bound with the first k/10 samples (``nll_tenth``: how far it has converged), the
+    negative ELBO with all samples, its two parts ``distortion`` and ``rate``, and ``active_units``.
+
+    Args:
+        k: samples for each row.
+        rows: samples decoded at a time, over all rows of a batch.
+        draws: dequantization draws.
+
+    Raises:
+        ValueError: a number is below 1.
+
+    References:
+        Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
+    """
+
+    requires = (LatentVariable,)
+    bound = "upper"
+    examples = 2000
+
+    def __init__(self, k: int = 5000, rows: int = 2000, draws: int = 2) -> None:
+        super().__init__(draws)
+        for name, value in (("k", k), ("rows", rows)):
+            if value < 1:
+                raise ValueError(f"estimator.{name}={value}: at least 1")
+        self.k, self.rows = k, rows
+
+    def prepare(self, model: Model, examples: Batch | None, noise: Noise) -> Shared:
+        assert isinstance(model, LatentVariable)
+        assert examples is not None
+        variance = model.encode(examples.x, examples.y).var(0)
+        return Shared(diagnostics={"active_units": float((variance > ACTIVE).sum()), "latent_dim": len(variance)})
+
+    def log_weights(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
+        """All k log weights of each row, (B, k) float64."""
+        inferred = model.infer(batch.x, batch.y)
+        piece = max(2, self.rows // len(batch.x) // 2 * 2)  # even: see LatentVariable.log_weights
+        return torch.cat(
+            [
+                model.log_weights(batch.x, min(piece, self.k - done), batch.y, noise=noise, inferred=inferred).double()
+                for done in range(0, self.k, piece)
+            ],
+            1,
+        )
+
+    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
+        assert isinstance(model, LatentVariable)
+        log_w = self.log_weights(model, batch, noise)
+        k = log_w.shape[1]
+        terms = model.elbo(batch.x, batch.y, noise=noise)
+        ess = (2 * log_w.logsumexp(1) - (2 * log_w).logsumexp(1)).exp()
+        tenth = max(1, k // 10)
+        return Estimate(
+            math.log(k) - log_w.logsumexp(1),
+            (k / ess - 1) / (k - 1) if k > 1 else None,
+            {
+                "k": torch.full_like(ess, k),
+                "ess": ess,
+                "nll_tenth": math.log(tenth) - log_w[:, :tenth].logsumexp(1),
+                "negative_elbo": -log_w.mean(1),
+                "distortion": terms.distortion,
+                "rate": terms.rate.sum(1),
+            },
+        )

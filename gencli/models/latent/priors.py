@@ -1,0 +1,171 @@
+"""Priors p(z) of a latent variable model."""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gencli.interfaces import Spec, Support
+from gencli.models.transform.coupling import AffineCoupling
+from gencli.nn.mlp import MLP
+from gencli.noise import Noise
+
+LOG_2PI = math.log(2 * math.pi)
+
+Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""What an encoder's network reads, (N, *), -> mean and log standard deviation of q(z | x), (N, d) each."""
+
+
+class Prior(nn.Module):
+    """A normalised density of codes z."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, d) -> (N,) nats."""
+
+    @abstractmethod
+    def sample(self, n: int, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """(n, d); temperature scales the standard deviation of the base noise."""
+
+    def initialize(self, inputs: Tensor) -> None:
+        """Set what starts from training examples, as the encoder's network reads them (N, *)."""
+
+
+class Standard(Prior):
+    """N(0, I).
+
+    Args:
+        dim: d.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * (z.square().sum(1) + self.dim * LOG_2PI)
+
+    def sample(self, n: int, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return noise.randn(n, self.dim) * temperature
+
+
+class _Normals(Prior):
+    """A mixture of K diagonal normals with equal weights."""
+
+    @abstractmethod
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Means and log standard deviations, (K, d) each."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        mean, log_std = self.moments()
+        precision = (-2 * log_std).exp()
+        # |z - m|^2 / s^2 as matrix products; about a common centre, because large squares would cancel
+        centre = mean.mean(0).detach()
+        z, mean = z - centre, mean - centre
+        distance = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
+        log_normal = -0.5 * distance - log_std.sum(1) - 0.5 * z.shape[1] * LOG_2PI
+        return log_normal.logsumexp(1) - math.log(len(mean))
+
+    def sample(self, n: int, noise: Noise, temperature: float = 1.0) -> Tensor:
+        mean, log_std = self.moments()
+        u = noise.rand(n).to(mean.device)
+        chosen = (u * len(mean)).long()
+        return mean[chosen] + log_std[chosen].exp() * noise.randn(n, mean.shape[1]).to(mean) * temperature
+
+
+class Mixture(_Normals):
+    """K learned normals of equal weight; they start near the standard normal.
+
+    Args:
+        dim: d.
+        components: K.
+    """
+
+    def __init__(self, dim: int, components: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(0.3 * torch.randn(components, dim))
+        self.log_std = nn.Parameter(torch.zeros(components, dim))
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        return self.mean, self.log_std
+
+
+class Vamp(_Normals):
+    """p(z) = 1/K sum_k q(z | u_k): the encoder's own posteriors at K learned pseudo-inputs u, started from data.
+
+    Args:
+        encoder: gives q; it belongs to the model and is no part of this module.
+        shape: of what the encoder's network reads.
+        components: K.
+
+    References:
+        Tomczak and Welling, "VAE with a VampPrior", 2018.
+    """
+
+    def __init__(self, encoder: Encoder, shape: Sequence[int], components: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.inputs = nn.Parameter(torch.randn(components, *shape))
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        return self.encoder(self.inputs)
+
+    def initialize(self, inputs: Tensor) -> None:
+        self.inputs.data.copy_(inputs[torch.arange(len(self.inputs), device=inputs.device) % len(inputs)])
+
+
+class FlowPrior(Prior):
+    """A Real NVP on z; it starts as the standard normal.
+
+    Args:
+        dim: d, at least 2.
+        couplings: number of couplings.
+        hidden: width of each hidden layer of their networks.
+    """
+
+    def __init__(self, dim: int, couplings: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.flow = AffineCoupling(
+            Spec((dim,), Support("real")),
+            mixing="random",
+            net=functools.partial(MLP, hidden=hidden),
+            couplings=couplings,
+        )
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self.flow.log_prob(z)
+
+    def sample(self, n: int, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return self.flow.sample(n, noise=noise, temperature=temperature)
+
+
+PRIORS = ("standard", "mixture", "vamp", "flow")
+
+
+def make_prior(
+    name: str, dim: int, encoder: Encoder, shape: Sequence[int], *, components: int, flow: Mapping[str, Any]
+) -> Prior:
+    """The prior that a config names.
+
+    Raises:
+        ValueError: there is none of this name, or its options make none.
+    """
+    if name not in PRIORS:
+        raise ValueError(f"model.prior={name}: one of {', '.join(PRIORS)}")
+    if name in ("mixture", "vamp") and components < 1:
+        raise ValueError(f"model.prior_components={components}: at least 1")
+    if name == "flow" and dim < 2:
+        raise ValueError("model.prior=flow: a coupling flow needs model.latent of at least 2")
+    if name == "mixture":
+        return Mixture(dim, components)
+    if name == "vamp":
+        return Vamp(encoder, shape, components)
+    if name == "flow":
+        return FlowPrior(dim, flow["transforms"], flow["hidden"])
+    return Standard(dim)

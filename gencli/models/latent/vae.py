@@ -1,0 +1,215 @@
+"""Variational autoencoders: one layer of latents.
+
+    p(x) = integral p(x | z) p(z) dz,    z = mu(x) + s(x) eps ~ q(z | x), on top of which a flow may follow.
+
+q may carry a flow (inverse autoregressive or Real NVP, those of ``models/transform``), the prior may be a mixture,
+the VampPrior or a flow, and the decoder's distribution follows the data's support.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gencli.interfaces import DataInitialized, Elbo, LatentVariable, NetworkFactory, Spec
+from gencli.models.latent.decoders import Inputs, make_decoder
+from gencli.models.latent.priors import LOG_2PI, Standard, make_prior
+from gencli.models.transform.autoregressive import Autoregressive
+from gencli.models.transform.coupling import Coupling
+from gencli.models.transform.flow import Chain, Transform
+from gencli.models.transform.layers import Permutation
+from gencli.models.transform.maps import Affine
+from gencli.nn.made import MADE
+from gencli.nn.mlp import MLP
+from gencli.noise import Noise
+
+
+@contextlib.contextmanager
+def held(module: nn.Module) -> Iterator[None]:
+    """Parameters of a module are constants in graphs that are built within."""
+    free = [p for p in module.parameters() if p.requires_grad]
+    for p in free:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in free:
+            p.requires_grad_(True)
+
+
+class VAE(LatentVariable, DataInitialized):
+    """One layer of d latents.
+
+    Args:
+        spec: what one example is.
+        net: makes the encoder's and the decoder's network.
+        conditional: model p(x given y): encoder and decoder see y, the prior does not.
+        latent: d.
+        decoder: ``bernoulli``, ``categorical``, ``logistic``, ``gaussian``, or ``auto``: what suits the data's support.
+        components: logistics in a logistic decoder's mixture.
+        variance: of a Gaussian decoder: ``shared``, ``pixel`` or ``network``.
+        posterior: ``gaussian`` (diagonal), or a flow on top of it: ``iaf`` or ``realnvp``.
+        prior: ``standard``, ``mixture``, ``vamp`` or ``flow`` (Real NVP).
+        prior_components: normals of a mixture, pseudo-inputs of a VampPrior.
+        flow: of a posterior or prior that is one: number of transforms, hidden layers of their networks, and features
+            of x that the posterior's transforms see.
+
+    Raises:
+        ValueError: an unknown or impossible choice; a decoder that gives this data no probability.
+
+    References:
+        Kingma and Welling, "Auto-encoding variational Bayes", 2014.
+        Kingma et al., "Improved variational inference with inverse autoregressive flow", 2016.
+        Rezende and Mohamed, "Variational inference with normalizing flows", 2015.
+        Tomczak and Welling, "VAE with a VampPrior", 2018.
+    """
+
+    supports = ("real", "binary", "levels", "categorical")
+    shapes = ("vector", "image")
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        net: NetworkFactory,
+        conditional: bool = False,
+        latent: int = 50,
+        decoder: str = "auto",
+        components: int = 3,
+        variance: str = "shared",
+        posterior: str = "gaussian",
+        prior: str = "standard",
+        prior_components: int = 500,
+        flow: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(spec, conditional=conditional)
+        if latent < 1:
+            raise ValueError(f"model.latent={latent}: at least 1")
+        if posterior not in ("gaussian", "iaf", "realnvp"):
+            raise ValueError(f"model.posterior={posterior}: gaussian, iaf or realnvp")
+        if conditional and prior == "vamp":
+            raise ValueError("model.prior=vamp: its pseudo-inputs have no y; standard, mixture or flow")
+        flow = {"transforms": 2, "hidden": [256], "features": 64, **(flow or {})}
+        features = flow["features"] if posterior != "gaussian" else 0
+        self.latent_dim = latent
+        self.inputs = Inputs(spec)
+        self.encoder = net(self.inputs.shape, (2 * latent + features,), self.context_dim)
+        self.decoder = make_decoder(
+            decoder, spec, net, latent, self.context_dim, components=components, variance=variance
+        )
+        self.prior = make_prior(prior, latent, self._moments, self.inputs.shape, components=prior_components, flow=flow)
+        self.flow = None if posterior == "gaussian" else _posterior_flow(posterior, latent, **flow)
+
+    def _context(self, y: Tensor | None) -> Tensor | None:
+        context = self.context(y)
+        return None if context is None else context.to(self.decoder.bias.dtype)
+
+    def _encoded(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What the encoder's network reads -> mean and log standard deviation (B, d), features (B, F) if any."""
+        d = self.latent_dim
+        out = self.encoder(inputs, context).to(self.decoder.bias.dtype)
+        return out.split([d, d] if self.flow is None else [d, d, out.shape[1] - 2 * d], 1)
+
+    def _moments(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self._encoded(inputs)[:2]
+        return mean, log_std
+
+    def infer(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
+        return self._encoded(self.inputs(x), self._context(y))
+
+    def _sample_q(self, inferred: tuple[Tensor, ...], k: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """k codes z a row (B, k, d) and log q(z | x) (B, k)."""
+        mean, log_std = inferred[:2]
+        eps = noise.randn(len(mean), k, self.latent_dim).to(mean)
+        z = torch.addcmul(mean[:, None], log_std.exp()[:, None], eps)
+        log_q = -(0.5 * (eps.square().sum(2) + self.latent_dim * LOG_2PI) + log_std.sum(1)[:, None])
+        if self.flow is not None:
+            z, log_det = self.flow(z.flatten(0, 1), inferred[2].repeat_interleave(k, 0))
+            z, log_q = z.view(eps.shape), log_q - log_det.view(-1, k)
+        return z, log_q
+
+    def _log_q(self, z: Tensor, inferred: tuple[Tensor, ...]) -> Tensor:
+        """log q(z | x) of given codes (B, k, d) -> (B, k), with q's parameters held constant."""
+        mean, log_std, *features = (t.detach() for t in inferred)
+        if self.flow is None:
+            base, log_det = z, z.new_zeros(())
+        else:
+            context = features[0].repeat_interleave(z.shape[1], 0)
+            with held(self.flow):
+                flat = self.flow.inverse(z.flatten(0, 1), context)
+                base, log_det = flat.view(z.shape), self.flow(flat, context)[1].view(z.shape[:2])
+        away = (base - mean[:, None]) * (-log_std).exp()[:, None]
+        square = away.square().sum(2) + self.latent_dim * LOG_2PI
+        return -(0.5 * square + log_std.sum(1)[:, None]) - log_det
+
+    def log_weights(
+        self,
+        x: Tensor,
+        k: int,
+        y: Tensor | None = None,
+        *,
+        noise: Noise,
+        inferred: tuple[Tensor, ...] | None = None,
+        through: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        inferred = inferred or self.infer(x, y)
+        z, log_q = self._sample_q(inferred, k, noise)
+        if through is not None:
+            z = through(z)
+            log_q = self._log_q(z, inferred)
+        log_p = self.prior.log_prob(z.flatten(0, 1)).view(-1, k)
+        return self.decoder.log_prob(x.to(z), z, self._context(y)) + log_p - log_q
+
+    def elbo(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Elbo:
+        inferred = self.infer(x, y)
+        z, log_q = self._sample_q(inferred, 1, noise)
+        distortion = -self.decoder.log_prob(x.to(z), z, self._context(y))[:, 0]
+        if self.flow is None and isinstance(self.prior, Standard):
+            mean, log_std = inferred
+            return Elbo(distortion, 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std)
+        return Elbo(distortion, log_q - self.prior.log_prob(z[:, 0])[:, None])
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The mean of a Gaussian q(z | x); with a flow on top, where the flow takes the mean of its base."""
+        mean, _, *features = self.infer(x, y)
+        return mean if self.flow is None else self.flow(mean, features[0])[0]
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.decoder.mean(z, self._context(y))
+
+    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """x ~ p(x | z), z ~ p(z); temperature is that of z."""
+        z = self.prior.sample(n, noise, temperature).to(self.decoder.bias)
+        return self.decoder.sample(z, self._context(y), noise=noise)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        self.inputs.initialize(x)
+        self.decoder.initialize(x)
+        self.prior.initialize(self.inputs(x))
+
+
+def _posterior_flow(kind: str, dim: int, *, transforms: int, hidden: list[int], features: int) -> Transform:
+    """The flow from the base N(mu, s^2) of q to its z, given features of x: forward is the direction that samples.
+
+    It starts as the identity, up to the order of the coordinates.
+
+    Raises:
+        ValueError: too few dimensions for a coupling.
+    """
+    if kind == "realnvp" and dim < 2:
+        raise ValueError("model.posterior=realnvp: a coupling flow needs model.latent of at least 2")
+    parts: list[Transform] = []
+    for i in range(transforms):
+        if i:
+            parts.append(Permutation(range(dim - 1, -1, -1)))
+        if kind == "iaf":
+            parts.append(Autoregressive(MADE(dim, 2, features, hidden=hidden), Affine()))
+        else:
+            parts.append(Coupling((dim,), functools.partial(MLP, hidden=hidden), Affine(), features))
+    return Chain(parts)

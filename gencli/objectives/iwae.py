@@ -1,0 +1,75 @@
+"""The importance-weighted bound: -log p(x) <= -E log 1/k sum_i w_i,  w_i = p(x, z_i) / q(z_i | x)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from gencli.interfaces import Batch, LatentVariable, Loss, Model, Objective, Spec, Turn
+from gencli.noise import Noise
+
+
+class IWAE(Objective):
+    """-log 1/k sum_i w_i from k samples a row, averaged over the batch, in nats; k = 1 is the ELBO.
+
+    The gradient is that of the bound (``plain``), or for the parameters of q the doubly reparameterised one (``dreg``),
+    of the same expectation and less variance, the more so the larger k: with v_i = w_i / sum_j w_j,
+
+        sum_i v_i^2 (d log w_i / d z_i) (d z_i / d phi)   instead of   sum_i v_i (d log w_i / d phi).
+
+    Args:
+        spec: what one example is.
+        k: samples a row.
+        gradient: ``plain`` or ``dreg``.
+
+    Raises:
+        ValueError: fewer than one sample, or no such gradient.
+
+    References:
+        Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
+        Tucker, Lawson, Gu and Maddison, "Doubly reparameterized gradient estimators for Monte Carlo objectives", 2019.
+    """
+
+    requires = (LatentVariable,)
+
+    def __init__(self, spec: Spec, k: int = 5, gradient: str = "plain") -> None:
+        super().__init__(spec)
+        if k < 1:
+            raise ValueError(f"objective.k={k}: at least 1")
+        if gradient not in ("plain", "dreg"):
+            raise ValueError(f"objective.gradient={gradient}: plain or dreg")
+        self.k, self.gradient = k, gradient
+
+    def check(self, model: Model) -> None:
+        assert isinstance(model, LatentVariable)
+        if self.gradient == "dreg" and not model.stoppable:
+            raise ValueError("objective.gradient=dreg: this model's q has no parameters of its own; take plain")
+
+    def _bound(self, log_w: Tensor) -> Tensor:
+        return log_w.logsumexp(1) - math.log(self.k)
+
+    def turns(self, model: Model) -> list[Turn]:
+        assert isinstance(model, LatentVariable)
+
+        def plain(batch: Batch, noise: Noise) -> Loss:
+            return Loss(-self._bound(model.log_weights(batch.x, self.k, batch.y, noise=noise)).mean())
+
+        def dreg(batch: Batch, noise: Noise) -> Loss:
+            share: list[Tensor] = []  # v (B, k), known once all the weights are
+
+            def through(z: Tensor) -> Tensor:
+                used = z.view_as(z)
+                used.register_hook(lambda gradient: gradient * share[0][..., None])
+                return used
+
+            log_w = model.log_weights(batch.x, self.k, batch.y, noise=noise, through=through)
+            share.append(log_w.detach().softmax(1))
+            bound = self._bound(log_w).mean()
+            return Loss(-bound)  # its gradient in log w_i is v_i; the hook multiplies what goes on through z_i by v_i
+
+        return [Turn("model", list(model.parameters()), dreg if self.gradient == "dreg" else plain)]
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, LatentVariable)
+        return -self._bound(model.log_weights(batch.x, self.k, batch.y, noise=noise))

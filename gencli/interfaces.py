@@ -297,6 +297,73 @@ class DataInitialized(Model):
         """Set parameters from training examples x (N, *) in model space; called once, before the first step."""
 
 
+@dataclass
+class Elbo:
+    """What one sample z ~ q(z | x) says of ELBO = -distortion - sum of the rates, in nats.
+
+    Args:
+        distortion: (B,) -log p(x | z).
+        rate: (B, U) KL(q || p) of each unit, or group of units, that can be told apart: in closed form where there is
+            one, else log q - log p of the sample.
+    """
+
+    distortion: Tensor
+    rate: Tensor
+
+
+class LatentVariable(DirectSampling):
+    """p(x) = integral of p(x | z) p(z), with an inference model q(z | x) that is reparameterised: z = g(eps, x).
+
+    ``latent_dim``: d, the length of a code z that ``encode`` gives and ``decode`` takes.
+    ``stoppable``: whether ``log_weights`` knows ``through``.
+    """
+
+    latent_dim: int
+    stoppable: bool = True
+
+    @abstractmethod
+    def infer(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
+        """All of q(z | x) that needs no sample, as tensors (B, ...): the inference network's one pass over x."""
+
+    @abstractmethod
+    def log_weights(
+        self,
+        x: Tensor,
+        k: int,
+        y: Tensor | None = None,
+        *,
+        noise: Noise,
+        inferred: tuple[Tensor, ...] | None = None,
+        through: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """log p(x | z_i) + log p(z_i) - log q(z_i | x) of k samples z_i ~ q(z | x), (B, k) nats, differentiable.
+
+        The samples take one call of ``noise``, shaped (B, k, *), so that cutting an even k into even pieces changes no
+        draw. Its mean is the ELBO, the mean of exp(.) has expectation p(x).
+
+        Args:
+            x: (B, *).
+            k: samples a row.
+            y: the context.
+            noise: where they come from.
+            inferred: what ``infer`` gave for these rows; None: it is called.
+            through: if given, what each z passes (B, k, *) on its way into the densities, while the parameters within
+                log q(. | x) are held constant. Doubly reparameterised gradients need it.
+        """
+
+    @abstractmethod
+    def elbo(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Elbo:
+        """The two terms of the ELBO from one sample a row, differentiable."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """A code of each row, without noise: the mean of q(z | x), or what stands for it; (B, *) -> (B, d)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The mean of p(x | z) in model space, (n, d) -> (n, *); of categories, which have no mean, the likeliest."""
+
+
 # --- objectives, samplers, estimators --------------------------------------------------------------------------------
 
 

@@ -194,6 +194,13 @@ class DirectSampling(Model):
         """n samples (n, *) in model space; temperature scales the standard deviation of the base noise."""
 
 
+class Reparameterized(DirectSampling):
+    """Samples are differentiable: x = g(eps; theta, y), with normal noise eps that does not depend on theta.
+
+    Where gradients are enabled, they flow through ``sample`` to every parameter, so that a critic can train the model.
+    """
+
+
 class Conditional(ABC):
     """The distribution of one coordinate for each of n rows, while the coordinates before it are fixed."""
 
@@ -392,12 +399,14 @@ class Turn:
         parameters: what this turn's optimizer moves.
         loss: a batch and noise -> Loss.
         repeats: moves a step, each on a batch of its own.
+        project: called after each move: puts the parameters back into the set that they may not leave.
     """
 
     name: str
     parameters: list[nn.Parameter]
     loss: Callable[[Batch, Noise], Loss]
     repeats: int = 1
+    project: Callable[[], None] | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -415,6 +424,9 @@ class Objective(nn.Module, ABC):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
+
+    def attach(self, model: Model) -> None:
+        """Build what depends on the model, such as a critic that sees y where the model does; once, after both."""
 
     def check(self, model: Model) -> None:
         """Refuse options that this model cannot honour.

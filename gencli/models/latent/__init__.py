@@ -1,1 +1,1 @@
-"""Latent: push a simple base through a network that is not invertible; a bound on the likelihood, or none."""
+"""Latent: push a simple base through a network that is not invertible; the likelihood is bounded."""

@@ -1,4 +1,4 @@
-"""Networks between vectors and anything: an image is halved or doubled step by step, a vector goes through an MLP.
+"""Networks of a game: a critic halves an image step by step, a generator doubles one; vectors go through an MLP.
 
 ``plain`` steps are those of "Unsupervised representation learning with deep convolutional generative adversarial
 networks" (Radford, Metz and Chintala, 2016) without batch normalization, which would tie the rows of a batch together;
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from gencli.nn.mlp import MLP
 STEPS = ("plain", "residual")
 
 
-class Down(Network):
+class CriticNet(Network):
     """An image or a vector -> a few numbers.
 
     Args:
@@ -52,8 +53,8 @@ class Down(Network):
         return self.net(x, context)
 
 
-class Up(Network):
-    """A vector -> an image or a vector; the arguments are those of ``Down``, the output's shape decides."""
+class GeneratorNet(Network):
+    """A vector -> an image or a vector; the arguments are those of ``CriticNet``, the output's shape decides."""
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class _Shrink(Network):
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.context = nn.Linear(context, width, bias=False) if context else None
         step = _HalveResidual if steps == "residual" else _Halve
-        self.steps = nn.Sequential(*(step(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.steps = nn.Sequential(*(step(a, b) for a, b in pairwise(widths)))
         self.last = nn.Linear(widths[-1] * (height >> n) * (breadth >> n), math.prod(out_shape))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -167,7 +168,7 @@ class _Grow(Network):
         self.start = (widths[0], height >> n, breadth >> n)
         self.first = nn.Linear(math.prod(in_shape) + context, math.prod(self.start))
         step = _DoubleResidual if steps == "residual" else _Double
-        self.steps = nn.Sequential(*(step(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.steps = nn.Sequential(*(step(a, b) for a, b in pairwise(widths)))
         self.norm = _norm(width)
         self.last = nn.Conv2d(width, channels, 3, padding=1)
 

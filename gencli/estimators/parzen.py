@@ -65,7 +65,8 @@ class Parzen(Estimator):
         assert isinstance(model, DirectSampling)
         assert examples is not None
         device = examples.x.device
-        self.y = torch.arange(self.n, device=device) % model.spec.classes if _by_class(model) else None
+        classes = model.spec.classes if model.conditional else None
+        self.y = torch.arange(self.n, device=device) % classes if classes else None
         with torch.no_grad():
             parts = [
                 model.sample(len(i), None if self.y is None else self.y[i], noise=noise)
@@ -106,7 +107,3 @@ class Parzen(Estimator):
         total = kernels.sum(1)
         log_p = total.log() - n.log() - 0.5 * (nearest / (h * h) + D * math.log(2 * math.pi * h * h))
         return log_p, total.square() / kernels.square_().sum(1)
-
-
-def _by_class(model: Model) -> bool:
-    return model.conditional and bool(model.spec.classes)

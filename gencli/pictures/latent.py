@@ -94,9 +94,8 @@ class Reconstruct(Picture):
         again = _decoded(parts, _codes(parts, Batch(batch.x[:n], batch.y), seed), batch.y)
         pairs = torch.stack([t.unflatten(0, (-1, columns)) for t in (originals, again)], 1).flatten(0, 2)
         rows = ["example", "from its code"] * (n // columns)
-        return {
-            ".png": canvas.labelled(pairs, columns, rows=rows, title="held-out examples, and what their codes keep")
-        }
+        title = "held-out examples, and what their codes keep"
+        return {".png": canvas.labelled(pairs, columns, rows=rows, title=title)}
 
 
 class Traverse(Picture):

@@ -162,8 +162,8 @@ def to_plain(
     Raises:
         UsageError: a value is missing or makes no sense, or the parts do not fit each other.
     """
-    # "net@model.net" is told as "net"; schema/... and hydra/... are nobody's choice.
-    named = {group.partition("@")[0]: choice for group, choice in choices.items() if "/" not in group}
+    # "net@model.net" is told as "net", "net@objective.critic" as "critic"; schema/... and hydra/... are no choices.
+    named = {group.rpartition(".")[2]: choice for group, choice in choices.items() if "/" not in group}
     behind = run_choices or {}
     named = {**behind, **{g: behind.get(g) if choice == "from_run" else choice for g, choice in named.items()}}
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from gencli import checkpoint as checkpoints
-from gencli import distributed
+from gencli import compatibility, distributed
 from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
 from gencli.errors import UsageError
 from gencli.files import write_json, write_whole
-from gencli.interfaces import Batch, Estimator, Model, Shared, Split
+from gencli.interfaces import Batch, Estimator, LatentVariable, Model, Shared, Split, Unnormalized
 from gencli.noise import RowNoise, StepNoise, mix_seed
 from gencli.parts import Parts
 from gencli.records import composed_bound, nll_record
@@ -121,6 +121,18 @@ def _prepare(parts: Parts, seed: int) -> Shared:
     return parts.estimator.prepare(parts.model, examples, noise)
 
 
+def _no_nll(model: Model) -> str:
+    """Why there is no number, and what would give one."""
+    kind = type(model)
+    fitting = ", ".join(compatibility.fitting("estimator", f"{kind.__module__}.{kind.__qualname__}")) or "none"
+    if isinstance(model, Unnormalized | LatentVariable):
+        return f"this run has no NLL estimator (estimator=null); those that fit it: {fitting}"
+    return (
+        "no NLL: this model gives samples but no density, so there is no probability to measure; "
+        f"estimators that guess one from samples: {fitting} (an estimate, no bound)"
+    )
+
+
 def _total(row: dict[str, Tensor]) -> Tensor:
     return torch.stack([value for name, value in row.items() if name.startswith("term/")]).sum(0)
 
@@ -147,7 +159,7 @@ def measure(
         UsageError: the data has no such split, or the model has no estimator.
     """
     if parts.estimator is None:
-        raise UsageError("this model has no NLL estimator: its objective gives up the likelihood")
+        raise UsageError(_no_nll(parts.model))
     if split_name not in ("train", "val", "test"):
         raise UsageError(f"split={split_name}: train, val or test")
     split = parts.dataset.split(split_name)

@@ -207,6 +207,13 @@ class DirectSampling(Model):
         """n samples (n, *) in model space; temperature scales the standard deviation of the base noise."""
 
 
+class Reparameterized(DirectSampling):
+    """Samples are differentiable: x = g(eps; theta, y), with normal noise eps that does not depend on theta.
+
+    Where gradients are enabled, they flow through ``sample`` to every parameter, so that a critic can train the model.
+    """
+
+
 class Conditional(ABC):
     """The distribution of one coordinate for each of n rows, while the coordinates before it are fixed."""
 
@@ -384,6 +391,73 @@ class LatentVariable(DirectSampling):
         """The mean of p(x | z) in model space, (n, d) -> (n, *); of categories, which have no mean, the likeliest."""
 
 
+@dataclass
+class Elbo:
+    """What one sample z ~ q(z | x) says of ELBO = -distortion - sum of the rates, in nats.
+
+    Args:
+        distortion: (B,) -log p(x | z).
+        rate: (B, U) KL(q || p) of each unit, or group of units, that can be told apart: in closed form where there is
+            one, else log q - log p of the sample.
+    """
+
+    distortion: Tensor
+    rate: Tensor
+
+
+class LatentVariable(DirectSampling):
+    """p(x) = integral of p(x | z) p(z), with an inference model q(z | x) that is reparameterised: z = g(eps, x).
+
+    ``latent_dim``: d, the length of a code z that ``encode`` gives and ``decode`` takes.
+    ``stoppable``: whether ``log_weights`` knows ``through``.
+    """
+
+    latent_dim: int
+    stoppable: bool = True
+
+    @abstractmethod
+    def infer(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
+        """All of q(z | x) that needs no sample, as tensors (B, ...): the inference network's one pass over x."""
+
+    @abstractmethod
+    def log_weights(
+        self,
+        x: Tensor,
+        k: int,
+        y: Tensor | None = None,
+        *,
+        noise: Noise,
+        inferred: tuple[Tensor, ...] | None = None,
+        through: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """log p(x | z_i) + log p(z_i) - log q(z_i | x) of k samples z_i ~ q(z | x), (B, k) nats, differentiable.
+
+        The samples take one call of ``noise``, shaped (B, k, *), so that cutting an even k into even pieces changes no
+        draw. Its mean is the ELBO, the mean of exp(.) has expectation p(x).
+
+        Args:
+            x: (B, *).
+            k: samples a row.
+            y: the context.
+            noise: where they come from.
+            inferred: what ``infer`` gave for these rows; None: it is called.
+            through: if given, what each z passes (B, k, *) on its way into the densities, while the parameters within
+                log q(. | x) are held constant. Doubly reparameterised gradients need it.
+        """
+
+    @abstractmethod
+    def elbo(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Elbo:
+        """The two terms of the ELBO from one sample a row, differentiable."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """A code of each row, without noise: the mean of q(z | x), or what stands for it; (B, *) -> (B, d)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The mean of p(x | z) in model space, (n, d) -> (n, *); of categories, which have no mean, the likeliest."""
+
+
 # --- objectives, samplers, estimators --------------------------------------------------------------------------------
 
 
@@ -412,12 +486,14 @@ class Turn:
         parameters: what this turn's optimizer moves.
         loss: a batch and noise -> Loss.
         repeats: moves a step, each on a batch of its own.
+        project: called after each move: puts the parameters back into the set that they may not leave.
     """
 
     name: str
     parameters: list[nn.Parameter]
     loss: Callable[[Batch, Noise], Loss]
     repeats: int = 1
+    project: Callable[[], None] | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -435,6 +511,9 @@ class Objective(nn.Module, ABC):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
+
+    def attach(self, model: Model) -> None:
+        """Build what depends on the model, such as a critic that sees y where the model does; once, after both."""
 
     def check(self, model: Model) -> None:
         """Refuse options that this model cannot honour.

@@ -66,7 +66,9 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
             device
         )
         model = component(cfg["model"], Model, trust, preprocess.model_spec).to(device)
-        objective = component(cfg["objective"], Objective, trust, preprocess.model_spec).to(device)
+        objective = component(cfg["objective"], Objective, trust, preprocess.model_spec)
+        objective.attach(model)
+        objective.to(device)
         sampler = component(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None
         estimator = component(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
     except ValueError as error:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gencli.errors import UsageError, near
-from gencli.interfaces import Given
+from gencli.interfaces import Given, Split
 from gencli.noise import RowNoise
 from gencli.parts import Parts
 
@@ -68,11 +68,17 @@ def originals(parts: Parts, n: int) -> Tensor:
     Raises:
         UsageError: there are fewer.
     """
-    split = parts.dataset.split("test") or parts.dataset.split("val") or parts.dataset.split("train")
-    assert split is not None
+    split = held_out(parts)
     if n > len(split):
         raise UsageError(f"n={n}: there are {len(split)} held-out examples to complete")
     return split.gather(torch.arange(n)).x
+
+
+def held_out(parts: Parts) -> Split:
+    """The examples to look at: the test split, else validation, else what there is."""
+    split = parts.dataset.split("test") or parts.dataset.split("val") or parts.dataset.split("train")
+    assert split is not None
+    return split
 
 
 def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:

@@ -261,6 +261,8 @@ class Trainer:
                 self._guard(optimizer, total, norm)
                 self.scaler.step(optimizer)
                 self.scaler.update()
+                if turn.project is not None:
+                    turn.project()
                 of = "" if len(self.turns) == 1 else f"_{turn.name}"
                 logs["loss" + of] = logs.get("loss" + of, 0) + total / turn.repeats  # type: ignore[operator]
                 logs["grad_norm" + of] = logs.get("grad_norm" + of, 0) + norm / turn.repeats  # type: ignore[operator]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +38,25 @@ def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple:
     FigureCanvasAgg(made)  # no pyplot: no global state, no display
     axes = made.subplots(rows, columns, squeeze=False)
     return made, axes[0] if rows == 1 else axes
+
+
+def labelled(
+    images: Tensor, columns: int, *, rows: Sequence[str] = (), heads: Sequence[str] = (), title: str = ""
+) -> bytes:
+    """A PNG of images (n, C, H, W) in rows, with a name before each row and above each column."""
+    picture = grid(images, columns)
+    high, wide = picture.shape[1:]
+    down, across = high / math.ceil(len(images) / columns), wide / columns
+    width, height = max(2.0, wide / 80), max(0.5, high / 80)
+    made, (axis,) = figure(1, width + 1.6 * bool(rows), height + 0.4 * bool(heads) + 0.4 * bool(title))
+    axis.imshow(picture.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+    axis.set_yticks([down * (i + 0.5) for i in range(len(rows))], rows)
+    axis.set_xticks([across * (i + 0.5) for i in range(len(heads))], heads)
+    axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
+    axis.spines[:].set_visible(False)
+    if title:
+        axis.set_title(title)
+    return save(made)
 
 
 def save(figure: object) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from gencli.interfaces import DataInitialized, DirectSampling, ExactLikelihood
+from gencli.interfaces import DataInitialized, ExactLikelihood, Reparameterized
 from gencli.noise import Noise
 
 
@@ -72,7 +72,7 @@ class Inverse(Transform):
         return self.transform(z, context)[0]
 
 
-class Flow(ExactLikelihood, DirectSampling, DataInitialized):
+class Flow(ExactLikelihood, Reparameterized, DataInitialized):
     """A standard normal on flat latents, pulled back to the data by a transform.
 
     Log-determinants and the base density are in the precision of x (fp32), even where autocast runs networks in less.

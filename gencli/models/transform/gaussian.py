@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gencli.interfaces import DataInitialized, DirectSampling, ExactLikelihood, Spec
+from gencli.interfaces import DataInitialized, ExactLikelihood, Reparameterized, Spec
 from gencli.noise import Noise
 
 
@@ -73,7 +73,7 @@ class Normals(nn.Module):
             self.lower.copy_(L.tril(-1))
 
 
-class Gaussian(ExactLikelihood, DirectSampling, DataInitialized):
+class Gaussian(ExactLikelihood, Reparameterized, DataInitialized):
     """A single normal distribution, which starts at its maximum-likelihood estimate.
 
     Args:

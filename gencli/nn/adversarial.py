@@ -1,0 +1,217 @@
+"""Networks of a game: a critic halves an image step by step, a generator doubles one; vectors go through an MLP.
+
+``plain`` steps are those of "Unsupervised representation learning with deep convolutional generative adversarial
+networks" (Radford, Metz and Chintala, 2016) without batch normalization, which would tie the rows of a batch together;
+``residual`` steps those of "Improved training of Wasserstein GANs" (Gulrajani et al., 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gencli.interfaces import Network
+from gencli.nn.mlp import MLP
+
+STEPS = ("plain", "residual")
+
+
+class CriticNet(Network):
+    """An image or a vector -> a few numbers.
+
+    Args:
+        in_shape: event shape of the input; (C, H, W) goes through convolutions, else ``MLP``.
+        out_shape: event shape of the output.
+        context: dimension of the context; 0: none.
+        vector: options of ``MLP``.
+        image: ``width`` channels at full resolution, twice as many after each halving up to four times, and ``steps``.
+
+    Raises:
+        ValueError: unknown steps.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        vector: Mapping[str, Any] | None = None,
+        image: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        kind = _Shrink if len(in_shape) == 3 else _Vector
+        self.net: Network = kind(in_shape, out_shape, context, **((image if kind is _Shrink else vector) or {}))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.net(x, context)
+
+
+class GeneratorNet(Network):
+    """A vector -> an image or a vector; the arguments are those of ``CriticNet``, the output's shape decides."""
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        vector: Mapping[str, Any] | None = None,
+        image: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        kind = _Grow if len(out_shape) == 3 else _Vector
+        self.net: Network = kind(in_shape, out_shape, context, **((image if kind is _Grow else vector) or {}))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.net(x, context)
+
+
+class _Vector(MLP):
+    """An MLP whose last layer does not start at zero: there is no neutral element here, and zero has no slope."""
+
+    def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], context: int, **options: Any) -> None:
+        super().__init__(in_shape, out_shape, context, **options)
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.reset_parameters()
+
+
+def _halvings(height: int, width: int) -> int:
+    """How often both can be halved while they are even and larger than 4."""
+    n = 0
+    while height % 2 == width % 2 == 0 and min(height, width) > 4:
+        height, width, n = height // 2, width // 2, n + 1
+    return n
+
+
+class _Shrink(Network):
+    """A 3x3 convolution, halvings down to 4 or an odd size, a linear layer; the context is a bias of each channel."""
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        width: int = 64,
+        steps: str = "plain",
+    ) -> None:
+        super().__init__()
+        _check(steps)
+        channels, height, breadth = in_shape
+        n = _halvings(height, breadth)
+        widths = [width * min(2**i, 4) for i in range(n + 1)]
+        self.out_shape = tuple(out_shape)
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.context = nn.Linear(context, width, bias=False) if context else None
+        step = _HalveResidual if steps == "residual" else _Halve
+        self.steps = nn.Sequential(*(step(a, b) for a, b in pairwise(widths)))
+        self.last = nn.Linear(widths[-1] * (height >> n) * (breadth >> n), math.prod(out_shape))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.first(x)
+        if self.context is not None:
+            h = h + self.context(context)[:, :, None, None]
+        h = F.leaky_relu(self.steps(h), 0.2)
+        return self.last(h.flatten(1)).view(-1, *self.out_shape)
+
+
+class _Halve(nn.Module):
+    """leaky ReLU, then a 4x4 convolution of stride 2."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(n_in, n_out, 4, stride=2, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.conv(F.leaky_relu(h, 0.2))
+
+
+class _HalveResidual(nn.Module):
+    """Two 3x3 convolutions beside a 1x1 one, both averaged over 2x2 pixels."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(n_in, n_in, 3, padding=1)
+        self.two = nn.Conv2d(n_in, n_out, 3, padding=1)
+        self.skip = nn.Conv2d(n_in, n_out, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        inner = self.two(F.leaky_relu(self.one(F.leaky_relu(h, 0.2)), 0.2))
+        return F.avg_pool2d(inner, 2) + self.skip(F.avg_pool2d(h, 2))
+
+
+class _Grow(Network):
+    """A linear layer to the smallest image, doublings, a 3x3 convolution; the context joins the vector."""
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        width: int = 64,
+        steps: str = "plain",
+    ) -> None:
+        super().__init__()
+        _check(steps)
+        channels, height, breadth = out_shape
+        n = _halvings(height, breadth)
+        widths = [width * min(2**i, 4) for i in range(n, -1, -1)]
+        self.start = (widths[0], height >> n, breadth >> n)
+        self.first = nn.Linear(math.prod(in_shape) + context, math.prod(self.start))
+        step = _DoubleResidual if steps == "residual" else _Double
+        self.steps = nn.Sequential(*(step(a, b) for a, b in pairwise(widths)))
+        self.norm = _norm(width)
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        x = x.flatten(1)
+        if context is not None:
+            x = torch.cat([x, context], 1)
+        h = self.steps(self.first(x).view(-1, *self.start))
+        return self.last(F.relu(self.norm(h)))
+
+
+class _Double(nn.Module):
+    """Normalization, ReLU, then a 4x4 transposed convolution of stride 2."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.norm = _norm(n_in)
+        self.conv = nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.conv(F.relu(self.norm(h)))
+
+
+class _DoubleResidual(nn.Module):
+    """Two 3x3 convolutions beside a 1x1 one, after each pixel has become 2x2."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.before, self.between = _norm(n_in), _norm(n_out)
+        self.one = nn.Conv2d(n_in, n_out, 3, padding=1)
+        self.two = nn.Conv2d(n_out, n_out, 3, padding=1)
+        self.skip = nn.Conv2d(n_in, n_out, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        inner = self.one(F.interpolate(F.relu(self.before(h)), scale_factor=2.0))
+        return self.two(F.relu(self.between(inner))) + F.interpolate(self.skip(h), scale_factor=2.0)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Statistics of a row alone (Wu and He, "Group normalization", 2018)."""
+    return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+def _check(steps: str) -> None:
+    if steps not in STEPS:
+        raise ValueError(f"image.steps={steps}: {' or '.join(STEPS)}")

@@ -36,7 +36,7 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What Hydra raises over a wrong command line or config file."""
 
 _RUN_KEY = {"train": "resume", "sample": "run", "eval": "run"}
-_FREE = {"sample": ("sampler",), "eval": ("estimator",), "train": ("sampler", "estimator", "logger")}
+_FREE = {"sample": ("sampler",), "eval": ("estimator", "sampler"), "train": ("sampler", "estimator", "logger")}
 _REMOVABLE = {"objective", "sampler", "estimator", "logger"}
 _TOP = {"seed": int, "device": str, "n": int}
 
@@ -96,6 +96,8 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
         UsageError: there is no such run, or the overrides contradict it.
     """
     schema.register()
+    if verb == "eval":
+        overrides = [_metrics_choice(text) for text in overrides]
     key = _RUN_KEY[verb]
     parsed = parse_overrides(overrides)
     named = [override for override in parsed if override.key_or_group == key and not override.is_delete()]
@@ -123,6 +125,18 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
         if override.key_or_group != key and _differs(override, verb, run, choices):
             kept.append(str(override.input_line))
     return Prepared("resume" if verb == "train" else verb, kept, choices)
+
+
+def _metrics_choice(text: str) -> str:
+    """``metrics=[a,b]`` as the choice of Hydra's group that it is, which lands in the section ``metrics``."""
+    key, sign, value = text.partition("=")
+    if key != "metrics" or not sign:
+        return text
+    if value in ("", "null"):
+        value = "[]"
+    elif re.fullmatch(r"[\w.-]+", value):  # metrics=mmd
+        value = f"[{value}]"
+    return f"metric@metrics={value}"
 
 
 def read_config(run: Path) -> dict[str, Any]:

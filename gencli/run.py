@@ -174,8 +174,8 @@ def load(path: str | Path = "latest", **options: Any) -> Run:
     return Run(find_run(str(path)), **({"checkpoint": named} if named else {}) | options)
 
 
-def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
-    """The run of an eval or sample command, with the command's own estimator or sampler.
+def open_run(cfg: Mapping[str, Any], *partners: str) -> Run:
+    """The run of an eval or sample command, with the command's own partners of the model: estimator, sampler.
 
     Raises:
         UsageError: the command changes the model, or the data beyond where its files lie.
@@ -186,7 +186,7 @@ def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
         device=cfg["device"],
         weights=cfg["weights"],
         checkpoint=cfg["checkpoint"],
-        overrides={key: cfg[key] for key in ("data", partner) if key in cfg},
+        overrides={key: cfg[key] for key in ("data", *partners) if key in cfg},
     )
     refuse_changes(run.trained, cfg, ("model", "data"))
     return run

@@ -26,7 +26,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from gencli import compatibility, locate, schema
+from gencli import catalog, compatibility, locate, schema
 from gencli.errors import UsageError, near
 
 GROUPS = ("model", "data", "objective", "sampler", "estimator", "optimizer", "trainer", "logger")
@@ -96,8 +96,7 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
         UsageError: there is no such run, or the overrides contradict it.
     """
     schema.register()
-    if verb == "eval":
-        overrides = [_metrics_choice(text) for text in overrides]
+    overrides = [_in_hydras_words(text) for text in overrides]
     key = _RUN_KEY[verb]
     parsed = parse_overrides(overrides)
     named = [override for override in parsed if override.key_or_group == key and not override.is_delete()]
@@ -127,15 +126,15 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
     return Prepared("resume" if verb == "train" else verb, kept, choices)
 
 
-def _metrics_choice(text: str) -> str:
-    """``metrics=[a,b]`` as the choice of Hydra's group that it is, which lands in the section ``metrics``."""
+def _in_hydras_words(text: str) -> str:
+    """``metrics=[a,b]`` as the choice of a group, which lands in the section ``metrics``; ``estimator=null`` as ``~``."""
     key, sign, value = text.partition("=")
-    if key != "metrics" or not sign:
+    if value == "null" and key in _REMOVABLE:
+        return f"~{key}"
+    if key.lstrip("+") != "metrics" or not sign:
         return text
-    if value in ("", "null"):
-        value = "[]"
-    elif re.fullmatch(r"[\w.-]+", value):  # metrics=mmd
-        value = f"[{value}]"
+    if re.fullmatch(r"[\w.-]*", value):  # metrics=mmd
+        value = "[]" if value in ("", "null") else f"[{value}]"
     return f"metric@metrics={value}"
 
 
@@ -222,7 +221,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group:
-            options = [name for name in error.options or () if name != "from_run"]
+            options = [name for name in error.options or catalog.options(group) if name != "from_run"]
             return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
@@ -239,7 +238,7 @@ def explain(error: BaseException) -> str:
     text = " ".join(first[:2]) or type(error).__name__
     unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     if unknown:
-        return f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'net@model.net'])}"
+        return f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
     if text.startswith("Ambiguous value"):
         return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
     if text.startswith("Sweep parameters"):
@@ -251,6 +250,8 @@ def _unknown_key(cause: OmegaConfBaseException) -> str:
     """The key that is not there, and those that are."""
     full = str(cause.full_key or cause.key)
     parent, _, key = full.rpartition(".")
+    if parent == "metrics" and key in catalog.options("metric"):
+        return f"{full}: this metric is not measured here; choose it with metrics=[{key}]"
     siblings = [str(k) for k in getattr(cause.parent_node, "keys", list)() if k != "hydra"]
     if not parent:
         siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})

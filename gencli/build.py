@@ -21,9 +21,7 @@ from gencli.interfaces import Dataset, Network
 T = TypeVar("T")
 
 
-def component(
-    node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any, group: str | None = None
-) -> T:
+def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any, group: str | None = None) -> T:
     """Build the component that a config section describes.
 
     A nested section with a ``_target_`` (a model's ``net``) becomes a NetworkFactory.

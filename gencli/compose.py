@@ -238,7 +238,9 @@ def explain(error: BaseException) -> str:
     text = " ".join(first[:2]) or type(error).__name__
     unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     if unknown:
-        return f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
+        return (
+            f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
+        )
     if text.startswith("Ambiguous value"):
         return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
     if text.startswith("Sweep parameters"):

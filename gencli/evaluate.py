@@ -147,7 +147,9 @@ def measure(
         UsageError: the data has no such split, or the model has no estimator.
     """
     if parts.estimator is None:
-        raise UsageError("this model has no NLL estimator: its objective gives up the likelihood")
+        raise UsageError(
+            "this model has no NLL estimator: its objective gives up the likelihood; metrics=[mmd,c2st] compare samples"
+        )
     if split_name not in ("train", "val", "test"):
         raise UsageError(f"split={split_name}: train, val or test")
     split = parts.dataset.split(split_name)

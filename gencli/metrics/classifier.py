@@ -30,14 +30,17 @@ _ROWS = 2000  # at a time outside training
 
 
 class Classifier(nn.Module):
-    """Examples of data space (B, *) -> features (B, 64) -> logits (B, classes).
+    """Examples of data space (B, *) -> logits (B, classes), by way of 64 features.
 
     Two strided convolutions and a layer for images, two layers for all else; inputs standardised by the mean and
-    deviation of the examples that it was trained on (one pair for all pixels of an image).
+    deviation of the examples that it was trained on (one pair for all pixels of an image). ``features`` are the last
+    hidden layer, centred and divided by one number, so that their variances add up to 64 over those examples.
     """
 
     mean: Tensor
     std: Tensor
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
@@ -61,6 +64,8 @@ class Classifier(nn.Module):
         else:
             self.body = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, _FEATURES), nn.ReLU())
         self.head = nn.Linear(_FEATURES, spec.classes)
+        self.register_buffer("centre", torch.zeros(_FEATURES))
+        self.register_buffer("spread", torch.ones(()))
 
     def inputs(self, x: Tensor) -> Tensor:
         """Data space -> what the network sees."""
@@ -69,10 +74,10 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, *) in data space -> (B, 64)."""
-        return self.body(self.inputs(x))
+        return (self.body(self.inputs(x)) - self.centre) / self.spread
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        return self.head(self.body(self.inputs(x)))
 
 
 @torch.enable_grad()
@@ -81,8 +86,8 @@ def fit(spec: Spec, split: Split, steps: int, seed: int, device: torch.device) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(seed, 1))
         model = Classifier(spec)
-    # moments of the inputs from a part of the examples: they only condition the first layer
-    x = scaled(split.gather(torch.arange(min(len(split), 10_000))).x.cpu(), spec)
+    some = split.gather(torch.arange(min(len(split), 10_000))).x  # for moments, which only set scales
+    x = scaled(some.cpu(), spec)
     x = x.reshape(-1, 1) if model.image else x
     std = x.std(0)
     model.mean.copy_(x.mean(0))
@@ -104,7 +109,12 @@ def fit(spec: Spec, split: Split, steps: int, seed: int, device: torch.device) -
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return model.eval()
+    model.eval()
+    with torch.no_grad():
+        features = torch.cat([model.features(x.to(device)) for x in some.split(_ROWS)])
+        model.centre.copy_(features.mean(0))
+        model.spread.copy_(features.var(0).mean().sqrt())
+    return model
 
 
 def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: torch.device) -> Classifier:
@@ -191,7 +201,7 @@ class _Distance(Classified):
 
 
 class ClassifierFrechet(_Distance):
-    """The Fréchet distance of Gaussians in the classifier's 64 features.
+    """The Fréchet distance of Gaussians in the classifier's 64 features, whose variances add up to about 64.
 
     Biased upwards as FID is, by about 1/n + 1/m: ``floor`` is the value between disjoint halves of the reference scaled
     to these numbers. The standard error is a jackknife over 20 groups.

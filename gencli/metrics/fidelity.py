@@ -57,7 +57,9 @@ class Fidelity(Metric):
         try:
             import torch_fidelity  # noqa: F401
         except ImportError as error:
-            raise ValueError(f"metrics=[{self.name}] needs torch-fidelity: pip install gencli[fid] ({error})") from error
+            raise ValueError(
+                f"metrics=[{self.name}] needs torch-fidelity: pip install gencli[fid] ({error})"
+            ) from error
 
     def computed(self, samples: Samples, **options: Any) -> dict[str, float]:
         """torch-fidelity's numbers for samples and reference.

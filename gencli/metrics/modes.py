@@ -51,7 +51,7 @@ class Modes(Metric):
         near = distance <= self.sigmas * modes.deviation
         count = torch.bincount(nearest[near], minlength=len(modes.centres)).double()
         within, total = float(near.double().mean()), float(count.sum())
-        diagnostics = {"modes": float(len(count)), "within": within}
+        diagnostics = {"of": float(len(count)), "within": within}
         diagnostics["se_within"] = math.sqrt(within * (1 - within) / len(x))
         if total:
             share = count / total

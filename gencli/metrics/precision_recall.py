@@ -57,7 +57,9 @@ class PrecisionRecall(Metric):
         precision, recall = float((count > 0).float().mean()), float(recalled.float().mean())
         value = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         se_precision, se_recall = _binomial(precision, n), _binomial(recall, m)
-        slope = (precision + recall) ** 2 / 2 if precision + recall else math.inf  # d value / d precision = recall^2 / ..
+        slope = (
+            (precision + recall) ** 2 / 2 if precision + recall else math.inf
+        )  # d value / d precision = recall^2 / ..
         return Measured(
             value,
             math.hypot(recall**2 * se_precision, precision**2 * se_recall) / slope,

@@ -21,7 +21,7 @@ from gencli.interfaces import Dataset, Network
 T = TypeVar("T")
 
 
-def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any) -> T:
+def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any, group: str | None = None) -> T:
     """Build the component that a config section describes.
 
     A nested section with a ``_target_`` (a model's ``net``) becomes a NetworkFactory.
@@ -31,11 +31,12 @@ def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *arg
         kind: the contract that the class must inherit: Model, Dataset, Objective, Sampler, Estimator ...
         trust: packages other than gencli whose classes may be built.
         args: positional arguments, before the config's own.
+        group: where the section stands in the config, for messages; None: the contract's own group.
 
     Raises:
         UsageError: the name leads to no such class, or its arguments are wrong.
     """
-    group = _group(kind)
+    group = group or _group(kind)
     factory = _factory(node, kind, trust, group, len(args))
     try:
         return factory(*args)

@@ -107,6 +107,8 @@ def _read_option(group: str, path: Path) -> Option:
 
     if "@package _global_" in "".join(text.splitlines()[:1]) and group != "experiment":
         content = content.get(group) or {}
+    if group == "metric" and isinstance(content.get(path.stem), dict):  # metrics=[a,b] holds each under its own name
+        content = content[path.stem]
     keys |= dict(_flatten(content))
     target = content.get("_target_", target)
     return Option(group, path.stem, description, target, partners, keys)

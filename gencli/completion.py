@@ -37,7 +37,7 @@ _gencli() {
     local before="${whole%"$current"}" IFS=$'\\n'
     COMPREPLY=($("${words[0]}" --complete "${words[@]:1}" 2>/dev/null))
     COMPREPLY=("${COMPREPLY[@]#"$before"}")
-    [[ "${COMPREPLY[0]}" == *[=./] ]] && compopt -o nospace
+    [[ "${COMPREPLY[0]}" == *[=./[] ]] && compopt -o nospace
 }
 complete -F _gencli gencli
 """
@@ -102,6 +102,9 @@ def _values(current: str, config_dirs: Sequence[str]) -> list[str]:
         return [f"{key}={path}" for path in _paths(value)]
     done, comma, last = value.rpartition(",")
     group = key.partition("@")[0]
+    if key == "metrics":  # a list
+        group = "metric"
+        done, comma, last = (done, comma, last) if comma else ("", "[", last.removeprefix("["))
     choices: Iterable[str] = _VALUES.get(key, ())
     if group in catalog.GROUPS:
         choices = catalog.options(group, config_dirs)
@@ -112,20 +115,27 @@ def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[s
     """Groups and top-level keys; after ``group.`` the keys of the option that is chosen."""
     primary: dict[str, Any] = yaml.safe_load((config_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
     chosen: dict[str, str] = {}
+    listed = False
     for entry in primary.pop("defaults"):
         if isinstance(entry, dict):
             for name, choice in entry.items():
                 group = name.removeprefix("optional ")
                 if group in catalog.GROUPS:
                     chosen[group] = str(choice)
+                listed |= group == "metric@metrics"
     chosen |= {key: value for key, _, value in (word.partition("=") for word in given) if key in chosen}
 
     group = current.partition(".")[0]
     if "." not in current:
+        yield from ("metrics=[", "metrics.") if listed else ()
         yield from (f"{name}=" for name in chosen)
         yield from (f"{name}." for name in chosen if name != "experiment")
         yield from (f"{name}=" for name, value in primary.items() if not isinstance(value, dict))
         yield from ("net@model.net=", "hydra/launcher=")
+        return
+    if listed and group == "metrics":
+        for name, option in catalog.options("metric", config_dirs).items():
+            yield from (f"metrics.{name}.{key}=" for key in option.keys if key != "_target_")
         return
     options = catalog.options(group, config_dirs) if group in chosen else {}
     which = [options[chosen[group]]] if chosen.get(group) in options else options.values()  # a run's own: all of them

@@ -26,7 +26,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from gencli import compatibility, locate, schema
+from gencli import catalog, compatibility, locate, schema
 from gencli.errors import UsageError, near
 
 GROUPS = ("model", "data", "objective", "sampler", "estimator", "optimizer", "trainer", "logger")
@@ -36,7 +36,7 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What Hydra raises over a wrong command line or config file."""
 
 _RUN_KEY = {"train": "resume", "sample": "run", "eval": "run"}
-_FREE = {"sample": ("sampler",), "eval": ("estimator",), "train": ("sampler", "estimator", "logger")}
+_FREE = {"sample": ("sampler",), "eval": ("estimator", "sampler"), "train": ("sampler", "estimator", "logger")}
 _REMOVABLE = {"objective", "sampler", "estimator", "logger"}
 _TOP = {"seed": int, "device": str, "n": int}
 
@@ -96,6 +96,7 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
         UsageError: there is no such run, or the overrides contradict it.
     """
     schema.register()
+    overrides = [_in_hydras_words(text) for text in overrides]
     key = _RUN_KEY[verb]
     parsed = parse_overrides(overrides)
     named = [override for override in parsed if override.key_or_group == key and not override.is_delete()]
@@ -123,6 +124,18 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
         if override.key_or_group != key and _differs(override, verb, run, choices):
             kept.append(str(override.input_line))
     return Prepared("resume" if verb == "train" else verb, kept, choices)
+
+
+def _in_hydras_words(text: str) -> str:
+    """``metrics=[a,b]`` as the choice of a group, which lands in the section ``metrics``; ``estimator=null`` as ``~``."""
+    key, sign, value = text.partition("=")
+    if value == "null" and key in _REMOVABLE:
+        return f"~{key}"
+    if key.lstrip("+") != "metrics" or not sign:
+        return text
+    if re.fullmatch(r"[\w.-]*", value):  # metrics=mmd
+        value = "[]" if value in ("", "null") else f"[{value}]"
+    return f"metric@metrics={value}"
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -208,7 +221,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group:
-            options = [name for name in error.options or () if name != "from_run"]
+            options = [name for name in error.options or catalog.options(group) if name != "from_run"]
             return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
@@ -225,7 +238,9 @@ def explain(error: BaseException) -> str:
     text = " ".join(first[:2]) or type(error).__name__
     unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     if unknown:
-        return f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'net@model.net'])}"
+        return (
+            f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
+        )
     if text.startswith("Ambiguous value"):
         return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
     if text.startswith("Sweep parameters"):
@@ -237,6 +252,8 @@ def _unknown_key(cause: OmegaConfBaseException) -> str:
     """The key that is not there, and those that are."""
     full = str(cause.full_key or cause.key)
     parent, _, key = full.rpartition(".")
+    if parent == "metrics" and key in catalog.options("metric"):
+        return f"{full}: this metric is not measured here; choose it with metrics=[{key}]"
     siblings = [str(k) for k in getattr(cause.parent_node, "keys", list)() if k != "hydra"]
     if not parent:
         siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})

@@ -129,7 +129,8 @@ def _no_nll(model: Model) -> str:
         return f"this run has no NLL estimator (estimator=null); those that fit it: {fitting}"
     return (
         "no NLL: this model gives samples but no density, so there is no probability to measure; "
-        f"estimators that guess one from samples: {fitting} (an estimate, no bound)"
+        f"estimators that guess one from samples: {fitting} (an estimate, no bound); "
+        "metrics=[mmd,c2st] compare the samples themselves"
     )
 
 

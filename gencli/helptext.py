@@ -20,7 +20,7 @@ gencli: train deep generative models and compare them by held-out likelihood
 
   gencli train   [group=choice ...] [key=value ...] [-m]   train, evaluate on held-out data, draw samples
   gencli sample  run=RUN [n=64] [key=value ...]            draw from a trained model
-  gencli eval    run=RUN [estimator=...] [split=test]      measure the held-out likelihood of a trained model
+  gencli eval    run=RUN [estimator=...] [metrics=[...]]   measure held-out likelihood, and samples, of a trained model
   gencli list    [GROUP]                                   what exists, and what fits what
   gencli compare RUN|GLOB ...                              runs side by side, ranked where they are comparable
 
@@ -79,7 +79,7 @@ Draw from a trained model; writes samples/<name>.png (a grid) and samples/<name>
 """
 
 EVAL = """\
-gencli eval run=RUN [estimator=...] [split=test] [key=value ...]
+gencli eval run=RUN [estimator=...] [metrics=[...]] [split=test] [key=value ...]
 
 Measure the negative log-likelihood of held-out data under a trained model, in nats and bits a dimension of data
 space. Writes eval/<split>-<estimator>.json in the run folder, with the bound and the standard errors.
@@ -90,6 +90,14 @@ space. Writes eval/<split>-<estimator>.json in the run folder, with the bound an
   split=test           train, val or test
   weights=ema|raw checkpoint=best|last|PATH device=auto seed=0 batch_size=N data.root=PATH trust=[package]
   -m                   sweep, such as -m run=A,B estimator.draws=1,8
+
+Compare samples with the split too (gencli list metric); each metric writes eval/<split>-<metric>.json:
+  metrics=[mmd,c2st]   besides the likelihood; a model without one (a generator) needs none
+  estimator=null       metrics only
+  metrics.mmd.KEY=VALUE   a metric's options, such as metrics.precision_recall.k=3
+  n=N                  samples; null: as many as the split has examples, 10,000 at most
+  sampler=NAME sampler.KEY=VALUE   how they are drawn, such as sampler.temperature=0.8
+The training split plays no part unless it is named: split=train, or fit=train of the metrics with a classifier.
 
 Exit code 1 if an example has a likelihood that is not finite: it is counted, never dropped.
 """

@@ -660,10 +660,22 @@ class Split(ABC):
         """Hash of the examples and labels in order: two records compare only if it is the same."""
 
 
+@dataclass(frozen=True)
+class Modes:
+    """The modes of a distribution: equal, round and apart.
+
+    centres: (K, D); deviation: the standard deviation of each coordinate within a mode.
+    """
+
+    centres: Tensor
+    deviation: float
+
+
 class Dataset(ABC):
     """Named examples with a specification and fixed splits.
 
     ``entropy``: H of the true distribution in nats where it is known, so that a record can show NLL - H.
+    ``modes``: of the true distribution where they are known, so that samples can be counted on them.
     ``binarization``: the named protocol that made grey data binary, or None. ``train_on``: what training reads.
     ``unit``: (low, width) of integer data whose k stands for the interval low + width [k, k+1) of a real quantity.
     ``per``: what one coordinate is of data that is measured in nats per symbol: ``char``, ``byte`` or ``symbol``; rows
@@ -674,6 +686,7 @@ class Dataset(ABC):
     name: str
     spec: Spec
     entropy: float | None = None
+    modes: Modes | None = None
     binarization: str | None = None
     train_on: str = "train"
     unit: tuple[float, float] | None = None

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from gencli import distributed, sampling
+from gencli import distributed, quality, sampling
 from gencli.build import component
 from gencli.errors import UsageError
 from gencli.evaluate import measure
@@ -176,6 +176,48 @@ class Run:
             reporter=Reporter(quiet=True),
         )
 
+    def measure(
+        self,
+        metrics: Sequence[str],
+        split: str = "test",
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        **options: Mapping[str, Any],
+    ) -> dict[str, dict[str, Any]]:
+        """Compare samples with a split: records by metric, as ``gencli eval run=... metrics=[...]`` writes them.
+
+        Args:
+            metrics: options of the group ``metric``, such as ``["mmd", "c2st"]``.
+            split: the reference: ``test``, ``val`` or ``train``.
+            n: number of samples; None: as many as there are reference examples, 10,000 at most.
+            seed: of the samples and of the metrics' own draws.
+            batch_size: samples drawn at a time; None: the run's ``trainer.eval_batch_size``.
+            options: a metric's settings under its name, such as ``mmd={"bandwidth": 1.0}``.
+
+        Raises:
+            UsageError: a metric does not fit this data or model, or takes no such option.
+        """
+        from gencli.compose import compose, quote
+
+        chosen = compose("eval", [f"run={quote(str(self.path))}", f"metrics=[{','.join(metrics)}]"])["metrics"]
+        for name in sorted({*options} - {*chosen}):
+            raise UsageError(f"options for {name}, which is not among metrics=[{','.join(metrics)}]")
+        wanted = {name: {**node, **options.get(name, {})} for name, node in chosen.items()}
+        records = quality.measure(
+            self.parts,
+            quality.build(wanted, self.parts, self.trust),
+            {**self.config, "metrics": wanted},
+            split_name=split,
+            n=n,
+            seed=seed,
+            batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
+            run=self.path,
+            reporter=Reporter(quiet=True),
+        )
+        return {record["metric"]: record for record in records}
+
 
 def load(path: str | Path = "latest", **options: Any) -> Run:
     """Open a run folder, a checkpoint in it, or the ``latest`` run; options as for ``Run``."""
@@ -183,8 +225,8 @@ def load(path: str | Path = "latest", **options: Any) -> Run:
     return Run(find_run(str(path)), **({"checkpoint": named} if named else {}) | options)
 
 
-def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
-    """The run of an eval or sample command, with the command's own estimator or sampler.
+def open_run(cfg: Mapping[str, Any], *partners: str) -> Run:
+    """The run of an eval or sample command, with the command's own partners of the model: estimator, sampler.
 
     Raises:
         UsageError: the command changes the model, or the data beyond where its files lie.
@@ -195,7 +237,7 @@ def open_run(cfg: Mapping[str, Any], partner: str) -> Run:
         device=cfg["device"],
         weights=cfg["weights"],
         checkpoint=cfg["checkpoint"],
-        overrides={key: cfg[key] for key in ("data", partner) if key in cfg},
+        overrides={key: cfg[key] for key in ("data", *partners) if key in cfg},
     )
     refuse_changes(run.trained, cfg, ("model", "data"))
     return run

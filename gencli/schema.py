@@ -146,6 +146,9 @@ class Eval(Common):
     checkpoint: str = MISSING
     batch_size: int | None = None
     estimator: Any = None
+    sampler: Any = None
+    metrics: Any = None
+    n: int | None = None
 
 
 _SETTINGS = {

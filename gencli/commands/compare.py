@@ -1,7 +1,8 @@
 """`gencli compare`: runs side by side, ranked only where their numbers measure the same thing.
 
-A number is comparable to another if data, split, unit, metric and protocol are equal. Within such a group rows are
-ranked by value; the differences to the best are paired, example by example, which takes out the examples' own spread.
+A number is comparable to another if data, split, unit, metric and protocol are equal, and for a metric on samples its
+settings and numbers of samples too. Within such a group rows are ranked by value. Differences of NLLs to the best are
+paired, example by example, which takes out the examples' own spread; those of metrics on samples add both errors.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _FOOTNOTE = """\
 =  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large
 one may only be loose.  >= a lower bound: the NLL may be worse, so such a row has no rank.  ~ an estimate, no bound.
 Differences are paired over the same examples, and z counts them in standard errors: below 2 is too close to call."""
+_FOOTNOTE_SAMPLES = """\
+Metrics on samples: arrows say which way is better. Errors of differences are those of two independent measurements."""
 
 
 @dataclass
@@ -53,6 +56,16 @@ class Row:
     def ranked(self) -> bool:
         """Whether this number can say that a model is better: a lower bound cannot."""
         return self.record.get("bound") != "lower"
+
+    @property
+    def is_nll(self) -> bool:
+        """Whether this is a likelihood; else a metric on samples."""
+        return self.record.get("metric") == "nll"
+
+    @property
+    def cost(self) -> float:
+        """What is lower in a better row."""
+        return -self.value if self.record.get("better") == "higher" else self.value
 
     @property
     def z(self) -> float | None:
@@ -137,13 +150,23 @@ def compare(folders: Sequence[Path], split: str = "test") -> Comparison:
         for row in rows:
             groups.setdefault(json.dumps(_identity(row.record), sort_keys=True), []).append(row)
 
-    # The largest group first; ties in the order of the command line.
-    comparison.groups = sorted(groups.values(), key=lambda rows: -len(rows))
+    # Likelihoods first, then metric after metric; the largest group first, ties in the order of the command line.
+    def order(rows: list[Row]) -> tuple[bool, str, int]:
+        return not rows[0].is_nll, str(rows[0].record.get("metric")), -len(rows)
+
+    comparison.groups = sorted(groups.values(), key=order)
     for index, rows in enumerate(comparison.groups):
         _rank(rows, index)
         if index:
-            comparison.reasons.append(_reason(comparison.groups[0][0].record, rows[0].record))
+            comparison.reasons.append(_reason(_first_like(rows, comparison.groups).record, rows[0].record))
     return comparison
+
+
+def _first_like(rows: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
+    """What a group is set apart from: the first group of its metric, or of all where it is that one."""
+    metric = rows[0].record.get("metric")
+    first = next(group for group in groups if group[0].record.get("metric") == metric)
+    return groups[0][0] if first is rows else first[0]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -157,14 +180,19 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """What has to be equal for two numbers to be comparable, by name."""
     protocol = {f"protocol.{key}": value for key, value in (record.get("protocol") or {}).items()}
-    return {key: record.get(key) for key in ("metric", "unit", "split", "split_sha256")} | protocol
+    identity = {key: record.get(key) for key in ("metric", "unit", "split", "split_sha256")} | protocol
+    if record.get("metric") != "nll":
+        identity |= {key: record.get(key) for key in ("n_samples", "n_reference")}
+        identity |= {f"settings.{key}": value for key, value in (record.get("settings") or {}).items()}
+    return identity
 
 
 def _reason(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     a, b = _identity(first), _identity(other)
     differing = [key for key in a | b if a.get(key) != b.get(key)]
-    if "protocol.data" in differing:  # other data: all else differs because of it
-        differing = ["protocol.data"]
+    for whole in ("protocol.data", "metric"):  # all else differs because of it
+        if whole in differing:
+            differing = [whole]
     shown = (f"{key.removeprefix('protocol.')} is {_short(b.get(key))}, not {_short(a.get(key))}" for key in differing)
     return "; ".join(shown)
 
@@ -176,16 +204,22 @@ def _short(value: Any) -> str:
 
 def _rank(rows: list[Row], group: int) -> None:
     """Order rows, best first, and measure each against the best."""
-    rows.sort(key=lambda row: (not row.ranked, row.value))
+    rows.sort(key=lambda row: (not row.ranked, row.cost))
     for rank, row in enumerate((row for row in rows if row.ranked), start=1):
         row.rank = rank
     best = rows[0]
-    scores = _scores(best) if len(rows) > 1 else None
+    scores = _scores(best) if len(rows) > 1 and best.is_nll else None
     for row in rows:
         row.group = group
         if row is not best and math.isfinite(row.value) and math.isfinite(best.value):
             row.difference = row.value - best.value
-            row.difference_se = _paired_error(_scores(row), scores)
+            row.difference_se = _paired_error(_scores(row), scores) if row.is_nll else _independent_error(row, best)
+
+
+def _independent_error(row: Row, best: Row) -> float | None:
+    """Standard error of the difference of two metrics; they share the reference, so it is rather too large."""
+    a, b = row.record.get("se"), best.record.get("se")
+    return None if a is None or b is None else math.hypot(a, b)
 
 
 def _scores(row: Row) -> dict[str, np.ndarray] | None:
@@ -231,8 +265,13 @@ def _cells(row: Row) -> dict[str, Any]:
         "run": str(row.run),
         "data": (record.get("protocol") or {}).get("data"),
         "split": record.get("split"),
+        "metric": record.get("metric"),
         "value": record.get("value"),
         "unit": record.get("unit"),
+        "se": record.get("se"),
+        "better": record.get("better"),
+        "n_samples": record.get("n_samples"),
+        "sampler": _sampler(record),
         "se_examples": record.get("se_examples"),
         "se_estimator": record.get("se_estimator"),
         "bits_per_dim": record.get("bits_per_dim"),
@@ -276,22 +315,32 @@ def _print_table(comparison: Comparison) -> None:
     everything = [row.run for rows in comparison.groups for row in rows]
     shown = _short_names(everything)
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
-        record = rows[0].record
-        protocol = record.get("protocol") or {}
-        if reason:
-            console.print(f"\nnot comparable with the first table: {reason}", markup=False)
-        unit = str(record.get("unit"))
-        unit += "" if "/" in unit else " an example"
-        caption = f"{protocol.get('data')}, {record.get('split')} split, {unit}"
+        record, nll = rows[0].record, rows[0].is_nll
+        data, unit = (record.get("protocol") or {}).get("data"), str(record.get("unit"))
+        if reason.startswith("metric is "):
+            console.print()
+        elif reason:
+            first = "the first table" if nll else f"the first table of {record.get('metric')}"
+            console.print(f"\nnot comparable with {first}: {reason}", markup=False)
+        caption = f"{data}, {record.get('split')} split, " + (
+            (unit if "/" in unit else f"{unit} an example")
+            if nll
+            else f"{record.get('n_samples')} samples against {record.get('n_reference')} examples"
+        )
         table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        for name, justify in _COLUMNS:
-            table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "run")  # type: ignore[arg-type]
+        arrow = "↑" if record.get("better") == "higher" else "↓"
+        for name, justify in _COLUMNS if nll else _SAMPLE_COLUMNS:
+            title = name.replace("METRIC", f"{record.get('metric')} {arrow}")
+            wraps = name in ("run", "sampler", "and")
+            table.add_column(title, justify=justify, overflow="fold", no_wrap=not wraps)  # type: ignore[arg-type]
         for row in rows:
-            table.add_row(str(row.rank or "-"), shown[row.run], *_measures(row))
+            table.add_row(str(row.rank or "-"), shown[row.run], *(_measures(row) if nll else _sample_measures(row)))
         console.print(table)
     for run, why in comparison.unfinished:
         console.print(f"{run}: {why}", markup=False)
-    console.print(f"\n{_FOOTNOTE}", markup=False, style="dim", soft_wrap=True)
+    notes = [note for rows in comparison.groups for note in (_FOOTNOTE if rows[0].is_nll else _FOOTNOTE_SAMPLES,)]
+    for note in dict.fromkeys(notes):
+        console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
 
 
 _COLUMNS = (
@@ -325,6 +374,41 @@ def _measures(row: Row) -> list[str]:
         _duration(cells["seconds"]),
         "" if cells["seed"] is None else str(cells["seed"]),
     ]
+
+
+_SAMPLE_COLUMNS = (
+    ("", "right"),
+    ("run", "left"),
+    ("METRIC", "right"),
+    ("to best", "right"),
+    ("z", "right"),
+    ("and", "left"),
+    ("sampler", "left"),
+    ("seed", "right"),
+)
+_TOLD = 4  # diagnostics in a table
+
+
+def _sample_measures(row: Row) -> list[str]:
+    error = row.record.get("se")
+    difference = "" if row.difference is None else f"{row.difference:+.3g}"
+    told = [(k, v) for k, v in (row.record.get("diagnostics") or {}).items() if not k.startswith("se_")]
+    return [
+        f"{row.value:.4g}" + ("" if error is None else f" ±{error:.1g}"),
+        difference + ("" if row.difference_se is None else f" ±{row.difference_se:.1g}"),
+        "" if row.z is None else f"{row.z:.1f}",
+        "\n".join(f"{key} {value:.3g}" for key, value in told[:_TOLD]),
+        _sampler(row.record) or "",
+        "" if row.record.get("seed") is None else str(row.record["seed"]),
+    ]
+
+
+def _sampler(record: Mapping[str, Any]) -> str | None:
+    """The sampler with its settings, as on the command line."""
+    if record.get("sampler") is None:
+        return None
+    settings = (f"{key}={value}" for key, value in (record.get("sampler_settings") or {}).items() if value is not None)
+    return " ".join([str(record["sampler"]), *settings])
 
 
 def _count(n: int | None) -> str:

@@ -1,4 +1,4 @@
-"""``gencli eval``: how much probability does a run's model give to a split, and how sure are we?"""
+"""``gencli eval``: how much probability does a run's model give to a split, how far are its samples, how sure are we?"""
 
 from __future__ import annotations
 
@@ -8,44 +8,73 @@ from typing import Any
 
 import torch
 
-from gencli import distributed
-from gencli.errors import RunFailed
+from gencli import distributed, quality
+from gencli.errors import RunFailed, UsageError
 from gencli.evaluate import measure
 from gencli.records import headline
 from gencli.reporting import Reporter, relative
 from gencli.run import open_run
 
 
-def evaluate_run(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Score a split of a run with an estimator; every rank of torchrun takes its share.
+def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Score a split of a run with an estimator, and compare samples with it by the metrics that were asked for.
+
+    Every rank of torchrun takes its share of the NLL; metrics are for one process. With metrics, a run without an
+    estimator has no NLL and needs none.
+
+    Returns:
+        The records, that of the NLL first.
 
     Raises:
-        RunFailed: some example's NLL was not finite (after the record is written).
+        UsageError: there is nothing to measure, or a metric does not fit; before anything is measured.
+        RunFailed: some example's NLL was not finite (after the records are written).
     """
+    wanted = cfg.get("metrics") or {}
     world = distributed.join()
     try:
-        run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "estimator")
+        if wanted and world.size > 1:
+            raise UsageError(f"metrics=[{','.join(wanted)}] under torchrun: call gencli eval in one process")
+        run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "estimator", "sampler")
         reporter = Reporter(quiet=not world.main)
-        record = measure(
-            run.parts,
-            cfg["split"],
-            cfg["estimator"] or {},
-            str(cfg["choices"].get("estimator")),
-            seed=cfg["seed"],
-            batch_size=cfg["batch_size"] or run.config["trainer"]["eval_batch_size"],
-            run=run.path,
-            world=world,
-            reporter=reporter,
-        )
-        show(record, reporter)
-        reporter.say(f"  {relative(run.path / 'eval' / (record['split'] + '-' + record['estimator'] + '.json'))}")
+        metrics = quality.build(wanted, run.parts, cfg["trust"])
+        size = cfg["batch_size"] or run.config["trainer"]["eval_batch_size"]
+        records = []
+        if cfg["estimator"] or not metrics:
+            record = measure(
+                run.parts,
+                cfg["split"],
+                cfg["estimator"] or {},
+                str(cfg["choices"].get("estimator")),
+                seed=cfg["seed"],
+                batch_size=size,
+                run=run.path,
+                world=world,
+                reporter=reporter,
+            )
+            show(record, reporter)
+            reporter.say(f"  {relative(run.path / 'eval' / (record['split'] + '-' + record['estimator'] + '.json'))}")
+            records.append(record)
+        if metrics:
+            for found in quality.measure(
+                run.parts,
+                metrics,
+                cfg,
+                split_name=cfg["split"],
+                n=cfg["n"],
+                seed=cfg["seed"],
+                batch_size=size,
+                run=run.path,
+                reporter=reporter,
+            ):
+                reporter.say(quality.headline(found), style="bold")
+                reporter.say(f"  {relative(run.path / 'eval' / (found['split'] + '-' + found['metric'] + '.json'))}")
+                records.append(found)
     finally:
         distributed.leave()
-    if record["n_nonfinite"]:
-        raise RunFailed(
-            f"{record['n_nonfinite']} of {record['n_examples']} examples have no finite NLL: the value is inf"
-        )
-    return record
+    broken = records[0].get("n_nonfinite")
+    if broken:
+        raise RunFailed(f"{broken} of {records[0]['n_examples']} examples have no finite NLL: the value is inf")
+    return records
 
 
 def show(record: dict[str, Any], reporter: Reporter) -> None:

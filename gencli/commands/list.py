@@ -81,6 +81,10 @@ def _declared(option: Option, config_dirs: Sequence[str]) -> list[tuple[str, str
     elif option.group == "data" and info:
         keys = ("support", "shape_kind", "shape", "classes")
         told.append(("is:", ", ".join(str(info.attributes[key]) for key in keys if info.attributes.get(key))))
+    elif option.group == "metric" and info:
+        told.append(("needs:", str(info.attributes.get("needs", ""))))
+        told.append(("better:", str(info.attributes.get("better", ""))))
+        told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
     elif option.group in ("optimizer", "trainer", "net"):
         told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
     return [(label, text) for label, text in told if text]

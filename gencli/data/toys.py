@@ -17,7 +17,7 @@ import torch
 from gencli.data.lazy import Lazy
 from gencli.data.split import SPLITS, TensorSplit
 from gencli.errors import near
-from gencli.interfaces import Spec, Support
+from gencli.interfaces import Modes, Spec, Support
 
 Generate = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -104,6 +104,14 @@ GENERATORS: dict[str, tuple[Generate, float, float]] = {
     "twentyfive_gaussians": (twentyfive_gaussians, math.log(25 * 2 * math.pi * math.e * (0.2 / 1.414) ** 2), 1e-6),
 }
 
+_ANGLES = torch.arange(8, dtype=torch.float64) * 2 * math.pi / 8
+_GRID = torch.arange(-2, 3, dtype=torch.float64)
+
+MODES = {
+    "eight_gaussians": Modes(torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1) * 4 / 1.414, 0.5 / 1.414),
+    "twentyfive_gaussians": Modes(torch.cartesian_prod(_GRID, _GRID) * 4 / 1.414, 0.2 / 1.414),
+}
+
 
 class Toy(Lazy):
     """One of the toys, with fixed seeded splits.
@@ -131,6 +139,7 @@ class Toy(Lazy):
         self.name = which
         self.spec = Spec((2,), Support.parse(self.support))
         self.generate, self.entropy, self.entropy_error = GENERATORS[which]
+        self.modes = MODES.get(which)
         self.sizes, self.seed = dict(zip(SPLITS, (train, val, test), strict=True)), seed
 
     def load(self, name: str) -> TensorSplit:

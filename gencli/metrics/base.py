@@ -1,0 +1,138 @@
+"""The contract of the group ``metric``: how far samples of a model lie from held-out examples.
+
+Distances are between examples *as they are shown*, so that no coordinate counts by the unit that it happens to have:
+
+- ``levels:K`` and ``binary``: x / (K - 1), in [0, 1]; ``unit``: as it is.
+- ``categorical:K``: one-hot / sqrt(2), so that two different symbols are at distance 1.
+- ``real``: each coordinate standardised by mean and deviation of the reference examples (never of the training split).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gencli.interfaces import Batch, Dataset, Model, Spec
+from gencli.noise import mix_seed
+
+
+def scaled(x: Tensor, spec: Spec) -> Tensor:
+    """Examples (n, *) of data space as float vectors (n, D'); reals stay as they are."""
+    kind, levels = spec.support.kind, spec.support.levels
+    if kind == "categorical":
+        assert levels is not None
+        return F.one_hot(x.long(), levels).flatten(1).float() / 2**0.5
+    return x.flatten(1).float() / (levels - 1 if levels else 1)
+
+
+@dataclass
+class Samples:
+    """Samples and the examples that they are compared with, in data space and on one device.
+
+    Args:
+        x: (n, *) samples.
+        y: their labels or contexts, None for an unconditional model.
+        reference: (m, *) held-out examples.
+        dataset: where the reference comes from.
+        seed: of everything random in a metric.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    reference: Batch
+    dataset: Dataset
+    seed: int = 0
+
+    @cached_property
+    def shown(self) -> tuple[Tensor, Tensor]:
+        """Samples (n, D') and reference (m, D') as they are shown."""
+        spec = self.dataset.spec
+        x, reference = scaled(self.x, spec), scaled(self.reference.x, spec)
+        if spec.support.kind != "real":
+            return x, reference
+        exact = reference.cpu().double()
+        mean, std = exact.mean(0).to(reference), exact.std(0).to(reference)
+        std = torch.where(std > 0, std, 1.0)  # a coordinate that is constant in the reference
+        return (x - mean) / std, (reference - mean) / std
+
+    def generator(self, *stream: int) -> torch.Generator:
+        """A generator on the CPU, for a metric's own draws."""
+        return torch.Generator().manual_seed(mix_seed(self.seed, *stream))
+
+
+def space(spec: Spec) -> str:
+    """How ``shown`` scales data, for the record."""
+    kind = spec.support.kind
+    if kind == "real":
+        return "standardised by the reference examples"
+    if kind == "categorical":
+        return "one-hot / sqrt(2)"
+    return "as it is" if kind == "unit" else "x / (K - 1)"
+
+
+@dataclass
+class Measured:
+    """What a metric gives.
+
+    Args:
+        value: the number that runs are ranked by.
+        se: its standard error over samples and reference; None: none is known.
+        diagnostics: numbers that belong to it, the most telling first.
+        facts: what else decides it, such as the hash of a network's weights.
+    """
+
+    value: float
+    se: float | None = None
+    diagnostics: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class Metric(ABC):
+    """A number that says how far samples are from a reference; its options are constructor arguments.
+
+    better: whether a ``lower`` or a ``higher`` value is better.
+    needs: what it needs of data or model, in words, for ``gencli list metric``.
+    """
+
+    better: ClassVar[str] = "lower"
+    needs: ClassVar[str] = "any data"
+
+    def check(self, dataset: Dataset, model: Model) -> None:  # noqa: B027
+        """Refuse data, models and installations that this metric cannot serve, before anything is drawn.
+
+        Raises:
+            ValueError: says what is needed.
+        """
+
+    @abstractmethod
+    def measure(self, samples: Samples) -> Measured:
+        """Compare samples with their reference.
+
+        Raises:
+            ValueError: there are too few of them, or a setting does not fit them.
+        """
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """|a_i - b_j|^2 for rows of a (n, D) and b (m, D): (n, m); differences where D is small, else by a product."""
+    if a.shape[1] <= 16:  # exact even for near points, and as fast
+        total = torch.zeros(len(a), len(b), device=a.device)
+        for k in range(a.shape[1]):
+            total += (a[:, k, None] - b[None, :, k]).square()
+        return total
+    return (a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T).clamp(min=0)
+
+
+ENTRIES = 2**21
+"""Entries of a matrix of distances that are held at once."""
+
+
+def row_blocks(rows: int, columns: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Row indices in blocks of at most ``ENTRIES`` entries."""
+    return torch.arange(rows, device=device).split(max(1, ENTRIES // columns))

@@ -173,9 +173,9 @@ class MADE(nn.Module):
 
 
 class Steps:
-    """A pass that is drawn out over the coordinates: ``params`` then ``push``, D times.
+    """A pass that is drawn out over the coordinates: ``params`` then ``push``, D times, under ``torch.no_grad()``.
 
-    Step d computes only the units that the newest coordinate completes. Dropout is off and no gradient flows.
+    Step d computes only the units that the newest coordinate completes. Dropout is off.
 
     Args:
         made: the network.
@@ -184,7 +184,6 @@ class Steps:
         member: which masks.
     """
 
-    @torch.no_grad()
     def __init__(self, made: MADE, n: int, context: Tensor | None, member: int) -> None:
         self.made, self.d = made, 0
         layers = [layer for layer in (*made.hidden, made.last) if isinstance(layer, MaskedLinear)]
@@ -210,7 +209,6 @@ class Steps:
         if made.direct_context is not None:
             self.direct_shift = made.direct_context(context)[:, ways[-1] if ways else slice(None)]
 
-    @torch.no_grad()
     def params(self) -> Tensor:
         """Those of the next coordinate: (n, P)."""
         made, d = self.made, self.d
@@ -232,9 +230,11 @@ class Steps:
             out = out + self.direct_shift[:, rows]
         return out
 
-    @torch.no_grad()
     def push(self, features: Tensor) -> None:
         """Say what the coordinate is: its features (n, I), or (n,) where there is one."""
-        start = self.d * self.made.inputs
-        self.values[0][:, start : start + self.made.inputs] = features.view(len(features), self.made.inputs)
+        width = self.made.inputs
+        if width == 1:
+            self.values[0][:, self.d] = features.reshape(-1)
+        else:
+            self.values[0][:, self.d * width : (self.d + 1) * width] = features
         self.d += 1

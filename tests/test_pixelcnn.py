@@ -372,7 +372,7 @@ def test_surprise(run, monkeypatch):
         (["picture=surprise", "picture.unit=dits"], "picture.unit=dits: bits or nats"),
         (["picture=surprise", "picture.split=tset"], "picture.split=tset: train, val or test"),
         (["picture=grow", "picture.frames=1"], "at least 2"),
-        (["sampler.given=top_haf"], "Did you mean 'top_half'?"),
+        (["sampler.given=top_haf"], "Did you mean 'top_half'"),
     ],
 )
 def test_what_a_picture_cannot_do_is_said(run, capsys, words, message):

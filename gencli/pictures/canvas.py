@@ -62,9 +62,9 @@ def veiled(images: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, images, torch.tensor(UNKNOWN)[:, None, None])
 
 
-def tiles(images: Tensor, columns: int, fill: float) -> Tensor:
-    """Images (n, C, H, W) of any values as one (C, H', W'), row by row, each with a margin of one pixel."""
-    images = torch.nn.functional.pad(images, (1, 1, 1, 1), value=fill)
+def tiles(images: Tensor, columns: int, fill: float, margin: int = 1) -> Tensor:
+    """Images (n, C, H, W) of any values as one (C, H', W'), row by row, each with a margin all around."""
+    images = torch.nn.functional.pad(images, 4 * (margin,), value=fill)
     rows = math.ceil(len(images) / columns)
     missing = images.new_full((rows * columns - len(images), *images.shape[1:]), fill)
     whole = torch.cat([images, missing]).unflatten(0, (rows, columns))

@@ -59,24 +59,23 @@ class Surprise(Picture):
         return -log_p / (math.log(2) if self.unit == "bits" else 1)
 
     def _image(self, images: Tensor, surprise: Tensor) -> bytes:
-        n, side = len(images), 2.6
+        n, (height, width) = len(images), surprise.shape[1:]
         columns = math.ceil(math.sqrt(n))
-        lines = math.ceil(n / columns)
-        cell = side * 2.4 / columns
-        figure, axes = canvas.figure(2, 2 * columns * cell + 1.2, lines * cell + 0.6)
-        # both panels are laid out alike, with a margin of a pixel around each image
-        left = canvas.tiles(images.expand(-1, 3, -1, -1), columns, fill=0.5).permute(1, 2, 0)
-        right = canvas.tiles(surprise[:, None], columns, fill=math.nan)[0]
-        high = float(torch.quantile(surprise.flatten()[:1_000_000], 0.998))
+        margin = max(1, width // 10)  # both panels are laid out alike
+        left = canvas.tiles(images.expand(-1, 3, -1, -1), columns, 1.0, margin).permute(1, 2, 0)
+        right = canvas.tiles(surprise[:, None], columns, math.nan, margin)[0]
+        inches = 6.2 / left.shape[1]
+        figure, axes = canvas.figure(2, 13.6, max(2.5, left.shape[0] * inches + 0.4))
         axes[0].imshow(left, interpolation="nearest")
         axes[0].set_title(f"{self.split} images")
+        high = float(torch.quantile(surprise.flatten()[:1_000_000], 0.998))
         shown = axes[1].imshow(right, cmap="inferno", vmin=0, vmax=high, interpolation="nearest")
-        axes[1].set_title(f"-log p of each pixel; the image's sum, {self.unit}")
-        height, width = surprise.shape[1] + 2, surprise.shape[2] + 2
+        axes[1].set_title(f"-log p of each pixel, and their sum in {self.unit}")
+        size = min(9.0, 72 * inches * 2 * margin * 0.8)
         for k, total in enumerate(surprise.sum((1, 2)).tolist()):
-            where = (k % columns) * width + 1, (k // columns) * height + 1
-            size = min(9.0, 26 * cell / 2)
-            axes[1].text(*where, f"{total:.0f}", color="white", fontsize=size, va="top", ha="left")
+            x = (k % columns) * (width + 2 * margin) + margin - 0.5
+            y = (k // columns) * (height + 2 * margin) + margin - 0.8
+            axes[1].text(x, y, f"{total:.0f}", fontsize=size, va="bottom", ha="left")
         for axis in axes:
             axis.set_axis_off()
         figure.colorbar(shown, ax=axes[1], shrink=0.8, extend="max", label=f"{self.unit} a pixel")

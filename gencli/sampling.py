@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gencli.errors import UsageError, near
-from gencli.interfaces import Given, Split
+from gencli.interfaces import Batch, Given, Spec, Split
 from gencli.noise import RowNoise
 from gencli.parts import Parts
 
@@ -44,7 +44,7 @@ def draw(
         raise UsageError(f"y has {len(y)} rows for n={n} samples")
     if parts.sampler is None:
         raise UsageError("this model has no sampler; see `gencli list model`")
-    y = y if y is not None else _labels(parts, n)
+    y = y if y is not None else labels(parts, n)
     x_given, mask = _given(parts, n)
     samples = []
     for start in range(0, n, batch_size):
@@ -62,8 +62,8 @@ def draw(
     return torch.cat(samples), y
 
 
-def originals(parts: Parts, n: int) -> Tensor:
-    """The first n held-out examples (n, *) in data space: what a completion starts from and is compared with.
+def originals(parts: Parts, n: int) -> Batch:
+    """The first n held-out examples in data space: what a completion starts from and is compared with.
 
     Raises:
         UsageError: there are fewer.
@@ -71,7 +71,23 @@ def originals(parts: Parts, n: int) -> Tensor:
     split = held_out(parts)
     if n > len(split):
         raise UsageError(f"n={n}: there are {len(split)} held-out examples to complete")
-    return split.gather(torch.arange(n)).x
+    return split.gather(torch.arange(n))
+
+
+def region(spec: Spec, name: str) -> Tensor:
+    """A mask (C, H, W): True where ``sampler.given=name`` keeps an image.
+
+    Raises:
+        UsageError: there is no such region, or the data are no images.
+    """
+    if name not in REGIONS:
+        raise UsageError(f"sampler.given={name}: no such region. {near(name, REGIONS)}")
+    if spec.kind != "image":
+        raise UsageError(f"sampler.given={name} needs images; this data is of shape {spec.shape}")
+    mask = torch.zeros(spec.shape, dtype=torch.bool)
+    rows, columns = REGIONS[name](*spec.shape[1:])
+    mask[:, rows, columns] = True
+    return mask
 
 
 def held_out(parts: Parts) -> Split:
@@ -92,15 +108,8 @@ def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
     if sampler.given is not None and sampler.prompt is not None:
         raise UsageError("sampler.given and sampler.prompt exclude each other")
     if sampler.given is not None:
-        if sampler.given not in REGIONS:
-            raise UsageError(f"sampler.given={sampler.given}: no such region. {near(sampler.given, REGIONS)}")
-        if spec.kind != "image":
-            raise UsageError(f"sampler.given={sampler.given} needs images; this data is of shape {spec.shape}")
-        mask = torch.zeros(spec.shape, dtype=torch.bool)
-        height, width = spec.shape[1:]
-        rows, columns = REGIONS[sampler.given](height, width)
-        mask[:, rows, columns] = True
-        return originals(parts, n), mask
+        mask = region(spec, sampler.given)
+        return originals(parts, n).x, mask
     if sampler.length is not None and parts.dataset.per is None:
         raise UsageError(f"sampler.length={sampler.length} needs data that is text; this data is of shape {spec.shape}")
     if sampler.prompt is not None or sampler.length is not None:
@@ -117,13 +126,15 @@ def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
     return torch.empty(0), None
 
 
-def _labels(parts: Parts, n: int) -> Tensor | None:
-    """Labels of a conditional model's samples: the sampler's classes, or all of them, in turn."""
+def labels(parts: Parts, n: int) -> Tensor | None:
+    """Labels of a conditional model's samples: the sampler's classes in turn, those of what it completes, or all."""
     if not parts.model.conditional:
         return None
     spec = parts.dataset.spec
     if not spec.classes:
         raise UsageError("this model is conditional on a vector: draw with gencli.load(run).sample(n, y=...)")
     assert parts.sampler is not None
+    if parts.sampler.given is not None and parts.sampler.classes is None:
+        return originals(parts, n).y
     classes = torch.tensor(parts.sampler.classes or list(range(spec.classes)))
     return classes[torch.arange(n) % len(classes)]

@@ -3,13 +3,19 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import gencli
-from gencli.interfaces import Categorical, Given, Spec, Support
+from gencli import cli
+from gencli.data.digits import Digits
+from gencli.interfaces import Autoregressive, Categorical, Conditional, Given, Spec, Support
 from gencli.models.factorize.pixelcnn import PixelCNN, PixelCNNPP
 from gencli.noise import RowNoise
+from gencli.pictures.grow import trace
+from gencli.pictures.surprise import Surprise
 from gencli.samplers.ancestral import Ancestral
 
 CLASSES = 3
@@ -266,15 +272,114 @@ def test_a_wrong_option_is_named(kind, option, value):
         kind(Spec((1, 4, 4), Support.parse("levels:5")), **{option: value})
 
 
-RUN = ["device=cpu", "logger=none", "trainer.max_steps=30", "trainer.eval_every=15", "n=4", "data=digits"]
+RUN = ["data=digits", "device=cpu", "logger=none", "trainer.max_steps=4", "trainer.eval_every=2", "n=4"]
+SMALL = ["model.width=4", "trainer.batch_size=16"]
 
 
-@pytest.mark.parametrize("model", ["pixelcnn", "pixelcnn_pp"])
-def test_the_whole_chain_on_digits(model, tmp_path):
-    small = ["model.width=8", "model.layers=2" if model == "pixelcnn" else "model.blocks=1", "trainer.batch_size=32"]
-    gencli.train([*RUN, f"model={model}", "model.conditional=true", *small, f"run_dir={tmp_path}/run"])
-    run = gencli.load(f"{tmp_path}/run")
-    record = run.results[0]
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pixelcnn") / "run"
+    gencli.train([*RUN, "model=pixelcnn", "model.conditional=true", "model.layers=1", *SMALL, f"run_dir={folder}"])
+    return folder
+
+
+def test_the_whole_chain(run):
+    opened = gencli.load(str(run))
+    record = opened.results[0]
     assert record["bound"] == "exact"
-    assert record["nll"]["mean"] if isinstance(record.get("nll"), dict) else True
-    assert run.sample(3).shape == (3, 1, 8, 8)
+    assert record["protocol"]["dequantization"] is None
+    assert 0 < record["bits_per_dim"] < math.log2(17) + 0.5
+    assert opened.sample(3).shape == (3, 1, 8, 8)
+
+
+def test_the_logistic_model_trains_too(tmp_path):
+    gencli.train([*RUN, "model=pixelcnn_pp", "model.blocks=1", *SMALL, f"run_dir={tmp_path}/run"])
+    assert gencli.load(f"{tmp_path}/run").results[0]["bound"] == "exact"
+
+
+def test_completions_are_shown_beside_what_they_complete(run):
+    assert cli.main(["sample", f"run={run}", "n=3", "sampler.given=top_half", "device=cpu"]) == 0
+    arrays = np.load(run / "samples" / "ancestral-top_half-seed0.npz")
+    data = Digits().split("test").gather(torch.arange(3))
+    assert np.array_equal(arrays["samples"][:, :, :4], data.x[:, :, :4].numpy())
+    assert np.array_equal(arrays["labels"], data.y.numpy())  # completed as what they are
+    picture = Image.open(run / "samples" / "ancestral-top_half-seed0.png")
+    assert picture.width > 3 * 60
+
+
+def test_grow(run):
+    assert cli.main(["sample", f"run={run}", "n=3", "picture=grow", "picture.steps=7", "device=cpu"]) == 0
+    assert Image.open(run / "samples" / "grow-seed0.png").width >= 8 * 64
+    assert Image.open(run / "samples" / "grow-seed0.gif").n_frames == 8
+
+
+class Backwards(Autoregressive):
+    """Decodes from the last coordinate to the first, after a pick that is none of a coordinate."""
+
+    def log_conditionals(self, x, y=None):
+        raise NotImplementedError
+
+    def coordinate(self, n):
+        return Categorical(torch.zeros(n, self.spec.support.levels))
+
+    def decode(self, n, y=None, *, pick, given=None, cached=True):
+        pick(Categorical(torch.zeros(n, 2)))
+        x = torch.zeros(n, *self.spec.shape)
+        for d in reversed(range(self.spec.dim)):
+            x[:, d] = pick(self.coordinate(n)).float()
+        return x
+
+
+class Reals(Backwards):
+    def coordinate(self, n):
+        class Normal(Conditional):
+            def sample(self, noise, temperature=1.0):
+                return temperature * noise.randn(n)
+
+        return Normal()
+
+
+@pytest.mark.parametrize(("kind", "support"), [(Backwards, "binary"), (Backwards, "levels:3"), (Reals, "real")])
+def test_growth_is_told_from_any_order(kind, support):
+    z, times = trace(kind(Spec((11,), Support.parse(support))), 4, None, 0, torch.device("cpu"))
+    assert torch.equal(times, torch.arange(10, -1, -1).expand(4, -1))
+    assert z.float().std() > 0
+
+
+def test_growth_of_an_image_is_raster_order():
+    model = build("pixelcnn", (1, 3, 4), "levels:3").float()
+    z, times = trace(model, 2, None, 5, torch.device("cpu"))
+    assert torch.equal(times, torch.arange(12).expand(2, -1))
+    assert torch.equal(z, Ancestral().sample(model, 2, None, noise(2, 5)))
+
+
+def test_surprise(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Surprise, "_image", lambda self, images, surprise: seen.append(surprise) or b"png")
+    for unit in ("bits", "nats"):
+        assert cli.main(["sample", f"run={run}", "n=5", "picture=surprise", f"picture.unit={unit}", "device=cpu"]) == 0
+    nll = np.load(run / "eval" / "test-exact.npz")["nll"][:5]
+    assert torch.allclose(seen[1].sum((1, 2)), torch.tensor(nll), atol=1e-3)  # pixels add up to the record's rows
+    assert torch.allclose(seen[0] * math.log(2), seen[1])
+    monkeypatch.undo()
+    assert cli.main(["sample", f"run={run}", "n=5", "picture=surprise", "device=cpu"]) == 0
+    assert Image.open(run / "samples" / "surprise-seed0.png").width > 300
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["picture=surprise", "picture.unit=dits"], "picture.unit=dits: bits or nats"),
+        (["picture=surprise", "picture.split=tset"], "picture.split=tset: train, val or test"),
+        (["picture=grow", "picture.frames=1"], "at least 2"),
+        (["sampler.given=top_haf"], "Did you mean 'top_half'"),
+    ],
+)
+def test_what_a_picture_cannot_do_is_said(run, capsys, words, message):
+    assert cli.main(["sample", f"run={run}", "device=cpu", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_growth_needs_an_order(tiny_run, capsys):
+    assert cli.main(["sample", f"run={tiny_run}", "picture=grow", "device=cpu"]) == 2
+    assert "it needs Autoregressive, which realnvp does not offer" in capsys.readouterr().err

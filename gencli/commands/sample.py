@@ -72,7 +72,8 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     with reporter.progress(what, cfg["n"]) as bar:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
         x, y = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
-    name = cfg["name"] or f"{cfg['choices']['sampler']}-seed{cfg['seed']}"
+    given = parts.sampler.given if parts.sampler is not None else None
+    name = cfg["name"] or "-".join([cfg["choices"]["sampler"], *([given] if given else []), f"seed{cfg['seed']}"])
     files = keep(parts, run.path, name, cfg["seed"], x, y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")

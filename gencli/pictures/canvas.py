@@ -5,28 +5,100 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gencli.torchvision_compat import torchvision
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+UNKNOWN = (0.36, 0.45, 0.62)
+"""Colour of pixels that are not known yet: no grey, so that it is taken for no value."""
+
+EDGE = 0.5
+"""Grey between images."""
+
 
 def png(image: Tensor) -> bytes:
     """An image (3, H, W) in [0, 1] as a PNG file."""
-    from PIL import Image
-
-    array = image.mul(255).add(0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "png")
+    _picture(image).save(buffer, "png")
     return buffer.getvalue()
 
 
-def grid(images: Tensor, columns: int) -> Tensor:
-    """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row; small ones are enlarged by whole pixels."""
-    scale = max(1, 48 // images.shape[-1])
-    images = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    return torchvision("utils").make_grid(images, nrow=columns, padding=2, pad_value=0.5)
+def gif(frames: Sequence[Tensor], seconds: float = 0.1, pause: int = 10) -> bytes:
+    """Images (3, H, W) in [0, 1] as a GIF file that loops; the last one stays for ``pause`` frames."""
+    pictures = [_picture(frame) for frame in frames]
+    durations = [int(1000 * seconds)] * (len(frames) - 1) + [int(1000 * seconds * pause)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def _picture(image: Tensor) -> Image:
+    from PIL import Image
+
+    array = image.mul(255).add(0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    return Image.fromarray(array)
+
+
+def grid(images: Tensor, columns: int, side: int = 48) -> Tensor:
+    """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row; small ones are enlarged to about ``side`` pixels."""
+    return torchvision("utils").make_grid(enlarged(images, side), nrow=columns, padding=2, pad_value=EDGE)
+
+
+def enlarged(images: Tensor, side: int) -> Tensor:
+    """Images (n, C, H, W), each pixel a square of whole pixels, at most ``side`` wide where that is larger."""
+    scale = max(1, side // images.shape[-1])
+    return images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+
+
+def veiled(images: Tensor, known: Tensor) -> Tensor:
+    """Images (n, 1 or 3, H, W) as colours; pixels where known (n, 1, H, W) is False get a colour of their own."""
+    return torch.where(known, images, torch.tensor(UNKNOWN)[:, None, None])
+
+
+def tiles(images: Tensor, columns: int, fill: float, margin: int = 1) -> Tensor:
+    """Images (n, C, H, W) of any values as one (C, H', W'), row by row, each with a margin all around."""
+    images = torch.nn.functional.pad(images, 4 * (margin,), value=fill)
+    rows = math.ceil(len(images) / columns)
+    missing = images.new_full((rows * columns - len(images), *images.shape[1:]), fill)
+    whole = torch.cat([images, missing]).unflatten(0, (rows, columns))
+    return whole.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+
+
+def groups(parts: Sequence[tuple[str, Tensor]], columns: int, side: int = 64) -> Tensor:
+    """Several views of each of n images side by side, under their names: one image (3, H, W).
+
+    Args:
+        parts: name and images (n, 3, H, W) of each view.
+        columns: groups in a row.
+        side: to which small images are enlarged.
+    """
+    from PIL import ImageDraw, ImageFont
+
+    views = [enlarged(images, side) for _, images in parts]
+    n, _, height, width = views[0].shape
+    gap, wide, head = 2, 14, 18
+    group = len(views) * (width + gap) - gap
+    rows = math.ceil(n / columns)
+    whole = torch.ones(3, head + rows * (height + wide) - wide, columns * (group + wide) - wide)
+    for k in range(n):
+        top, left = head + (k // columns) * (height + wide), (k % columns) * (group + wide)
+        for v, view in enumerate(views):
+            start = left + v * (width + gap)
+            whole[:, top : top + height, start : start + width] = view[k]
+    picture = _picture(whole)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
+    for column in range(min(columns, n)):
+        for v, (name, _) in enumerate(parts):
+            middle = column * (group + wide) + v * (width + gap) + width // 2
+            draw.text((middle, head // 2), name, fill=(0, 0, 0), anchor="mm", font=font)
+    return torchvision("transforms.functional").to_tensor(picture)
 
 
 def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple:

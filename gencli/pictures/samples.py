@@ -11,6 +11,7 @@ from gencli.interfaces import ExactLikelihood
 from gencli.noise import RowNoise
 from gencli.parts import Parts
 from gencli.pictures import canvas
+from gencli.sampling import originals, region
 
 GRID_POINTS = 200
 """Points a side at which a 2-D log-density is drawn."""
@@ -35,6 +36,8 @@ def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
 
 def of_samples(parts: Parts, x: Tensor) -> bytes:
     """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals."""
+    if parts.sampler is not None and parts.sampler.given is not None:
+        return _completions(parts, x, parts.sampler.given)
     grid = grid_of(parts, x)
     if grid is not None:
         return canvas.png(grid)
@@ -44,6 +47,20 @@ def of_samples(parts: Parts, x: Tensor) -> bytes:
     if dim == 2:
         return _two_dimensions(parts, x)
     return _marginals(parts, x)
+
+
+def _completions(parts: Parts, x: Tensor, given: str) -> bytes:
+    """Given, completed and original images side by side."""
+    known = region(parts.dataset.spec, given)[:1]
+    completed, original = (parts.dataset.to_image(images.cpu()) for images in (x, originals(parts, len(x)).x))
+    assert completed is not None
+    assert original is not None
+    views = [
+        ("given", canvas.veiled(original, known)),
+        ("completed", completed.expand(-1, 3, -1, -1)),
+        ("original", original.expand(-1, 3, -1, -1)),
+    ]
+    return canvas.png(canvas.groups(views, columns=max(1, round(math.sqrt(len(x) / 3)))))
 
 
 def _some_data(parts: Parts) -> Tensor:

@@ -1,0 +1,99 @@
+"""Samples of an autoregressive model as they grow."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gencli.errors import UsageError
+from gencli.interfaces import Autoregressive, Conditional
+from gencli.noise import RowNoise
+from gencli.parts import Parts
+from gencli.pictures import canvas
+from gencli.pictures.base import Picture
+from gencli.sampling import labels
+
+SHOWN = 16
+"""Samples at most: more are too small to be watched."""
+
+
+class Grow(Picture):
+    """The same samples after a growing number of coordinates: ``.png``, a strip for each sample, and a ``.gif`` of all.
+
+    Args:
+        frames: columns of the strip.
+        steps: frames of the GIF.
+        temperature: divides log-probabilities, or scales the standard deviation of reals.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    requires = (Autoregressive,)
+
+    def __init__(self, frames: int = 8, steps: int = 40, temperature: float = 1.0) -> None:
+        if frames < 2 or steps < 2:
+            raise ValueError(f"picture.frames={frames} and picture.steps={steps}: at least 2")
+        if temperature < 0:
+            raise ValueError(f"picture.temperature={temperature}: 0 or more")
+        self.frames, self.steps, self.temperature = frames, steps, temperature
+
+    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+        n = min(n, SHOWN)
+        model, spec = parts.model, parts.dataset.spec
+        assert isinstance(model, Autoregressive)
+        y = labels(parts, n)
+        y = None if y is None else y.to(parts.device)
+        z, times = trace(model, n, y, seed, parts.device, self.temperature)
+        images = parts.dataset.to_image(parts.preprocess.inverse(z).cpu())
+        if images is None or spec.kind != "image":
+            raise UsageError(f"picture=grow needs images; data={parts.dataset.name} has none")
+        set_at = times.view(n, *spec.shape).amin(1, keepdim=True).cpu()  # of a pixel: when its first channel is known
+        dim = spec.dim
+        strip = [canvas.veiled(images, set_at < round(dim * (f + 1) / self.frames)) for f in range(self.frames)]
+        rows = torch.stack(strip, 1).flatten(0, 1)
+        columns = self.frames * (1 if n <= 8 else 2)
+        film = [
+            canvas.grid(canvas.veiled(images, set_at < round(dim * s / self.steps)), round(n**0.5 + 0.49), 96)
+            for s in range(self.steps + 1)
+        ]
+        return {".png": canvas.png(canvas.grid(rows, columns, 64)), ".gif": canvas.gif(film, pause=12)}
+
+
+@torch.no_grad()
+def trace(
+    model: Autoregressive, n: int, y: Tensor | None, seed: int, device: torch.device, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Samples z (n, *) in model space, and (n, D) the step at which each coordinate was set.
+
+    A model may set coordinates in an order of its own, another one for each sample (masks of MADE). The order is read
+    off by decoding, with the same first picks, sequences whose values spell the steps in digits.
+    """
+    noise, picks = RowNoise(seed, torch.arange(n, device=device)), []
+
+    def draw(conditional: Conditional) -> Tensor:
+        picks.append(conditional.sample(noise, temperature))
+        return picks[-1]
+
+    z = model.decode(n, y, pick=draw)
+    extra = len(picks) - model.spec.dim  # picks before the coordinates, such as that of a mask
+    base = model.spec.support.levels
+    times = torch.zeros(n, model.spec.dim, dtype=torch.long, device=device)
+    unit = 1
+    while unit < model.spec.dim:
+        step = 0
+
+        def spell(conditional: Conditional, unit: int = unit) -> Tensor:
+            nonlocal step
+            step += 1
+            if step <= extra:
+                return picks[step - 1]
+            digit = (step - 1 - extra) // unit
+            return torch.full((n,), digit % base if base else digit / model.spec.dim, device=device)
+
+        spelt = model.decode(n, y, pick=spell).flatten(1)
+        if base is None:
+            return z, (spelt * model.spec.dim).round().long()
+        times += spelt.long() * unit
+        unit *= base
+    return z, times

@@ -48,7 +48,7 @@ class LogisticMixture:
 def _log_bin(levels: int, x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """log of a logistic's mass in the bin of levels x (*): (*, M)."""
     r = 1 / (levels - 1)
-    x = x[..., None]
+    x = x[..., None].to(mean.dtype)
     inverse = (-log_scale).exp()
     middle = (2 * r * x - 1 - mean) * inverse
     half = r * inverse

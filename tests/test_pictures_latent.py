@@ -154,6 +154,10 @@ def test_maps_and_refusals():
     for picture in (Reconstruct(), Traverse(), Interpolate()):
         with pytest.raises(UsageError, match="shows images"):
             picture.make(vectors, 4, seed=0)
+    integers = parts(Base)
+    integers.model.spec = integers.dataset.spec
+    with pytest.raises(UsageError, match="draws integers"):
+        Interpolate().make(integers, 4, seed=0)
     with pytest.raises(UsageError, match="two latents"):
         LatentMap().make(parts(Pixels, kept=(3,)), 1, seed=0)
     with pytest.raises(UsageError, match="example=400"):

@@ -48,7 +48,7 @@ def labelled(
     high, wide = picture.shape[1:]
     down, across = high / math.ceil(len(images) / columns), wide / columns
     left = 0.2 + 0.09 * max(map(len, rows), default=0)  # inches, for names of 10 points
-    top = 0.1 + 0.25 * bool(heads) + 0.35 * bool(title)
+    top = 0.1 + 0.2 * bool(heads) + 0.25 * bool(title)
     width = max(wide / 80, 0.09 * len(title))
     height = width * high / wide
     across_all, down_all = left + width + 0.1, top + height + 0.1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.errors import UsageError
-from gencli.interfaces import Batch, DirectSampling, LatentVariable, Reparameterized
+from gencli.interfaces import Batch, DirectSampling, LatentVariable
 from gencli.noise import Noise, RowNoise
 from gencli.parts import Parts
 from gencli.pictures import canvas
@@ -193,10 +193,8 @@ class Interpolate(Picture):
         if isinstance(parts.model, LatentVariable):
             images, title = self._codes(parts, rows, seed, t), "between held-out examples (first and last column)"
             heads = ["example", *heads, "example"]
-        elif isinstance(parts.model, Reparameterized):
-            images, title = self._samples(parts, rows, seed, t), "between samples"
         else:
-            raise UsageError("picture=interpolate needs a LatentVariable or a Reparameterized model")
+            images, title = self._samples(parts, rows, seed, t), "between samples"
         return {".png": canvas.labelled(images, len(heads), heads=heads, title=title)}
 
     def _codes(self, parts: Parts, rows: int, seed: int, t: Tensor) -> Tensor:
@@ -216,7 +214,9 @@ class Interpolate(Picture):
     @torch.no_grad()
     def _samples(self, parts: Parts, rows: int, seed: int, t: Tensor) -> Tensor:
         model, spec = parts.model, parts.dataset.spec
-        assert isinstance(model, Reparameterized)
+        assert isinstance(model, DirectSampling)
+        if model.spec.support.discrete:
+            raise UsageError("picture=interpolate: this model draws integers, between which there is nothing")
         if model.conditional and not spec.classes:
             raise UsageError("picture=interpolate: this model needs a context vector, which no sample has by itself")
         row = torch.arange(rows, device=t.device).repeat_interleave(len(t))

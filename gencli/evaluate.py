@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencli import catalog, compatibility, distributed
 from gencli import checkpoint as checkpoints
-from gencli import compatibility, distributed
 from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
 from gencli.errors import UsageError
 from gencli.files import write_json, write_whole
-from gencli.interfaces import Batch, Estimator, LatentVariable, Model, Shared, Split, Unnormalized
+from gencli.interfaces import Batch, Estimator, Model, Shared, Split
 from gencli.noise import RowNoise, StepNoise, mix_seed
 from gencli.parts import Parts
 from gencli.records import composed_bound, nll_record
@@ -123,13 +123,14 @@ def _prepare(parts: Parts, seed: int) -> Shared:
 
 def _no_nll(model: Model) -> str:
     """Why there is no number, and what would give one."""
-    kind = type(model)
-    fitting = ", ".join(compatibility.fitting("estimator", f"{kind.__module__}.{kind.__qualname__}")) or "none"
-    if isinstance(model, Unnormalized | LatentVariable):
-        return f"this run has no NLL estimator (estimator=null); those that fit it: {fitting}"
+    fitting = compatibility.fitting("estimator", f"{type(model).__module__}.{type(model).__qualname__}")
+    options, names = catalog.options("estimator"), ", ".join(fitting) or "none"
+    classes = [catalog.class_info(options[name].target or "") for name in fitting]
+    if any(found is None or found.attributes.get("bound") != "estimate" for found in classes):
+        return f"this run has no NLL estimator (estimator=null); those that fit its model: {names}"
     return (
         "no NLL: this model gives samples but no density, so there is no probability to measure; "
-        f"estimators that guess one from samples: {fitting} (an estimate, no bound); "
+        f"estimators that guess one from samples: {names} (an estimate, no bound); "
         "metrics=[mmd,c2st] compare the samples themselves"
     )
 

@@ -119,8 +119,14 @@ def labelled(
     picture = grid(images, columns)
     high, wide = picture.shape[1:]
     down, across = high / math.ceil(len(images) / columns), wide / columns
-    width, height = max(2.0, wide / 80), max(0.5, high / 80)
-    made, (axis,) = figure(1, width + 1.6 * bool(rows), height + 0.4 * bool(heads) + 0.4 * bool(title))
+    left = 0.2 + 0.09 * max(map(len, rows), default=0)  # inches, for names of 10 points
+    top = 0.1 + 0.2 * bool(heads) + 0.25 * bool(title)
+    width = max(wide / 80, 0.09 * len(title))
+    height = width * high / wide
+    across_all, down_all = left + width + 0.1, top + height + 0.1
+    made, (axis,) = figure(1, across_all, down_all)
+    made.set_layout_engine("none")  # it would cut names off: it does not know that pixels are square
+    axis.set_position((left / across_all, 0.1 / down_all, width / across_all, height / down_all))
     axis.imshow(picture.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
     axis.set_yticks([down * (i + 0.5) for i in range(len(rows))], rows)
     axis.set_xticks([across * (i + 0.5) for i in range(len(heads))], heads)

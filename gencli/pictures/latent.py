@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.errors import UsageError
-from gencli.interfaces import Batch, DirectSampling, LatentVariable, Reparameterized
+from gencli.interfaces import Batch, DirectSampling, LatentVariable
 from gencli.noise import Noise, RowNoise
 from gencli.parts import Parts
 from gencli.pictures import canvas
@@ -137,7 +137,7 @@ class Traverse(Picture):
         y = None if batch.y is None else batch.y[self.example].expand(rows.shape[0] * rows.shape[1])
         images = _decoded(parts, rows.flatten(0, 1), y)
         names = [f"z[{k}]  var {float(deviation[k]) ** 2:.2f}" for k in shown.tolist()]
-        heads = [f"{step:+.1f}" for step in steps.tolist()]
+        heads = [f"{round(step, 1) + 0.0:+.1f}" for step in steps.tolist()]  # + 0.0: no -0.0
         title = "latents by activity; columns: standard deviations from the mean"
         return {".png": canvas.labelled(images, self.columns, rows=names, heads=heads, title=title)}
 
@@ -193,10 +193,8 @@ class Interpolate(Picture):
         if isinstance(parts.model, LatentVariable):
             images, title = self._codes(parts, rows, seed, t), "between held-out examples (first and last column)"
             heads = ["example", *heads, "example"]
-        elif isinstance(parts.model, Reparameterized):
-            images, title = self._samples(parts, rows, seed, t), "between samples"
         else:
-            raise UsageError("picture=interpolate needs a LatentVariable or a Reparameterized model")
+            images, title = self._samples(parts, rows, seed, t), "between samples"
         return {".png": canvas.labelled(images, len(heads), heads=heads, title=title)}
 
     def _codes(self, parts: Parts, rows: int, seed: int, t: Tensor) -> Tensor:
@@ -216,7 +214,9 @@ class Interpolate(Picture):
     @torch.no_grad()
     def _samples(self, parts: Parts, rows: int, seed: int, t: Tensor) -> Tensor:
         model, spec = parts.model, parts.dataset.spec
-        assert isinstance(model, Reparameterized)
+        assert isinstance(model, DirectSampling)
+        if model.spec.support.discrete:
+            raise UsageError("picture=interpolate: this model draws integers, between which there is nothing")
         if model.conditional and not spec.classes:
             raise UsageError("picture=interpolate: this model needs a context vector, which no sample has by itself")
         row = torch.arange(rows, device=t.device).repeat_interleave(len(t))
@@ -240,7 +240,7 @@ class LatentMap(Picture):
 
     requires = (LatentVariable,)
 
-    def __init__(self, examples: int = 2000, side: int = 16) -> None:
+    def __init__(self, examples: int = 2000, side: int = 12) -> None:
         if examples < 2 or side < 2:
             raise ValueError(f"picture.examples={examples} side={side}: at least 2")
         self.examples, self.side = examples, side
@@ -292,9 +292,8 @@ class LatentMap(Picture):
         across, up = (torch.linspace(float(low[k]), float(high[k]), self.side) for k in (0, 1))
         codes = torch.stack(torch.meshgrid(across, up.flip(0), indexing="xy"), 2).flatten(0, 1).to(low)
         images = _decoded(parts, codes, None)
-        picture = images.unflatten(0, (self.side, self.side)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+        picture = canvas.grid(images, self.side)
         half = [(axis_[1] - axis_[0]) / 2 for axis_ in (across, up)]
         extent = [float(v) for v in (low[0] - half[0], high[0] + half[0], low[1] - half[1], high[1] + half[1])]
-        shown = picture.permute(1, 2, 0).squeeze(2).numpy()
-        axis.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="nearest")
+        axis.imshow(picture.permute(1, 2, 0).cpu().numpy(), extent=extent, aspect="auto", interpolation="nearest")
         axis.set_title("what the plane decodes to")

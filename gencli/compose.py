@@ -127,7 +127,7 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
 
 
 def _in_hydras_words(text: str) -> str:
-    """``metrics=[a,b]`` as the choice of a group, which lands in the section ``metrics``; ``estimator=null`` as ``~``."""
+    """``metrics=[a,b]`` as a group's choice, which lands in the section ``metrics``; ``estimator=null`` as ``~``."""
     key, sign, value = text.partition("=")
     if value == "null" and key in _REMOVABLE:
         return f"~{key}"

@@ -15,6 +15,7 @@ ALLOWED = {
     "objectives": {"interfaces", "noise", "objectives"},
     "samplers": {"interfaces", "noise", "samplers"},
     "estimators": {"interfaces", "noise", "estimators"},
+    "metrics": {"interfaces", "noise", "files", "metrics"},
     "data": {"interfaces", "noise", "data", "errors", "torchvision_compat"},
     "interfaces.py": {"noise"},
     "noise.py": set(),

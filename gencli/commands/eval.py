@@ -1,4 +1,4 @@
-"""``gencli eval``: how much probability does a run's model give to a split, how far are its samples, how sure are we?"""
+"""``gencli eval``: how much probability does a model give to a split, how near are its samples, how sure are we?"""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ import torch
 
 from gencli.metrics.base import Measured, Metric, Samples
 
+_MANY = 2000
+
 
 class C2ST(Metric):
     """Cross-validated accuracy of a network that tells samples from examples: 0.5 is perfect, 1 is told at a glance.
@@ -52,7 +54,8 @@ class C2ST(Metric):
         labels = np.repeat([1, 0], n)
         hidden = self.hidden or min(max(10 * x.shape[1], 50), 200)
         state = samples.seed % 2**32
-        network = MLPClassifier((hidden, hidden), early_stopping=True, max_iter=200, random_state=state)
+        # stopping early takes a tenth of the examples away, which only many of them can spare
+        network = MLPClassifier((hidden, hidden), early_stopping=n > _MANY, max_iter=200, random_state=state)
         folds = StratifiedKFold(self.folds, shuffle=True, random_state=state)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

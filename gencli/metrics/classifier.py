@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: to
     Raises:
         ValueError: there is no such split.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save
 
     split = dataset.split(split_name)
@@ -139,7 +141,7 @@ def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: to
         try:
             model.load_state_dict(load_file(path))
             return model.to(device).eval()
-        except Exception:  # noqa: BLE001  (a damaged file is trained anew)
+        except (SafetensorError, RuntimeError):  # damaged: it is trained anew
             path.unlink()
     model = fit(dataset.spec, split, steps, seed, device)
     write_whole(path, save({key: value.cpu().contiguous() for key, value in model.state_dict().items()}))
@@ -182,6 +184,7 @@ class Classified(Metric):
     def classifier(self, samples: Samples) -> tuple[Classifier, dict[str, float]]:
         """The classifier, and its accuracy on the reference."""
         model = trained(samples.dataset, self.fit, self.steps, self.fit_seed, samples.x.device)
+        assert samples.reference.y is not None
         told = torch.cat([model(x).argmax(1) for x in samples.reference.x.split(_ROWS)])
         return model, {"classifier_accuracy": float((told == samples.reference.y).float().mean())}
 
@@ -196,8 +199,9 @@ class _Distance(Classified):
         value, se, own = self.distance(f, g, samples)
         return Measured(value, se, own | accuracy)
 
+    @abstractmethod
     def distance(self, f: Tensor, g: Tensor, samples: Samples) -> tuple[float, float, dict[str, float]]:
-        raise NotImplementedError
+        """Value, standard error and diagnostics of features f (n, 64) of samples and g (m, 64) of the reference."""
 
 
 class ClassifierFrechet(_Distance):

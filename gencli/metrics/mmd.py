@@ -34,8 +34,8 @@ def two_sample(x: Tensor, y: Tensor, kernel: Kernel, permutations: int, generato
 
     With row means r of the kernel, the standard error is that of the U-statistic's Hoeffding decomposition: the
     variance of its projections a_i = r_xx(i) - r_xy(i), b_j = r_yy(j) - r_xy(j), which carries the variance of the
-    second order twice, less once that of the second order. So it holds where P = Q too, where the first order vanishes.
-    The p-value comes from permutations of the pooled set, by its rank among them.
+    second order twice, less once that of the second order, and never below that of the second order. So it holds where
+    P = Q too, where the first order vanishes, and is there about a fifth too large for being bounded below. The p-value comes from permutations of the pooled set, by its rank among them.
 
     Args:
         x: (n, D).
@@ -48,11 +48,11 @@ def two_sample(x: Tensor, y: Tensor, kernel: Kernel, permutations: int, generato
     if min(n, m) < 4:
         raise ValueError(f"n={n} samples and {m} reference examples: at least 4 of each")
     pooled = torch.cat([x, y])
-    member = torch.zeros(1 + permutations, n + m)  # row 0: the sets as they are
-    member[0, :n] = 1
-    for row in member[1:]:
-        row[torch.randperm(n + m, generator=generator)[:n]] = 1
-    member = member.T.contiguous().to(x.device)
+    member = torch.zeros(n + m, 1 + permutations)  # column 0: the sets as they are
+    member[:n, 0] = 1
+    shuffled = torch.rand(n + m, permutations, generator=generator).argsort(0)
+    member[:, 1:].scatter_(0, shuffled[:n], 1.0)
+    member = member.to(x.device)
 
     inside, rows, squares = [], [], []
     for block in row_blocks(n + m, n + m, x.device):
@@ -92,8 +92,8 @@ def _degenerate(mean_square: float, rows: Tensor, columns: Tensor) -> float:
 class MMD(Metric):
     """MMD^2 with a mixture of Gaussian kernels, k(x, y) = mean_s exp(-|x - y|^2 / (2 (s h)^2)).
 
-    The estimate is unbiased, so it may be negative. ``p_value``: the rank of the value among permutations of samples and
-    reference; small values say that the distributions differ.
+    The estimate is unbiased, so it may be negative. ``p_value``: the rank of the value among permutations of samples
+    and reference; small values say that the distributions differ.
 
     Args:
         bandwidth: h; None: the median distance between reference examples, the same for every model.

@@ -17,7 +17,7 @@ from gencli.metrics.base import Measured, Metric, Samples, row_blocks, squared_d
 
 
 class PrecisionRecall(Metric):
-    """precision: the share of samples within the reference's manifold; recall: the share of the reference within theirs.
+    """precision: the share of samples in the reference's manifold; recall: the share of the reference in theirs.
 
     The value is their harmonic mean. Both depend on n and k: exact samples reach less than 1. ``density`` counts the
     reference balls that hold a sample, over k (1 for exact samples, and above where samples crowd); ``coverage`` is the

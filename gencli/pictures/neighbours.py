@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,11 +82,11 @@ def _draw(a: Tensor | None, b: Tensor | None, distance: Tensor, usual: Tensor, s
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = 3.0 + 0.85 * rows
-    figure = Figure(figsize=(12, height), layout="constrained", dpi=110)
+    figure: Any = Figure(figsize=(12, 3 + 0.85 * rows), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[max(0.85 * rows, 0.01), 3.0])
+    lower = figure
     if a is not None and b is not None:
+        upper, lower = figure.subfigures(2, 1, height_ratios=[0.85 * rows, 3])
         upper.suptitle("sample | nearest training example, and their distance", fontsize=10)
         axes = upper.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
@@ -96,10 +97,10 @@ def _draw(a: Tensor | None, b: Tensor | None, distance: Tensor, usual: Tensor, s
             axis.set_title(f"{float(d):.2f}", fontsize=7, pad=1)
     axis = lower.subplots()
     top = max(float(torch.quantile(d, 0.98)) for d in (distance, usual))
-    edges = np.linspace(0, top or 1.0, 41)
+    edges = torch.linspace(0, top or 1.0, 41).tolist()
     axis.hist(distance.numpy(), edges, density=True, histtype="step", label=f"{len(distance)} samples")
     axis.hist(usual.numpy(), edges, density=True, histtype="step", label=f"{len(usual)} held-out examples")
-    axis.set_xlim(0, float(edges[-1]))
+    axis.set_xlim(0, edges[-1])
     axis.set_xlabel(f"distance to the nearest of {searched:,} training examples")
     axis.set_yticks([])
     axis.legend()

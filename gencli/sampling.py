@@ -133,8 +133,8 @@ def labels(parts: Parts, n: int) -> Tensor | None:
     spec = parts.dataset.spec
     if not spec.classes:
         raise UsageError("this model is conditional on a vector: draw with gencli.load(run).sample(n, y=...)")
-    assert parts.sampler is not None
-    if parts.sampler.given is not None and parts.sampler.classes is None:
+    chosen = parts.sampler.classes if parts.sampler is not None else None
+    if chosen is None and parts.sampler is not None and parts.sampler.given is not None:
         return originals(parts, n).y
-    classes = torch.tensor(parts.sampler.classes or list(range(spec.classes)))
+    classes = torch.tensor(chosen or list(range(spec.classes)))
     return classes[torch.arange(n) % len(classes)]

@@ -57,6 +57,9 @@ def _gate(x: Tensor, dim: int = 1) -> Tensor:
 class GatedStacks(CausalNet):
     """Gated vertical and horizontal stacks.
 
+    Other than in the paper the vertical stack is residual too, the horizontal one sees it behind its gate (half as many
+    channels), and both begin with a learned bias of each pixel, which tells where on the image a window lies.
+
     Args:
         in_shape: (C, H, W) of the input.
         context: dimension of the context, a bias of every gate; 0: none.
@@ -96,7 +99,6 @@ class GatedStacks(CausalNet):
         self.in_shape, self.width, self.reach = in_shape, width, first // 2
         self.vertical = nn.Conv2d(C, width, (self.reach, first), bias=False)
         self.horizontal = nn.Conv2d(C, width, (1, self.reach), bias=False)
-        # what a window cannot see: where on the image it lies
         self.place = nn.Parameter(torch.zeros(2 * width, height, w))
         self.layers = nn.ModuleList(_Gated(width, context, kernel, dropout) for _ in range(layers))
 
@@ -175,7 +177,7 @@ class _GatedDecoder(Decoder):
         net, r = self.net, self.net.reach
         if j == 0:
             self._row(i)
-        seen = self.x[:, :, i + r, j + r - r : j + r].flatten(1)
+        seen = self.x[:, :, i + r, j : j + r].flatten(1)
         h = torch.addmm(net.place[net.width :, i, j], seen, self.first)
         for number, layer in enumerate(self.layers):
             k, row = layer.reach, self.rows[number]

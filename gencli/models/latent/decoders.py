@@ -90,7 +90,7 @@ class Bernoulli(Decoder):
 
     def _log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         logits = params[:, :, 0]
-        return torch.bmm(logits, x[:, :, None]).squeeze(2) - F.softplus(logits).sum(2)
+        return (logits * x[:, None] - F.softplus(logits)).sum(2)
 
     def _mean(self, params: Tensor) -> Tensor:
         return params[:, 0].sigmoid()

@@ -67,7 +67,10 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
         )
         model = component(cfg["model"], Model, trust, preprocess.model_spec).to(device)
         objective = component(cfg["objective"], Objective, trust, preprocess.model_spec)
-        objective.attach(model)
+        try:
+            objective.attach(model)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"objective ({cfg['objective']['_target_']}): {str(error).splitlines()[0]}") from error
         objective.to(device)
         sampler = component(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None
         estimator = component(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None

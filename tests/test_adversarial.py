@@ -402,6 +402,23 @@ def test_a_generator_has_no_nll_and_eval_says_why(capsys):
         run.log_prob(torch.zeros(1, 1, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["net@objective.critic=resnet"], "needs another net"),
+        (["+objective.critic.vector.hiden=[3]"], "hiden"),
+        (["objective.critic_steps=0"], "objective.critic_steps=0: at least 1"),
+        (["model.latent=0"], "model.latent=0: at least 1"),
+    ],
+)
+def test_a_critic_that_cannot_be_built_is_refused_in_one_line(words, says, capsys):
+    assert main(["train", "model=generator", "data=moons", *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert says in said
+    assert len(said.splitlines()) == 1
+    assert list(Path().iterdir()) == []
+
+
 def test_an_objective_that_needs_differentiable_samples_refuses_a_mixture(capsys):
     assert main(["train", "model=gmm", "data=moons", "objective=wgan_gp"]) == 2
     assert "Reparameterized" in capsys.readouterr().err

@@ -19,18 +19,20 @@ from gencli.sampling import held_out
 
 
 class Pixels(LatentVariable):
-    """Its code is the image's own pixels, the one listed first; all others are forgotten. Conditional: x + y."""
+    """Its code is some of the image's own pixels; all others are forgotten. A conditional one keeps every y it sees."""
 
     shapes = ("vector", "image")
 
     def __init__(self, spec, kept=(0,), conditional=False):
         super().__init__(spec, conditional=conditional)
-        self.kept, self.latent_dim = list(kept), len(kept)
+        self.kept, self.latent_dim, self.seen = list(kept), len(kept), []
 
     def encode(self, x, y=None):
         return x.flatten(1)[:, self.kept]
 
     def decode(self, z, y=None):
+        assert (y is not None) == self.conditional
+        self.seen.append(y)
         x = z.new_full((len(z), self.spec.dim), -0.5)
         x[:, self.kept] = z
         return x.view(-1, *self.spec.shape)
@@ -120,6 +122,20 @@ def test_interpolation_between_examples(drawn):
     assert torch.equal(rows[:, 4], originals[:, 1])
     middle = (originals[:, 0] + originals[:, 1]) / 2
     assert (rows[:, 2] - middle).abs().max() <= 1 / 16 + 1e-6  # up to dequantization and rounding down
+
+
+def test_conditional_models_are_told_whose_code_it_is(drawn):
+    some = parts(Pixels, kept=range(64), conditional=True)
+    y = held_out(some).gather(torch.arange(6)).y
+    for picture, expected in (
+        (Reconstruct(columns=3), y),
+        (Traverse(latents=2, columns=2, example=4), y[4].expand(4)),
+        (Interpolate(columns=2), y[::2].repeat_interleave(2)),
+    ):
+        some.model.seen.clear()
+        picture.make(some, 6, seed=0)
+        assert torch.equal(torch.cat(some.model.seen), expected)
+    opened(LatentMap(examples=20).make(some, 1, seed=0))
 
 
 def test_interpolation_between_samples(drawn):

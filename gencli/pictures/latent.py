@@ -134,7 +134,7 @@ class Traverse(Picture):
         rows = codes[self.example].expand(len(shown), self.columns, -1).clone()
         for row, k in zip(rows, shown, strict=True):
             row[:, k] = mean[k] + steps * deviation[k]
-        y = None if batch.y is None else batch.y[self.example].expand(rows.shape[0] * rows.shape[1])
+        y = None if batch.y is None else batch.y[torch.full((rows.shape[0] * rows.shape[1],), self.example)]
         images = _decoded(parts, rows.flatten(0, 1), y)
         names = [f"z[{k}]  var {float(deviation[k]) ** 2:.2f}" for k in shown.tolist()]
         heads = [f"{round(step, 1) + 0.0:+.1f}" for step in steps.tolist()]  # + 0.0: no -0.0

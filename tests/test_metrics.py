@@ -132,7 +132,7 @@ def test_mmd_takes_its_bandwidth_from_the_reference():
     found = MMD(permutations=20).measure(samples(draw(200, 1, shift=1), reference))
     assert found.diagnostics["bandwidth"] == pytest.approx(median_distance(samples(reference, reference).shown[1]))
     assert found.diagnostics["p_value"] == pytest.approx(1 / 21)
-    assert found.value > 10 * found.se
+    assert found.value > 6 * found.se
     with pytest.raises(ValueError, match=r"give metrics\.mmd\.bandwidth"):
         median_distance(torch.zeros(9, 2))
 
@@ -142,9 +142,9 @@ def test_mmd_takes_its_bandwidth_from_the_reference():
 
 def test_sliced_wasserstein_of_shifted_gaussians():
     """SW_2^2 = |shift|^2 / D; for scaled ones (s - 1)^2."""
-    shifted = SlicedWasserstein().measure(raw(draw(6000, 0, shift=torch.tensor([2.0, 1.0])), draw(4000, 1)))
+    shifted = SlicedWasserstein(200).measure(raw(draw(3000, 0, shift=torch.tensor([2.0, 1.0])), draw(2000, 1)))
     assert abs(shifted.value - math.sqrt(2.5)) < 4 * shifted.se
-    scaled_ = SlicedWasserstein().measure(raw(draw(6000, 0, scale=1.5), draw(6000, 1)))
+    scaled_ = SlicedWasserstein(200).measure(raw(draw(3000, 0, scale=1.5), draw(3000, 1)))
     assert abs(scaled_.value - 0.5) < 4 * scaled_.se
     assert shifted.se < 0.1
 
@@ -176,10 +176,10 @@ def test_the_error_of_sliced_wasserstein_is_the_spread_over_sets():
 
 @pytest.mark.slow
 def test_c2st_of_one_distribution_is_a_half():
-    found = [C2ST(hidden=20).measure(samples(draw(300, s), draw(300, 100 + s), s)) for s in range(12)]
+    found = [C2ST(hidden=20).measure(samples(draw(300, s), draw(300, 100 + s), s)) for s in range(8)]
     z = torch.tensor([(f.value - 0.5) / f.se for f in found])
     assert float(z.abs().max()) < 3.5
-    assert abs(float(z.mean())) < 3 / math.sqrt(12)
+    assert abs(float(z.mean())) < 3 / math.sqrt(8)
 
 
 def test_c2st_tells_what_differs():
@@ -285,12 +285,19 @@ def test_the_jackknife_is_the_spread_of_the_frechet_distance():
 DIGITS = Spec((1, 8, 8), Support.parse("levels:17"), classes=10)
 
 
+STEPS = 150
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("classifiers")
+
+
 @pytest.fixture
-def digits(tmp_path, monkeypatch):
+def digits(cache, monkeypatch):
     from gencli.data.digits import Digits
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("gencli.metrics.classifier.cache_folder", lambda: tmp_path / "classifiers")
+    monkeypatch.setattr("gencli.metrics.classifier.cache_folder", lambda: cache)
     return Digits()
 
 
@@ -299,30 +306,29 @@ def of(dataset, x, y=None, seed=0):
     return Samples(x, y, Batch(test.x, test.y), dataset, seed)
 
 
-def test_the_classifier_is_learnt_once_and_the_same(digits, tmp_path, monkeypatch):
+def test_the_classifier_is_learnt_once_and_the_same(digits, cache, monkeypatch):
     cpu, test = torch.device("cpu"), digits.split("test")
-    model = trained(digits, "train", 300, 0, cpu)
+    model = trained(digits, "train", STEPS, 0, cpu)
     accuracy = float((model(test.x).argmax(1) == test.y).float().mean())
-    assert accuracy > 0.95
-    (file,) = (tmp_path / "classifiers").iterdir()
+    assert accuracy > 0.9
+    (file,) = cache.iterdir()
     with monkeypatch.context() as patch:
         patch.setattr("gencli.metrics.classifier.fit", lambda *_: pytest.fail("trained again"))
-        again = trained(digits, "train", 300, 0, cpu)
+        again = trained(digits, "train", STEPS, 0, cpu)
     assert torch.equal(again.features(test.x), model.features(test.x))
-    state = torch.random.get_rng_state()
-    anew = fit(DIGITS, digits.split("train"), 300, 0, cpu)
-    assert torch.equal(anew.features(test.x), model.features(test.x))  # the seed decides, and nothing global is drawn
-    assert torch.equal(torch.random.get_rng_state(), state)
     features = model.features(digits.split("train").x).detach()
     assert float(features.var(0).sum()) == pytest.approx(64, rel=1e-3)
     file.write_bytes(b"damaged")
-    assert torch.equal(trained(digits, "train", 300, 0, cpu).features(test.x), model.features(test.x))
+    state = torch.random.get_rng_state()
+    anew = trained(digits, "train", STEPS, 0, cpu)
+    assert torch.equal(anew.features(test.x), model.features(test.x))  # the seed decides, and nothing global is drawn
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_classifier_distances_tell_digits_from_noise_and_from_a_lost_class(digits):
     val, test = digits.split("val"), digits.split("test")
     noise = torch.randint(0, 17, val.x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    frechet, mmd = ClassifierFrechet(steps=300), ClassifierMMD(steps=300, permutations=50)
+    frechet, mmd = ClassifierFrechet(steps=STEPS), ClassifierMMD(steps=STEPS, permutations=50)
     near = [metric.measure(of(digits, val.x)) for metric in (frechet, mmd)]
     far = [metric.measure(of(digits, noise)) for metric in (frechet, mmd)]
     lost = [metric.measure(of(digits, val.x[val.y > 2])) for metric in (frechet, mmd)]
@@ -332,14 +338,14 @@ def test_classifier_distances_tell_digits_from_noise_and_from_a_lost_class(digit
     assert near[0].value < 2 * near[0].diagnostics["floor"]
     assert near[1].diagnostics["p_value"] > 0.01
     assert far[1].diagnostics["p_value"] < 0.05
-    assert near[0].diagnostics["classifier_accuracy"] > 0.95
+    assert near[0].diagnostics["classifier_accuracy"] > 0.9
     own = label_accuracy(digits, test.x, test.y)
     assert own.value == own.diagnostics["classifier_accuracy"]
     assert label_accuracy(digits, test.x, (test.y + 1) % 10).value < 0.05
 
 
 def label_accuracy(dataset, x, y):
-    return LabelAccuracy(steps=300).measure(of(dataset, x, y))
+    return LabelAccuracy(steps=STEPS).measure(of(dataset, x, y))
 
 
 def test_what_the_classifier_needs():
@@ -457,14 +463,14 @@ def test_no_metric_opens_the_training_split(tmp_path):
     from gencli.reporting import Reporter
     from gencli.samplers.direct import Direct
 
-    data = Data(REAL, test=TensorSplit(draw(400, 5)))
+    data = Data(REAL, test=TensorSplit(draw(100, 5)))
     parts = Parts(
         torch.device("cpu"), data, Preprocess(REAL, ("real",), ("vector",)), Gaussian(REAL), None, Direct(), None
     )
     config = {"metrics": {name: {} for name in ALL}, "sampler": {"temperature": 1.0}, "choices": {"sampler": "direct"}}
     options = {"seed": 0, "batch_size": 64, "run": tmp_path, "reporter": Reporter(quiet=True)}
     records = quality.measure(parts, ALL, config, split_name="test", n=None, **options)
-    assert [(r["n_samples"], r["n_reference"]) for r in records] == [(400, 400)] * 4
+    assert [(r["n_samples"], r["n_reference"]) for r in records] == [(100, 100)] * 4
     assert records[0]["diagnostics"]["p_value"] > 0.01
     with pytest.raises(AssertionError, match="opened the training split"):  # the guard can fail
         quality.measure(parts, ALL, config, split_name="train", n=None, **options)

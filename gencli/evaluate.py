@@ -91,7 +91,9 @@ def score_split(
         totals = torch.stack([_total(row) for row in rows])
         if draws > 1:
             mean["variance"] = totals.var(0) / draws
-        elif "variance" not in mean and not preprocess.stochastic:
+        elif preprocess.stochastic:
+            mean.pop("variance", None)  # one draw of the dequantization says nothing of its own spread
+        elif "variance" not in mean:
             mean["variance"] = torch.zeros_like(totals[0])
         for name, value in {"ids": ids.cpu(), "nll": totals.mean(0), **mean}.items():
             columns.setdefault(name, []).append(value)

@@ -155,6 +155,10 @@ def test_an_estimators_own_variance_reaches_the_record():
     assert record["diagnostics"]["ess"] == 5
 
 
+def test_one_draw_of_the_dequantization_claims_no_error():
+    assert score(draws=1).variance is None
+
+
 def test_what_all_rows_share_does_not_average_out():
     nll = torch.ones(9, dtype=torch.float64)
     record = nll_record(

@@ -290,7 +290,8 @@ class Autoregressive(ExactLikelihood, DirectSampling):
     ) -> Tensor:
         """Samples (n, *), coordinate after coordinate: x_o(t) = pick(its conditional), unless it is given.
 
-        ``pick`` is called at every coordinate, given or not, so that noise does not depend on what is given.
+        ``pick`` is called at every coordinate, given or not, so that noise does not depend on what is given; a mixture
+        has its rows pick their members before.
         cached: compute at each step only what the newest coordinate changed; False: a full pass a coordinate, which
         gives the same samples and is there to be compared with.
         """

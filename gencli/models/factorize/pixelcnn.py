@@ -66,12 +66,12 @@ class Raster(Autoregressive):
         decoder = self.net.decoder(n, context) if cached else None
         for i in range(height):
             for j in range(width):
-                features = None if decoder is None else decoder.features(i, j)[..., None, None]
+                if decoder is not None:
+                    features = decoder.features(i, j)[..., None, None]
+                else:
+                    features = self.net(self.encode(x), context)[:, :, i : i + 1, j : j + 1]
                 for c in range(channels):
-                    if features is None:
-                        logits = self.logits(self.net(self.encode(x), context), x)[:, c, i, j]
-                    else:
-                        logits = self.logits(features, x[:, :, i : i + 1, j : j + 1])[:, c, 0, 0]
+                    logits = self.logits(features, x[:, :, i : i + 1, j : j + 1])[:, c, 0, 0]
                     value = pick(Categorical(logits)).to(dtype)
                     if given is not None:
                         value = torch.where(given.mask[:, c, i, j], given.x[:, c, i, j].to(dtype), value)

@@ -303,6 +303,7 @@ def test_energy_distance_against_its_definition():
     shares = energy_distance(x, z)
     assert shares.shape == (40,)
     assert shares.mean() == pytest.approx(float(2 * between - within[0] - within[1]), abs=1e-5)
+    assert torch.allclose(energy_distance(x + 100, z + 100), shares, atol=1e-3)
     assert energy_distance(x[:1], z[:1]).tolist() == [0.0]
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from abc import abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: to
         except (SafetensorError, RuntimeError):  # damaged: it is trained anew
             path.unlink()
     model = fit(dataset.spec, split, steps, seed, device)
-    write_whole(path, save({key: value.cpu().contiguous() for key, value in model.state_dict().items()}))
+    with suppress(OSError):  # a cache that cannot be written costs a training next time, no more
+        write_whole(path, save({key: value.cpu().contiguous() for key, value in model.state_dict().items()}))
     return model
 
 

@@ -35,7 +35,8 @@ def two_sample(x: Tensor, y: Tensor, kernel: Kernel, permutations: int, generato
     With row means r of the kernel, the standard error is that of the U-statistic's Hoeffding decomposition: the
     variance of its projections a_i = r_xx(i) - r_xy(i), b_j = r_yy(j) - r_xy(j), which carries the variance of the
     second order twice, less once that of the second order, and never below that of the second order. So it holds where
-    P = Q too, where the first order vanishes, and is there about a fifth too large for being bounded below. The p-value comes from permutations of the pooled set, by its rank among them.
+    P = Q too, where the first order vanishes, and is there about a fifth too large for being bounded below. The p-value
+    comes from permutations of the pooled set, by its rank among them.
 
     Args:
         x: (n, D).

@@ -5,6 +5,7 @@ References:
     Radford et al., "Language models are unsupervised multitask learners", 2019 (pre-norm).
     Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
     Shazeer, "GLU variants improve transformer", 2020.
+    So et al., "Primer: searching for efficient transformers for language modeling", 2021 (squared ReLU).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ACTIVATIONS = ("gelu", "swiglu")
+ACTIVATIONS = ("gelu", "relu2", "swiglu")
 
 
 class Cache:
@@ -81,7 +82,7 @@ class Block(nn.Module):
         width: of a token.
         heads: of the attention.
         hidden: width of the layer within the MLP.
-        activation: ``gelu`` or ``swiglu``.
+        activation: ``gelu``, ``relu2`` (the square of the ReLU) or ``swiglu``.
         dropout: of the attention weights and of both branches.
     """
 
@@ -90,19 +91,19 @@ class Block(nn.Module):
         self.norm_attention = nn.LayerNorm(width, bias=False)
         self.attention = Attention(width, heads, dropout)
         self.norm_mlp = nn.LayerNorm(width, bias=False)
-        self.gated = activation == "swiglu"
-        self.into = nn.Linear(width, 2 * hidden if self.gated else hidden, bias=False)
+        self.activation = activation
+        self.into = nn.Linear(width, 2 * hidden if activation == "swiglu" else hidden, bias=False)
         self.out = nn.Linear(hidden, width, bias=False)
         self.dropout = dropout
 
     def forward(self, h: Tensor, turn: Tensor, cache: Cache | None, layer: int) -> Tensor:
         h = h + self._drop(self.attention(self.norm_attention(h), turn, cache, layer))
         u = self.into(self.norm_mlp(h))
-        if self.gated:
+        if self.activation == "swiglu":
             gate, u = u.chunk(2, -1)
             u = F.silu(gate) * u
         else:
-            u = F.gelu(u)
+            u = F.gelu(u) if self.activation == "gelu" else F.relu(u).square()
         return h + self._drop(self.out(u))
 
     def _drop(self, h: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class Transformer(nn.Module):
         layers: number of blocks.
         heads: of the attention.
         hidden: width of the layer within each MLP; None: 4 widths, or 8/3 for ``swiglu``, which is as many weights.
-        activation: ``gelu`` or ``swiglu``.
+        activation: ``gelu``, ``relu2`` or ``swiglu``.
         dropout: probability that a unit is dropped in training.
 
     Raises:
@@ -146,7 +147,7 @@ class Transformer(nn.Module):
         if layers < 1:
             raise ValueError(f"model.layers={layers}: at least 1")
         if hidden is None:
-            hidden = 4 * width if activation == "gelu" else 8 * (width // 3)
+            hidden = 8 * width // 3 if activation == "swiglu" else 4 * width
         self.length, self.width, self.heads = length, width, heads
         self.blocks = nn.ModuleList([Block(width, heads, hidden, activation, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(width, bias=False)

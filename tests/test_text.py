@@ -117,6 +117,7 @@ def test_an_ngram_sees_enough_of_a_window():
 EVERY = [
     ("transformer", lambda: transformer((6,), "categorical:4"), None),
     ("swiglu", lambda: transformer((6,), "categorical:4", activation="swiglu", tied=False), None),
+    ("relu2", lambda: transformer((6,), "categorical:4", activation="relu2"), None),
     ("conditional", lambda: transformer((5,), "levels:3", 3, conditional=True), torch.tensor([2])),
     ("binary image", lambda: transformer((1, 3, 3), "binary"), None),
     ("colours", lambda: transformer((3, 1, 2), "levels:3"), None),
@@ -261,7 +262,7 @@ def test_counts_travel_with_the_state():
     ("build", "message"),
     [
         (lambda: Transformer(Spec((4,), Support("categorical", 3)), width=10, heads=4), "model.width"),
-        (lambda: Transformer(Spec((4,), Support("categorical", 3)), activation="relu"), "gelu, swiglu"),
+        (lambda: Transformer(Spec((4,), Support("categorical", 3)), activation="relu"), "gelu, relu2, swiglu"),
         (lambda: Transformer(Spec((4,), Support("categorical", 3)), dropout=1.0), "model.dropout"),
         (lambda: NGram(Spec((4,), Support("categorical", 65)), order=12), "1 to 10 with 65 symbols"),
         (lambda: NGram(Spec((4,), Support("levels", 3), 2), conditional=True), "model.conditional"),

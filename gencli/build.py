@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import nn
+
 from gencli import catalog
 from gencli.errors import UsageError, near
-from gencli.interfaces import Dataset, Network
+from gencli.interfaces import Dataset, Model, Network
 
 T = TypeVar("T")
 
@@ -24,7 +26,7 @@ T = TypeVar("T")
 def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any) -> T:
     """Build the component that a config section describes.
 
-    A nested section with a ``_target_`` (a model's ``net``) becomes a NetworkFactory.
+    A nested section with a ``_target_`` becomes a factory: of a Network (``net``) or of a Model (noise, a base).
 
     Args:
         node: ``_target_`` and the constructor's keyword arguments.
@@ -82,7 +84,7 @@ def _factory(
     """The class with the options of its section, whose names have been checked against the constructor."""
     owner = resolve(node, kind, trust, group)
     options = {
-        key: _factory(value, Network, trust, f"{group}.{key}", 3) if _is_section(value) else value
+        key: _nested(value, trust, f"{group}.{key}") if _is_section(value) else value
         for key, value in node.items()
         if key != "_target_"
     }
@@ -99,6 +101,14 @@ def _factory(
         if parameter.default is parameter.empty and parameter.name not in (*positional, *options):
             raise UsageError(f"{group}.{parameter.name}: {node['_target_']} needs a value for it")
     return functools.partial(owner, **options)
+
+
+def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> functools.partial:
+    """The factory of a section within a section: a Model takes a specification, a Network two shapes and a context."""
+    owner = resolve(node, nn.Module, trust, group)
+    if issubclass(owner, Model):
+        return _factory(node, Model, trust, group, 1)
+    return _factory(node, Network, trust, group, 3)
 
 
 def _group(kind: type) -> str:

@@ -12,9 +12,10 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 ALLOWED = {
     "nn": {"interfaces", "nn"},
     "models": {"interfaces", "nn", "noise", "models"},
-    "objectives": {"interfaces", "noise", "objectives"},
-    "samplers": {"interfaces", "noise", "samplers"},
-    "estimators": {"interfaces", "noise", "estimators"},
+    "objectives": {"interfaces", "noise", "errors", "mcmc", "objectives"},
+    "samplers": {"interfaces", "noise", "errors", "mcmc", "samplers"},
+    "estimators": {"interfaces", "noise", "errors", "mcmc", "estimators"},
+    "mcmc.py": {"interfaces", "noise", "errors"},
     "data": {"interfaces", "noise", "data", "errors", "torchvision_compat"},
     "interfaces.py": {"noise"},
     "noise.py": set(),

@@ -8,12 +8,15 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from gencli.interfaces import Network
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "softplus": nn.Softplus, "relu": nn.ReLU, "tanh": nn.Tanh}
+
 
 class MLP(Network):
-    """Linear layers with SiLU between them, from any shape to any shape.
+    """Linear layers with a nonlinearity between them, from any shape to any shape.
 
     The context is concatenated to the flattened input. The last layer starts at zero, so that what the network
     parameterises starts at its neutral element.
@@ -24,6 +27,12 @@ class MLP(Network):
         context: dimension C of the context; 0: none.
         hidden: width of each hidden layer.
         dropout: probability that a hidden unit is dropped in training.
+        activation: ``silu``, or one of ``ACTIVATIONS``.
+        spectral_norm: divide every weight but the last by its largest singular value (Miyato et al., "Spectral
+            normalization for generative adversarial networks", 2018).
+
+    Raises:
+        ValueError: no such activation.
 
     Example:
         >>> MLP((2,), (3,), 0)(torch.zeros(5, 2)).shape
@@ -38,13 +47,18 @@ class MLP(Network):
         *,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
+        activation: str = "silu",
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation}: one of {', '.join(ACTIVATIONS)}")
         self.out_shape = tuple(out_shape)
         widths = [math.prod(in_shape) + context, *hidden]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
-            layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+            linear = nn.Linear(n_in, n_out)
+            layers += [parametrizations.spectral_norm(linear) if spectral_norm else linear, ACTIVATIONS[activation]()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
         last = nn.Linear(widths[-1], math.prod(out_shape))

@@ -20,6 +20,9 @@ class EnergyDiscrepancy(RowObjective):
     x'_ij = x_i + sqrt(t) xi_i + sqrt(t) xi'_ij. Ornstein-Uhlenbeck (``ou``): y = e^-t x + s xi with s^2 = 1 - e^-2t,
     and x' = e^t (y + s xi'). For t -> 0 it is t times score matching, for large t maximum likelihood.
 
+    At w = 1 the truth is the minimum for every M: x and x'_1..x'_M are candidates of which the softmax of -E tells the
+    one that is data. At w = 0 it is so for large M only.
+
     Args:
         spec: of model space.
         t: variance of the Gaussian perturbation, or time of the Ornstein-Uhlenbeck process.

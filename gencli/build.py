@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
-
 from gencli import catalog
 from gencli.errors import UsageError, near
 from gencli.interfaces import Dataset, Model, Network
 
 T = TypeVar("T")
+
+_NESTED: dict[type, int] = {Network: 3, Model: 1}
+"""What a section within a section may be, and how many arguments its owner gives: two shapes and a context; a Spec."""
 
 
 def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any) -> T:
@@ -104,11 +105,12 @@ def _factory(
 
 
 def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> functools.partial:
-    """The factory of a section within a section: a Model takes a specification, a Network two shapes and a context."""
-    owner = resolve(node, nn.Module, trust, group)
-    if issubclass(owner, Model):
-        return _factory(node, Model, trust, group, 1)
-    return _factory(node, Network, trust, group, 3)
+    """The factory of a section within a section, of whichever kind its class is."""
+    owner = resolve(node, object, trust, group)
+    for kind, given in _NESTED.items():
+        if issubclass(owner, kind):
+            return _factory(node, kind, trust, group, given)
+    raise UsageError(f"{group}._target_={node['_target_']}: {' or '.join(kind.__name__ for kind in _NESTED)} is needed")
 
 
 def _group(kind: type) -> str:

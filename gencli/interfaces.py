@@ -391,7 +391,8 @@ class Sampler(ABC):
 
     ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: the region of held-out
     images that is kept (``sampling.REGIONS``), or the text to go on from.
-    ``diagnostics``: what the last call of ``sample`` says of itself, such as a chain's acceptance and R-hat.
+    ``diagnostics``: what the last call of ``sample`` says of itself, such as a chain's acceptance and R-hat; the same
+    keys at every call.
 
     Args:
         classes: labels to draw from a conditional model, dealt in turn; None: all of them.

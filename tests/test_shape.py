@@ -11,6 +11,7 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 import gencli
+from gencli.cli import main
 from gencli.errors import RunFailed
 from gencli.estimators.annealing import AIS, SMC, systematic
 from gencli.estimators.partition import Importance, Quadrature
@@ -535,6 +536,10 @@ def test_a_run_of_an_energy_end_to_end(tmp_path):
     assert exact["value"] == pytest.approx(record["value"], abs=4 * record["se_estimator"] + 2e-3)
     assert run.sample(5).shape == (5, 2)
     assert {"acceptance", "r_hat"} <= run.parts.sampler.diagnostics.keys()
+    assert (run.path / "samples" / "hmc.png").exists()
+    assert main(["sample", f"run={run.path}", "picture=chains", "n=6", "sampler=mala", "sampler.steps=8"]) == 0
+    assert (run.path / "samples" / "chains-seed0.png").stat().st_size > 10_000
+    assert main(["sample", f"run={run.path}", "picture=chains", "sampler=direct"]) == 2
 
 
 # --- models and estimators -------------------------------------------------------------------------------------------

@@ -86,10 +86,8 @@ class Chain(Sampler):
         with frozen(model):
             ends, said = self.walk(energy, x, noise, record)
         require_finite(ends, self.named)
-        kept = torch.stack(trace[len(trace) // 2 :], 1) if len(trace) >= 8 else None
-        if kept is not None:
-            said |= {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}
-        self.diagnostics = said
+        kept = torch.stack(trace[len(trace) // 2 :], 1)
+        self.diagnostics = said | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}
         return ends
 
     def first(self, model: Model, n: int, y: Tensor | None, noise: Noise) -> Tensor:

@@ -32,7 +32,7 @@ class Langevin(Chain):
     def __init__(
         self,
         step: float = 0.01,
-        steps: int = 1000,
+        steps: int = 500,
         temperature: float = 1.0,
         hot: float = 1.0,
         init: str = "model",

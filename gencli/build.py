@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from gencli import catalog
 from gencli.errors import UsageError, near
-from gencli.interfaces import Dataset, Model, Network
+from gencli.interfaces import Dataset, Model, Network, Spec
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ _NESTED: dict[type, int] = {Network: 3, Model: 1}
 def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any) -> T:
     """Build the component that a config section describes.
 
-    A nested section with a ``_target_`` becomes a factory: of a Network (``net``) or of a Model (noise, a base).
+    A nested section with a ``_target_`` becomes a factory: of a Network (``net``) or of a Model (noise, a base). The
+    key ``run``, a run folder, becomes a factory of the run's own model.
 
     Args:
         node: ``_target_`` and the constructor's keyword arguments.
@@ -101,7 +102,15 @@ def _factory(
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in (*positional, *options):
             raise UsageError(f"{group}.{parameter.name}: {node['_target_']} needs a value for it")
+    if options.get("run") is not None:
+        options["run"] = functools.partial(_trained, path=str(node["run"]), trust=trust)
     return functools.partial(owner, **options)
+
+
+def _trained(spec: Spec, path: str, trust: Sequence[str]) -> Model:
+    from gencli.trained import Trained  # it builds the run's model by ``component``
+
+    return Trained(spec, path=path, trust=trust)
 
 
 def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> functools.partial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import gencli
 from gencli.cli import main
-from gencli.errors import RunFailed
+from gencli.errors import RunFailed, UsageError
 from gencli.estimators.annealing import AIS, SMC, systematic
 from gencli.estimators.partition import Importance, Quadrature
 from gencli.interfaces import Batch, Spec, Support
@@ -401,8 +402,8 @@ def test_geyers_ratio_is_the_likelihood():
     with torch.no_grad():
         model.b += 0.2
         model.log_diagonal += 0.1
-    value = float(objective.loss(model, Batch(x), noise()).value) + log_z
-    nll = float(model.energy(x).mean() + model.log_partition())
+    value = float(objective.loss(model, Batch(x), noise()).value.detach()) + log_z
+    nll = float((model.energy(x).mean() + model.log_partition()).detach())
     assert value == pytest.approx(nll, abs=0.02)
 
 
@@ -691,6 +692,29 @@ def test_convolutional_energy_is_smooth_and_bounded_by_its_norms():
     assert rows.isfinite().all()
     with pytest.raises(ValueError, match="activation=abs"):
         EnergyNet((2,), (1,), 0, vector={"activation": "abs"})
+
+
+def test_a_flow_is_tilted_and_log_z_is_zero_at_the_start(tiny_run):
+    """The run's own density is the base of an energy, the noise of NCE and the start of AIS."""
+    own = ["model.base=run", f"model.run={tiny_run}", "objective=nce", "objective.noise.kind=run"]
+    own += [f"objective.noise.run={tiny_run}", "estimator=ais", "estimator.base.kind=run", "estimator.betas=5"]
+    own += [f"estimator.base.run={tiny_run}", "estimator.chains=16", "estimator.refresh=2"]
+    run = gencli.train([*RUN, *own, "trainer.max_steps=1", "optimizer.lr=0.0", "run_dir=tilted"])
+    flow = gencli.load(tiny_run)
+    assert run.results[0]["diagnostics"]["log_z"] == pytest.approx(0, abs=1e-5)  # f is 0: all weights are 1
+    assert run.results[0]["value"] == pytest.approx(float(-flow.log_prob(flow_test(run)).mean()), abs=1e-4)
+    again = gencli.load("tilted")
+    assert Path(again.config["model"]["run"]).is_absolute()
+    assert not any(p.requires_grad for p in again.model.base.parameters())
+    with pytest.raises(UsageError, match=r"model\.run=FOLDER is needed"):
+        gencli.train([*RUN, "model.base=run"])
+    with pytest.raises(UsageError, match="no such run folder"):
+        gencli.train([*RUN, "model.base=run", "model.run=nowhere"])
+
+
+def flow_test(run) -> Tensor:
+    split = run.parts.dataset.split("test")
+    return split.gather(torch.arange(len(split))).x
 
 
 @pytest.mark.parametrize("widen", [1.0, 2.0])

@@ -57,6 +57,7 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
             )
         start = checkpoints.path_of(resume, cfg["checkpoint"])
         start_step = checkpoints.read(start)[1]["step"]
+    cfg |= {group: _absolute(cfg.get(group)) for group in ("model", "objective", "estimator")}
     parts = assemble(cfg)
     check(cfg, parts.device, world)
     whole, train_split, val_split = (parts.dataset.split("train"), parts.dataset.training(), parts.dataset.split("val"))
@@ -222,6 +223,16 @@ def _draw_while_training(
     finally:
         parts.model = own
         own.train()
+
+
+def _absolute(node: Any) -> Any:
+    """A section in which runs are named by absolute paths, so that the run can be opened from anywhere."""
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: str(find_run(value).resolve()) if key == "run" and value is not None else _absolute(value)
+        for key, value in node.items()
+    }
 
 
 def _draws(cfg: Mapping[str, Any], parts: Parts) -> bool:

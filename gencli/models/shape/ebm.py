@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli.interfaces import DataInitialized, Model, NetworkFactory, Spec, Unnormalized
+from gencli.interfaces import DataInitialized, Model, ModelFactory, NetworkFactory, Spec, Unnormalized
 from gencli.models.shape.reference import KINDS, Reference
 from gencli.noise import Noise
 
@@ -23,8 +23,9 @@ class EBM(Unnormalized, DataInitialized):
         spec: what one example is.
         net: builds f, event shape -> (1,).
         conditional: refused.
-        base: ``none``, ``gaussian`` or ``gmm``.
+        base: ``none``, ``gaussian``, ``gmm`` or ``run``.
         components: of ``gmm``.
+        run: of ``run``: builds the model of a trained run on the same data and preprocessing, such as a flow.
 
     Raises:
         ValueError: conditional, or no such base.
@@ -46,14 +47,17 @@ class EBM(Unnormalized, DataInitialized):
         conditional: bool = False,
         base: str = "gaussian",
         components: int = 10,
+        run: ModelFactory | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
         if base not in ("none", *KINDS):
-            raise ValueError(f"model.base={base}: none, {' or '.join(KINDS)}")
+            raise ValueError(f"model.base={base}: none, {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+        if (base == "run") != (run is not None):
+            raise ValueError(f"model.base={base}: model.run=FOLDER is needed for model.base=run, and only there")
         self.net = net(spec.shape, (1,), 0)
-        self.base = None if base == "none" else Reference(spec, kind=base, components=components)
+        self.base = None if base == "none" else Reference(spec, kind=base, components=components, run=run)
         self.initial_examples = 2048 if self.base is None else self.base.initial_examples
         self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))

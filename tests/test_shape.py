@@ -708,6 +708,8 @@ def test_a_flow_is_tilted_and_log_z_is_zero_at_the_start(tiny_run):
     assert not any(p.requires_grad for p in again.model.base.parameters())
     with pytest.raises(UsageError, match=r"model\.run=FOLDER is needed"):
         gencli.train([*RUN, "model.base=run"])
+    with pytest.raises(UsageError, match=r"data\.transform=standardize: the run .* has none"):
+        gencli.train([*RUN, "model.base=run", f"model.run={tiny_run}", "data.transform=standardize"])
     with pytest.raises(UsageError, match="no such run folder"):
         gencli.train([*RUN, "model.base=run", "model.run=nowhere"])
 

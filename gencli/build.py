@@ -16,15 +16,19 @@ from typing import Any, TypeVar
 
 from gencli import catalog
 from gencli.errors import UsageError, near
-from gencli.interfaces import Dataset, Network
+from gencli.interfaces import Dataset, Model, Network, Spec
 
 T = TypeVar("T")
+
+_NESTED: dict[type, int] = {Network: 3, Model: 1}
+"""What a section within a section may be, and how many arguments its owner gives: two shapes and a context; a Spec."""
 
 
 def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any, group: str | None = None) -> T:
     """Build the component that a config section describes.
 
-    A nested section with a ``_target_`` (a model's ``net``) becomes a NetworkFactory.
+    A nested section with a ``_target_`` becomes a factory: of a Network (``net``) or of a Model (noise, a base). The
+    key ``run``, a run folder, becomes a factory of the run's own model.
 
     Args:
         node: ``_target_`` and the constructor's keyword arguments.
@@ -83,7 +87,7 @@ def _factory(
     """The class with the options of its section, whose names have been checked against the constructor."""
     owner = resolve(node, kind, trust, group)
     options = {
-        key: _factory(value, Network, trust, f"{group}.{key}", 3) if _is_section(value) else value
+        key: _nested(value, trust, f"{group}.{key}") if _is_section(value) else value
         for key, value in node.items()
         if key != "_target_"
     }
@@ -99,7 +103,24 @@ def _factory(
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in (*positional, *options):
             raise UsageError(f"{group}.{parameter.name}: {node['_target_']} needs a value for it")
+    if options.get("run") is not None:
+        options["run"] = functools.partial(_trained, path=str(node["run"]), trust=trust)
     return functools.partial(owner, **options)
+
+
+def _trained(spec: Spec, path: str, trust: Sequence[str]) -> Model:
+    from gencli.trained import Trained  # it builds the run's model by ``component``
+
+    return Trained(spec, path=path, trust=trust)
+
+
+def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> functools.partial:
+    """The factory of a section within a section, of whichever kind its class is."""
+    owner = resolve(node, object, trust, group)
+    for kind, given in _NESTED.items():
+        if issubclass(owner, kind):
+            return _factory(node, kind, trust, group, given)
+    raise UsageError(f"{group}._target_={node['_target_']}: {' or '.join(kind.__name__ for kind in _NESTED)} is needed")
 
 
 def _group(kind: type) -> str:

@@ -117,6 +117,9 @@ class Network(nn.Module):
 NetworkFactory = Callable[[tuple[int, ...], tuple[int, ...], int], Network]
 """What a model gets as ``net``: (in_shape, out_shape, context dimension) -> a new network."""
 
+ModelFactory = Callable[["Spec"], "Model"]
+"""What an objective or estimator gets for a density of its own, such as noise: a specification -> a new model."""
+
 
 # --- models ----------------------------------------------------------------------------------------------------------
 
@@ -168,6 +171,17 @@ class Unnormalized(Model):
     @abstractmethod
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """E(x) in nats: (B, *) -> (B,)."""
+
+    def reference(self) -> Model | None:
+        """A normalised density near to this one, with samples of its own (an energy tilts it); None: there is none."""
+        return None
+
+    def start(self, n: int, y: Tensor | None = None, *, noise: Noise) -> Tensor:
+        """Points (n, *) in model space from which chains may start: samples of the reference, else standard normal."""
+        near = self.reference()
+        if isinstance(near, DirectSampling):
+            return near.sample(n, y, noise=noise)
+        return noise.randn(n, *self.spec.shape)
 
 
 class ExactLikelihood(Unnormalized):
@@ -459,6 +473,10 @@ class Objective(nn.Module, ABC):
     def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
         """Set the objective's own state (noise distributions, buffers) from training examples, once before step 0."""
 
+    def advice(self) -> str:
+        """What to change when a loss was not finite, for the message that ends the run."""
+        return "Try a smaller optimizer.lr, a longer optimizer.warmup_steps or a smaller trainer.clip_norm"
+
     @abstractmethod
     def turns(self, model: Model) -> list[Turn]:
         """The players, in order."""
@@ -474,6 +492,8 @@ class Sampler(ABC):
     ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: the region of held-out
     images that is kept (``sampling.REGIONS``), or the text to go on from. ``length``: symbols to draw of sequences that
     may be longer or shorter than the model's window.
+    ``diagnostics``: what the last call of ``sample`` says of itself, such as a chain's acceptance and R-hat; the same
+    keys at every call.
 
     Args:
         classes: labels to draw from a conditional model, dealt in turn; None: all of them.
@@ -490,6 +510,7 @@ class Sampler(ABC):
         ):
             raise ValueError(f"sampler.classes={classes}: a list of labels, such as [3,5]")
         self.classes = classes
+        self.diagnostics: dict[str, float] = {}
 
     def check(self, model: Model) -> None:  # noqa: B027
         """Refuse options that this model cannot honour.

@@ -46,7 +46,7 @@ def draw(
         raise UsageError("this model has no sampler; see `gencli list model`")
     y = y if y is not None else labels(parts, n)
     x_given, mask = _given(parts, n)
-    samples = []
+    samples, said = [], []
     for start in range(0, n, batch_size):
         ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
         some = None if y is None else y[start : start + batch_size].to(parts.device)
@@ -58,7 +58,9 @@ def draw(
             keep = mask.to(parts.device).reshape(1, *kept.shape[1:]).expand_as(kept)
             z = parts.sampler.sample(parts.model, len(ids), some, noise, given=Given(kept, keep))
         samples.append(parts.preprocess.inverse(z))
+        said.append((len(ids), parts.sampler.diagnostics))
         tick(min(start + batch_size, n))
+    parts.sampler.diagnostics = {key: sum(k * d[key] for k, d in said) / n for key in said[0][1]}
     return torch.cat(samples), y
 
 

@@ -295,7 +295,7 @@ class Trainer:
         raise RunFailed(
             f"the loss or its gradient was not finite at step {step}; the optimizer was not moved, checkpoints are as "
             f"they were. nonfinite.json and nonfinite.safetensors in {self.folder.path} hold statistics and "
-            "the batch. Try a smaller optimizer.lr, a longer optimizer.warmup_steps or a smaller trainer.clip_norm"
+            f"the batch. {self.parts.objective.advice()}"
         )
 
     def _keep_evidence(self, step: int) -> None:

@@ -183,7 +183,7 @@ def test_trainer_defaults_are_those_of_the_types(ran):
 def test_a_model_brings_its_partners_and_the_command_line_wins(ran):
     assert cli.main(["train", *TOY, "model=energy"]) == 0
     config = ran[-1][1]
-    assert config["choices"]["objective"] == "cd"
+    assert config["choices"]["objective"] == "gap"
     assert config["sampler"] is None
     assert config["estimator"] is None
     assert cli.main(["train", *TOY, "model=energy", "sampler=chained"]) == 0
@@ -195,7 +195,7 @@ def test_experiment_overrides_groups_and_values_and_the_command_line_wins(ran):
     assert cli.main(["train", *conf, "experiment=e1"]) == 0
     config = ran[-1][1]
     assert config["choices"]["model"] == "energy"
-    assert config["choices"]["objective"] == "cd"
+    assert config["choices"]["objective"] == "gap"
     assert (config["seed"], config["trainer"]["batch_size"], config["trainer"]["max_steps"]) == (7, 32, 300)
     assert cli.main(["train", *conf, "experiment=e1", "model=toy", "seed=1", "trainer.batch_size=64"]) == 0
     config = ran[-1][1]
@@ -245,7 +245,7 @@ def test_a_model_that_does_not_offer_what_the_objective_needs(ran, capsys):
     assert cli.main(["train", *TOY, "model=energy", "objective=nll"]) == 2
     err = capsys.readouterr().err
     assert "objective=nll cannot train model=energy: it needs ExactLikelihood" in err
-    assert "objectives that fit model=energy: cd." in err
+    assert "objectives that fit model=energy: " in err
     fitting = err.split("models that fit objective=nll: ")[1].splitlines()[0]
     assert "toy" in fitting
     assert "energy" not in fitting
@@ -372,7 +372,7 @@ def test_a_checkpoint_inside_the_run(ran, run):
     [
         ("eval", "model=energy", "a run of model=toy"),
         ("eval", "data=digits", "a run of data=toy"),
-        ("sample", "objective=cd", "a run of objective=nll"),
+        ("sample", "objective=gap", "a run of objective=nll"),
         ("eval", "estimator.drws=1", "Did you mean 'draws'?"),
         ("eval", "estimator=exakt", "Did you mean 'exact'?"),
         ("eval", "weights=mean", "expected one of [ema, raw]"),

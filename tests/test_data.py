@@ -155,6 +155,13 @@ TRUE_NLL = {
     "twentyfive_gaussians": lambda x: mixture_nll(
         x, torch.cartesian_prod(*[torch.arange(-2, 3).double() * 4] * 2) / 1.414, 0.2 / 1.414
     ),
+    "two_gaussians": lambda x: (
+        -torch.logaddexp(
+            math.log(0.2) - 0.5 * (x - x.new_tensor([-4.0, 0.0])).square().sum(1),
+            math.log(0.8) - 0.5 * (x - x.new_tensor([4.0, 0.0])).square().sum(1),
+        )
+        + math.log(2 * math.pi)
+    ),
     "checkerboard": lambda x: torch.where(
         ((x[:, 0] / 2).floor() + (x[:, 1] / 2).floor()) % 2 == 0, x.new_tensor(math.log(32)), math.inf
     ),

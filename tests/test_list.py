@@ -60,7 +60,7 @@ def test_options_are_read_from_yaml():
     models = catalog.options("model", CONF)
     assert models["energy"].description == "An energy with its own objective"
     assert models["energy"].target == "toyzoo.models.Energy"
-    assert models["energy"].partners == {"objective": "cd", "sampler": None, "estimator": None}
+    assert models["energy"].partners == {"objective": "gap", "sampler": None, "estimator": None}
     assert catalog.options("trainer")["quick"].keys["batch_size"] == 128  # inherited
     assert catalog.options("trainer")["quick"].keys["max_steps"] == 300
     assert all(option.description for group in catalog.groups() for option in catalog.options(group).values())
@@ -70,7 +70,7 @@ def test_who_fits_whom():
     assert compatibility.missing("gencli.objectives.nll.NLL", "toyzoo.models.Energy") == ["ExactLikelihood"]
     assert compatibility.missing("gencli.objectives.nll.NLL", "toyzoo.models.Heir") == []
     assert compatibility.missing("gencli.objectives.nll.NLL", "unread.Class") == []
-    assert {"nll", "cd"} <= set(compatibility.fitting("objective", "toyzoo.models.Toy", CONF))
+    assert {"nll", "gap"} <= set(compatibility.fitting("objective", "toyzoo.models.Toy", CONF))
     assert "nll" not in compatibility.fitting("objective", "toyzoo.models.Energy", CONF)
     fitting = compatibility.fitting_models("gencli.estimators.exact.Exact", CONF)
     assert "toy" in fitting
@@ -85,17 +85,17 @@ def test_pages():
         assert all(len(line) <= 80 for line in group_page(group, CONF, 80))
     model = group_page("model", CONF, 80)
     assert any("offers: DirectSampling, ExactLikelihood, Unnormalized" in line for line in model)
-    assert any("brings: objective=cd, no sampler, no estimator" in line for line in model)
-    header = next(line for line in model if line.startswith("objective "))
-    row = next(line for line in model[model.index(header) :] if line.startswith("energy "))
-    assert row[header.index("nll")] == "."
-    assert row[header.index("cd")] == "x"
+    assert any("brings: objective=gap, no sampler, no estimator" in line for line in model)
+    for objective, mark in (("nll", "."), ("gap", "x")):  # the matrix comes in blocks that fit the width
+        header = next(line for line in model if line.startswith("objective ") and objective in line.split())
+        row = next(line for line in model[model.index(header) :] if line.startswith("energy "))
+        assert row[header.index(f"  {objective}") + 2] == mark
     assert any("requires: ExactLikelihood" in line for line in group_page("estimator", CONF, 80))
 
 
 def test_command(capsys):
     assert cli.main(["list", "objective", "--config-dir", *CONF]) == 0
-    assert "Contrastive divergence" in capsys.readouterr().out
+    assert "Energy gap" in capsys.readouterr().out
     assert cli.main(["list", "objectiv"]) == 2
     assert "Did you mean 'objective'?" in capsys.readouterr().err
     assert cli.main(["list", "--nope"]) == 2

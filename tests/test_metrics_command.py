@@ -13,7 +13,6 @@ import gencli
 from gencli import cli, completion
 from gencli.errors import UsageError
 
-
 TINY = [
     "data=moons",
     "data.train=2000",

@@ -77,6 +77,8 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     files = keep(parts, run.path, name, cfg["seed"], x, y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    for key, value in parts.sampler.diagnostics.items() if parts.sampler else ():
+        reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
     say_text(parts, x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")

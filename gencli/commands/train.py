@@ -19,7 +19,7 @@ from gencli.evaluate import measure
 from gencli.folder import RunFolder
 from gencli.interfaces import Model
 from gencli.locate import find_run
-from gencli.parts import Parts, assemble, load_weights
+from gencli.parts import PREPROCESSING, Parts, assemble, load_weights
 from gencli.pictures.samples import grid_of
 from gencli.reporting import Reporter, relative
 from gencli.run import Run, refuse_changes
@@ -57,6 +57,7 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
             )
         start = checkpoints.path_of(resume, cfg["checkpoint"])
         start_step = checkpoints.read(start)[1]["step"]
+    cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
     parts = assemble(cfg)
     check(cfg, parts.device, world)
     whole, train_split, val_split = (parts.dataset.split("train"), parts.dataset.training(), parts.dataset.split("val"))
@@ -223,6 +224,29 @@ def _draw_while_training(
     finally:
         parts.model = own
         own.train()
+
+
+def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
+    """A section in which runs are named by absolute paths, so that it can be read from anywhere.
+
+    Raises:
+        UsageError: such a run was trained in another model space, where its density means nothing.
+    """
+    if not isinstance(node, Mapping):
+        return node
+    found = {}
+    for key, value in node.items():
+        found[key] = _with_runs(value, data)
+        if key == "run" and value is not None:
+            folder = find_run(value).resolve()
+            theirs = Run(folder).trained.get("data") or {}
+            for name in sorted({*PREPROCESSING} - {"flip"}):
+                if data.get(name) != theirs.get(name):
+                    raise UsageError(
+                        f"data.{name}={data.get(name)}: the run {value} has {theirs.get(name)}; they must agree"
+                    )
+            found[key] = str(folder)
+    return found
 
 
 def _draws(cfg: Mapping[str, Any], parts: Parts) -> bool:

@@ -87,11 +87,18 @@ def twentyfive_gaussians(rng: np.random.Generator, n: int) -> np.ndarray:
     return (4.0 * rng.integers(-2, 3, size=(n, 2)) + 0.2 * rng.normal(size=(n, 2))) / 1.414
 
 
+def two_gaussians(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Modes at (-4, 0) and (4, 0) with deviation 1 and weights 0.2 and 0.8: far apart and unequal."""
+    x = rng.normal(size=(n, 2))
+    x[:, 0] += np.where(rng.random(n) < 0.2, -4.0, 4.0)
+    return x
+
+
 GENERATORS: dict[str, tuple[Generate, float, float]] = {
     # name: generator, H in nats, error of H. Histograms of 30 million examples, with Richardson's extrapolation in the
     # size of the bins, give +-0.002.
-    # The density of circles and rings is known as a function of the radius (Bessel functions), that of eight_gaussians
-    # in the plane: quadrature.
+    # The density of circles and rings is known as a function of the radius (Bessel functions), those of eight_gaussians
+    # and two_gaussians in the plane: quadrature.
     "moons": (moons, 2.3935, 0.002),
     "circles": (circles, 3.268136, 1e-5),
     "rings": (rings, 2.623183, 1e-5),
@@ -102,6 +109,7 @@ GENERATORS: dict[str, tuple[Generate, float, float]] = {
     "eight_gaussians": (eight_gaussians, 2.831880, 1e-5),
     # ln 25 + ln(2 pi e s^2), s = 0.2 / 1.414: the modes do not overlap
     "twentyfive_gaussians": (twentyfive_gaussians, math.log(25 * 2 * math.pi * math.e * (0.2 / 1.414) ** 2), 1e-6),
+    "two_gaussians": (two_gaussians, 3.338206, 1e-6),
 }
 
 _ANGLES = torch.arange(8, dtype=torch.float64) * 2 * math.pi / 8

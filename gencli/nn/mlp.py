@@ -8,11 +8,13 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from gencli.interfaces import Network
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
+    "softplus": nn.Softplus,
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "elu": nn.ELU,
@@ -27,7 +29,7 @@ def activation_of(name: str) -> nn.Module:
         ValueError: there is none of this name.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"model.net.activation={name}: one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"activation={name}: one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
@@ -43,7 +45,12 @@ class MLP(Network):
         context: dimension C of the context; 0: none.
         hidden: width of each hidden layer.
         dropout: probability that a hidden unit is dropped in training.
-        activation: ``silu``, ``relu``, ``tanh``, ``elu`` or ``gelu``.
+        activation: one of ``ACTIVATIONS``.
+        spectral_norm: divide every weight but the last by its largest singular value (Miyato et al., "Spectral
+            normalization for generative adversarial networks", 2018).
+
+    Raises:
+        ValueError: no such activation.
 
     Example:
         >>> MLP((2,), (3,), 0)(torch.zeros(5, 2)).shape
@@ -59,13 +66,15 @@ class MLP(Network):
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
         activation: str = "silu",
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
         widths = [math.prod(in_shape) + context, *hidden]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
-            layers += [nn.Linear(n_in, n_out), activation_of(activation)]
+            linear = nn.Linear(n_in, n_out)
+            layers += [parametrizations.spectral_norm(linear) if spectral_norm else linear, activation_of(activation)]
             if dropout:
                 layers.append(nn.Dropout(dropout))
         last = nn.Linear(widths[-1], math.prod(out_shape))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gencli.interfaces import ExactLikelihood
+from gencli.interfaces import ExactLikelihood, Unnormalized
 from gencli.noise import RowNoise
 from gencli.parts import Parts
 from gencli.pictures import canvas
@@ -63,7 +64,8 @@ def _completions(parts: Parts, x: Tensor, given: str) -> bytes:
     return canvas.png(canvas.groups(views, columns=max(1, round(math.sqrt(len(x) / 3)))))
 
 
-def _some_data(parts: Parts) -> Tensor:
+def some_data(parts: Parts) -> Tensor:
+    """Training examples (N, D) in data units, for a cloud."""
     split = parts.dataset.split("train")
     assert split is not None
     index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:SHOWN]
@@ -72,19 +74,46 @@ def _some_data(parts: Parts) -> Tensor:
 
 @torch.no_grad()
 def _log_density(parts: Parts, points: Tensor) -> Tensor:
-    """Log p (B,) in nats at points (B, D) of real data space, under an unconditional model."""
-    assert isinstance(parts.model, ExactLikelihood)
+    """Log p (B,) in nats, up to log Z, at points (B, D) of real data space, under an unconditional model."""
+    assert isinstance(parts.model, Unnormalized)
     points = points.to(parts.device)
     z, terms = parts.preprocess(points, RowNoise(0, torch.arange(len(points), device=parts.device)))
-    return (parts.model.log_prob(z) - sum(terms.values())).cpu()
+    return (-parts.model.energy(z) - sum(terms.values())).cpu()
+
+
+def has_surface(parts: Parts) -> bool:
+    """Whether ``draw_surface`` can show the model: an energy of reals in the plane, the same for all y."""
+    shown = isinstance(parts.model, Unnormalized) and not parts.model.conditional
+    return shown and parts.dataset.spec.dim == 2 and not parts.preprocess.stochastic
+
+
+def frame(data: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and upper corner (2,) of a picture of data (N, 2), with a margin."""
+    low, high = data.min(0).values, data.max(0).values
+    margin = 0.1 * (high - low)
+    return low - margin, high + margin
+
+
+def draw_surface(parts: Parts, axis: Any, figure: Any, low: Tensor, high: Tensor) -> None:
+    """Draw log p, or -E where Z is unknown, on a matplotlib axis."""
+    side = [torch.linspace(float(low[k]), float(high[k]), GRID_POINTS) for k in (0, 1)]
+    points = torch.cartesian_prod(*side)
+    log_p = torch.cat([_log_density(parts, chunk) for chunk in points.split(10_000)])
+    log_p = log_p.view(GRID_POINTS, GRID_POINTS).T
+    picture = axis.imshow(
+        log_p.clamp(min=float(log_p.max()) - 10),
+        origin="lower",
+        extent=(float(low[0]), float(high[0]), float(low[1]), float(high[1])),
+        cmap="viridis",
+    )
+    axis.set_title("log p(x), nats" if isinstance(parts.model, ExactLikelihood) else "-E(x) = log p(x) + log Z, nats")
+    figure.colorbar(picture, ax=axis, shrink=0.8)
 
 
 def _two_dimensions(parts: Parts, x: Tensor) -> bytes:
-    data = _some_data(parts)
-    low, high = data.min(0).values, data.max(0).values
-    margin = 0.1 * (high - low)
-    low, high = low - margin, high + margin
-    dense = isinstance(parts.model, ExactLikelihood) and not parts.preprocess.stochastic and not parts.model.conditional
+    data = some_data(parts)
+    low, high = frame(data)
+    dense = has_surface(parts)
     aspect = float((high - low)[1] / (high - low)[0])
     figure, axes = canvas.figure(3 if dense else 2, 12 if dense else 8, 0.8 + 3.6 * min(max(aspect, 0.4), 1.5))
     clouds = [("data", data), (f"{len(x)} samples", x.cpu().flatten(1))]
@@ -92,18 +121,7 @@ def _two_dimensions(parts: Parts, x: Tensor) -> bytes:
         axis.scatter(cloud[:, 0], cloud[:, 1], s=2, alpha=0.5, linewidths=0)
         axis.set_title(title)
     if dense:
-        side = [torch.linspace(float(low[k]), float(high[k]), GRID_POINTS) for k in (0, 1)]
-        points = torch.cartesian_prod(*side)
-        log_p = torch.cat([_log_density(parts, chunk) for chunk in points.split(10_000)])
-        log_p = log_p.view(GRID_POINTS, GRID_POINTS).T
-        picture = axes[2].imshow(
-            log_p.clamp(min=float(log_p.max()) - 10),
-            origin="lower",
-            extent=(float(low[0]), float(high[0]), float(low[1]), float(high[1])),
-            cmap="viridis",
-        )
-        axes[2].set_title("log p(x), nats")
-        figure.colorbar(picture, ax=axes[2], shrink=0.8)
+        draw_surface(parts, axes[2], figure, low, high)
     for axis in axes:
         axis.set_xlim(float(low[0]), float(high[0]))
         axis.set_ylim(float(low[1]), float(high[1]))
@@ -112,7 +130,7 @@ def _two_dimensions(parts: Parts, x: Tensor) -> bytes:
 
 
 def _one_dimension(parts: Parts, x: Tensor) -> bytes:
-    data, samples = _some_data(parts).flatten().double(), x.cpu().flatten().double()
+    data, samples = some_data(parts).flatten().double(), x.cpu().flatten().double()
     figure, axes = canvas.figure(1, 6, 4)
     levels = parts.dataset.spec.support.levels
     bins = levels if levels and levels <= 64 else 60
@@ -130,7 +148,7 @@ def _one_dimension(parts: Parts, x: Tensor) -> bytes:
 
 
 def _marginals(parts: Parts, x: Tensor) -> bytes:
-    data, samples = _some_data(parts), x.cpu().flatten(1)
+    data, samples = some_data(parts), x.cpu().flatten(1)
     shown = min(COLUMNS, data.shape[1])
     figure, axes = canvas.figure(shown, 2.6 * shown, 2.8)
     for k, axis in enumerate(axes):

@@ -69,7 +69,7 @@ class Transformer(Autoregressive):
         assert K is not None
         self.dropout = dropout
         self.symbols = nn.Embedding(K, width)
-        self.start = nn.Parameter(torch.zeros(width))
+        self.bos = nn.Parameter(torch.zeros(width))
         self.places = nn.Parameter(torch.zeros(spec.dim, width)) if spec.kind == "image" else None
         self.of_context = nn.Linear(self.context_dim, width, bias=False) if self.context_dim else None
         self.body = Body(
@@ -104,7 +104,7 @@ class Transformer(Autoregressive):
         h = self.symbols(line)
         first = 0 if cache is None else cache.length
         if first == 0:
-            h = torch.cat([self.start.expand(len(line), 1, -1), h], 1)
+            h = torch.cat([self.bos.expand(len(line), 1, -1), h], 1)
         if self.places is not None:
             h = h + self.places[first : first + h.shape[1]]
         context = self.context(y)
@@ -136,7 +136,7 @@ class Transformer(Autoregressive):
     ) -> Tensor:
         D = self.spec.dim
         length = given.x.shape[1] if given is not None and self.spec.kind != "image" else D
-        x = torch.zeros(n, length, dtype=torch.long, device=self.start.device)
+        x = torch.zeros(n, length, dtype=torch.long, device=self.bos.device)
         known, prompt = None, 0
         if given is not None:
             known = self._line(given.mask)

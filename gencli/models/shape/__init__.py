@@ -1,0 +1,1 @@
+"""Shape: give every x an energy; p(x) = exp(-E(x)) / Z, with Z unknown."""

@@ -1,0 +1,92 @@
+"""The network of an energy: smooth, because losses and chains need its gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from gencli.interfaces import Network
+from gencli.nn.mlp import ACTIVATIONS, MLP
+
+
+class EnergyNet(Network):
+    """``MLP`` for vectors, ``SmoothConv`` for images.
+
+    Args:
+        in_shape: event shape of the input.
+        out_shape: event shape of the output.
+        context: dimension of the context; 0: none.
+        vector: options of ``MLP``.
+        image: options of ``SmoothConv``.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        vector: Mapping[str, Any] | None = None,
+        image: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net: Network
+        if len(in_shape) == 3:
+            self.net = SmoothConv(in_shape, out_shape, context, **(image or {}))
+        else:
+            self.net = MLP(in_shape, out_shape, context, **(vector or {}))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.net(x, context)
+
+
+class SmoothConv(Network):
+    """A 3x3 convolution, convolutions of stride 2, and a linear layer that starts at zero.
+
+    Args:
+        in_shape: (C, H, W).
+        out_shape: event shape of the output.
+        context: refused unless 0.
+        width: channels of each convolution; the first keeps the resolution, each further one halves it.
+        activation: one of ``ACTIVATIONS``.
+        spectral_norm: divide every weight but the last by its largest singular value.
+
+    Raises:
+        ValueError: a context, or no such activation.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        width: Sequence[int] = (32, 64, 128),
+        activation: str = "silu",
+        spectral_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if context:
+            raise ValueError("this network takes no context")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation}: one of {', '.join(ACTIVATIONS)}")
+        layers: list[nn.Module] = []
+        for i, (n_in, n_out) in enumerate(pairwise([in_shape[0], *width])):
+            conv = nn.Conv2d(n_in, n_out, 3 if i == 0 else 4, 1 if i == 0 else 2, padding=1)
+            layers += [parametrizations.spectral_norm(conv) if spectral_norm else conv, ACTIVATIONS[activation]()]
+        self.body = nn.Sequential(*layers)
+        height, breadth = (side >> (len(width) - 1) for side in in_shape[1:])
+        if min(height, breadth) < 1:
+            raise ValueError(f"net.image.width has {len(width)} layers, too many for images of {in_shape[1:]}")
+        self.last = nn.Linear(width[-1] * height * breadth, math.prod(out_shape))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        self.out_shape = tuple(out_shape)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.last(self.body(x).flatten(1)).view(-1, *self.out_shape)

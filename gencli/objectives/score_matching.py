@@ -1,0 +1,156 @@
+"""Score matching: fit dE/dx to the data's own score, which knows no Z. Blind to the weights of separated modes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gencli.interfaces import Batch, Spec, Unnormalized
+from gencli.noise import Noise
+from gencli.objectives.energy import RowObjective, score_of
+
+
+def divergence(field: Tensor, x: Tensor) -> Tensor:
+    """sum_d d field_d / d x_d, (B,), exact by D backward passes, differentiable."""
+    flat = field.flatten(1)
+    total = torch.zeros_like(flat[:, 0])
+    for d in range(flat.shape[1]):
+        (gradient,) = torch.autograd.grad(flat[:, d].sum(), x, create_graph=True)
+        total = total + gradient.flatten(1)[:, d]
+    return total
+
+
+class ScoreMatching(RowObjective):
+    """J = E[ 1/2 |s(x)|^2 + div s(x) ] with s = -dE/dx: the Fisher divergence to the data, up to a constant.
+
+    Args:
+        spec: of model space.
+        regularization: alpha of alpha E[E(x)^2].
+
+    References:
+        Hyvärinen, "Estimation of non-normalized statistical models by score matching", 2005.
+    """
+
+    def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+        x = batch.x.detach().requires_grad_()
+        s = score_of(model, x, batch.y)
+        return 0.5 * s.flatten(1).square().sum(1) + divergence(s, x)
+
+
+class SlicedScoreMatching(RowObjective):
+    """J = E_v[ v^T (ds/dx) v ] + 1/2 |s|^2 with random directions v: two backward passes whatever D is.
+
+    Directions have coordinates of +-1 (Rademacher), so that E[v v^T] = I and |s|^2 needs no direction; this is the
+    variance-reduced form of the paper.
+
+    Args:
+        spec: of model space.
+        slices: directions an example.
+        regularization: alpha of alpha E[E(x)^2].
+
+    Raises:
+        ValueError: no slice.
+
+    References:
+        Song, Garg, Shi and Ermon, "Sliced score matching: a scalable approach to density and score estimation", 2019.
+    """
+
+    def __init__(self, spec: Spec, *, slices: int = 1, regularization: float = 0.0) -> None:
+        super().__init__(spec, regularization=regularization)
+        if slices < 1:
+            raise ValueError(f"objective.slices={slices}: at least 1")
+        self.slices = slices
+
+    def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+        x = batch.x.detach().requires_grad_()
+        s = score_of(model, x, batch.y)
+        curvature = torch.zeros_like(s.flatten(1)[:, 0])
+        for v in (noise.rand(len(x), self.slices, *x.shape[1:]) < 0.5).to(x).mul(2).sub(1).unbind(1):
+            (gradient,) = torch.autograd.grad((s * v).sum(), x, create_graph=True)
+            curvature = curvature + (gradient * v).flatten(1).sum(1)
+        return 0.5 * s.flatten(1).square().sum(1) + curvature / self.slices
+
+
+class DenoisingScoreMatching(RowObjective):
+    """J = c E[ 1/2 | s(x + sigma xi) + xi / sigma |^2 ]: s becomes the score of the data plus that noise.
+
+    With several sigmas, one of them is drawn for each example with equal probability and the terms are not reweighted:
+    then the best energy is a density too, that of the data under the scale mixture of all sigmas. Large sigmas put mass
+    between modes, which tells how much each of them weighs. c is the smallest sigma squared.
+
+    Args:
+        spec: of model space.
+        sigmas: deviations of the noise.
+        regularization: alpha of alpha E[E(x)^2].
+
+    Raises:
+        ValueError: no sigma, or one that is not positive.
+
+    References:
+        Vincent, "A connection between score matching and denoising autoencoders", 2011. Several levels: Song and Ermon,
+        "Generative modeling by estimating gradients of the data distribution", 2019, where each has its own score.
+    """
+
+    levels: Tensor
+
+    def __init__(self, spec: Spec, *, sigmas: Sequence[float] = (0.1,), regularization: float = 0.0) -> None:
+        super().__init__(spec, regularization=regularization)
+        if not sigmas or min(sigmas) <= 0:
+            raise ValueError(f"objective.sigmas={list(sigmas)}: positive deviations, such as [0.1]")
+        self.register_buffer("levels", torch.tensor([float(s) for s in sigmas]), persistent=False)
+
+    def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+        x = batch.x
+        k = (noise.rand(len(x)).to(x.device) * len(self.levels)).long()
+        sigma = self.levels[k].view(-1, *[1] * (x.ndim - 1))
+        xi = noise.randn(*x.shape).to(x)
+        near = (x + sigma * xi).detach().requires_grad_()
+        miss = score_of(model, near, batch.y) + xi / sigma
+        return 0.5 * self.levels.min().square() * miss.flatten(1).square().sum(1)
+
+
+class DiffusionScoreMatching(RowObjective):
+    """J = E[ 1/2 a |s|^2 + div(a s) ] with a(x) = 1 / (1 + |x - mu|^2 / (nu D)) in units of the data's deviations.
+
+    a = m m^T is the diffusion matrix of the Langevin process whose Fisher divergence is matched: the Stein score is
+    trusted less far from the middle, which makes the estimate robust to outliers and heavy tails. a = 1 is score
+    matching.
+
+    Args:
+        spec: of model space.
+        nu: how fast a falls; large: score matching.
+        regularization: alpha of alpha E[E(x)^2].
+
+    Raises:
+        ValueError: nu is not positive.
+
+    References:
+        Barp, Briol, Duncan, Girolami and Mackey, "Minimum Stein discrepancy estimators", 2019 (section 3, diffusion
+        score matching with a matrix m(x); here m = sqrt(a) I).
+    """
+
+    initial_examples = 2048
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Spec, *, nu: float = 1.0, regularization: float = 0.0) -> None:
+        super().__init__(spec, regularization=regularization)
+        if nu <= 0:
+            raise ValueError(f"objective.nu={nu}: positive")
+        self.nu = nu
+        self.register_buffer("mean", torch.zeros(spec.shape))
+        self.register_buffer("std", torch.ones(spec.shape))
+
+    @torch.no_grad()
+    def initialize(self, model: object, x: Tensor, y: Tensor | None = None) -> None:
+        self.mean.copy_(x.mean(0))
+        self.std.copy_(x.std(0, unbiased=False))
+
+    def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+        x = batch.x.detach().requires_grad_()
+        s = score_of(model, x, batch.y)
+        far = ((x - self.mean) / self.std).flatten(1).square().sum(1) / (self.nu * self.spec.dim)
+        a = (1 / (1 + far)).view(-1, *[1] * (x.ndim - 1))
+        return 0.5 * (a * s.square()).flatten(1).sum(1) + divergence(a * s, x)

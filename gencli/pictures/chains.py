@@ -1,0 +1,94 @@
+"""Chains on an energy: the paths they take in the plane, and the energy as they go."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gencli.errors import UsageError
+from gencli.interfaces import Unnormalized
+from gencli.noise import RowNoise
+from gencli.parts import Parts
+from gencli.pictures import canvas
+from gencli.pictures.base import Picture
+from gencli.pictures.samples import draw_surface, frame, grid_of, has_surface, some_data
+from gencli.samplers.chain import Chain
+
+
+class Chains(Picture):
+    """Traces of E along n chains of the run's sampler, over its recorded steps, with the energies of data beside them.
+
+    In two dimensions it also shows the energy surface and the paths of ``paths`` chains; of images, a grid in which
+    each row is one chain at evenly spaced steps.
+
+    Args:
+        paths: chains of which the path is drawn.
+        frames: steps that a row of images shows.
+
+    Raises:
+        ValueError: fewer than one path, or than two frames.
+    """
+
+    requires = (Unnormalized,)
+
+    def __init__(self, paths: int = 8, frames: int = 10) -> None:
+        if paths < 1:
+            raise ValueError(f"picture.paths={paths}: at least 1")
+        if frames < 2:
+            raise ValueError(f"picture.frames={frames}: at least 2")
+        self.paths, self.frames = paths, frames
+
+    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+        sampler, model = parts.sampler, parts.model
+        if not isinstance(sampler, Chain):
+            raise UsageError("picture=chains needs a sampler that is a chain, such as sampler=hmc")
+        if model.conditional:
+            raise UsageError("picture=chains is for models without y")
+        noise = RowNoise(seed, torch.arange(n, device=parts.device))
+        energies: list[Tensor] = []
+        walked: list[Tensor] = []
+
+        def visit(x: Tensor, e: Tensor) -> None:
+            energies.append(e.cpu())
+            walked.append(x[: self.paths].detach())
+
+        sampler.run(model, sampler.first(model, n, None, noise), None, noise, visit)
+        files = {".png": self._traces(parts, torch.stack(energies, 1), walked)}
+        shown = [walked[i] for i in torch.linspace(0, len(walked) - 1, self.frames).long().tolist()]
+        x = torch.stack(shown, 1)  # (paths, frames, *)
+        images = parts.dataset.to_image(parts.preprocess.inverse(x.flatten(0, 1)).cpu())
+        if images is not None and grid_of(parts, images[:1]) is not None:
+            files["-images.png"] = canvas.png(canvas.grid(images, self.frames))
+        return files
+
+    @torch.no_grad()
+    def _traces(self, parts: Parts, energies: Tensor, walked: list[Tensor]) -> bytes:
+        assert isinstance(parts.model, Unnormalized)
+        surface = has_surface(parts)
+        figure, axes = canvas.figure(2 if surface else 1, 11 if surface else 6, 4.5)
+        trace = axes[-1]
+        trace.plot(energies[:20].T.numpy(), linewidth=0.6, alpha=0.7)
+        split = parts.dataset.split("val") or parts.dataset.split("train")
+        assert split is not None
+        ids = torch.arange(min(500, len(split)))
+        z, _ = parts.preprocess(split.gather(ids).x.to(parts.device), RowNoise(0, ids.to(parts.device)))
+        of_data = parts.model.energy(z).cpu()
+        low, middle, high = torch.quantile(of_data.double(), torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
+        trace.axhspan(low, high, color="black", alpha=0.1, linewidth=0, label="data, 5 to 95 %")
+        trace.axhline(middle, color="black", linewidth=0.8)
+        trace.set_xlabel("recorded step")
+        trace.set_ylabel("E(x), nats")
+        trace.legend(loc="upper right")
+        assert parts.sampler is not None
+        told = (f"{key.replace('_', ' ')} {value:.3g}" for key, value in parts.sampler.diagnostics.items())
+        trace.set_title(", ".join(told), fontsize=8)
+        if surface:
+            low_corner, high_corner = frame(some_data(parts))
+            draw_surface(parts, axes[0], figure, low_corner, high_corner)
+            paths = torch.stack([parts.preprocess.inverse(x).cpu().flatten(1) for x in walked], 1)
+            for path in paths:
+                axes[0].plot(path[:, 0], path[:, 1], linewidth=0.5, alpha=0.8, color="white")
+                axes[0].plot(path[-1:, 0], path[-1:, 1], "o", markersize=3, color="red")
+            axes[0].set_xlim(float(low_corner[0]), float(high_corner[0]))
+            axes[0].set_ylim(float(low_corner[1]), float(high_corner[1]))
+        return canvas.save(figure)

@@ -1,0 +1,103 @@
+"""What samplers by Markov chains share: where they start, what they record, how they say that they diverged."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gencli.interfaces import Given, Model, Sampler, Unnormalized
+from gencli.mcmc import Energy, effective_draws, frozen, require_finite, split_r_hat
+from gencli.noise import Noise
+
+STARTS = ("model", "normal")
+
+Visit = Callable[[Tensor, Tensor], None]
+"""Told x (n, *) and its energy (n,) at every recorded step of a chain."""
+
+
+class Chain(Sampler):
+    """n chains side by side, of which the last points are the samples.
+
+    The energies of the recorded half give ``ess`` (effective draws of the energy over all chains and steps) and
+    ``r_hat``: chains that have found each other's places have an R-hat below 1.01, which does not prove that they have
+    found all places.
+
+    Args:
+        steps: recorded transitions.
+        init: ``model``: where the model says that chains may start; ``normal``: standard normal times ``init_scale``.
+        init_scale: of ``normal``.
+        classes: labels of a conditional model, dealt in turn; None: all classes.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    requires = (Unnormalized,)
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        init: str = "model",
+        init_scale: float = 1.0,
+        classes: list[int] | None = None,
+    ) -> None:
+        super().__init__(classes)
+        if steps < 1:
+            raise ValueError(f"sampler.steps={steps}: at least 1")
+        if init not in STARTS:
+            raise ValueError(f"sampler.init={init}: {' or '.join(STARTS)}")
+        if init_scale <= 0:
+            raise ValueError(f"sampler.init_scale={init_scale}: a scale is positive")
+        self.steps, self.init, self.init_scale = steps, init, init_scale
+
+    @property
+    @abstractmethod
+    def named(self) -> str:
+        """The options that a diverging chain should be told with."""
+
+    @abstractmethod
+    def walk(self, energy: Energy, x: Tensor, noise: Noise, visit: Visit) -> tuple[Tensor, dict[str, float]]:
+        """From x (n, *) to the last points, and what is to be said of the chains.
+
+        Rows do not depend on each other: chain i is the same whatever n is.
+        """
+
+    def run(self, model: Model, x: Tensor, y: Tensor | None, noise: Noise, visit: Visit) -> Tensor:
+        """Chains from x (n, *), shown to ``visit`` on their way; sets ``diagnostics``.
+
+        Raises:
+            RunFailed: a chain went to infinity.
+        """
+        assert isinstance(model, Unnormalized)
+        trace: list[Tensor] = []
+
+        def record(at: Tensor, e: Tensor) -> None:
+            trace.append(e)
+            visit(at, e)
+
+        def energy(at: Tensor) -> Tensor:
+            each = len(at) // len(x)  # replicas of a chain lie side by side
+            return model.energy(at, y if y is None or each == 1 else y.repeat_interleave(each, 0))
+
+        with frozen(model):
+            ends, said = self.walk(energy, x, noise, record)
+        require_finite(ends, self.named)
+        kept = torch.stack(trace[len(trace) // 2 :], 1)
+        self.diagnostics = said | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}
+        return ends
+
+    def first(self, model: Model, n: int, y: Tensor | None, noise: Noise) -> Tensor:
+        """Where chains start: (n, *)."""
+        assert isinstance(model, Unnormalized)
+        parameter = next(model.parameters())
+        if self.init == "normal":
+            return self.init_scale * noise.randn(n, *model.spec.shape).to(parameter)
+        with torch.no_grad():
+            return model.start(n, y, noise=noise).to(parameter)
+
+    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
+        return self.run(model, self.first(model, n, y, noise), y, noise, lambda at, e: None)

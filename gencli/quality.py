@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gencli import checkpoint as checkpoints
 from gencli.build import component
+from gencli.data.split import SPLITS
 from gencli.errors import RunFailed, UsageError
 from gencli.files import write_json
 from gencli.interfaces import Batch, DirectSampling, Split
@@ -95,6 +96,8 @@ def measure(
         UsageError: there is no such split, or too few samples for a metric.
         RunFailed: a sample is not finite.
     """
+    if split_name not in SPLITS:
+        raise UsageError(f"split={split_name}: train, val or test")
     split = parts.dataset.split(split_name)
     if split is None:
         raise UsageError(f"split={split_name}: data={parts.dataset.name} has none")

@@ -82,12 +82,17 @@ class Classifier(nn.Module):
         return self.head(self.body(self.inputs(x)))
 
 
+def _untrained(spec: Spec, seed: int) -> Classifier:
+    """A classifier with weights of a seed; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix_seed(seed, 1))
+        return Classifier(spec)
+
+
 @torch.enable_grad()
 def fit(spec: Spec, split: Split, steps: int, seed: int, device: torch.device) -> Classifier:
     """Train a classifier on a labelled split: Adam, learning rate 1e-3 falling to 0 by a cosine, batches of 128."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix_seed(seed, 1))
-        model = Classifier(spec)
+    model = _untrained(spec, seed)
     some = split.gather(torch.arange(min(len(split), 10_000))).x  # for moments, which only set scales
     x = scaled(some.cpu(), spec)
     x = x.reshape(-1, 1) if model.image else x
@@ -138,7 +143,7 @@ def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: to
     name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
     path = cache_folder() / f"{name}.safetensors"
     if path.is_file():
-        model = Classifier(dataset.spec)
+        model = _untrained(dataset.spec, seed)
         try:
             model.load_state_dict(load_file(path))
             return model.to(device).eval()

@@ -224,7 +224,7 @@ REFUSED = [
     ("+trainer.extra=1", "trainer.extra: there is no such key"),
     ("~seed", "~seed: this key cannot be removed"),
     ("net@model.net=mlpp", "there is no such net"),
-    ("objective=cdd", "Did you mean 'cd'?"),
+    ("objective=cdd", "Did you mean 'cd' or 'pcd'?"),
     ("--cgf", "unrecognized arguments: --cgf"),
     ("--experimental-rerun=x", "unpickles"),
     ("seed=15", "no such luck"),

@@ -560,7 +560,7 @@ def test_quadrature_is_exact(dim):
     assert error < 1e-3
     polynomial = Polynomial(spec(dim), growth=0.5).double()
     assert measured(Quadrature(), polynomial, normal(200, dim))[0] == pytest.approx(
-        float(polynomial.log_partition()), abs=1e-5
+        float(polynomial.log_partition().detach()), abs=1e-5
     )
     with torch.no_grad():
         flow = two_modes(dim)
@@ -579,6 +579,20 @@ def test_quadrature_sees_mass_far_from_the_data_and_refuses_what_has_no_z():
         measured(Quadrature(), flat, normal(200, 2).float())
 
 
+def test_an_estimate_that_is_none_is_refused():
+    model = two_modes()
+    with torch.no_grad():
+        model.normals.log_diagonal.fill_(-7.0)  # a deviation of 0.001 on a box of 12
+    x = model.sample(200, noise=noise()).detach()
+    with pytest.raises(RunFailed, match=r"raise estimator\.points"):
+        measured(Quadrature(points=256), model, x)
+    energy = wavy()
+    with torch.no_grad():
+        energy.net.net.layers[-1].bias.fill_(math.nan)
+    with pytest.raises(RunFailed, match="log Z came out as nan"):
+        measured(Importance(lambda s: Reference(s), samples=100), energy, normal(100, 2).float())
+
+
 def test_statistics_of_a_polynomial():
     model = Polynomial(spec(2), degree=2).double()
     x = torch.tensor([[2.0, 3.0]], dtype=torch.float64)
@@ -590,9 +604,9 @@ def test_statistics_of_a_polynomial():
 
 
 ESTIMATORS = {
-    "ais": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=100),
-    "ais_even": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=100, adapt=False, leaps=1),
-    "smc": lambda: SMC(lambda s: Reference(s, widen=1.2), chains=256, betas=60, populations=8),
+    "ais": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=60, refresh=50),
+    "ais_even": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=80, adapt=False, leaps=1, refresh=50),
+    "smc": lambda: SMC(lambda s: Reference(s, widen=1.2), chains=256, betas=40, populations=8),
     "importance": lambda: Importance(lambda s: Reference(s, widen=1.5), samples=5000),
 }
 
@@ -601,7 +615,7 @@ ESTIMATORS = {
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("kind", ["gmm", "network"])
 def test_log_z_within_its_own_error(kind, name):
-    """Ten seeds: none further than 4 standard errors, the squares of all as those of normals (chi-squared, 1e-4)."""
+    """Eight seeds: none further than 4 standard errors, the squares of all as those of normals (chi-squared, 1e-4)."""
     if kind == "gmm":
         model, truth = two_modes(distance=3.0), 0.0
         x = model.sample(1000, noise=noise(99)).detach()
@@ -610,7 +624,7 @@ def test_log_z_within_its_own_error(kind, name):
         x = normal(1000, 2).float() * 1.5
         truth = measured(Quadrature(tolerance=1e-5), model, x)[0]
     away = []
-    for seed in range(10):
+    for seed in range(8):
         log_z, error, found = measured(ESTIMATORS[name](), model, x, seed)
         assert 0 < error < 0.2
         away.append((log_z - truth) / error)
@@ -619,7 +633,7 @@ def test_log_z_within_its_own_error(kind, name):
             assert found["log_z_gap"] > -4 * both
             assert abs(found["log_z_reverse"] - truth) < 5 * found["log_z_reverse_se"] + 0.02
     assert max(map(abs, away)) < 4.5
-    assert sum(a * a for a in away) < 40
+    assert sum(a * a for a in away) < 34
 
 
 def test_annealing_is_unbiased_and_its_bounds_hold():

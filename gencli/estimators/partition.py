@@ -6,6 +6,7 @@ average: those estimators are called ``lower``.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -50,6 +51,8 @@ class PartitionEstimator(Estimator):
         assert isinstance(model, Unnormalized)
         assert examples is not None
         self.log_z, variance, diagnostics = self.measure(model, examples.x, noise)
+        if not math.isfinite(self.log_z):
+            raise RunFailed(f"log Z came out as {self.log_z}: an energy was not finite where the estimator looked")
         return Shared(variance, {"log_z": self.log_z, "log_z_se": variance**0.5, **diagnostics})
 
     def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
@@ -129,11 +132,12 @@ class Quadrature(PartitionEstimator):
 
     Raises:
         ValueError: an option out of range; the model has more than two dimensions.
-        RunFailed: mass grows without end around the data: the energy has no Z.
+        RunFailed: mass grows without end around the data: the energy has no Z; or the finest grid leaves more than ten
+            times the tolerance open.
     """
 
     bound = "exact"
-    FIRST, FRAME, FRAMES, CHUNK = 128, 128, 20, 16_384
+    FIRST, FRAME, FRAMES, CHUNK, REFUSED = 128, 128, 20, 16_384, 10
 
     def __init__(self, tolerance: float = 1e-3, points: int = 2048, draws: int = 2) -> None:
         super().__init__(draws)
@@ -189,6 +193,11 @@ class Quadrature(PartitionEstimator):
             raise RunFailed(
                 f"this energy has no Z that quadrature could find: boxes up to 2^{self.FRAMES} times the data's still "
                 f"add {share:.1%}. It does not grow away from the data: take model.base=gaussian"
+            )
+        if error > self.REFUSED * self.tolerance:
+            raise RunFailed(
+                f"log Z still moves by {error:.2g} nats on a grid of {cells} cells a side: raise estimator.points, or "
+                "estimator.tolerance if that is exact enough"
             )
         found = {"grid_cells": float(cells), "mass_outside_box": outside, "frames": float(frame)}
         return float(total), error**2, found

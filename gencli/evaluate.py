@@ -129,12 +129,13 @@ def _no_nll(model: Model) -> str:
     options, names = catalog.options("estimator"), ", ".join(fitting) or "none"
     classes = [catalog.class_info(options[name].target or "") for name in fitting]
     if any(found is None or found.attributes.get("bound") != "estimate" for found in classes):
-        return f"this run has no NLL estimator (estimator=null); those that fit its model: {names}"
-    return (
-        "no NLL: this model gives samples but no density, so there is no probability to measure; "
-        f"estimators that guess one from samples: {names} (an estimate, no bound); "
-        "metrics=[mmd,c2st] compare the samples themselves"
-    )
+        why = f"this run has no NLL estimator (estimator=null); those that fit its model: {names}"
+    else:
+        why = (
+            "no NLL: this model gives samples but no density, so there is no probability to measure; "
+            f"estimators that guess one from samples: {names} (an estimate, no bound)"
+        )
+    return f"{why}; metrics=[mmd,c2st] compare samples"
 
 
 def _total(row: dict[str, Tensor]) -> Tensor:

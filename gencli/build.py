@@ -17,14 +17,18 @@ from typing import Any, TypeVar
 from gencli import catalog
 from gencli.errors import UsageError, near
 from gencli.interfaces import Dataset, Network
+from gencli.interfaces import Path as ProbabilityPath
 
 T = TypeVar("T")
+
+_NESTED: dict[str, tuple[type, int]] = {"path": (ProbabilityPath, 0)}
+"""Sections within a section that are no networks, by key: their kind, and how many arguments the owner gives."""
 
 
 def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any) -> T:
     """Build the component that a config section describes.
 
-    A nested section with a ``_target_`` (a model's ``net``) becomes a NetworkFactory.
+    A nested section with a ``_target_`` becomes a factory: of a Path under the key ``path``, else a NetworkFactory.
 
     Args:
         node: ``_target_`` and the constructor's keyword arguments.
@@ -36,7 +40,7 @@ def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *arg
         UsageError: the name leads to no such class, or its arguments are wrong.
     """
     group = _group(kind)
-    factory = _factory(node, kind, trust, group, len(args))
+    factory = _factory(node, kind, len(args), trust, group)
     try:
         return factory(*args)
     except (ValueError, TypeError) as error:
@@ -77,12 +81,12 @@ def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group:
 
 
 def _factory(
-    node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str, given: int
+    node: Mapping[str, Any], kind: type[T], given: int, trust: Sequence[str], group: str
 ) -> functools.partial[T]:
     """The class with the options of its section, whose names have been checked against the constructor."""
     owner = resolve(node, kind, trust, group)
     options = {
-        key: _factory(value, Network, trust, f"{group}.{key}", 3) if _is_section(value) else value
+        key: _factory(value, *_NESTED.get(key, (Network, 3)), trust, f"{group}.{key}") if _is_section(value) else value
         for key, value in node.items()
         if key != "_target_"
     }

@@ -81,7 +81,7 @@ def _declared(option: Option, config_dirs: Sequence[str]) -> list[tuple[str, str
     elif option.group == "data" and info:
         keys = ("support", "shape_kind", "shape", "classes")
         told.append(("is:", ", ".join(str(info.attributes[key]) for key in keys if info.attributes.get(key))))
-    elif option.group in ("optimizer", "trainer", "net"):
+    elif option.group in ("optimizer", "trainer", "net", "path"):
         told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
     return [(label, text) for label, text in told if text]
 

@@ -454,7 +454,8 @@ class TimeField(Model):
         if self.timesteps is None:
             return t
         low, width = self.path.t_min, self.path.t_max - self.path.t_min
-        step = ((t - low) / width * self.timesteps).ceil().clamp(1, self.timesteps)
+        step = ((t - low) / width * self.timesteps - 1e-3).ceil()  # a grid point, but for rounding, is itself
+        step = step.clamp(1, self.timesteps)
         return low + width * step / self.timesteps
 
 
@@ -533,7 +534,8 @@ class Sampler(ABC):
     """A way to draw from a model; its options are constructor arguments.
 
     ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: the region of held-out
-    images that is kept (``sampling.REGIONS``), or the text to go on from.
+    images that is kept (``sampling.REGIONS``), or the text to go on from. ``nfe``: network evaluations that a sample
+    of the last call cost, where a sampler counts them.
 
     Args:
         classes: labels to draw from a conditional model, dealt in turn; None: all of them.
@@ -542,6 +544,7 @@ class Sampler(ABC):
     requires: ClassVar[tuple[type[Model], ...]] = ()
     given: str | None = None
     prompt: str | None = None
+    nfe: float | None = None
 
     def __init__(self, classes: list[int] | None = None) -> None:
         if classes is not None and (

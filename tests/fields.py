@@ -28,7 +28,9 @@ class MixtureField(TimeField):
 
     label_dropout = 0.5
 
-    def __init__(self, path: Path, means: Tensor, std: float, weights: Tensor | None = None, conditional=False) -> None:
+    def __init__(
+        self, path: Path, means: Tensor, std: float, weights: Tensor | None = None, conditional: bool = False
+    ) -> None:
         super().__init__(Spec((means.shape[1],), Support("real"), classes=len(means)), conditional=conditional)
         self.path, self.means, self.std = path, means.double(), std
         self.weights = torch.full((len(means),), 1 / len(means)).double() if weights is None else weights.double()
@@ -53,7 +55,7 @@ class MixtureField(TimeField):
 
     def log_prob(self, x: Tensor, t: float | None = None) -> Tensor:
         """log p_t(x); of the data themselves if t is None."""
-        at = torch.tensor(0.0 if t is None else t).double()
+        at = torch.tensor(0.0 if t is None else t, dtype=torch.float64)
         alpha = torch.ones(()).double() if t is None else self.path.alpha(at)
         V = (alpha * self.std) ** 2 + (0 if t is None else self.path.sigma(at) ** 2)
         away = (x[:, None].double() - alpha * self.means).square().sum(2)
@@ -69,6 +71,12 @@ def gaussian(path: Path, mean: float = 0.5, std: float = 0.6, dim: int = 1) -> M
     return MixtureField(path, torch.full((1, dim), mean), std)
 
 
+def three(path: Path, conditional: bool = False) -> MixtureField:
+    """Three modes of unequal weight in the plane."""
+    means = torch.tensor([[-1.5, 0.0], [1.0, 1.0], [0.5, -1.5]])
+    return MixtureField(path, means, 0.3, torch.tensor([0.5, 0.3, 0.2]), conditional)
+
+
 def twentyfive(path: Path) -> MixtureField:
     side = torch.arange(-2.0, 3.0) * 4 / 1.414
     return MixtureField(path, torch.cartesian_prod(side, side), 0.2 / 1.414)
@@ -78,7 +86,7 @@ def flow_of_gaussian(field: MixtureField, x: Tensor, t0: float, t1: float) -> Te
     """The exact probability flow of normal data: (x - alpha mu) / sqrt(V) is kept."""
     out = []
     for t in (t0, t1):
-        at = torch.tensor(t).double()
+        at = torch.tensor(t, dtype=torch.float64)
         alpha = field.path.alpha(at)
         out.append((alpha * field.means[0], ((alpha * field.std) ** 2 + field.path.sigma(at) ** 2).sqrt()))
     return out[1][0] + (x - out[0][0]) / out[0][1] * out[1][1]

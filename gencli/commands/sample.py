@@ -54,7 +54,9 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     name = cfg["name"] or f"{cfg['choices']['sampler']}-seed{cfg['seed']}"
     files = keep(parts, run.path, name, cfg["seed"], x, y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
-    reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    nfe = parts.sampler.nfe if parts.sampler else None
+    cost = "" if nfe is None else f", {nfe:.0f} network evaluations a sample"
+    reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}{cost}")
     for file in files:
         reporter.say(f"  {relative(file)}")
     return files

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gencli.errors import RunFailed
+
 Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (n, M), t (n,), rows (n,)) -> dx/dt (n, M); ``rows`` are the positions of these n rows in the whole batch."""
 
@@ -37,8 +39,8 @@ _A = [
 _E = [71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40]  # fifth minus fourth order
 
 
-class SolverError(RuntimeError):
-    """An adaptive solve that needs more evaluations than it may have."""
+class SolverError(RunFailed):
+    """A solve that needs more evaluations than it may have, or that is not as accurate as it has to be."""
 
 
 @dataclass

@@ -17,18 +17,19 @@ from typing import Any, TypeVar
 from gencli import catalog
 from gencli.errors import UsageError, near
 from gencli.interfaces import Dataset, Model, Network, Spec
+from gencli.interfaces import Path as ProbabilityPath
 
 T = TypeVar("T")
 
-_NESTED: dict[type, int] = {Network: 3, Model: 1}
-"""What a section within a section may be, and how many arguments its owner gives: two shapes and a context; a Spec."""
+_NESTED: dict[type, int] = {Network: 3, Model: 1, ProbabilityPath: 0}
+"""What a section within a section may be, and how many arguments its owner gives it."""
 
 
 def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any, group: str | None = None) -> T:
     """Build the component that a config section describes.
 
-    A nested section with a ``_target_`` becomes a factory: of a Network (``net``) or of a Model (noise, a base). The
-    key ``run``, a run folder, becomes a factory of the run's own model.
+    A nested section with a ``_target_`` becomes a factory: of a Network (``net``), of a Path, or of a Model (noise, a
+    base). The key ``run``, a run folder, becomes a factory of the run's own model.
 
     Args:
         node: ``_target_`` and the constructor's keyword arguments.

@@ -21,7 +21,7 @@ from gencli.locate import config_dir
 
 GROUPS = (
     *("model", "data", "objective", "sampler", "estimator", "metric", "picture"),
-    *("net", "optimizer", "trainer", "logger", "experiment"),
+    *("net", "path", "optimizer", "trainer", "logger", "experiment"),
 )
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

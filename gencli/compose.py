@@ -299,7 +299,7 @@ def _escape(value: Any) -> Any:
 def _differs(override: Override, verb: str, run: Path, choices: Mapping[str, str | None]) -> bool:
     """Whether an override is to be handed on: the run's own option named again is not, another one is refused."""
     group = override.key_or_group
-    if group not in (*GROUPS, "experiment", "net") or group in _FREE[verb]:
+    if group not in (*GROUPS, "experiment", "net", "path") or group in _FREE[verb]:
         return True
     own, wanted = choices.get(group), override.value()
     if str(wanted) == str(own) and group in GROUPS:

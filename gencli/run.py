@@ -251,7 +251,7 @@ def refuse_changes(trained: Mapping[str, Any], cfg: Mapping[str, Any], groups: S
     """
     for group in groups:
         own, asked = trained.get(group) or {}, cfg.get(group) or {}
-        for key in sorted({*own, *asked} - {"root", "path"}):
+        for key in sorted({*own, *asked} - ({"root", "path"} if group == "data" else set())):
             if key not in own or key not in asked or own[key] != asked[key]:
                 now = f"={asked[key]}" if key in asked else " is removed"
                 raise UsageError(f"{group}.{key}{now}: a run keeps the {group} that it was trained with")

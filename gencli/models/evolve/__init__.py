@@ -1,0 +1,1 @@
+"""Models that move mass along time."""

@@ -1,0 +1,65 @@
+"""Residual fully connected networks for functions of a vector and a time."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gencli.interfaces import Network
+
+
+class ResidualMLP(Network):
+    """h <- h + W_2 silu(W_1 silu(norm(h)) + V c): the context c is felt in every block.
+
+    The last layer starts at zero. Images are flattened.
+
+    Args:
+        in_shape: event shape of the input.
+        out_shape: event shape of the output.
+        context: dimension of the context; 0: none.
+        width: units of a hidden layer.
+        blocks: number of residual blocks.
+        norm: layer norm in front of every block.
+        dropout: probability that a hidden unit is dropped in training.
+
+    References:
+        He, Zhang, Ren and Sun, "Identity mappings in deep residual networks", 2016 (pre-activation blocks).
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        width: int = 128,
+        blocks: int = 3,
+        norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        self.first = nn.Linear(math.prod(in_shape) + context, width)
+        self.context = (
+            nn.Sequential(nn.Linear(context, width), nn.SiLU(), nn.Linear(width, blocks * width)) if context else None
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(blocks))
+        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.act, self.dropout = nn.SiLU(), nn.Dropout(dropout)
+        self.last = nn.Linear(width, math.prod(out_shape))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        x = x.flatten(1)
+        shifts: list[Tensor | float] = [0.0] * len(self.up)
+        if self.context is not None and context is not None:
+            x = torch.cat([x, context], 1)
+            shifts = list(self.context(context).chunk(len(self.up), 1))
+        h = self.first(x)
+        for norm, up, down, shift in zip(self.norms, self.up, self.down, shifts, strict=True):
+            h = h + down(self.dropout(self.act(up(self.act(norm(h))) + shift)))
+        return self.last(self.act(h)).view(-1, *self.out_shape)

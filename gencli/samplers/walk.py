@@ -1,0 +1,183 @@
+"""What samplers of time fields share: the times they visit, guidance, and a count of network evaluations.
+
+A sampler starts from the path's prior at t_max and goes to t_min. Each gives the step that it takes from a time t to an
+earlier time s.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gencli.interfaces import Given, Model, Path, Prediction, Sampler, TimeField
+from gencli.noise import Noise
+
+GRIDS = ("uniform", "quadratic", "log_snr", "karras")
+RANGE = 14.0
+"""Steps of ``log_snr`` and ``karras`` lie within log-SNR [-RANGE, RANGE]; beyond it is one step to the path's end."""
+RHO = 7.0
+
+
+def times(path: Path, steps: int, grid: str, *, finite: bool = False) -> Tensor:
+    """Times (steps + 1,) in fp64 from t_max down to t_min.
+
+    ``uniform`` in t; ``quadratic``: in the root of t, finer near the data; ``log_snr``: in log-SNR; ``karras``: in
+    (sigma/alpha)^(1/7), after "Elucidating the design space of diffusion-based generative models" (Karras et al.,
+    2022).
+
+    Args:
+        path: whose times.
+        steps: their number.
+        grid: one of the above.
+        finite: start where log-SNR is at least -RANGE, for what divides by alpha.
+    """
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    ends = torch.tensor([path.t_max, path.t_min], dtype=torch.float64)
+    if finite and path.log_snr(ends[:1]) < -RANGE:
+        ends[:1] = path.time(torch.full((1,), -RANGE, dtype=torch.float64))
+    if grid == "uniform":
+        t = ends[0] + u * (ends[1] - ends[0])
+    elif grid == "quadratic":
+        t = (ends[0].sqrt() + u * (ends[1].sqrt() - ends[0].sqrt())).square()
+    else:
+        low, high = path.log_snr(ends).clamp(-RANGE, RANGE)
+        if grid == "log_snr":
+            log_snr = low + u * (high - low)
+        else:
+            most, least = (-0.5 * low).exp() ** (1 / RHO), (-0.5 * high).exp() ** (1 / RHO)
+            log_snr = -2 * RHO * (most + u * (least - most)).log()
+        t = path.time(log_snr)
+    t[0], t[-1] = ends
+    return t
+
+
+def on(t: Tensor, x: Tensor) -> Tensor:
+    """Times on the device of x, in fp64 where it has that."""
+    return t.to(x.device, torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+class Guided:
+    """A time field with classifier-free guidance: v = v(no label) + w (v(label) - v(no label)).
+
+    All that a prediction says is linear in v, so this guides them all. w = 1 is the conditional model and w = 0
+    the unconditional one, each at the price of one evaluation; any other w costs two.
+
+    Args:
+        model: the time field.
+        y: labels (n,) or contexts, or None.
+        w: the guidance weight.
+
+    References:
+        Ho and Salimans, "Classifier-free diffusion guidance", 2022.
+    """
+
+    def __init__(self, model: TimeField, y: Tensor | None, w: float) -> None:
+        self.model, self.y, self.w = model, y, w
+        self.cost = 1 if y is None or w in (0, 1) else 2
+        self.nfe: float = 0
+
+    def __call__(self, x: Tensor, t: Tensor, rows: Tensor | None = None) -> Prediction:
+        """The guided prediction for x (n, *) at t, a scalar or (n,); rows: which of the labels, all if None."""
+        t = t.expand(len(x)) if t.ndim == 0 else t
+        y = self.y if self.y is None or rows is None else self.y[rows]
+        self.nfe += self.cost
+        if y is None or self.w == 1:
+            return self.model.predict(x, t, y)
+        if self.w == 0:
+            return self.model.predict(x, t, None)
+        with_label = self.model.predict(x, t, y)
+        without = self.model.predict(x, t, None)
+        return Prediction(self.model.path, x, t, without.v + self.w * (with_label.v - without.v))
+
+
+class Walk(Sampler):
+    """A sampler of a time field.
+
+    Args:
+        guidance: w; 1 is the model itself, more is more typical of the class.
+        classes: labels of a conditional model, dealt in turn; None: all of them.
+
+    Raises:
+        ValueError: guidance of a model that does not know p(x).
+    """
+
+    requires = (TimeField,)
+    stochastic: bool = False  # whether it uses the score
+    finite: bool = False  # whether it divides by alpha
+    continuous: bool = False  # whether it asks for times between those of a discrete model
+
+    def __init__(self, guidance: float = 1.0, classes: list[int] | None = None) -> None:
+        super().__init__(classes)
+        self.guidance = guidance
+
+    def check(self, model: Model) -> None:
+        assert isinstance(model, TimeField)
+        if self.guidance != 1 and not (model.conditional and model.label_dropout):
+            raise ValueError(
+                f"sampler.guidance={self.guidance}: this model has to know p(x) beside p(x given y); train with "
+                "model.conditional=true and a model.label_dropout such as 0.1"
+            )
+        if self.stochastic and model.coupled:
+            raise ValueError(
+                "objective.coupling=optimal teaches no score, which samplers that add noise need: sampler=ode"
+            )
+        if self.continuous and model.timesteps:
+            raise ValueError(
+                f"model.timesteps={model.timesteps}: this sampler asks for times in between; sampler=ddpm, ddim or "
+                "dpm_solver"
+            )
+
+    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
+        assert isinstance(model, TimeField)
+        field = Guided(model, y if model.conditional else None, self.guidance)
+        parameter = next(model.parameters(), torch.zeros(()))
+        prior = noise.randn(n, *model.spec.shape).to(parameter.device) * model.path.prior_std
+        x = self.walk(field, prior, noise)
+        self.diagnostics = {"nfe": field.nfe}
+        return x
+
+    @abstractmethod
+    def walk(self, field: Guided, x: Tensor, noise: Noise) -> Tensor:
+        """From x (n, *) at t_max to samples at t_min."""
+
+
+class Steps(Walk):
+    """A sampler with a fixed number of steps.
+
+    Args:
+        steps: their number.
+        grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
+        guidance: w.
+        classes: labels to draw.
+
+    Raises:
+        ValueError: no steps, or an unknown grid.
+    """
+
+    def __init__(self, steps: int, grid: str, guidance: float = 1.0, classes: list[int] | None = None) -> None:
+        super().__init__(guidance, classes)
+        if steps < 1:
+            raise ValueError(f"sampler.steps={steps}: at least 1")
+        if grid not in GRIDS:
+            raise ValueError(f"sampler.grid={grid}: one of {', '.join(GRIDS)}")
+        self.steps, self.grid = steps, grid
+
+    def walk(self, field: Guided, x: Tensor, noise: Noise) -> Tensor:
+        path, grid = field.model.path, on(self.times(field.model), x)
+        if grid[0] < path.t_max:  # almost no data is left there either
+            x = x * (path.sigma(grid[0]) / path.prior_std).to(x)
+        for t, s in pairwise(grid):
+            x = self.step(field, x, t, s, noise)
+        return x
+
+    def times(self, model: TimeField) -> Tensor:
+        """The times visited, on the discrete times of a discrete model."""
+        grid = times(model.path, self.steps, self.grid, finite=self.finite)
+        return torch.cat([model.snap(grid[:-1]), grid[-1:]]).unique().flip(0)
+
+    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """From x_t to x_s, s < t, both scalars."""
+        raise NotImplementedError

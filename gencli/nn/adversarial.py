@@ -8,7 +8,6 @@ networks" (Radford, Metz and Chintala, 2016) without batch normalization, which 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -17,60 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencli.interfaces import Network
+from gencli.nn.auto import ByShape
 from gencli.nn.mlp import MLP
 
 STEPS = ("plain", "residual")
-
-
-class CriticNet(Network):
-    """An image or a vector -> a few numbers.
-
-    Args:
-        in_shape: event shape of the input; (C, H, W) goes through convolutions, else ``MLP``.
-        out_shape: event shape of the output.
-        context: dimension of the context; 0: none.
-        vector: options of ``MLP``.
-        image: ``width`` channels at full resolution, twice as many after each halving up to four times, and ``steps``.
-
-    Raises:
-        ValueError: unknown steps.
-    """
-
-    def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        context: int,
-        *,
-        vector: Mapping[str, Any] | None = None,
-        image: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        kind = _Shrink if len(in_shape) == 3 else _Vector
-        self.net: Network = kind(in_shape, out_shape, context, **((image if kind is _Shrink else vector) or {}))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.net(x, context)
-
-
-class GeneratorNet(Network):
-    """A vector -> an image or a vector; the arguments are those of ``CriticNet``, the output's shape decides."""
-
-    def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        context: int,
-        *,
-        vector: Mapping[str, Any] | None = None,
-        image: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        kind = _Grow if len(out_shape) == 3 else _Vector
-        self.net: Network = kind(in_shape, out_shape, context, **((image if kind is _Grow else vector) or {}))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.net(x, context)
 
 
 class _Vector(MLP):
@@ -215,3 +164,22 @@ def _norm(channels: int) -> nn.GroupNorm:
 def _check(steps: str) -> None:
     if steps not in STEPS:
         raise ValueError(f"image.steps={steps}: {' or '.join(STEPS)}")
+
+
+class CriticNet(ByShape):
+    """An image or a vector -> a few numbers.
+
+    Options of images: ``width`` channels at full resolution, twice as many after each halving up to four times, and
+    ``steps``, ``plain`` or ``residual``; of vectors those of ``MLP``.
+    """
+
+    vector_net = _Vector
+    image_net = _Shrink
+
+
+class GeneratorNet(ByShape):
+    """A vector -> an image or a vector; the options are those of ``CriticNet``."""
+
+    vector_net = _Vector
+    image_net = _Grow
+    decides = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -45,6 +45,39 @@ class Auto(Network):
             self.net = MLP(in_shape, out_shape, context, **(tiny or {}))
         else:
             self.net = ResidualConv(in_shape, out_shape, context, **(image or {}))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.net(x, context)
+
+
+class ByShape(Network):
+    """A network for images and one for vectors; the input's shape decides, or the output's where ``decides`` is 1.
+
+    Args:
+        in_shape: event shape of the input.
+        out_shape: event shape of the output.
+        context: dimension of the context; 0: none.
+        vector: options of ``vector_net``.
+        image: options of ``image_net``.
+    """
+
+    vector_net: ClassVar[type[Network]] = MLP
+    image_net: ClassVar[type[Network]]
+    decides: ClassVar[int] = 0
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        vector: Mapping[str, Any] | None = None,
+        image: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        is_image = len((in_shape, out_shape)[self.decides]) == 3
+        kind: Any = self.image_net if is_image else self.vector_net  # whose options are its own
+        self.net: Network = kind(in_shape, out_shape, context, **((image if is_image else vector) or {}))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.net(x, context)

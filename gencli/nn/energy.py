@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from gencli.interfaces import Network
-from gencli.nn.mlp import ACTIVATIONS, MLP
-
-
-class EnergyNet(Network):
-    """``MLP`` for vectors, ``SmoothConv`` for images.
-
-    Args:
-        in_shape: event shape of the input.
-        out_shape: event shape of the output.
-        context: dimension of the context; 0: none.
-        vector: options of ``MLP``.
-        image: options of ``SmoothConv``.
-    """
-
-    def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        context: int,
-        *,
-        vector: Mapping[str, Any] | None = None,
-        image: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.net: Network
-        if len(in_shape) == 3:
-            self.net = SmoothConv(in_shape, out_shape, context, **(image or {}))
-        else:
-            self.net = MLP(in_shape, out_shape, context, **(vector or {}))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.net(x, context)
+from gencli.nn.auto import ByShape
+from gencli.nn.mlp import ACTIVATIONS
 
 
 class SmoothConv(Network):
@@ -90,3 +59,9 @@ class SmoothConv(Network):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.last(self.body(x).flatten(1)).view(-1, *self.out_shape)
+
+
+class EnergyNet(ByShape):
+    """``MLP`` for vectors, ``SmoothConv`` for images."""
+
+    image_net = SmoothConv

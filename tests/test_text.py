@@ -448,7 +448,7 @@ def test_the_standard_error_of_a_ratio_is_calibrated():
 
 # --- the whole chain -------------------------------------------------------------------------------------------------
 
-QUICK = ["logger=none", "device=cpu", "n=3", "data.window=16", "trainer.max_steps=4", "trainer.eval_every=2"]
+QUICK = ["logger=none", "device=cpu", "n=2", "data.window=16", "trainer.max_steps=4", "trainer.eval_every=2"]
 BODY = ["model.layers=1", "model.heads=2", "model.width=8"]
 
 

@@ -145,6 +145,8 @@ class TextFile(Sequences):
         ValueError: an unknown level, a text shorter than the window, or a stride out of range.
     """
 
+    shape_kind: ClassVar[str] = "vector"
+
     def __init__(
         self,
         path: str | None = None,

@@ -15,7 +15,7 @@ ALLOWED = {
     "objectives": {"interfaces", "noise", "objectives"},
     "samplers": {"interfaces", "noise", "samplers"},
     "estimators": {"interfaces", "noise", "estimators"},
-    "metrics": {"interfaces", "noise", "files", "metrics"},
+    "metrics": {"interfaces", "noise", "files", "metrics", "torchvision_compat"},
     "data": {"interfaces", "noise", "data", "errors", "torchvision_compat"},
     "interfaces.py": {"noise"},
     "noise.py": set(),

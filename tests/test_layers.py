@@ -15,7 +15,7 @@ ALLOWED = {
     "objectives": {"interfaces", "noise", "errors", "mcmc", "objectives"},
     "samplers": {"interfaces", "noise", "errors", "mcmc", "ode", "samplers"},
     "estimators": {"interfaces", "noise", "errors", "mcmc", "ode", "estimators"},
-    "metrics": {"interfaces", "noise", "files", "metrics"},
+    "metrics": {"interfaces", "noise", "files", "torchvision_compat", "metrics"},
     "ode.py": {"errors"},
     "mcmc.py": {"interfaces", "noise", "errors"},
     "data": {"interfaces", "noise", "data", "errors", "torchvision_compat"},

@@ -20,6 +20,7 @@ from gencli.metrics.mmd import MMD, median_distance, two_sample
 from gencli.metrics.modes import Modes
 from gencli.metrics.precision_recall import PrecisionRecall
 from gencli.metrics.sliced_wasserstein import SlicedWasserstein, sliced
+from gencli.torchvision_compat import torchvision
 
 REAL = Spec((2,), Support.parse("real"))
 
@@ -409,6 +410,7 @@ def test_what_torch_fidelity_gets(monkeypatch):
 
 def test_torch_fidelity_with_a_network_of_ones_own():
     """The FID of an extractor that gives mean colours is the Fréchet distance of mean colours."""
+    torchvision("transforms.functional")
     fidelity = pytest.importorskip("torch_fidelity", reason="the extra fid is not installed")
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 

@@ -8,7 +8,9 @@ resizing, which figures depend on; it downloads the weights unless they are give
 from __future__ import annotations
 
 import hashlib
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from gencli.interfaces import Dataset, Model
 from gencli.metrics.base import Measured, Metric, Samples
+from gencli.torchvision_compat import torchvision
 
 
 class _Images(torch.utils.data.Dataset):
@@ -30,6 +33,16 @@ class _Images(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         return self.images[index]
+
+
+def _torch_fidelity() -> ModuleType:
+    """The package, which imports torchvision by itself.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    torchvision("transforms.functional")
+    return importlib.import_module("torch_fidelity")
 
 
 class Fidelity(Metric):
@@ -55,7 +68,7 @@ class Fidelity(Metric):
         if dataset.spec.kind != "image" or dataset.spec.shape[0] not in (1, 3):
             raise ValueError(f"metrics=[{self.name}] needs images; data={dataset.name} has shape {dataset.spec.shape}")
         try:
-            import torch_fidelity  # noqa: F401
+            _torch_fidelity()
         except ImportError as error:
             raise ValueError(
                 f"metrics=[{self.name}] needs torch-fidelity: pip install gencli[fid] ({error})"
@@ -67,13 +80,11 @@ class Fidelity(Metric):
         Raises:
             ValueError: the weights cannot be had, or torch-fidelity refuses.
         """
-        import torch_fidelity
-
         pictures = [samples.dataset.to_image(x.cpu()) for x in (samples.x, samples.reference.x)]
         assert pictures[0] is not None
         assert pictures[1] is not None
         try:
-            return torch_fidelity.calculate_metrics(
+            return _torch_fidelity().calculate_metrics(
                 input1=_Images(pictures[0]),
                 input2=_Images(pictures[1]),
                 feature_extractor=self.network,

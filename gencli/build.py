@@ -45,7 +45,7 @@ def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *arg
     factory = _factory(node, kind, trust, group, len(args))
     try:
         return factory(*args)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # of torch too, where a size makes no sense
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         named = text if text.startswith(f"{group}.") else f"{group} ({node['_target_']}): {text}"
         raise UsageError(named) from error

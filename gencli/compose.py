@@ -129,7 +129,7 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
 def _in_hydras_words(text: str) -> str:
     """``metrics=[a,b]`` as a group's choice, which lands in the section ``metrics``; ``estimator=null`` as ``~``."""
     key, sign, value = text.partition("=")
-    if value == "null" and key in _REMOVABLE:
+    if value == "null" and key in _REMOVABLE - {"objective"}:
         return f"~{key}"
     if key.lstrip("+") != "metrics" or not sign:
         return text

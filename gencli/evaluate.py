@@ -93,8 +93,6 @@ def score_split(
             mean["variance"] = totals.var(0) / draws
         elif preprocess.stochastic:
             mean.pop("variance", None)  # one draw of the dequantization says nothing of its own spread
-        elif "variance" not in mean:
-            mean["variance"] = torch.zeros_like(totals[0])
         for name, value in {"ids": ids.cpu(), "nll": totals.mean(0), **mean}.items():
             columns.setdefault(name, []).append(value)
         tick(len(ids))
@@ -109,6 +107,7 @@ def score_split(
     return Scores(whole["nll"], whole.get("variance"), _with("term/", whole), _with("diagnostic/", whole))
 
 
+@torch.no_grad()
 def _prepare(parts: Parts, seed: int) -> Shared:
     """Let the estimator measure what all rows share; every process does the same and gets the same."""
     assert parts.estimator is not None
@@ -174,6 +173,7 @@ def measure(
     parts.model.eval()
     parts.preprocess.eval()
     shared = _prepare(parts, seed)
+    estimator_name += parts.estimator.variant
     with reporter.progress(f"{split_name} NLL", math.ceil(len(split) / world.size)) as bar:
         seen = [0]
 

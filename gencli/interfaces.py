@@ -263,9 +263,23 @@ class Categorical(Conditional):
         if temperature == 0:
             noise.rand(len(self.logits))  # the stream goes on as at any other temperature
             return self.logits.argmax(-1)
-        p = (self.logits.double() / temperature).softmax(-1)  # inversion: u falls into exactly one value's interval
+        exact = self.logits if self.logits.device.type == "mps" else self.logits.double()  # MPS has no fp64
+        p = (exact / temperature).softmax(-1)  # inversion: u falls into exactly one value's interval
         u = noise.rand(len(p)).to(p)[:, None]
         return (p.cumsum(-1)[:, :-1] <= u).sum(-1)
+
+
+class Fair(Categorical):
+    """A choice that belongs to the model itself, such as which member of a mixture a row is drawn from.
+
+    Neither truncation nor temperature applies to it.
+    """
+
+    def truncated(self, top_k: int | None = None, top_p: float | None = None) -> Fair:
+        return self
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return super().sample(noise)
 
 
 class Autoregressive(ExactLikelihood, DirectSampling):
@@ -276,6 +290,7 @@ class Autoregressive(ExactLikelihood, DirectSampling):
     """
 
     natural: bool = True
+    any_length: ClassVar[bool] = False
 
     @property
     def passes(self) -> int:
@@ -612,9 +627,11 @@ class Objective(nn.Module, ABC):
     score_name: what ``score`` measures: ``nll`` (nats a row in model space, or an upper bound of them, to which the
     caller adds the terms of preprocessing) or another name that is logged as it is. Lower is better.
     initial_examples: the most training examples that ``initialize`` wants to see; 0: it is not called.
+    continuous: whether it moves x in R^D, which bits and levels do not bear; samplers and estimators say so too.
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    continuous: ClassVar[bool] = False
     score_name: ClassVar[str] = "nll"
     initial_examples: int = 0
 
@@ -662,6 +679,7 @@ class Sampler(ABC):
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    continuous: ClassVar[bool] = False
     given: str | None = None
     prompt: str | None = None
     length: int | None = None
@@ -717,6 +735,8 @@ class Shared:
 class Estimator(ABC):
     """A way to measure the NLL; ``bound`` says what its number is to the true one.
 
+    ``scores_given``: whether it honours ``Batch.given``. ``variant``: added to the name of its records where options
+    make it measure another density.
     ``examples``: rows of the validation split (the training split where there is none) that ``prepare`` wants to see.
 
     Args:
@@ -725,8 +745,11 @@ class Estimator(ABC):
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    continuous: ClassVar[bool] = False
     bound: Bound
     examples: int = 0
+    scores_given: bool = False
+    variant: str = ""
 
     def __init__(self, draws: int = 2) -> None:
         if draws < 1:

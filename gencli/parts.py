@@ -88,11 +88,20 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
                 f"{group}={cfg['choices'].get(group)} needs {' and '.join(lacking)}, which the model lacks"
             )
     try:
-        for chosen in (objective, sampler, estimator):
-            if chosen is not None:
-                chosen.check(model)
+        for group, chosen in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
+            if chosen is None:
+                continue
+            if chosen.continuous and model.spec.support.discrete:
+                kind = type(chosen).__name__
+                raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
+            chosen.check(model)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if dataset.per is not None and estimator is not None and not estimator.scores_given:
+        raise UsageError(
+            f"estimator: {type(estimator).__name__}{estimator.variant} cannot score windows whose beginning is given, "
+            f"as data={dataset.name} needs; estimator=exact can"
+        )
     if sampler is not None and sampler.classes is not None:
         count = dataset.spec.classes or 0
         if not model.conditional or any(not 0 <= c < count for c in sampler.classes):

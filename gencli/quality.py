@@ -106,7 +106,7 @@ def measure(
     reference = reference_of(split, n)
     n = n or len(reference.x)
     started = time.perf_counter()
-    y = _labels(parts, reference, n)
+    y = _labels(parts, reference, n, seed)
     with reporter.progress("sampling", n) as bar:
         x, y = draw(parts, n, seed, y, batch_size=batch_size, tick=bar.at)
     drawn = round(time.perf_counter() - started, 2)
@@ -145,11 +145,13 @@ def measure(
     return records
 
 
-def _labels(parts: Parts, reference: Batch, n: int) -> Tensor | None:
+def _labels(parts: Parts, reference: Batch, n: int, seed: int) -> Tensor | None:
     if not parts.model.conditional:
         return None
     assert reference.y is not None
-    return reference.y[torch.arange(n) % len(reference.y)]
+    # through a permutation, so that fewer samples than references have the same share of each label
+    order = torch.randperm(len(reference.y), generator=torch.Generator().manual_seed(seed))
+    return reference.y[order.to(reference.y.device)[torch.arange(n) % len(reference.y)]]
 
 
 def _facts(

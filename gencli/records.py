@@ -81,6 +81,7 @@ def nll_record(
         "bound": bound,
         "se_examples": _standard_error(nll, counts) if nonfinite == 0 and n > 1 else None,
         "se_estimator": error,
+        "se_shared": math.sqrt(common) if shared is not None and shared.variance else None,
         "n_examples": n,
         **({} if counts is None else {"n_symbols": total}),
         "n_nonfinite": nonfinite,

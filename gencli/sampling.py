@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gencli.errors import UsageError, near
-from gencli.interfaces import Batch, Given, Spec, Split
+from gencli.interfaces import Autoregressive, Batch, Given, Spec, Split
 from gencli.noise import RowNoise
 from gencli.parts import Parts
 
@@ -99,19 +99,32 @@ def held_out(parts: Parts) -> Split:
     return split
 
 
-def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
-    """What a completing sampler keeps, in data space: examples x (n, *) and a mask (*) of known coordinates, or None.
+def check(parts: Parts) -> None:
+    """Refuse what a sampler is asked to complete, where it makes no sense, without reading any data.
 
     Raises:
         UsageError: there is no such region, the data have none, or the prompt is no text of this data.
     """
+    if parts.sampler is not None:
+        _kept(parts)
+
+
+def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
+    """What a completing sampler keeps: examples x (n, *) of data space and a mask (*) of known coordinates, or None."""
+    x, mask = _kept(parts)
+    if mask is not None and x is None:
+        return originals(parts, n).x, mask
+    return (torch.empty(0) if x is None else x.expand(n, -1)), mask
+
+
+def _kept(parts: Parts) -> tuple[Tensor | None, Tensor | None]:
+    """A prompt (T,) or None, where held-out images are completed, and a mask of known coordinates, or None."""
     sampler, spec = parts.sampler, parts.dataset.spec
     assert sampler is not None
     if sampler.given is not None and sampler.prompt is not None:
         raise UsageError("sampler.given and sampler.prompt exclude each other")
     if sampler.given is not None:
-        mask = region(spec, sampler.given)
-        return originals(parts, n).x, mask
+        return None, region(spec, sampler.given)
     if sampler.length is not None and parts.dataset.per is None:
         raise UsageError(f"sampler.length={sampler.length} needs data that is text; this data is of shape {spec.shape}")
     if sampler.prompt is not None or sampler.length is not None:
@@ -120,12 +133,14 @@ def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
         except ValueError as error:
             raise UsageError(str(error)) from error
         length = spec.dim if sampler.length is None else sampler.length
+        if length != spec.dim and not (isinstance(parts.model, Autoregressive) and parts.model.any_length):
+            raise UsageError(f"sampler.length={length}: this model draws its window of {spec.dim} symbols only")
         if len(start) >= length:
             raise UsageError(f"sampler.length={length}: the prompt alone has {len(start)} symbols")
         x = start.new_zeros(length)
         x[: len(start)] = start
-        return x.expand(n, -1), torch.arange(length) < len(start)
-    return torch.empty(0), None
+        return x, torch.arange(length) < len(start)
+    return None, None
 
 
 def labels(parts: Parts, n: int) -> Tensor | None:

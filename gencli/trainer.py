@@ -92,7 +92,10 @@ class Trainer:
     def prepare(self) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``."""
         if isinstance(self.model, DataInitialized):
-            self.model.initialize_from(self._first_examples(self.model.initial_examples))
+            try:
+                self.model.initialize_from(self._first_examples(self.model.initial_examples))
+            except ValueError as error:
+                raise RunFailed(str(error)) from error
         if self.parts.objective.initial_examples:
             first = self._first_examples(self.parts.objective.initial_examples)
             self.parts.objective.initialize(self.model, first.x, first.y)

@@ -463,3 +463,25 @@ def test_the_python_api_composes_as_the_command_line(ran):
 def test_the_package_has_no_other_names():
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         gencli.trian  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=made", "data=hmm", "model.masks=3", "estimator.masks=2"], "cannot score windows"),
+        (["model=made", "data=hmm", "objective=nce"], "moves x continuously"),
+        (["model=made", "data=hmm", "sampler=langevin"], "moves x continuously"),
+        (["model=made", "data=hmm", "estimator=importance"], "moves x continuously"),
+        (["model=made", "data=hmm", "sampler.length=40"], "draws its window of 64 symbols only"),
+        (["model=transformer", "data=hmm", "sampler.prompt=Z"], "the character 'Z' is not among the 3"),
+        (["model=pixelcnn", "data=digits", "sampler.given=top"], "Did you mean 'top_half'?"),
+        (["model=transformer", "data=hmm", "model.heads=0"], "model.heads=0: at least 1"),
+        (["model=ngram", "data=hmm", "data.states=60", "data.symbols=30"], "leave the entropy rate uncertain"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(overrides, words, capsys, tmp_path):
+    assert cli.main(["train", *overrides, "run_dir=never"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "never").exists()

@@ -15,7 +15,7 @@ import gencli
 from gencli import cli
 from gencli.errors import UsageError
 from gencli.estimators.exact import Exact
-from gencli.interfaces import Batch, Ensemble, Given, Spec, Support
+from gencli.interfaces import Batch, Ensemble, Fair, Given, Spec, Support
 from gencli.models.factorize.made import MADE
 from gencli.models.transform.gaussian import Gaussian
 from gencli.noise import RowNoise
@@ -497,3 +497,26 @@ def test_training_finds_a_distribution_of_bits():
     with torch.no_grad():
         gap = -model.eval().log_prob(x[n:]).mean().item() - entropy
     assert -0.05 < gap < 0.05
+
+
+def test_a_mixture_completes_by_its_own_conditional():
+    """Members are drawn by their posterior given the beginning, else completions do not follow p(rest | given)."""
+    model = MADE(Spec((5,), Support("binary", 2)), hidden=[8], masks=3).eval().double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 1.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+    start = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    both = torch.stack([torch.cat([start, torch.tensor([b]).double()]) for b in (0.0, 1.0)])
+    wanted = float(model.log_prob(both).softmax(0)[1])
+    n = 20_000
+    noise = RowNoise(1, torch.arange(n))
+    given = Given(both[:1].expand(n, -1), (torch.arange(5) < 4).expand(n, -1))
+    x = model.decode(n, pick=lambda conditional: conditional.sample(noise, 1.0), given=given)
+    assert float(x[:, 4].double().mean()) == pytest.approx(wanted, abs=4 * (wanted * (1 - wanted) / n) ** 0.5)
+
+
+def test_truncation_leaves_the_choice_of_a_member_alone():
+    logits = torch.zeros(10_000, 4)
+    drawn = Fair(logits).truncated(top_k=1, top_p=0.1).sample(RowNoise(0, torch.arange(10_000)), temperature=0)
+    assert (torch.bincount(drawn, minlength=4) / 10_000 - 0.25).abs().max() < 0.02

@@ -20,6 +20,7 @@ from gencli.errors import UsageError
 from gencli.interfaces import Batch, Given, Spec, Support, log_likelihood
 from gencli.models.factorize.ngram import NGram
 from gencli.models.factorize.transformer import Transformer
+from gencli.nn.transformer import rotate
 from gencli.noise import RowNoise
 from gencli.records import headline, nll_record
 
@@ -548,3 +549,11 @@ def test_surprise_in_colour(runs, capsys):
     assert "nats" in said
     html = (folder / "samples" / "seen.html").read_text()
     assert html.count("<span") >= len(PLAY) - len(PLAY) * 95 // 100
+
+
+def test_rotation_takes_bf16():
+    """Autocast on a GPU hands it over as it is; that of a CPU does not, so this calls the function itself."""
+    x = torch.randn(2, 3, 1, 4)
+    turn = torch.polar(torch.ones(3, 1, 2), torch.rand(3, 1, 2))
+    assert rotate(x.bfloat16(), turn).dtype == torch.bfloat16
+    assert torch.allclose(rotate(x.bfloat16(), turn).float(), rotate(x, turn), atol=0.05)

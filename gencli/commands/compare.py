@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
 _FOOTNOTE = """\
 =  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large
-one may only be loose.  >= a lower bound: the NLL may be worse, so such a row has no rank.  ~ an estimate, no bound.
+one may only be loose.  >= a lower bound: the NLL may be worse.  ~ an estimate. These have no rank.
 Differences are paired over the same examples, and z counts them in standard errors: below 2 is too close to call."""
 _FOOTNOTE_SAMPLES = """\
 Metrics on samples: arrows say which way is better. Errors of differences are those of two independent measurements."""
@@ -54,8 +54,8 @@ class Row:
 
     @property
     def ranked(self) -> bool:
-        """Whether this number can say that a model is better: a lower bound cannot."""
-        return self.record.get("bound") != "lower"
+        """Whether this number can say that a model is better: a lower bound and an estimate cannot."""
+        return self.record.get("bound") not in ("lower", "estimate")
 
     @property
     def is_nll(self) -> bool:
@@ -214,6 +214,9 @@ def _rank(rows: list[Row], group: int) -> None:
         if row is not best and math.isfinite(row.value) and math.isfinite(best.value):
             row.difference = row.value - best.value
             row.difference_se = _paired_error(_scores(row), scores) if row.is_nll else _independent_error(row, best)
+            if row.difference_se is not None:  # an error that all examples share, such as that of log Z, does not pair
+                both = (row.record.get("se_shared") or 0.0, best.record.get("se_shared") or 0.0)
+                row.difference_se = math.hypot(row.difference_se, *both)
 
 
 def _independent_error(row: Row, best: Row) -> float | None:
@@ -359,7 +362,9 @@ _COLUMNS = (
 
 def _measures(row: Row) -> list[str]:
     cells = _cells(row)
-    error = cells["se_examples"]  # the spread over examples holds the estimator's own noise already
+    error = cells["se_examples"]  # the spread over examples holds the noise of each already, but not what they share
+    if error is not None:
+        error = math.hypot(error, row.record.get("se_shared") or 0.0)
     value = f"{SIGNS.get(cells['bound'], '?')} {row.value:.3f}" + ("" if error is None else f" ±{error:.3f}")
     difference = "" if row.difference is None else f"{row.difference:+.3f}"
     difference += "" if row.difference_se is None else f" ±{row.difference_se:.3f}"

@@ -36,6 +36,8 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
             raise UsageError(f"metrics=[{','.join(wanted)}] under torchrun: call gencli eval in one process")
         run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "estimator", "sampler")
         reporter = Reporter(quiet=not world.main)
+        if cfg["n"] is not None and (not wanted or cfg["n"] < 1):
+            raise UsageError(f"n={cfg['n']}: the number of samples for metrics=[...], at least 1")
         metrics = quality.build(wanted, run.parts, cfg["trust"])
         size = cfg["batch_size"] or run.config["trainer"]["eval_batch_size"]
         records = []

@@ -23,6 +23,7 @@ from gencli.parts import PREPROCESSING, Parts, assemble, load_weights
 from gencli.pictures.samples import grid_of
 from gencli.reporting import Reporter, relative
 from gencli.run import Run, refuse_changes
+from gencli.sampling import check as check_sampler
 from gencli.sampling import draw
 from gencli.signals import StopRequest
 from gencli.trainer import Trainer, check
@@ -60,9 +61,12 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
     parts = assemble(cfg)
     check(cfg, parts.device, world)
+    check_sampler(parts)
     whole, train_split, val_split = (parts.dataset.split("train"), parts.dataset.training(), parts.dataset.split("val"))
     assert whole is not None
     assert train_split is not None
+    if parts.estimator is not None:
+        parts.dataset.split("test")  # a missing file is found out now, not after training; nothing looks at it
     try:
         parts.preprocess.fit(whole)
     except ValueError as error:

@@ -5,6 +5,7 @@ s_1 ~ pi,  s_t ~ A[s_(t-1), :],  x_t ~ B[s_t, :],  pi A = pi
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from gencli.data.text import LETTERS, Alphabet, Sequences
 from gencli.noise import mix_seed
 
 _LARGEST = 1 << 23  # entries of a table of the enumeration
+_LOOSE = 2e-3  # nats between the bounds of an entropy rate that is called known
 
 
 class HMM(Sequences):
@@ -61,6 +63,8 @@ class HMM(Sequences):
     ) -> None:
         if states < 1 or not 2 <= symbols <= len(LETTERS):
             raise ValueError(f"data.states={states}: at least 1; data.symbols={symbols}: 2 to {len(LETTERS)}")
+        if not math.isfinite(sharpness):
+            raise ValueError(f"data.sharpness={sharpness}: a finite scale")
         sizes = dict(zip(SPLITS, (train, val, test), strict=True))
         super().__init__(Alphabet(LETTERS[:symbols]), sizes, window, stride, "symbol")
         self.seed = seed
@@ -70,8 +74,14 @@ class HMM(Sequences):
         system = torch.cat([self.transition.T - torch.eye(states).double(), torch.ones(1, states).double()])
         right = torch.zeros(states + 1, 1).double()
         right[-1] = 1
-        self.stationary = torch.linalg.lstsq(system, right).solution[:, 0]
+        pi = torch.linalg.lstsq(system, right).solution[:, 0].clamp(min=0)
+        self.stationary = pi / pi.sum()
         low, high = self.entropy_bounds()
+        if not high - low < _LOOSE:
+            raise ValueError(
+                f"data.states={states} and data.symbols={symbols}: words short enough to enumerate leave the entropy "
+                f"rate uncertain by {high - low:.2g} nats; take fewer of them, or data.sharpness nearer to 3"
+            )
         self.entropy, self.entropy_error = (low + high) / 2, (high - low) / 2
 
     def entropy_bounds(self, length: int | None = None) -> tuple[float, float]:

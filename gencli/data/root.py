@@ -27,17 +27,17 @@ def data_root(root: str | None) -> Path:
     return Path(platformdirs.user_cache_dir("gencli")) / "data"
 
 
-def user_path(path: str | None, what: str) -> Path:
-    """``data.path`` as an existing file or folder.
+def user_path(path: str | None, what: str, key: str = "data.path") -> Path:
+    """``data.path``, or what another key names, as an existing file or folder.
 
     Raises:
         UsageError: it is not given, or nothing is there.
     """
     if not path:
-        raise UsageError(f"data.path is needed: {what}")
+        raise UsageError(f"{key} is needed: {what}")
     found = Path(path).expanduser()
     if not found.exists():
-        raise UsageError(f"data.path={path}: there is no such file or folder; {what} is expected")
+        raise UsageError(f"{key}={path}: there is no such file or folder; {what} is expected")
     return found
 
 

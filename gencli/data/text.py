@@ -163,7 +163,7 @@ class TextFile(Sequences):
         texts = {"train": _read(file, level)}
         for name, other in (("val", val_path), ("test", test_path)):
             if other:
-                texts[name] = _read(user_path(other, "a text file"), level)
+                texts[name] = _read(user_path(other, "a text file", f"data.{name}_path"), level)
         if len(texts) == 1:
             whole = texts["train"]
             first, second = len(whole) * 90 // 100, len(whole) * 95 // 100
@@ -172,8 +172,8 @@ class TextFile(Sequences):
         self.texts = texts
         sizes = {name: len(text) for name, text in texts.items()}
         alphabet = Alphabet(characters) if characters else None
-        if level == "char" and alphabet is None:
-            raise ValueError(f"data.path={path}: the file is empty")
+        if level == "char" and (alphabet is None or len(alphabet) < 2):
+            raise ValueError(f"data.path={path}: the text needs at least 2 different characters")
         super().__init__(alphabet, sizes, window, stride, "char" if level == "char" else "byte")
 
     def symbols(self, name: str) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from gencli.interfaces import Batch, Ensemble, Estimate, Estimator, ExactLikelihood, Model, log_likelihood
 from gencli.noise import Noise
 
@@ -25,6 +27,8 @@ class Exact(Estimator):
         if masks is not None and (not isinstance(masks, int) or masks < 1):
             raise ValueError(f"estimator.masks={masks}: a number of members, at least 1")
         self.masks = masks
+        self.scores_given = masks is None
+        self.variant = "" if masks is None else f"-masks{masks}"
 
     def check(self, model: Model) -> None:
         if self.masks is None:
@@ -37,8 +41,8 @@ class Exact(Estimator):
     def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
         if self.masks is None:
             assert isinstance(model, ExactLikelihood)
-            return Estimate(-log_likelihood(model, batch))
+            nll = -log_likelihood(model, batch)
+            return Estimate(nll, torch.zeros_like(nll))
         assert isinstance(model, Ensemble)
-        if batch.given is not None:
-            raise ValueError(f"estimator.masks={self.masks} cannot score a row whose beginning is given")
-        return Estimate(-model.log_prob_of(self.masks, batch.x, batch.y))
+        nll = -model.log_prob_of(self.masks, batch.x, batch.y)
+        return Estimate(nll, torch.zeros_like(nll))

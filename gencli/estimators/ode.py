@@ -96,7 +96,7 @@ class ODE(Estimator):
     def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
         assert isinstance(model, TimeField)
         log_p, nfe = self.log_prob(model, batch.x, batch.y, self._probes(model, batch.x, noise))
-        variance = None if log_p.shape[1] == 1 else log_p.var(1) / log_p.shape[1]
+        variance = log_p.new_zeros(len(log_p)) if log_p.shape[1] == 1 else log_p.var(1) / log_p.shape[1]
         return Estimate(-log_p.mean(1), variance, {"nfe": nfe.to(log_p)})
 
     @torch.no_grad()

@@ -33,6 +33,7 @@ class PartitionEstimator(Estimator):
     """E(x) + log Z^, where log Z^ is measured once; it stands in the record as ``log_z``, with its error."""
 
     requires = (Unnormalized,)
+    continuous = True
     examples = 2048
 
     def __init__(self, draws: int = 2) -> None:
@@ -57,7 +58,8 @@ class PartitionEstimator(Estimator):
 
     def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
         assert isinstance(model, Unnormalized)
-        return Estimate(model.energy(batch.x).double() + self.log_z)
+        nll = model.energy(batch.x).double() + self.log_z
+        return Estimate(nll, torch.zeros_like(nll))
 
 
 class Density(ExactLikelihood, DirectSampling):

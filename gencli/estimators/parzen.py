@@ -89,7 +89,7 @@ class Parzen(Estimator):
 
     def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
         log_p, counted = self._kernels(*self._squares(batch), self.bandwidth)
-        return Estimate(-log_p, diagnostics={"samples_in_window": counted})
+        return Estimate(-log_p, torch.zeros_like(log_p), diagnostics={"samples_in_window": counted})
 
     def _squares(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """|x - s_i|^2 of rows and samples (B, n), infinite for another class, and how many are finite (B,)."""

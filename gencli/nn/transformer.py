@@ -71,8 +71,9 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
 
     One complex product costs less than half of what sines and cosines on halves cost.
     """
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turn).flatten(-2)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # there are no complex numbers of bf16
+    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -140,12 +141,13 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        for name, size in (("width", width), ("heads", heads), ("layers", layers), ("hidden", hidden or 1)):
+            if size < 1:
+                raise ValueError(f"model.{name}={size}: at least 1")
         if width % (2 * heads):
             raise ValueError(f"model.width={width}: a multiple of twice model.heads={heads}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"model.activation={activation}: one of {', '.join(ACTIVATIONS)}")
-        if layers < 1:
-            raise ValueError(f"model.layers={layers}: at least 1")
         if hidden is None:
             hidden = 8 * width // 3 if activation == "swiglu" else 4 * width
         self.length, self.width, self.heads = length, width, heads

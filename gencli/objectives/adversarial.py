@@ -152,6 +152,9 @@ class Adversarial(Objective):
 
         x = with_context(batch.x)
         sets = [with_context(model.sample(len(x), batch.y, noise=noise)) for _ in range(SETS)]
+        if len(x) == 1:  # no pair of data: without that term, which no model changes
+            z = torch.cat(sets)
+            return (2 * torch.cdist(x, z).mean() - torch.cdist(z, z).sum() / (SETS * (SETS - 1))).view(1)
         return torch.stack([energy_distance(x, z) for z in sets]).mean(0)
 
 

@@ -28,6 +28,7 @@ class EnergyObjective(Objective):
     """
 
     requires = (Unnormalized,)
+    continuous = True
     score_name = "loss"
 
     def __init__(self, spec: Spec, *, regularization: float = 0.0) -> None:

@@ -36,6 +36,7 @@ class Chain(Sampler):
     """
 
     requires = (Unnormalized,)
+    continuous = True
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class EDM(Steps):
         Karras, Aittala, Aila and Laine, "Elucidating the design space of diffusion-based generative models", 2022.
     """
 
-    continuous = True
+    any_time = True
     finite = True
 
     def __init__(

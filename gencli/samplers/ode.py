@@ -29,7 +29,7 @@ class ODE(Walk):
         Song et al., "Score-based generative modeling through stochastic differential equations", 2021 (section 4.3).
     """
 
-    continuous = True
+    any_time = True
 
     def __init__(
         self,

@@ -107,7 +107,7 @@ class Walk(Sampler):
     requires = (TimeField,)
     stochastic: bool = False  # whether it uses the score
     finite: bool = False  # whether it divides by alpha
-    continuous: bool = False  # whether it asks for times between those of a discrete model
+    any_time: bool = False  # whether it asks for times between those of a discrete model
 
     def __init__(self, guidance: float = 1.0, classes: list[int] | None = None) -> None:
         super().__init__(classes)
@@ -124,7 +124,7 @@ class Walk(Sampler):
             raise ValueError(
                 "objective.coupling=optimal teaches no score, which samplers that add noise need: sampler=ode"
             )
-        if self.continuous and model.timesteps:
+        if self.any_time and model.timesteps:
             raise ValueError(
                 f"model.timesteps={model.timesteps}: this sampler asks for times in between; sampler=ddpm, ddim or "
                 "dpm_solver"

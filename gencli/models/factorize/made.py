@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Autoregressive, Categorical, Conditional, DataInitialized, Ensemble, Given, Spec
+from gencli.interfaces import Autoregressive, Conditional, DataInitialized, Ensemble, Fair, Given, Spec
 from gencli.models.factorize.conditionals import Bernoulli, Coordinate, Logistics, Normals, Softmax
 from gencli.nn import made as network
 
@@ -163,11 +163,14 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         given: Given | None = None,
         cached: bool = True,
     ) -> Tensor:
-        """Samples (n, D). Each row first picks its member; what is given has no say in that."""
+        """Samples (n, D). Each row first picks its member, by its posterior given the first coordinates that are kept.
+
+        With random orders what is given has no say in that, and cannot inform coordinates that come before it.
+        """
         weight = self.net.last.weight
         member = torch.zeros(n, dtype=torch.long, device=weight.device)
         if self.members > 1:
-            member = pick(Categorical(weight.new_zeros(n, self.members))).long()
+            member = pick(Fair(self._posterior(n, y, given))).long()
         context = self.context(y)
         walks = []
         for m in member.unique().tolist():
@@ -193,6 +196,14 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
             for rows, steps, _ in walks:
                 steps.push(self.coordinate.encode(value[rows]).to(weight.dtype))
         return torch.stack(values, 1).gather(1, order.argsort(1))
+
+    def _posterior(self, n: int, y: Tensor | None, given: Given | None) -> Tensor:
+        """log p(member | the leading coordinates that are given) up to a constant, (n, M)."""
+        if given is None or not self.natural:
+            return self.net.last.weight.new_zeros(n, self.members)
+        leading = given.mask.flatten(1).long().cumprod(1)
+        x = given.x.flatten(1)
+        return torch.stack([(self.log_conditionals_of(m, x, y) * leading).sum(1) for m in range(self.members)], 1)
 
 
 class _FullPasses:

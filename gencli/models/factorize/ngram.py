@@ -40,6 +40,7 @@ class NGram(Autoregressive, DataInitialized):
     """
 
     supports = ("binary", "levels", "categorical")
+    any_length = True
     initial_examples = 1 << 62
 
     def __init__(self, spec: Spec, *, conditional: bool = False, order: int = 5) -> None:
@@ -76,6 +77,11 @@ class NGram(Autoregressive, DataInitialized):
         scored = torch.ones_like(x, dtype=torch.bool)
         if batch.given is not None:
             scored = torch.arange(x.shape[1], device=x.device) >= batch.given[:, None]
+            if len(x) > 1 and int(batch.given.max()) < self.order - 1:
+                raise ValueError(
+                    f"model.order={self.order}: n-grams are counted within windows that overlap by {self.order - 1} "
+                    f"symbols or more; here it is {int(batch.given.max())}: take a smaller data.stride"
+                )
         for k in range(1, self.order + 1):
             codes = self._codes(x.unfold(1, k, 1))[scored[:, k - 1 :]] if k <= x.shape[1] else x.new_zeros(0)
             grams, counts = codes.unique(return_counts=True)

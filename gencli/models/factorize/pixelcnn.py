@@ -34,6 +34,10 @@ class Raster(Autoregressive):
     shapes = ("image",)
     net: CausalNet
 
+    def __init__(self, spec: Spec, *, conditional: bool = False) -> None:
+        super().__init__(spec, conditional=conditional)
+        self.natural = spec.shape[0] == 1  # else x lies channel by channel, and is drawn pixel by pixel
+
     def encode(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) as the network sees it: values in [-1, 1]."""
         return 2 * x.to(self.net.dtype) / ((self.spec.support.levels or 2) - 1) - 1

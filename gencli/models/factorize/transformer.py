@@ -48,6 +48,7 @@ class Transformer(Autoregressive):
 
     supports = ("binary", "levels", "categorical")
     shapes = ("vector", "image")
+    any_length = True
 
     def __init__(
         self,

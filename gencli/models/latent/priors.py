@@ -63,7 +63,11 @@ class _Normals(Prior):
         """Means and log standard deviations, (K, d) each."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        mean, log_std = self.moments()
+        with torch.autocast(z.device.type, enabled=False):
+            return self._log_prob(z.to(torch.promote_types(z.dtype, torch.float32)))
+
+    def _log_prob(self, z: Tensor) -> Tensor:
+        mean, log_std = (moment.to(z.dtype) for moment in self.moments())
         precision = (-2 * log_std).exp()
         # |z - m|^2 / s^2 as matrix products; about a common centre, because large squares would cancel
         centre = mean.mean(0).detach()

@@ -460,7 +460,7 @@ def test_a_run_of_an_ensemble(tmp_path):
     assert (whole["bound"], whole["estimator"], whole["settings"]["masks"]) == ("exact", "exact", None)
     assert (whole["protocol"]["support"], whole["protocol"]["context"]) == ("levels:17", "labels")
     assert cli.main(["eval", f"run={folder}", "split=test", "estimator.masks=1"]) == 0
-    first = json.loads((folder / "eval" / "test-exact.json").read_text())
+    first = json.loads((folder / "eval" / "test-exact-masks1.json").read_text())
     assert (first["settings"]["masks"], first["se_estimator"]) == (1, 0)
     assert first["value"] > whole["value"]
     assert cli.main(["eval", f"run={folder}", "estimator.masks=4"]) == 2

@@ -94,7 +94,7 @@ REFUSED = [
     ("metrics=[classifier_frechet]", "data=moons has no labels"),
     ("metrics=[kid]", "needs images"),
     ("metrics=[mmd] split=tset", "split=tset: train, val or test"),
-    ("metrics=[mmd] n=0", "n=0: at least 1"),
+    ("metrics=[mmd] n=0", "at least 1"),
     ("metrics=[mmd] n=-1", "n=-1: at least 0"),
     ("metrics=[mmd] n=2", "at least 4 of each"),
 ]

@@ -872,11 +872,12 @@ def resolve_device(name: str) -> torch.device:
         ValueError: the device is not to be had on this machine.
     """
     if name == "auto":
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(best)
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={name} is not to be had here: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # or fp32 likelihoods of convolutions would have 10 bits of mantissa
     return device

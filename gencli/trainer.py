@@ -403,9 +403,11 @@ class Trainer:
         if not self.trainer["compile"]:
             return self.model
         view = copy.copy(self.model)
-        for name in COMPILED:
-            if hasattr(type(view), name):
-                setattr(view, name, torch.compile(getattr(self.model, name)))
+        own = [name for name in COMPILED if getattr(type(view), name, nn.Module.forward) is not nn.Module.forward]
+        if not own:
+            self.reporter.warn("trainer.compile=true: this model's losses call nothing that is compiled")
+        for name in own:
+            setattr(view, name, torch.compile(getattr(self.model, name)))
         return view
 
     def _scored(self) -> Model:

@@ -334,6 +334,7 @@ def _print_table(comparison: Comparison) -> None:
         arrow = "↑" if record.get("better") == "higher" else "↓"
         for name, justify in _COLUMNS if nll else _SAMPLE_COLUMNS:
             title = name.replace("METRIC", f"{record.get('metric')} {arrow}")
+            title = title.replace("bits/dim", f"bits/{unit.partition('/')[2] or 'dim'}")
             wraps = name in ("run", "sampler", "and")
             table.add_column(title, justify=justify, overflow="fold", no_wrap=not wraps)  # type: ignore[arg-type]
         for row in rows:

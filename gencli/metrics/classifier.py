@@ -195,6 +195,12 @@ class Classified(Metric):
         told = torch.cat([model(x).argmax(1) for x in samples.reference.x.split(_ROWS)])
         return model, {"classifier_accuracy": float((told == samples.reference.y).float().mean())}
 
+    def facts(self, samples: Samples) -> dict[str, str]:
+        """What the classifier learnt from: figures of another one do not compare."""
+        split = samples.dataset.split(self.fit)
+        assert split is not None
+        return {"fit_sha256": split.sha256}
+
 
 class _Distance(Classified):
     @torch.no_grad()
@@ -204,7 +210,7 @@ class _Distance(Classified):
         if min(len(f), len(g)) < 50:
             raise ValueError(f"n={len(f)} samples and {len(g)} reference examples: at least 50 of each")
         value, se, own = self.distance(f, g, samples)
-        return Measured(value, se, own | accuracy)
+        return Measured(value, se, own | accuracy, self.facts(samples))
 
     @abstractmethod
     def distance(self, f: Tensor, g: Tensor, samples: Samples) -> tuple[float, float, dict[str, float]]:
@@ -277,4 +283,4 @@ class LabelAccuracy(Classified):
         assert samples.y is not None
         told = torch.cat([model(x).argmax(1) for x in samples.x.split(_ROWS)])
         share = float((told == samples.y.to(told.device)).float().mean())
-        return Measured(share, math.sqrt(share * (1 - share) / len(told)), accuracy)
+        return Measured(share, math.sqrt(share * (1 - share) / len(told)), accuracy, self.facts(samples))

@@ -82,32 +82,38 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
             f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it"
         )
     for group, part in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
-        lacking = [c.__name__ for c in (part.requires if part else ()) if not isinstance(model, c)]
-        if lacking:  # the class gate, for classes whose source it could not follow
-            raise UsageError(
-                f"{group}={cfg['choices'].get(group)} needs {' and '.join(lacking)}, which the model lacks"
-            )
-    try:
-        for group, chosen in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
-            if chosen is None:
-                continue
-            if chosen.continuous and model.spec.support.discrete:
-                kind = type(chosen).__name__
-                raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
-            chosen.check(model)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if dataset.per is not None and estimator is not None and not estimator.scores_given:
-        raise UsageError(
-            f"estimator: {type(estimator).__name__}{estimator.variant} cannot score windows whose beginning is given, "
-            f"as data={dataset.name} needs; estimator=exact can"
-        )
+        if part is not None:
+            check_part(group, part, model, dataset)
     if sampler is not None and sampler.classes is not None:
         count = dataset.spec.classes or 0
         if not model.conditional or any(not 0 <= c < count for c in sampler.classes):
             has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
             raise UsageError(f"sampler.classes={sampler.classes}: this model {has}")
     return Parts(device, dataset, preprocess, model, objective, sampler, estimator)
+
+
+def check_part(group: str, part: Objective | Sampler | Estimator, model: Model, dataset: Dataset) -> None:
+    """Whether a partner of the model, once built, can serve this model on this data.
+
+    Raises:
+        UsageError: the model lacks a capability, discrete x would be moved continuously, an option cannot be honoured,
+            or an estimator cannot score windows whose beginning is given.
+    """
+    kind = type(part).__name__
+    lacking = [c.__name__ for c in part.requires if not isinstance(model, c)]
+    if lacking:  # the class gate, for classes whose source it could not follow
+        raise UsageError(f"{group}: {kind} needs {' and '.join(lacking)}, which the model lacks")
+    if part.continuous and model.spec.support.discrete:
+        raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
+    try:
+        part.check(model)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if dataset.per is not None and isinstance(part, Estimator) and not part.scores_given:
+        raise UsageError(
+            f"estimator: {kind}{part.variant} cannot score windows whose beginning is given, as data={dataset.name} "
+            "needs; estimator=exact can"
+        )
 
 
 def restore(cfg: Mapping[str, Any], run: Path, device: str, weights: str | None, which: str) -> Parts:

@@ -19,7 +19,7 @@ from gencli.evaluate import measure
 from gencli.interfaces import Batch, Estimator, ExactLikelihood, Model, log_likelihood
 from gencli.locate import checkpoint_in, find_run
 from gencli.noise import RowNoise
-from gencli.parts import Parts, restore
+from gencli.parts import Parts, check_part, restore
 from gencli.reporting import Reporter
 
 
@@ -160,10 +160,7 @@ class Run:
             config = compose("eval", [f"run={quote(str(self.path))}", f"estimator={estimator}"])["estimator"]
         self.parts.estimator = component(config, Estimator, self.trust) if config else None
         if self.parts.estimator is not None:
-            try:
-                self.parts.estimator.check(self.model)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
+            check_part("estimator", self.parts.estimator, self.model, self.parts.dataset)
         return measure(
             self.parts,
             split,

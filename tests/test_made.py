@@ -520,3 +520,10 @@ def test_truncation_leaves_the_choice_of_a_member_alone():
     logits = torch.zeros(10_000, 4)
     drawn = Fair(logits).truncated(top_k=1, top_p=0.1).sample(RowNoise(0, torch.arange(10_000)), temperature=0)
     assert (torch.bincount(drawn, minlength=4) / 10_000 - 0.25).abs().max() < 0.02
+
+
+def test_python_passes_the_same_gates_as_the_command_line(tmp_path):
+    run = gencli.train([*RUN, "data=digits", "model.hidden=[8]", f"run_dir={tmp_path}/run"])
+    with pytest.raises(UsageError, match=r"^estimator: AIS moves x continuously; this model's x is levels:17"):
+        run.nll(estimator="ais")
+    assert [record["estimator"] for record in run.results] == ["exact"]

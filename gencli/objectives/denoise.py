@@ -7,6 +7,7 @@ eps - eps^ = alpha (v - v^), x_0 - x_0^ = -sigma (v - v^), velocity - velocity^ 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -42,9 +43,9 @@ class Regression(Objective):
             raise ValueError(f"objective.passes={passes}: at least 1")
         self.times, self.passes = times, passes
 
+    @abstractmethod
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         """What (v - v^)^2 counts: broadcast to (B, *)."""
-        raise NotImplementedError
 
     def pair(self, x: Tensor, eps: Tensor) -> Tensor:
         """Noise eps (B, *) in the order in which it meets the examples of a batch."""

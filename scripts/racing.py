@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from torch import Tensor
+
 from gencli import distributed
 from gencli.compose import compose
 from gencli.folder import RunFolder
-from gencli.parts import Parts, assemble
+from gencli.parts import assemble
 from gencli.reporting import Reporter
 from gencli.signals import StopRequest
 from gencli.trainer import Trainer
@@ -39,8 +41,8 @@ def table(title: str, seconds: dict[str, float], count: int = 0, unit: str = "st
 
 
 @contextmanager
-def training(overrides: list[str]) -> Iterator[tuple[Parts, Callable[[int], None]]]:
-    """The parts of ``gencli train OVERRIDES``, and a function that takes so many steps of its loop."""
+def training(overrides: list[str]) -> Iterator[tuple[Trainer, Callable[[int], None]]]:
+    """The trainer of ``gencli train OVERRIDES``, and a function that takes so many steps of its loop."""
     cfg = compose("train", [*overrides, "trainer.max_steps=1000000", "logger=none", "device=cpu"])
     parts = assemble(cfg)
     whole, split = parts.dataset.split("train"), parts.dataset.training()
@@ -55,10 +57,12 @@ def training(overrides: list[str]) -> Iterator[tuple[Parts, Callable[[int], None
         batches = trainer._batches(0)
 
         def steps(count: int) -> None:
+            logs: dict[str, Tensor] = {}
             for _ in range(count):
                 trainer._set_rates()
-                trainer._advance(batches)
+                for name, value in trainer._advance(batches).items():
+                    logs[name] = logs[name] + value if name in logs else value
                 trainer.step += 1
                 trainer._average()
 
-        yield parts, steps
+        yield trainer, steps

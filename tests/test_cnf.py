@@ -103,6 +103,25 @@ def test_penalties_are_the_energy_and_the_jacobian_of_the_flow():
     assert torch.allclose(penalties[:, 0], torch.trapezoid(speed, t, dim=0), rtol=1e-5)
 
 
+def test_times_are_shifted_but_for_the_ends():
+    field, x, visited = Linear(TURN), points(2, 3), []
+    velocity, shift = field.velocity, torch.tensor(0.25)
+    field.velocity = lambda x, t, y: visited.append(t[0].item()) or velocity(x, t)
+    for adjoint in (True, False):
+        objective = FlowNLL(field.spec, method="euler", steps=4, adjoint=adjoint)
+        value = objective.solve(field, x, None, None, shift)[0].sum()
+        assert visited == [0.0, 0.3125, 0.5625, 0.8125]
+        visited.clear()
+        value.backward()
+        assert visited == ([1.0, 0.8125, 0.5625, 0.3125] if adjoint else [])
+        visited.clear()
+    turn = FlowNLL(field.spec, method="euler", steps=4, adjoint=False).turns(field.float())[0]
+    for step in range(2):
+        turn.loss(Batch(x.float()), StepNoise(CPU, step))
+    assert visited[0] == visited[4] == 0
+    assert len(set(visited)) == 7
+
+
 def test_the_loss_weighs_its_parts():
     model, x = build(), points(30).float()
     turn = FlowNLL(model.spec, kinetic=0.2, jacobian=0.3).turns(model)[0]

@@ -21,12 +21,11 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from gencli import ode
+from gencli import ode, volume
 from gencli.interfaces import Batch, Bound, Estimate, Estimator, Model, Shared, Spec, TimeField, VelocityField
 from gencli.noise import Noise
 from gencli.path import Path, like
@@ -35,14 +34,13 @@ EXACT_DIM = 64
 """Dimension up to which ``trace=auto`` takes the exact trace."""
 AGREE = 0.01
 """Nats by which the mean NLL of examples may change at half the tolerance for the number to be called exact."""
-_ROWS = 8192  # rows of a batch times directions that are differentiated at once
 
 
 class ODE(Estimator):
     """The density of the probability flow.
 
     Args:
-        trace: ``exact``: D forward derivatives; ``hutchinson``: E e^T J e over Rademacher probes e, which are fixed
+        trace: ``exact``: D derivatives; ``hutchinson``: E e^T J e over Rademacher probes e, which are fixed
             within a solve; ``auto``: exact up to 64 dimensions.
         probes: number of e for each row, at least 2 so that there is a standard error.
         method: ``dopri5``, or ``euler``, ``heun``, ``rk4`` with steps uniform in t.
@@ -72,8 +70,8 @@ class ODE(Estimator):
         draws: int = 2,
     ) -> None:
         super().__init__(draws)
-        if trace not in ("auto", "exact", "hutchinson"):
-            raise ValueError(f"estimator.trace={trace}: auto, exact or hutchinson")
+        if trace not in volume.TRACES:
+            raise ValueError(f"estimator.trace={trace}: one of {', '.join(volume.TRACES)}")
         if method not in ode.METHODS:
             raise ValueError(f"estimator.method={method}: one of {', '.join(ode.METHODS)}")
         if probes < 2:
@@ -126,48 +124,30 @@ class ODE(Estimator):
         self, model: VelocityField, x: Tensor, y: Tensor | None, probes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """log p(x) in nats for each probe (B, K), or (B, 1) with the exact trace; and the evaluations (B,)."""
-        shape, D, std = x.shape[1:], model.spec.dim, model.prior_std
-        dtype = torch.float32 if x.device.type == "mps" else torch.float64
-        count = 1 if probes is None else probes.shape[1]
-        y = y if model.conditional else None
 
-        def derivative(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-            z, some = state[:, :D], None if y is None else y[rows]
+        def solve(derivative: ode.Derivative, start: Tensor, integrals: int) -> ode.Solution:
+            if self.method == "dopri5":
+                return ode.dopri5(
+                    derivative,
+                    start,
+                    model.t_min,
+                    model.t_max,
+                    atol=self.atol,
+                    rtol=self.rtol,
+                    max_nfe=self.max_nfe,
+                    integrals=integrals,
+                    what="estimator.max_nfe",
+                )
+            grid = torch.linspace(model.t_min, model.t_max, self.steps + 1, dtype=start.dtype, device=x.device)
+            return ode.fixed(derivative, start, grid, self.method)
 
-            def velocity(v: Tensor) -> Tensor:
-                return model.velocity(v.view(-1, *shape), t, some).flatten(1)
-
-            if probes is None:
-                trace = divergence(velocity, z)[:, None]
-            else:
-                trace = quadratic_forms(velocity, z, probes[rows].to(dtype))
-            return torch.cat([velocity(z), trace], 1)
-
-        start = torch.cat([x.flatten(1).to(dtype), x.new_zeros(len(x), count, dtype=dtype)], 1)
-        if self.method == "dopri5":
-            solved = ode.dopri5(
-                derivative,
-                start,
-                model.t_min,
-                model.t_max,
-                atol=self.atol,
-                rtol=self.rtol,
-                max_nfe=self.max_nfe,
-                integrals=count,
-                what="estimator.max_nfe",
-            )
-        else:
-            grid = torch.linspace(model.t_min, model.t_max, self.steps + 1, dtype=dtype, device=x.device)
-            solved = ode.fixed(derivative, start, grid, self.method)
-        z, integral = solved.x[:, :D], solved.x[:, D:]
-        prior = -0.5 * (z / std).square().sum(1) - D * math.log(std * math.sqrt(2 * math.pi))
-        return prior[:, None] + integral, solved.nfe
+        return volume.log_prob(model, x, y, probes, solve)
 
     def _probes(self, model: VelocityField, x: Tensor, noise: Noise) -> Tensor | None:
         """Rademacher probes (B, K, D), or None for the exact trace."""
         if self.trace == "exact" or (self.trace == "auto" and model.spec.dim <= EXACT_DIM):
             return None
-        return (noise.rand(len(x), self.probes, model.spec.dim) < 0.5).to(x) * 2 - 1
+        return volume.rademacher(noise, x, self.probes)
 
     def _self_check(self, model: VelocityField, x: Tensor, noise: Noise) -> float:
         """Largest error in nats on normal data of mean 0.3 and deviation 0.7, whose flow is known in closed form.
@@ -200,25 +180,6 @@ def _ends(path: Path, x: Tensor) -> dict[str, float]:
     D = x[0].numel()
     kl = 0.5 * (D * ((sigma / prior) ** 2 - 1 - 2 * math.log(sigma / prior)) + squares / prior**2)
     return {"prior_kl": kl, "t_min": path.t_min, "sigma_at_t_min": float(path.sigma(ends)[0])}
-
-
-def divergence(velocity: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """tr dv/dz of each row (B,), for rows z (B, D) that do not mix: D forward derivatives, vectorised."""
-    basis = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-
-    def entry(e: Tensor) -> Tensor:
-        return (torch.func.jvp(velocity, (z,), (e.expand_as(z),))[1] * e).sum(1)
-
-    return torch.func.vmap(entry, chunk_size=max(1, _ROWS // len(z)))(basis).sum(0)
-
-
-def quadratic_forms(velocity: Callable[[Tensor], Tensor], z: Tensor, probes: Tensor) -> Tensor:
-    """e^T dv/dz e for probes e (B, K, D): (B, K), of mean tr dv/dz."""
-
-    def form(e: Tensor) -> Tensor:
-        return (torch.func.jvp(velocity, (z,), (e,))[1] * e).sum(1)
-
-    return torch.func.vmap(form, in_dims=1, out_dims=1, chunk_size=max(1, _ROWS // len(z)))(probes)
 
 
 class _Normal(VelocityField):

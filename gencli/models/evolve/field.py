@@ -89,10 +89,9 @@ class NetworkField(TimeField, DataInitialized):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
-        self.mean.copy_(x.double().mean(0))
-        std = x.double().std(0)
-        # A coordinate that hardly moves (a border pixel) keeps a scale that divides
-        self.std.copy_(std.clamp(min=max(1e-3 * float(std.max()), 1e-6)))
+        mean, std = moments(x)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def _context(self, t: Tensor, y: Tensor | None) -> Tensor:
         """Features of t and of log-SNR, both in about [-1, 1], and the label; -1 or None hides it."""
@@ -122,3 +121,12 @@ class NetworkField(TimeField, DataInitialized):
         a, b = like(path.d_alpha(t) / W, x), like(path.d_sigma(t) / W, x)
         scale = std / V.sqrt()
         return Prediction(path, x, t, a * mean + (a * alpha * std.square() + b * sigma) / V * away + scale * out, scale)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (*) of rows x (N, *), in fp64.
+
+    A coordinate that hardly moves (a border pixel) gets a scale that can divide.
+    """
+    std = x.double().std(0)
+    return x.double().mean(0), std.clamp(min=max(1e-3 * float(std.max()), 1e-6))

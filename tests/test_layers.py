@@ -12,7 +12,7 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 ALLOWED = {
     "nn": {"interfaces", "path", "nn"},
     "models": {"interfaces", "path", "nn", "noise", "models"},
-    "objectives": {"interfaces", "path", "noise", "errors", "mcmc", "objectives"},
+    "objectives": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "objectives"},
     "samplers": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "samplers"},
     "estimators": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "estimators"},
     "metrics": {"interfaces", "noise", "files", "torchvision_compat", "metrics"},

@@ -80,7 +80,7 @@ class Distillation(Regression):
             )
         if teacher.timesteps:
             raise ValueError(
-                f"objective.teacher: this run has model.timesteps={teacher.timesteps}; this objective asks for times in "
+                f"objective.teacher: this run has model.timesteps={teacher.timesteps}; the objective asks for times in "
                 "between"
             )
 

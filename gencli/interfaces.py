@@ -447,12 +447,14 @@ class VelocityField(Model):
 class TimeField(VelocityField):
     """A model that moves mass along a path: diffusion, score-based models, flow matching.
 
-    coupled: whether training paired data with noise, so that the velocity is right but ``Prediction.score`` is not; an
-        objective that does so sets it in its ``check``, and what needs the score refuses.
+    right: what training made right in a prediction: ``score``, and with it all else; ``velocity`` only, where data and
+        noise were paired; or a sampler's name, where a student learned the steps of that sampler only and the flow
+        along its velocity is not what is drawn. An objective that does less than ``score`` says so in its ``check``,
+        and what needs more refuses.
     """
 
     path: Path
-    coupled: bool = False
+    right: str = "score"
 
     @property
     def t_min(self) -> float:  # type: ignore[override]
@@ -549,8 +551,18 @@ class Objective(nn.Module, ABC):
             ValueError: names the key to change.
         """
 
+    def open(self, model: Model) -> None:
+        """Open what only training needs, such as a teacher's run; after ``check``, before anything is written.
+
+        Raises:
+            ValueError: names the key to change.
+        """
+
     def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        """Set the objective's own state (noise distributions, buffers) from training examples, once before step 0."""
+        """Set the objective's own state (noise distributions, buffers) from training examples, once before step 0.
+
+        A student takes its teacher's weights here.
+        """
 
     def advice(self) -> str:
         """What to change when a loss was not finite, for the message that ends the run."""

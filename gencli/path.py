@@ -138,5 +138,9 @@ class Prediction:
 
     @property
     def score(self) -> Tensor:
-        """grad log p_t(x_t); right only where data and noise were drawn independently (``TimeField.coupled``)."""
+        """grad log p_t(x_t); right only where data and noise were drawn independently (``TimeField.right``)."""
         return -self.eps / self._c(self.path.sigma(self.t))
+
+    def at(self, s: Tensor) -> Tensor:
+        """Where x_t goes by the times s (B,) while denoised mean and noise stay: alpha_s x0 + sigma_s eps, of DDIM."""
+        return self.path.noised(self.x0, self.eps, s)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencli import checkpoint as checkpoints
 from gencli.build import component
-from gencli.interfaces import DirectSampling, ExactLikelihood, Model, Spec
+from gencli.interfaces import DirectSampling, ExactLikelihood, Model, Objective, Spec, TimeField
 from gencli.locate import find_run
 from gencli.noise import Noise
 
@@ -36,6 +36,8 @@ def opened(spec: Spec, *, path: str, trust: Sequence[str] = ()) -> Model:
         model.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
     except RuntimeError as error:
         raise ValueError(f"{path}: the model of this run is not of the shape {spec.shape}") from error
+    if isinstance(model, TimeField):
+        component(config["objective"], Objective, trust, spec).check(model)  # what training made right in it
     return model.eval().requires_grad_(False)
 
 

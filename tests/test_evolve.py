@@ -20,8 +20,9 @@ from gencli.nn.field import AutoField
 from gencli.nn.residual import ResidualMLP
 from gencli.nn.unet import UNet
 from gencli.noise import RowNoise, StepNoise
+from gencli.objectives.coupling import assignment
 from gencli.objectives.denoise import DSM, Denoise
-from gencli.objectives.flow_matching import FlowMatching, assignment
+from gencli.objectives.flow_matching import FlowMatching
 from gencli.objectives.times import NAMES, Times, stratified
 from gencli.volume import rates
 
@@ -116,7 +117,7 @@ def test_predictions_say_one_thing(path, prediction):
 def test_a_coupled_field_has_no_bound_by_its_denoised_mean():
     model = build("straight")
     VLB().check(model)
-    model.coupled = True
+    model.right = "velocity"
     with pytest.raises(ValueError, match="estimator=ode"):
         VLB().check(model)
 
@@ -205,7 +206,7 @@ def test_optimal_coupling_is_the_best_permutation():
     assert assignment(x, eps).tolist() == list(best)
     model, objective = build("straight"), FlowMatching(PLANE, coupling="optimal")
     objective.check(model)
-    assert model.coupled
+    assert model.right == "velocity"
 
 
 def test_dropped_labels_train_the_unconditional_model():

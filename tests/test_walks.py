@@ -132,9 +132,9 @@ def test_guidance_needs_a_model_that_knows_both():
 
 def test_what_needs_a_score_refuses_coupled_training():
     field = three(Straight())
-    field.coupled = True
+    field.right = "velocity"
     for sampler in (DDPM(), DDIM(eta=0.5), EulerMaruyama(), PredictorCorrector(), EDM(churn=1)):
-        with pytest.raises(ValueError, match=r"objective\.coupling=optimal"):
+        with pytest.raises(ValueError, match=r"coupling=optimal, reflow"):
             sampler.check(field)
     for sampler in (ODE(), DDIM(), EDM(), DPMSolver()):
         sampler.check(field)

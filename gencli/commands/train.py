@@ -62,6 +62,10 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     parts = assemble(cfg)
     check(cfg, parts.device, world)
     check_sampler(parts)
+    try:
+        parts.objective.open(parts.model)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     whole, train_split, val_split = (parts.dataset.split("train"), parts.dataset.training(), parts.dataset.split("val"))
     assert whole is not None
     assert train_split is not None
@@ -236,14 +240,14 @@ def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
     """A section in which runs are named by absolute paths, so that it can be read from anywhere.
 
     Raises:
-        UsageError: such a run was trained in another model space, where its density means nothing.
+        UsageError: such a run was trained in another model space, where its model means nothing.
     """
     if not isinstance(node, Mapping):
         return node
     found = {}
     for key, value in node.items():
         found[key] = _with_runs(value, data)
-        if key == "run" and value is not None:
+        if key in ("run", "teacher") and value is not None:
             folder = find_run(value).resolve()
             theirs = Run(folder).trained.get("data") or {}
             for name in sorted({*PREPROCESSING} - {"flip"}):

@@ -85,6 +85,11 @@ class ODE(Estimator):
 
     def check(self, model: Model) -> None:
         assert isinstance(model, VelocityField)
+        if isinstance(model, TimeField) and model.right not in ("score", "velocity"):
+            raise ValueError(
+                f"estimator: this student is drawn from by sampler={model.right}, whose density nobody knows; the flow "
+                "along its velocity is another model: estimator=null"
+            )
         if model.timesteps:
             raise ValueError(
                 f"model.timesteps={model.timesteps}: the flow runs through times in between, which this model does not "

@@ -55,9 +55,15 @@ class VLB(Estimator):
 
     def check(self, model: Model) -> None:
         assert isinstance(model, TimeField)
-        if model.coupled:
+        if model.right == "velocity":
             raise ValueError(
-                "objective.coupling=optimal teaches no denoised mean, of which this bound is made: estimator=ode"
+                "objective: training on pairs of data and noise (coupling=optimal, reflow) teaches no denoised mean, "
+                "of which this bound is made: estimator=ode"
+            )
+        if model.right != "score":
+            raise ValueError(
+                f"estimator: this student is drawn from by sampler={model.right}, whose density nobody knows; this "
+                "bound is that of another sampler: estimator=null"
             )
         if model.timesteps and self.timesteps not in (None, model.timesteps):
             raise ValueError(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from gencli.interfaces import Model, Spec, TimeField
+from gencli.objectives.coupling import assignment
 from gencli.objectives.denoise import Regression
 from gencli.objectives.times import Times
 from gencli.path import Path, Prediction, like
@@ -54,19 +54,10 @@ class FlowMatching(Regression):
     def check(self, model: Model) -> None:
         assert isinstance(model, TimeField)
         if self.coupling == "optimal":
-            model.coupled = True
+            model.right = "velocity"
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         return like(path.turn(prediction.t).square(), prediction.x)
 
     def pair(self, x: Tensor, eps: Tensor) -> Tensor:
         return eps if self.coupling == "independent" else eps[assignment(x, eps)]
-
-
-def assignment(x: Tensor, eps: Tensor) -> Tensor:
-    """The permutation p (B,) with the least sum of |x_i - eps_p(i)|^2, exactly; it is found on the host."""
-    from scipy.optimize import linear_sum_assignment
-
-    gain = x.detach().flatten(1).float() @ eps.flatten(1).float().T  # the squares are the same for all permutations
-    _, order = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
-    return torch.as_tensor(order, device=x.device)

@@ -43,7 +43,7 @@ class DDIM(Steps):
         if not 0 <= eta <= 1:
             raise ValueError(f"sampler.eta={eta}: between 0 and 1")
         self.eta = eta
-        self.stochastic = eta > 0
+        self.stochastic, self.steps_of = eta > 0, "ddim" if eta == 0 else None
 
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         path = field.path

@@ -123,6 +123,7 @@ class Walk(Sampler):
     stochastic: bool = False  # whether it uses the score
     finite: bool = False  # whether it divides by alpha
     any_time: bool = False  # whether it asks for times between those of a discrete model
+    steps_of: str | None = None  # its name, where students learn its steps (``TimeField.right``)
 
     def __init__(self, guidance: float = 1.0, classes: list[int] | None = None) -> None:
         super().__init__(classes)
@@ -135,9 +136,13 @@ class Walk(Sampler):
                 f"sampler.guidance={self.guidance}: this model has to know p(x) beside p(x given y); train with "
                 "model.conditional=true and a model.label_dropout such as 0.1"
             )
-        if self.stochastic and isinstance(model, TimeField) and model.coupled:
+        right = model.right if isinstance(model, TimeField) else "velocity"
+        if right not in ("score", "velocity", self.steps_of):
+            raise ValueError(f"sampler: this student learned the steps of another: sampler={right}")
+        if self.stochastic and isinstance(model, TimeField) and right == "velocity":
             raise ValueError(
-                "objective.coupling=optimal teaches no score, which samplers that add noise need: sampler=ode"
+                "objective: training on pairs of data and noise (coupling=optimal, reflow) teaches no score, which "
+                "samplers that add noise need: sampler=ode"
             )
         if self.any_time and model.timesteps:
             raise ValueError(

@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gencli import ode
 from gencli.interfaces import Batch, Bound, Estimate, Estimator, Model, Shared, Spec, TimeField, VelocityField
@@ -209,7 +210,8 @@ def divergence(velocity: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     def entry(e: Tensor) -> Tensor:
         return (torch.func.jvp(velocity, (z,), (e.expand_as(z),))[1] * e).sum(1)
 
-    return torch.func.vmap(entry, chunk_size=max(1, _ROWS // len(z)))(basis).sum(0)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no forward derivative
+        return torch.func.vmap(entry, chunk_size=max(1, _ROWS // len(z)))(basis).sum(0)
 
 
 def quadratic_forms(velocity: Callable[[Tensor], Tensor], z: Tensor, probes: Tensor) -> Tensor:
@@ -218,7 +220,8 @@ def quadratic_forms(velocity: Callable[[Tensor], Tensor], z: Tensor, probes: Ten
     def form(e: Tensor) -> Tensor:
         return (torch.func.jvp(velocity, (z,), (e,))[1] * e).sum(1)
 
-    return torch.func.vmap(form, in_dims=1, out_dims=1, chunk_size=max(1, _ROWS // len(z)))(probes)
+    with sdpa_kernel(SDPBackend.MATH):
+        return torch.func.vmap(form, in_dims=1, out_dims=1, chunk_size=max(1, _ROWS // len(z)))(probes)
 
 
 class _Normal(VelocityField):

@@ -241,6 +241,22 @@ def test_refusals(make, message):
         make()
 
 
+def test_the_bound_of_t_steps_falls_to_that_of_continuous_time_as_one_over_t():
+    """For normal data and their best denoiser; two equal numbers of steps differ by what 1/T leaves."""
+    field, n = gaussian(learned()), 4000
+    x = field.draw(n)
+    entropy = 0.5 * math.log(2 * math.pi * math.e * 0.6**2)
+    gaps = []
+    for T in (100, 200):
+        estimate = Estimator(timesteps=T, samples=T).nll(field, Batch(x), noise(n, T))
+        control = -field.log_prob(x) - entropy  # the same examples: what they lie above the entropy
+        gaps.append(float((estimate.nll - control).mean()) - entropy)
+    assert gaps[1] > 0.1
+    assert gaps[0] / gaps[1] == pytest.approx(2, abs=0.3)
+    continuous = Estimator(samples=200).nll(field, Batch(x), noise(n, 1))
+    assert float((continuous.nll + field.log_prob(x)).mean()) == pytest.approx(0, abs=0.08)
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 

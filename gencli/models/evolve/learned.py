@@ -109,6 +109,10 @@ class Learned(Path):
 
 def bernstein(t: Tensor, degree: int) -> Tensor:
     """B_k(t) = binomial(K, k) t^k (1 - t)^(K - k) for k = 0..K: (*) -> (*, K + 1); they sum to 1."""
-    k = torch.arange(degree + 1, device=t.device)
-    binomials = torch.tensor([math.comb(degree, j) for j in range(degree + 1)]).to(t)
-    return binomials * t[..., None] ** k * (1 - t[..., None]) ** (degree - k)
+    binomials = torch.tensor([math.comb(degree, k) for k in range(degree + 1)]).to(t)
+    return binomials * _powers(t, degree) * _powers(1 - t, degree).flip(-1)
+
+
+def _powers(t: Tensor, degree: int) -> Tensor:
+    """t^0 ... t^K, without the price of general powers: (*) -> (*, K + 1)."""
+    return F.pad(t[..., None].expand(*t.shape, degree).cumprod(-1), (1, 0), value=1.0)

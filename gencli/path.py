@@ -17,6 +17,8 @@ class Path(nn.Module, ABC):
     Mass moves with the velocity dx_t/dt = alpha' x_0 + sigma' eps. The same marginals have the SDE dx = f x dt + g dW.
     Everything works on t of any shape, elementwise.
 
+    All but ``time`` is differentiable, in t and in parameters, where a path has them.
+
     t_min, t_max: the ends of the times that are used; t_min > 0 where alpha' or sigma' diverge at 0.
     prior_std: standard deviation of the normal distribution from which samplers start at t_max.
     """
@@ -45,6 +47,10 @@ class Path(nn.Module, ABC):
     def time(self, log_snr: Tensor) -> Tensor:
         """The t at which log-SNR has this value: the inverse of ``log_snr``."""
 
+    def interior(self) -> list[nn.Parameter]:
+        """Parameters that move times between two noise levels without moving the levels at t_min and t_max."""
+        return []
+
     def turn(self, t: Tensor) -> Tensor:
         """W = alpha sigma' - alpha' sigma > 0: how fast data turn into noise; the unit of ``Prediction.v``."""
         return self.alpha(t) * self.d_sigma(t) - self.d_alpha(t) * self.sigma(t)
@@ -68,6 +74,11 @@ class Path(nn.Module, ABC):
     def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha x + sigma eps, for t (B,)."""
         return like(self.alpha(t), x) * x + like(self.sigma(t), x) * eps
+
+    def v(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """(alpha' x + sigma' eps) / W, what ``Prediction.v`` is to say on average, for t (B,)."""
+        W = self.turn(t)
+        return like(self.d_alpha(t) / W, x) * x + like(self.d_sigma(t) / W, x) * eps
 
 
 def like(t: Tensor, x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gencli import ode
 from gencli.interfaces import VelocityField
@@ -71,7 +72,7 @@ def pull_back(velocity: Callable[[Tensor], Tensor], z: Tensor, covectors: Tensor
     One pass forwards and a vectorised one backwards; differentiable where gradients are enabled.
     """
     differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no vectorised derivative
         z = z if z.requires_grad else z.detach().requires_grad_()
         v = velocity(z)
         pulled = [

@@ -8,8 +8,18 @@ import torch
 from torch import Tensor
 
 from gencli.interfaces import Spec, Support, TimeField
+from gencli.models.evolve.learned import Learned
 from gencli.models.evolve.paths import VE, VP, Cosine, Straight, SubVP, Trigonometric
 from gencli.path import Path, Prediction, like
+
+
+def learned() -> Learned:
+    """A schedule that training has bent."""
+    path = Learned()
+    with torch.no_grad():
+        path.w.copy_(torch.linspace(-1.5, 1.5, len(path.w)).square())
+    return path.requires_grad_(False)
+
 
 PATHS = {
     "vp": VP,
@@ -18,6 +28,7 @@ PATHS = {
     "ve": VE,
     "straight": Straight,
     "trigonometric": Trigonometric,
+    "learned": learned,
 }
 
 

@@ -44,6 +44,11 @@ class Regression(Objective):
             raise ValueError(f"objective.passes={passes}: at least 1")
         self.times, self.passes = times, passes
 
+    def check(self, model: Model) -> None:
+        assert isinstance(model, TimeField)
+        if model.path.interior():
+            raise ValueError("model.path is learned, which only the bound knows how to do: objective=vlb")
+
     @abstractmethod
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         """What (v - v^)^2 counts: broadcast to (B, *)."""
@@ -56,18 +61,16 @@ class Regression(Objective):
         """The loss of each row (B,) at times t with noise eps."""
         path, t = model.path, model.snap(t)
         prediction = model.predict(path.noised(x, eps, t), t, y)
-        W = path.turn(t)
-        v = like(path.d_alpha(t) / W, x) * x + like(path.d_sigma(t) / W, x) * eps
-        return (self.weight(path, prediction) * (prediction.v - v).square()).flatten(1).mean(1)
+        error = (prediction.v - path.v(x, eps, t)).square()
+        return (self.weight(path, prediction) * error).flatten(1).mean(1)
 
     def turns(self, model: Model) -> list[Turn]:
         assert isinstance(model, TimeField)
 
         def loss(batch: Batch, noise: Noise) -> Loss:
-            x, y = batch.x, batch.y
+            x = batch.x
             t = self.times.at(model.path, stratified(noise.rand(len(x))))
-            if y is not None and model.label_dropout:
-                y = torch.where(noise.rand(len(x)) < model.label_dropout, -1, y)
+            y = hide(model, batch.y, noise)
             return Loss(self.rows(model, x, y, t, self.pair(x, noise.randn(*x.shape))).mean())
 
         return [Turn("model", list(model.parameters()), loss)]
@@ -81,6 +84,13 @@ class Regression(Objective):
             t = self.times.at(model.path, (start + k / self.passes) % 1)
             total = total + self.rows(model, x, batch.y, t, self.pair(x, noise.randn(*x.shape)))
         return total / self.passes
+
+
+def hide(model: TimeField, y: Tensor | None, noise: Noise) -> Tensor | None:
+    """Labels (B,), each hidden (-1) with the model's probability ``label_dropout``."""
+    if y is None or not model.label_dropout:
+        return y
+    return torch.where(noise.rand(len(y)) < model.label_dropout, -1, y)
 
 
 class Denoise(Regression):
@@ -128,6 +138,7 @@ class Denoise(Regression):
         self.weighting, self.gamma = weighting, gamma
 
     def check(self, model: Model) -> None:
+        super().check(model)
         assert isinstance(model, TimeField)
         if self.weighting == "likelihood" and model.timesteps:
             raise ValueError("objective.weighting=likelihood is of continuous time; model.timesteps=null")
@@ -170,6 +181,7 @@ class DSM(Regression):
         self.low, self.high = low, high
 
     def check(self, model: Model) -> None:
+        super().check(model)
         assert isinstance(model, TimeField)
         path = model.path
         ends = (-0.5 * path.log_snr(torch.tensor([path.t_min, path.t_max], dtype=torch.float64))).exp().tolist()

@@ -52,6 +52,7 @@ class FlowMatching(Regression):
         self.coupling = coupling
 
     def check(self, model: Model) -> None:
+        super().check(model)
         assert isinstance(model, TimeField)
         if self.coupling == "optimal":
             model.right = "velocity"

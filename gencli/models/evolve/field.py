@@ -83,7 +83,8 @@ class NetworkField(TimeField, DataInitialized):
         if prediction == "x0" and not self.path.sigma(low) > 0:
             raise ValueError("model.prediction=x0: this path starts without noise; raise model.path.t_min, or edm, v")
         self.time = Fourier()
-        self.net = net(spec.shape, spec.shape, 2 * self.time.size + self.context_dim)
+        self.learned = bool(self.path.interior())
+        self.net = net(spec.shape, spec.shape, (1 if self.learned else 2) * self.time.size + self.context_dim)
         self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))
 
@@ -94,9 +95,14 @@ class NetworkField(TimeField, DataInitialized):
         self.std.copy_(std)
 
     def _context(self, t: Tensor, y: Tensor | None) -> Tensor:
-        """Features of t and of log-SNR, both in about [-1, 1], and the label; -1 or None hides it."""
+        """Features of t and of log-SNR, both in about [-1, 1], and the label; -1 or None hides it.
+
+        On a learned path t means another noise every step, so log-SNR alone is told: what the network says of x_t then
+        depends on the noise in it and not on when it came, as a bound needs that does not depend on the schedule.
+        """
         log_snr = self.path.log_snr(t.double() if t.device.type != "mps" else t).clamp(-RANGE, RANGE) / RANGE
-        features = [self.time(torch.stack([t, log_snr.to(t)], 1).to(self.mean))]
+        told = [log_snr.to(t)] if self.learned else [t, log_snr.to(t)]
+        features = [self.time(torch.stack(told, 1).to(self.mean))]
         if self.conditional and self.spec.classes:
             labels = torch.full((len(t),), -1, device=t.device) if y is None else y
             features.append(F.one_hot(labels.clamp(min=0), self.spec.classes) * (labels >= 0)[:, None])

@@ -48,7 +48,7 @@ class Point:
 
 
 class Recorder:
-    """Keeps evenly spaced points of a walk of unknown length, its first and last among them, at most 2 ``most`` + 1."""
+    """Keeps every so many points of a walk of unknown length, its first and last among them, at most 4 ``most``."""
 
     def __init__(self, most: int) -> None:
         self.most, self.every, self.seen = most, 1, 0
@@ -60,15 +60,16 @@ class Recorder:
         if self.seen % self.every == 0:
             self.kept.append(self.last)
         self.seen += 1
-        if len(self.kept) > 2 * self.most:
+        if len(self.kept) > 4 * self.most:
             self.kept, self.every = self.kept[::2], 2 * self.every
 
     def points(self, k: int) -> list[Point]:
-        """At most k points, from the first to the last."""
+        """At most k points, from the first to the last, as evenly spaced in t as those that were kept allow."""
         assert self.last is not None
         whole = self.kept if self.kept[-1] is self.last else [*self.kept, self.last]
-        chosen = torch.linspace(0, len(whole) - 1, k).round().long().unique().tolist()
-        return [whole[i] for i in chosen]
+        t = torch.stack([point.t for point in whole]).double()
+        wanted = torch.linspace(0, 1, k, dtype=torch.float64) * (t[-1] - t[0]) + t[0]
+        return [whole[i] for i in (wanted[:, None] - t).abs().argmin(1).unique().tolist()]
 
 
 class SamplePath(Picture):
@@ -76,8 +77,8 @@ class SamplePath(Picture):
 
     Of images the strip has a row a sample and a column a time, and ``-x0.png`` is the same strip of denoised means
     E[x_0 | x_t], what the model makes of x_t at that time. In the plane both are panels of clouds, each point in the
-    colour of the direction that it came from. Frames are evenly spaced among the times that the sampler visits: those
-    of its grid; 40 even stretches of time where dopri5 chooses its own steps, so that its samples are those of
+    colour of the direction that it came from. Frames are evenly spaced in t, as far as the sampler's own times allow;
+    dopri5, of which each row has times of its own, is solved in 40 even stretches, so that its samples are those of
     ``gencli sample`` up to its tolerance. Where sigma is above 1, x_t / sigma is shown.
 
     Args:
@@ -132,7 +133,7 @@ class SamplePath(Picture):
         for name, clouds, row in zip(("x_t", "E[x_0 | x_t]"), rows, axes if len(rows) > 1 else [axes], strict=False):
             for point, cloud, axis in zip(strip, clouds, row, strict=True):
                 _cloud(axis, data, cloud, hue, low, high)
-                axis.set_title(f"t = {float(point.t):.2g}")
+                axis.set_title(f"t = {float(point.t):.2f}")
             row[0].set_ylabel(name)
         frames = []
         moving, (axis,) = canvas.figure(1, 5, 5 * aspect + 0.3)
@@ -174,7 +175,7 @@ def _images(parts: Parts, x: Tensor) -> Tensor:
 
 def _strip(points: list[Point], columns: list[Tensor], title: str) -> bytes:
     images = torch.stack([images[:ROWS] for images in columns], 1).flatten(0, 1)
-    heads = [f"{float(p.t):.2g}" for p in points]
+    heads = [f"t = {float(p.t):.2f}" for p in points]
     return canvas.labelled(images, len(points), heads=heads, title=title)
 
 

@@ -580,9 +580,10 @@ class Objective(nn.Module, ABC):
 class Sampler(ABC):
     """A way to draw from a model; its options are constructor arguments.
 
-    ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: the region of held-out
-    images that is kept (``sampling.REGIONS``), or the text to go on from. ``length``: symbols to draw of sequences that
-    may be longer or shorter than the model's window.
+    ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: what is kept of held-out
+    examples, a region of images (``sampling.REGIONS``) or a list of a vector's coordinates, or the text to go on from.
+    ``caveat``: what is to be said of completions that are not draws of p(rest | given). ``length``: symbols to draw of
+    sequences that may be longer or shorter than the model's window.
     ``diagnostics``: what the last call of ``sample`` says of itself, such as a chain's acceptance and R-hat, or the
     network evaluations (``nfe``) that a sample cost; the same keys at every call.
 
@@ -592,7 +593,8 @@ class Sampler(ABC):
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
     continuous: ClassVar[bool] = False
-    given: str | None = None
+    given: str | list[int] | None = None
+    caveat: ClassVar[str] = ""
     prompt: str | None = None
     length: int | None = None
 

@@ -18,7 +18,7 @@ REGIONS: dict[str, Callable[[int, int], tuple[slice, slice]]] = {
     "left_half": lambda h, w: (slice(None), slice(0, w // 2)),
     "right_half": lambda h, w: (slice(None), slice(w // 2, None)),
 }
-"""Parts of an image that ``sampler.given`` keeps: rows and columns for a height and a width."""
+"""Parts of an image that ``sampler.given`` can keep: rows and columns for a height and a width."""
 
 
 @torch.no_grad()
@@ -76,20 +76,40 @@ def originals(parts: Parts, n: int) -> Batch:
     return split.gather(torch.arange(n))
 
 
-def region(spec: Spec, name: str) -> Tensor:
-    """A mask (C, H, W): True where ``sampler.given=name`` keeps an image.
+def region(spec: Spec, given: str | list[int]) -> Tensor:
+    """A mask of an example's shape: True where ``sampler.given`` keeps it, a region of an image or some coordinates.
 
     Raises:
-        UsageError: there is no such region, or the data are no images.
+        UsageError: there is no such region or coordinate, or it is none of this data.
     """
-    if name not in REGIONS:
-        raise UsageError(f"sampler.given={name}: no such region. {near(name, REGIONS)}")
-    if spec.kind != "image":
-        raise UsageError(f"sampler.given={name} needs images; this data is of shape {spec.shape}")
     mask = torch.zeros(spec.shape, dtype=torch.bool)
-    rows, columns = REGIONS[name](*spec.shape[1:])
-    mask[:, rows, columns] = True
+    if isinstance(given, str):
+        if given not in REGIONS:
+            raise UsageError(f"sampler.given={given}: no such region. {near(given, REGIONS)}")
+        if spec.kind != "image":
+            raise UsageError(
+                f"sampler.given={given} needs images; this data is of shape {spec.shape}: give a list of coordinates, "
+                "such as sampler.given=[0]"
+            )
+        rows, columns = REGIONS[given](*spec.shape[1:])
+        mask[:, rows, columns] = True
+        return mask
+    if spec.kind == "image":
+        raise UsageError(f"sampler.given={given}: of images a region is kept: {', '.join(REGIONS)}")
+    for k in given:
+        if not isinstance(k, int) or not 0 <= k < spec.dim:
+            raise UsageError(f"sampler.given={given}: {k} is no coordinate; this data has 0 to {spec.dim - 1}")
+    if not 0 < len(set(given)) < spec.dim:
+        raise UsageError(f"sampler.given={given}: at least one of the {spec.dim} coordinates, and not all")
+    mask[given] = True
     return mask
+
+
+def region_name(given: str | list[int]) -> str:
+    """What is kept, as part of a file's name."""
+    if isinstance(given, str):
+        return given
+    return "given-" + ("-".join(map(str, given)) if len(given) <= 8 else f"{len(given)}-coordinates")
 
 
 def held_out(parts: Parts) -> Split:

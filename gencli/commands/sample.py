@@ -19,7 +19,7 @@ from gencli.pictures.base import Picture
 from gencli.pictures.samples import SHOWN, of_samples
 from gencli.reporting import Reporter, relative
 from gencli.run import open_run
-from gencli.sampling import draw
+from gencli.sampling import draw, region_name
 
 SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
 """Samples of text that are shown in the terminal, and the most lines and characters of each."""
@@ -40,7 +40,8 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
         txt = npz.with_suffix(".txt")
         write_whole(txt, "".join(f"=== {i} ===\n{text}\n" for i, text in enumerate(texts)).encode())
         return [txt, npz]
-    if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN:
+    completed = parts.sampler is not None and parts.sampler.given is not None
+    if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
         x = draw(parts, SHOWN, seed)[0]  # x and more: a handful of points shows no density
     png = npz.with_suffix(".png")
     write_whole(png, of_samples(parts, x))
@@ -73,12 +74,16 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
         x, y = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
     given = parts.sampler.given if parts.sampler is not None else None
-    name = cfg["name"] or "-".join([cfg["choices"]["sampler"], *([given] if given else []), f"seed{cfg['seed']}"])
+    name = cfg["name"] or "-".join(
+        [cfg["choices"]["sampler"], *([region_name(given)] if given else []), f"seed{cfg['seed']}"]
+    )
     files = keep(parts, run.path, name, cfg["seed"], x, y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for key, value in parts.sampler.diagnostics.items() if parts.sampler else ():
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
+    if given and parts.sampler and parts.sampler.caveat:
+        reporter.say(f"  {parts.sampler.caveat}")
     say_text(parts, x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")

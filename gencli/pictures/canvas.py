@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -135,6 +135,17 @@ def labelled(
     if title:
         axis.set_title(title)
     return save(made)
+
+
+def pixels(figure: Any) -> Tensor:
+    """A figure as an image (3, H, W) in [0, 1]."""
+    figure.canvas.draw()
+    return (
+        torch.frombuffer(bytearray(figure.canvas.buffer_rgba()), dtype=torch.uint8)
+        .view(*reversed(figure.canvas.get_width_height()), 4)[..., :3]
+        .permute(2, 0, 1)
+        / 255
+    )
 
 
 def save(figure: object) -> bytes:

@@ -38,7 +38,12 @@ def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
 def of_samples(parts: Parts, x: Tensor) -> bytes:
     """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals."""
     if parts.sampler is not None and parts.sampler.given is not None:
-        return _completions(parts, x, parts.sampler.given)
+        known = region(parts.dataset.spec, parts.sampler.given)
+        return (
+            _completions(parts, x, known)
+            if parts.dataset.to_image(x[:1].cpu()) is not None
+            else _imputed(parts, x, known)
+        )
     grid = grid_of(parts, x)
     if grid is not None:
         return canvas.png(grid)
@@ -50,18 +55,40 @@ def of_samples(parts: Parts, x: Tensor) -> bytes:
     return _marginals(parts, x)
 
 
-def _completions(parts: Parts, x: Tensor, given: str) -> bytes:
+def _completions(parts: Parts, x: Tensor, known: Tensor) -> bytes:
     """Given, completed and original images side by side."""
-    known = region(parts.dataset.spec, given)[:1]
     completed, original = (parts.dataset.to_image(images.cpu()) for images in (x, originals(parts, len(x)).x))
     assert completed is not None
     assert original is not None
     views = [
-        ("given", canvas.veiled(original, known)),
+        ("given", canvas.veiled(original, known[:1])),
         ("completed", completed.expand(-1, 3, -1, -1)),
         ("original", original.expand(-1, 3, -1, -1)),
     ]
     return canvas.png(canvas.groups(views, columns=max(1, round(math.sqrt(len(x) / 3)))))
+
+
+def _imputed(parts: Parts, x: Tensor, known: Tensor) -> bytes:
+    """Rows with some coordinates kept: in the plane two clouds, else what was imputed against what had been there."""
+    completed, original = x.cpu().flatten(1), originals(parts, len(x)).x.flatten(1)
+    if x[0].numel() == 2:
+        low, high = frame(some_data(parts))
+        figure, axes = canvas.figure(2, 8, 4.4)
+        for axis, title, cloud in zip(axes, ("held-out", "completed"), (original, completed), strict=True):
+            axis.scatter(cloud[:, 0], cloud[:, 1], s=4, alpha=0.5, linewidths=0)
+            axis.set_title(f"{title}; x[{int(known.nonzero()[0])}] is given")
+            axis.set_xlim(float(low[0]), float(high[0]))
+            axis.set_ylim(float(low[1]), float(high[1]))
+        return canvas.save(figure)
+    free = (~known).nonzero().flatten().tolist()[:COLUMNS]
+    figure, axes = canvas.figure(len(free), 2.8 * len(free), 3)
+    for k, axis in zip(free, axes, strict=True):
+        axis.scatter(original[:, k], completed[:, k], s=4, alpha=0.5, linewidths=0)
+        axis.axline((float(original[:, k].mean()),) * 2, slope=1, color="black", linewidth=0.6)
+        axis.set_title(f"x[{k}]")
+        axis.set_xlabel("held-out")
+    axes[0].set_ylabel("completed")
+    return canvas.save(figure)
 
 
 def some_data(parts: Parts) -> Tensor:

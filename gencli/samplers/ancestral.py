@@ -19,7 +19,8 @@ class Ancestral(Sampler):
             takes the likeliest value.
         top_k: draw among the k likeliest values only; None: all.
         top_p: draw among the fewest values whose probability reaches p ("nucleus"); None: all.
-        given: region of held-out images that is kept, such as ``top_half``; None: nothing is.
+        given: what is kept of held-out examples: a region of images, such as ``top_half``, or a list of a vector's
+            coordinates; None: nothing is.
         prompt: text to go on from; None: none.
         length: symbols of text to draw, the prompt's among them; None: the model's window.
         cached: compute at each step only what the newest coordinate changed; False: a full pass a coordinate, which
@@ -40,7 +41,7 @@ class Ancestral(Sampler):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        given: str | None = None,
+        given: str | list[int] | None = None,
         prompt: str | None = None,
         length: int | None = None,
         cached: bool = True,

@@ -23,6 +23,8 @@ class DDIM(Steps):
         grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
         guidance: w.
         classes: labels to draw.
+        given: what is kept of held-out examples; None: nothing.
+        resample: times that each step is taken where something is given.
 
     Raises:
         ValueError: eta is not in [0, 1].
@@ -38,8 +40,10 @@ class DDIM(Steps):
         grid: str = "uniform",
         guidance: float = 1.0,
         classes: list[int] | None = None,
+        given: str | list[int] | None = None,
+        resample: int = 10,
     ) -> None:
-        super().__init__(steps, grid, guidance, classes)
+        super().__init__(steps, grid, guidance, classes, given, resample)
         if not 0 <= eta <= 1:
             raise ValueError(f"sampler.eta={eta}: between 0 and 1")
         self.eta = eta
@@ -72,6 +76,8 @@ class DDPM(DDIM):
             sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2, right for data N(0, I).
         guidance: w.
         classes: labels to draw.
+        given: what is kept of held-out examples; None: nothing.
+        resample: times that each step is taken where something is given.
 
     Raises:
         ValueError: an unknown variance.
@@ -88,8 +94,10 @@ class DDPM(DDIM):
         variance: str = "small",
         guidance: float = 1.0,
         classes: list[int] | None = None,
+        given: str | list[int] | None = None,
+        resample: int = 10,
     ) -> None:
-        super().__init__(1000 if steps is None else steps, 1.0, "uniform", guidance, classes)
+        super().__init__(1000 if steps is None else steps, 1.0, "uniform", guidance, classes, given, resample)
         if variance not in ("small", "large"):
             raise ValueError(f"sampler.variance={variance}: small or large")
         self.variance, self.own = variance, steps is not None

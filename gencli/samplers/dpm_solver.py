@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gencli.noise import Noise
-from gencli.samplers.walk import Gridded, Guided, on
+from gencli.samplers.walk import Gridded, Guided, Visit, on
 
 
 class DPMSolver(Gridded):
@@ -35,7 +35,7 @@ class DPMSolver(Gridded):
     ) -> None:
         super().__init__(steps, grid, guidance, classes)
 
-    def walk(self, field: Guided, x: Tensor, noise: Noise) -> Tensor:
+    def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
         path, grid = field.path, on(self.times(field.model), x)
         half = 0.5 * path.log_snr(grid)
         steps = half.diff()
@@ -48,4 +48,6 @@ class DPMSolver(Gridded):
                 guess = x0 + (0.5 * h / steps[i - 1]).to(x) * (x0 - before)
             x = (path.sigma(s) / path.sigma(t)).to(x) * x - (path.alpha(s) * torch.expm1(-h)).to(x) * guess
             before = x0
+            if visit is not None:
+                visit(x, s)
         return x

@@ -22,6 +22,8 @@ class EDM(Steps):
         grid: ``karras``, ``log_snr``, ``uniform`` or ``quadratic``.
         guidance: w.
         classes: labels to draw.
+        given: what is kept of held-out examples; None: nothing.
+        resample: times that each step is taken where something is given.
 
     Raises:
         ValueError: a negative churn.
@@ -43,8 +45,10 @@ class EDM(Steps):
         grid: str = "karras",
         guidance: float = 1.0,
         classes: list[int] | None = None,
+        given: str | list[int] | None = None,
+        resample: int = 10,
     ) -> None:
-        super().__init__(steps, grid, guidance, classes)
+        super().__init__(steps, grid, guidance, classes, given, resample)
         if churn < 0:
             raise ValueError(f"sampler.churn={churn}: at least 0")
         self.churn, self.range, self.churn_noise = churn, (churn_min, churn_max), churn_noise

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from gencli import ode
 from gencli.interfaces import Model, TimeField, VelocityField
 from gencli.noise import Noise
-from gencli.samplers.walk import GRIDS, Guided, Walk, on, times
+from gencli.samplers.walk import GRIDS, Guided, Visit, Walk, on, times
 
 
 class ODE(Walk):
@@ -33,6 +35,8 @@ class ODE(Walk):
 
     requires = (VelocityField,)
     any_time = True
+    WATCHED = 40
+    """Even stretches of time that dopri5 solves one by one for who wants to see points on the way."""
 
     def __init__(
         self,
@@ -64,28 +68,37 @@ class ODE(Walk):
         if self.method != "dopri5" and self.grid != "uniform" and not isinstance(model, TimeField):
             raise ValueError(f"sampler.grid={self.grid}: this model has no noise level to space times by; uniform")
 
-    def walk(self, field: Guided, x: Tensor, noise: Noise) -> Tensor:
+    def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
         def velocity(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
             return field.velocity(state.view(-1, *x.shape[1:]), t, rows).flatten(1)
 
-        model = field.model
-        if self.method == "dopri5":
-            solved = ode.dopri5(
-                velocity,
-                x.flatten(1),
-                model.t_max,
-                model.t_min,
-                atol=self.atol,
-                rtol=self.rtol,
-                max_nfe=self.max_nfe,
-                what="sampler.max_nfe",
-            )
-        else:
-            solved = ode.fixed(velocity, x.flatten(1), on(self._times(model), x), self.method)
-        field.nfe = float(solved.nfe.double().mean()) * field.cost
-        return solved.x.view_as(x)
+        stops, state, nfe = on(self._stops(field.model, visit is not None), x), x.flatten(1), x.new_zeros(())
+        for t, s in pairwise(stops):
+            if self.method == "dopri5":
+                solved = ode.dopri5(
+                    velocity,
+                    state,
+                    float(t),
+                    float(s),
+                    atol=self.atol,
+                    rtol=self.rtol,
+                    max_nfe=self.max_nfe,
+                    what="sampler.max_nfe",
+                )
+            else:
+                solved = ode.fixed(velocity, state, torch.stack([t, s]), self.method)
+            state, nfe = solved.x, nfe + solved.nfe.to(x).mean()
+            if visit is not None:
+                visit(state.view_as(x), s)
+        field.nfe = float(nfe) * field.cost
+        return state.view_as(x)
 
-    def _times(self, model: VelocityField) -> Tensor:
-        if isinstance(model, TimeField):
+    def _stops(self, model: VelocityField, watched: bool) -> Tensor:
+        """The times at which all rows are together: dopri5 solves in one go, unless it is watched."""
+        if self.method == "dopri5":
+            steps = self.WATCHED if watched else 1
+        elif isinstance(model, TimeField):
             return times(model.path, self.steps, self.grid)
-        return torch.linspace(model.t_max, model.t_min, self.steps + 1, dtype=torch.float64)
+        else:
+            steps = self.steps
+        return torch.linspace(model.t_max, model.t_min, steps + 1, dtype=torch.float64)

@@ -20,6 +20,8 @@ class EulerMaruyama(Steps):
         grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
         guidance: w.
         classes: labels to draw.
+        given: what is kept of held-out examples; None: nothing.
+        resample: times that each step is taken where something is given.
 
     References:
         Anderson, "Reverse-time diffusion equation models", 1982; Song et al., "Score-based generative modeling through
@@ -30,9 +32,15 @@ class EulerMaruyama(Steps):
     finite = True
 
     def __init__(
-        self, steps: int = 500, grid: str = "log_snr", guidance: float = 1.0, classes: list[int] | None = None
+        self,
+        steps: int = 500,
+        grid: str = "log_snr",
+        guidance: float = 1.0,
+        classes: list[int] | None = None,
+        given: str | list[int] | None = None,
+        resample: int = 10,
     ) -> None:
-        super().__init__(steps, grid, guidance, classes)
+        super().__init__(steps, grid, guidance, classes, given, resample)
 
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         path, said = field.path, field(x, t)
@@ -55,6 +63,8 @@ class PredictorCorrector(EulerMaruyama):
         grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
         guidance: w.
         classes: labels to draw.
+        given: what is kept of held-out examples; None: nothing.
+        resample: times that each step is taken where something is given.
 
     Raises:
         ValueError: a number out of range.
@@ -71,8 +81,10 @@ class PredictorCorrector(EulerMaruyama):
         grid: str = "log_snr",
         guidance: float = 1.0,
         classes: list[int] | None = None,
+        given: str | list[int] | None = None,
+        resample: int = 10,
     ) -> None:
-        super().__init__(steps, grid, guidance, classes)
+        super().__init__(steps, grid, guidance, classes, given, resample)
         if corrections < 0:
             raise ValueError(f"sampler.corrections={corrections}: at least 0")
         if not r > 0:

@@ -1,0 +1,64 @@
+"""The same noise under more and more guidance."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from gencli.errors import UsageError
+from gencli.interfaces import VelocityField
+from gencli.noise import RowNoise
+from gencli.parts import Parts
+from gencli.pictures import canvas
+from gencli.pictures.base import Picture
+from gencli.pictures.path import walker
+
+
+class Guidance(Picture):
+    """A grid of samples: a column a class, rows by guidance weight w, all rows from the same noise.
+
+    Row w = 0 does not know its column's class, w = 1 is the conditional model.
+
+    Args:
+        weights: w of the rows.
+        each: samples of a class at each w, one below the other.
+
+    Raises:
+        ValueError: no weights, or fewer than one sample.
+    """
+
+    requires = (VelocityField,)
+
+    def __init__(self, weights: list[float], each: int = 2) -> None:
+        if not weights:
+            raise ValueError("picture.weights=[]: at least one")
+        if each < 1:
+            raise ValueError(f"picture.each={each}: at least 1")
+        self.weights, self.each = weights, each
+
+    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+        sampler, spec = walker(parts, "guidance"), parts.dataset.spec
+        if not (parts.model.conditional and spec.classes):
+            raise UsageError("picture=guidance needs a model of classes, trained with model.conditional=true")
+        classes = sampler.classes or list(range(spec.classes))
+        y = torch.tensor(classes, device=parts.device).repeat(self.each)
+        rows: list[Tensor] = []
+        for w in self.weights:
+            guided = copy.copy(sampler)
+            guided.guidance = w
+            try:
+                guided.check(parts.model)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+            noise = RowNoise(seed, torch.arange(len(y), device=parts.device))
+            with torch.no_grad():
+                x = parts.preprocess.inverse(guided.sample(parts.model, len(y), y, noise)).cpu()
+            images = parts.dataset.to_image(x)
+            if images is None:
+                raise UsageError(f"picture=guidance shows images; data={parts.dataset.name} has none")
+            rows.append(images)
+        names = [name for w in self.weights for name in [f"w = {w:g}", *[""] * (self.each - 1)]]
+        heads = [str(c) for c in classes]
+        return {".png": canvas.labelled(torch.cat(rows), len(classes), rows=names, heads=heads)}

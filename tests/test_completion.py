@@ -155,8 +155,8 @@ def test_guided_completions():
 def test_what_completion_refuses():
     field = gaussian(Straight(), dim=2)
     DDIM(given=[0]).check(field)
-    field.coupled = True
-    with pytest.raises(ValueError, match=r"sampler\.given=\[0\].*objective\.coupling=optimal"):
+    field.right = "velocity"
+    with pytest.raises(ValueError, match=r"sampler\.given=\[0\].*coupling=optimal"):
         DDIM(given=[0]).check(field)
     with pytest.raises(ValueError, match=r"sampler\.resample=0"):
         EDM(resample=0)

@@ -65,9 +65,10 @@ class MonteCarloMLE(ChainObjective):
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "steps_taken", None))
 
     def advice(self) -> str:
+        norm = float(self.x.flatten(1).norm(dim=1).max())
         return (
-            f"Chains: HMC with a step size of {float(self.size):.3g}, largest norm of a chain "
-            f"{float(self.x.flatten(1).norm(dim=1).max()):.3g}. Take a smaller optimizer.lr or a smaller objective.anchor"
+            f"Chains: HMC with a step size of {float(self.size):.3g}, largest norm of a chain {norm:.3g}. "
+            "Take a smaller optimizer.lr or a smaller objective.anchor"
         )
 
     def check(self, model: Model) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import itertools
 import math
 from collections.abc import Callable
@@ -296,22 +298,31 @@ class Fixed(Noise):
         return self.xi.view(shape)
 
 
-def test_denoising_score_matching_is_the_fisher_divergence_to_noisy_data():
-    """Over x and xi on Gauss-Hermite nodes."""
-    model, sigma = quadratic(), 0.6
+@pytest.mark.parametrize(("sigmas", "weights"), [([0.6], None), ([0.4, 0.7], None), ([0.5, 1.1], [3.0, 1.0])])
+def test_denoising_score_matching_is_the_fisher_divergence_to_noisy_data(sigmas, weights):
+    """The loss by Gauss-Hermite nodes for x and xi; the divergence to the scale mixture on a grid."""
+    model, K = quadratic(), len(sigmas)
+    pi = torch.tensor(weights or [1.0] * K, dtype=torch.float64)
+    pi /= pi.sum()
     nodes = torch.tensor([-math.sqrt(3), 0.0, math.sqrt(3)], dtype=torch.float64)
-    weights = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)  # exact to degree 5
+    shares = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)  # exact to degree 5
     grid = torch.cartesian_prod(*[nodes] * 4)
-    w = torch.cartesian_prod(*[weights] * 4).prod(1)
+    w = torch.cartesian_prod(*[shares] * 4).prod(1)
     x, xi = grid[:, :2] @ torch.linalg.cholesky(SIGMA).T, grid[:, 2:]
-    objective = DenoisingScoreMatching(spec(2), sigmas=[sigma]).double()
-    j = (w * objective.score(model, Batch(x), Fixed(torch.zeros(len(x)), xi))).sum() / sigma**2
+    objective = DenoisingScoreMatching(spec(2), sigmas=sigmas, weights=weights).double()
+    levels = [Fixed(torch.full((len(x),), (k + 0.5) / K), xi) for k in range(K)]
+    j = sum((w * objective.score(model, Batch(x), some)).sum() for some in levels) / K / min(sigmas) ** 2
 
-    near = x + sigma * xi
-    noisy = SIGMA + sigma**2 * torch.eye(2, dtype=torch.float64)
-    data_score = -near @ torch.linalg.inv(noisy)
-    fisher = 0.5 * (w * (model_score(model, near) - data_score).square().sum(1)).sum()
-    constant = 0.5 * (2 / sigma**2) - 0.5 * (w * data_score.square().sum(1)).sum()
+    at, _ = on_a_grid(SIGMA, half=10.0)
+    at = at.requires_grad_()
+    of_level = [
+        torch.distributions.MultivariateNormal(torch.zeros(2).double(), SIGMA + s**2 * torch.eye(2)) for s in sigmas
+    ]
+    log_q = (torch.stack([normal.log_prob(at) for normal in of_level], 1) + pi.log()).logsumexp(1)
+    (data_score,) = torch.autograd.grad(log_q.sum(), at)
+    q = log_q.detach().softmax(0)
+    fisher = 0.5 * (q * (model_score(model, at.detach()) - data_score).square().sum(1)).sum()
+    constant = sum(p / s**2 for p, s in zip(pi, sigmas, strict=True)) - 0.5 * (q * data_score.square().sum(1)).sum()
     assert float(j - constant) == pytest.approx(float(fisher), abs=1e-6)
 
 
@@ -752,6 +763,27 @@ def test_quadrature_is_exact(dim):
     with torch.no_grad():
         flow = two_modes(dim)
         assert abs(measured(Quadrature(), flow, flow.sample(300, noise=noise()))[0]) < 1e-4
+
+
+def test_every_sigma_has_its_weight():
+    for weights in ([1.0], [1.0, 0.0], []):
+        with pytest.raises(ValueError, match=r"objective\.weights=.*: one positive weight for each"):
+            DenoisingScoreMatching(spec(2), sigmas=[0.1, 1.0], weights=weights)
+
+
+def test_the_weight_of_a_mode():
+    """The half-plane that scripts/table_energies looks at."""
+    name = str(Path(__file__).parents[1] / "scripts" / "table_energies")
+    loader = importlib.machinery.SourceFileLoader("table_energies", name)
+    script = importlib.util.module_from_spec(importlib.util.spec_from_loader("table_energies", loader))
+    loader.exec_module(script)
+    model = two_modes()
+    with torch.no_grad():
+        model.normals.mean[:, 0] -= 4
+    assert script.left_weight(model) == pytest.approx(0.2, abs=1e-4)
+    with torch.no_grad():
+        model.logits.copy_(torch.tensor([0.7, 0.3]).log())
+    assert script.left_weight(model) == pytest.approx(0.7, abs=1e-4)
 
 
 def test_quadrature_sees_mass_far_from_the_data_and_refuses_what_has_no_z():

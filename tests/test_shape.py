@@ -298,6 +298,22 @@ class Fixed(Noise):
         return self.xi.view(shape)
 
 
+def test_mirrored_noise_does_not_drown_the_gradient():
+    """The deviation of a row's derivative is the same for a sigma and for a tenth of it."""
+    model, x, h = quadratic(), exact_samples(quadratic(), 2000), 1e-4
+    spread = []
+    for sigma in (0.1, 0.01):
+        objective, ends = DenoisingScoreMatching(spec(2), sigmas=[sigma]), []
+        for move in (h, -2 * h):
+            with torch.no_grad():
+                model.log_diagonal += move
+            ends.append(objective.score(model, Batch(x), noise()) / sigma**2)
+        with torch.no_grad():
+            model.log_diagonal += h
+        spread.append(float(((ends[0] - ends[1]) / (2 * h)).std()))
+    assert spread[1] == pytest.approx(spread[0], rel=0.1)
+
+
 @pytest.mark.parametrize(("sigmas", "weights"), [([0.6], None), ([0.4, 0.7], None), ([0.5, 1.1], [3.0, 1.0])])
 def test_denoising_score_matching_is_the_fisher_divergence_to_noisy_data(sigmas, weights):
     """The loss by Gauss-Hermite nodes for x and xi; the divergence to the scale mixture on a grid."""

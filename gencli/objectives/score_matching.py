@@ -81,6 +81,9 @@ class DenoisingScoreMatching(RowObjective):
     weighs; what they weigh themselves, the model pays for in likelihood, about -log pi_1 nats. One level is drawn for
     each example, all as often, so that the rare ones are learned as well. c is the smallest sigma squared.
 
+    Every xi is taken with its mirror image -xi. The gradient's noise of 1 / sigma cancels in the pair, and what is left
+    does not grow as sigma falls.
+
     Args:
         spec: of model space.
         sigmas: deviations of the noise.
@@ -116,14 +119,15 @@ class DenoisingScoreMatching(RowObjective):
         self.register_buffer("shares", pi / pi.sum(), persistent=False)
 
     def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
-        x = batch.x
-        k = (noise.rand(len(x)).to(x.device) * len(self.levels)).long()
+        x, n = batch.x, len(batch.x)
+        k = (noise.rand(n).to(x.device) * len(self.levels)).long()
         sigma = self.levels[k].view(-1, *[1] * (x.ndim - 1))
         xi = noise.randn(*x.shape).to(x)
-        near = (x + sigma * xi).detach().requires_grad_()
-        miss = score_of(model, near, batch.y) + xi / sigma
-        scale = 0.5 * self.levels.min().square() * len(self.levels) * self.shares[k]
-        return scale * miss.flatten(1).square().sum(1)
+        near = torch.cat([x + sigma * xi, x - sigma * xi]).detach().requires_grad_()
+        target = torch.cat([xi / sigma, -xi / sigma])
+        y = None if batch.y is None else torch.cat([batch.y, batch.y])
+        miss = (score_of(model, near, y) + target).flatten(1).square().sum(1).view(2, n).mean(0)
+        return 0.5 * self.levels.min().square() * len(self.levels) * self.shares[k] * miss
 
 
 class DiffusionScoreMatching(RowObjective):

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from gencli import catalog
 from gencli.errors import UsageError, near
 from gencli.interfaces import Dataset, Model, Network, Spec
-from gencli.interfaces import Path as ProbabilityPath
+from gencli.path import Path as ProbabilityPath
 
 T = TypeVar("T")
 
@@ -29,7 +29,8 @@ def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *arg
     """Build the component that a config section describes.
 
     A nested section with a ``_target_`` becomes a factory: of a Network (``net``), of a Path, or of a Model (noise, a
-    base). The key ``run``, a run folder, becomes a factory of the run's own model.
+    base). The keys ``run`` and ``teacher``, a run folder, become factories of the run's own model: as a density, or
+    as it is.
 
     Args:
         node: ``_target_`` and the constructor's keyword arguments.
@@ -104,15 +105,22 @@ def _factory(
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in (*positional, *options):
             raise UsageError(f"{group}.{parameter.name}: {node['_target_']} needs a value for it")
-    if options.get("run") is not None:
-        options["run"] = functools.partial(_trained, path=str(node["run"]), trust=trust)
+    for key, opens in (("run", _density), ("teacher", _model)):
+        if options.get(key) is not None:
+            options[key] = functools.partial(opens, path=str(node[key]), trust=trust)
     return functools.partial(owner, **options)
 
 
-def _trained(spec: Spec, path: str, trust: Sequence[str]) -> Model:
+def _density(spec: Spec, path: str, trust: Sequence[str]) -> Model:
     from gencli.trained import Trained  # it builds the run's model by ``component``
 
     return Trained(spec, path=path, trust=trust)
+
+
+def _model(spec: Spec, path: str, trust: Sequence[str]) -> Model:
+    from gencli.trained import opened
+
+    return opened(spec, path=path, trust=trust)
 
 
 def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> functools.partial:

@@ -18,6 +18,7 @@ from gencli import catalog, compatibility, distributed
 from gencli import checkpoint as checkpoints
 from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
+from gencli.data.split import at_most
 from gencli.errors import UsageError
 from gencli.files import write_json, write_whole
 from gencli.interfaces import Batch, Estimator, Model, Shared, Split
@@ -153,11 +154,14 @@ def measure(
     *,
     seed: int,
     batch_size: int,
+    examples: int | None,
     run: Path,
     world: distributed.World,
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Measure a split and write eval/<split>-<estimator>.json, with nats per example in .npz beside it.
+
+    ``examples``: measure this many of the split, drawn at random; None: all.
 
     Raises:
         UsageError: the data has no such split, or the model has no estimator.
@@ -169,6 +173,7 @@ def measure(
     split = parts.dataset.split(split_name)
     if split is None:
         raise UsageError(f"split={split_name}: data={parts.dataset.name} has none")
+    split = at_most(split, examples)
     started = time.perf_counter()
     parts.model.eval()
     parts.preprocess.eval()

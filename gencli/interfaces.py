@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencli.noise import Noise
+from gencli.path import Path, Prediction
 
 Bound = Literal["exact", "upper", "lower", "estimate"]
 """What a reported number is to the NLL: the number itself, a bound from above or below, or neither."""
@@ -421,157 +422,56 @@ class LatentVariable(DirectSampling):
         """The mean of p(x | z) in model space, (n, d) -> (n, *); of categories, which have no mean, the likeliest."""
 
 
-class Path(nn.Module, ABC):
-    """How data become noise along time: x_t = alpha(t) x_0 + sigma(t) eps with eps ~ N(0, I), t from 0 (data) to 1.
+class VelocityField(Model):
+    """dx/dt = velocity(x, t) takes data at t_min to N(0, prior_std^2 I) at t_max, and back: a continuous flow.
 
-    Mass moves with the velocity dx_t/dt = alpha' x_0 + sigma' eps. The same marginals have the SDE dx = f x dt + g dW.
-    Everything works on t of any shape, elementwise.
+    That flow is a density, log p(x) = log N(x_t_max) + integral of div velocity, and a sampler. Everything is in model
+    space. Labels are dropped in training with probability ``label_dropout``, so that the model also knows p(x): a
+    label of -1, or y=None, asks for it.
 
-    t_min, t_max: the ends of the times that are used; t_min > 0 where alpha' or sigma' diverge at 0.
-    prior_std: standard deviation of the normal distribution from which samplers start at t_max.
+    timesteps: T where the model knows T discrete times only, else None.
     """
 
+    shapes = ("vector", "image")
+    label_dropout: float = 0.0
+    timesteps: int | None = None
     t_min: float = 0.0
     t_max: float = 1.0
     prior_std: float = 1.0
 
     @abstractmethod
-    def alpha(self, t: Tensor) -> Tensor:
-        """How much of the data is left, in [0, 1]."""
-
-    @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor:
-        """Standard deviation of the noise."""
-
-    @abstractmethod
-    def d_alpha(self, t: Tensor) -> Tensor:
-        """d alpha / dt."""
-
-    @abstractmethod
-    def d_sigma(self, t: Tensor) -> Tensor:
-        """d sigma / dt."""
-
-    @abstractmethod
-    def time(self, log_snr: Tensor) -> Tensor:
-        """The t at which log-SNR has this value: the inverse of ``log_snr``."""
-
-    def turn(self, t: Tensor) -> Tensor:
-        """W = alpha sigma' - alpha' sigma > 0: how fast data turn into noise; the unit of ``Prediction.v``."""
-        return self.alpha(t) * self.d_sigma(t) - self.d_alpha(t) * self.sigma(t)
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        """ln(alpha^2 / sigma^2), which falls with t."""
-        return 2 * (self.alpha(t).log() - self.sigma(t).log())
-
-    def d_log_snr(self, t: Tensor) -> Tensor:
-        """d log-SNR / dt = -2 W / (alpha sigma)."""
-        return -2 * self.turn(t) / (self.alpha(t) * self.sigma(t))
-
-    def f(self, t: Tensor) -> Tensor:
-        """Drift of the SDE for a unit of x: alpha' / alpha."""
-        return self.d_alpha(t) / self.alpha(t)
-
-    def g2(self, t: Tensor) -> Tensor:
-        """Squared diffusion of the SDE: g^2 = (sigma^2)' - 2 f sigma^2 = 2 W sigma / alpha."""
-        return 2 * self.turn(t) * self.sigma(t) / self.alpha(t)
-
-    def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t = alpha x + sigma eps, for t (B,)."""
-        return like(self.alpha(t), x) * x + like(self.sigma(t), x) * eps
+    def velocity(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """dx/dt (B, *) at x (B, *) and the times t (B,)."""
 
 
-def like(t: Tensor, x: Tensor) -> Tensor:
-    """Values (B,) of each row, shaped and typed to multiply x (B, *)."""
-    return t.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-
-
-class Prediction:
-    """What a model says about x_t: velocity, score, noise and denoised mean, all from one number a coordinate.
-
-    v = velocity / W, with W = alpha sigma' - alpha' sigma, stays finite at both ends of every path. On a
-    variance-preserving path it is the v of "Progressive distillation for fast sampling of diffusion models" (Salimans
-    and Ho, 2022), on the straight line the velocity itself. From x_t = alpha x0 + sigma eps and the velocity
-    alpha' x0 + sigma' eps follows
-
-        x0 = (sigma'/W) x_t - sigma v,    eps = alpha v - (alpha'/W) x_t,    score = -eps / sigma.
-
-    Args:
-        path: of x_t.
-        x: x_t (B, *).
-        t: (B,).
-        v: (B, *).
-        scale: how much v moves for a unit of the network's output, broadcast to v: losses that count in the network's
-            own units divide by it.
-    """
-
-    def __init__(self, path: Path, x: Tensor, t: Tensor, v: Tensor, scale: Tensor | None = None) -> None:
-        self.path, self.x, self.t, self.v = path, x, t, v
-        self.scale = torch.ones_like(v[:1]) if scale is None else scale
-
-    @classmethod
-    def of(cls, path: Path, x: Tensor, t: Tensor, **known: Tensor) -> Prediction:
-        """From one of velocity=, score=, eps=, x0= or v=."""
-        ((kind, value),) = known.items()
-        alpha, sigma, W = (like(c, x) for c in (path.alpha(t), path.sigma(t), path.turn(t)))
-        one = torch.ones_like(alpha)
-        if kind == "score":
-            kind, value = "eps", -sigma * value
-        if kind == "v":
-            return cls(path, x, t, value, one)
-        if kind == "velocity":
-            return cls(path, x, t, value / W, one / W)
-        if kind == "eps":
-            return cls(path, x, t, (value + like(path.d_alpha(t) / path.turn(t), x) * x) / alpha, one / alpha)
-        if kind == "x0":
-            return cls(path, x, t, (like(path.d_sigma(t) / path.turn(t), x) * x - value) / sigma, -one / sigma)
-        raise TypeError(f"{kind} is none of velocity, score, eps, x0, v")
-
-    def _c(self, coefficient: Tensor) -> Tensor:
-        return like(coefficient, self.x)
-
-    @property
-    def velocity(self) -> Tensor:
-        """dx_t/dt of the probability flow, E[alpha' x_0 + sigma' eps | x_t]."""
-        return self._c(self.path.turn(self.t)) * self.v
-
-    @property
-    def x0(self) -> Tensor:
-        """The denoised mean E[x_0 | x_t]."""
-        path, t = self.path, self.t
-        return self._c(path.d_sigma(t) / path.turn(t)) * self.x - self._c(path.sigma(t)) * self.v
-
-    @property
-    def eps(self) -> Tensor:
-        """The noise E[eps | x_t]."""
-        path, t = self.path, self.t
-        return self._c(path.alpha(t)) * self.v - self._c(path.d_alpha(t) / path.turn(t)) * self.x
-
-    @property
-    def score(self) -> Tensor:
-        """grad log p_t(x_t); right only where data and noise were drawn independently (``TimeField.coupled``)."""
-        return -self.eps / self._c(self.path.sigma(self.t))
-
-
-class TimeField(Model):
+class TimeField(VelocityField):
     """A model that moves mass along a path: diffusion, score-based models, flow matching.
 
-    Everything is in model space. Labels are dropped in training with probability ``label_dropout``, so that the
-    model also knows p(x): a label of -1, or y=None, asks for it.
-
-    timesteps: T where the model was trained on T discrete times only, else None.
     coupled: whether training paired data with noise, so that the velocity is right but ``Prediction.score`` is not; an
         objective that does so sets it in its ``check``, and what needs the score refuses.
     """
 
-    shapes = ("vector", "image")
     path: Path
-    label_dropout: float = 0.0
-    timesteps: int | None = None
     coupled: bool = False
+
+    @property
+    def t_min(self) -> float:  # type: ignore[override]
+        return self.path.t_min
+
+    @property
+    def t_max(self) -> float:  # type: ignore[override]
+        return self.path.t_max
+
+    @property
+    def prior_std(self) -> float:  # type: ignore[override]
+        return self.path.prior_std
 
     @abstractmethod
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         """What the model says about x (B, *) at the times t (B,)."""
+
+    def velocity(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.predict(x, t, y).velocity
 
     def snap(self, t: Tensor) -> Tensor:
         """Times as this model knows them: those of a discrete model are t_min + (t_max - t_min) i/T, i = 1..T."""

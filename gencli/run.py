@@ -139,7 +139,13 @@ class Run:
         return torch.cat(total)
 
     def nll(
-        self, split: str = "test", *, estimator: str | None = None, batch_size: int | None = None, seed: int = 0
+        self,
+        split: str = "test",
+        *,
+        estimator: str | None = None,
+        batch_size: int | None = None,
+        examples: int | None = None,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """A result record, as ``gencli eval run=... split=...`` gives it and writes it.
 
@@ -147,6 +153,7 @@ class Run:
             split: ``train``, ``val`` or ``test``.
             estimator: an option's name as on the command line; None: the run's own.
             batch_size: rows at a time; None: the run's ``trainer.eval_batch_size``.
+            examples: measure this many, drawn at random; None: the run's ``trainer.eval_examples``, else all.
             seed: of the dequantization and of the estimator.
 
         Raises:
@@ -168,6 +175,7 @@ class Run:
             str(name),
             seed=seed,
             batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
+            examples=examples or self.config["trainer"].get("eval_examples"),
             run=self.path,
             world=distributed.World(),
             reporter=Reporter(quiet=True),

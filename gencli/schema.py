@@ -61,6 +61,7 @@ class Trainer:
     patience: int | None = None
     workers: int = 2
     eval_batch_size: int = 500
+    eval_examples: int | None = None
 
 
 @dataclass
@@ -145,6 +146,7 @@ class Eval(Common):
     weights: Weights | None = None
     checkpoint: str = MISSING
     batch_size: int | None = None
+    examples: int | None = None
     estimator: Any = None
     sampler: Any = None
     metrics: Any = None
@@ -179,6 +181,7 @@ def optimizer_type(name: object) -> type[Optimizer] | None:
 _AT_LEAST = {
     ("n",): 0,
     ("batch_size",): 1,
+    ("examples",): 1,
     ("trainer", "max_steps"): 1,
     ("trainer", "batch_size"): 1,
     ("trainer", "accumulate"): 1,
@@ -188,6 +191,7 @@ _AT_LEAST = {
     ("trainer", "patience"): 1,
     ("trainer", "workers"): 0,
     ("trainer", "eval_batch_size"): 1,
+    ("trainer", "eval_examples"): 1,
     ("trainer", "ema_decay"): 0,
     ("trainer", "clip_norm"): 0,
     ("optimizer", "lr"): 0,

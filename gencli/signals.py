@@ -10,10 +10,14 @@ from gencli.errors import Interrupted
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a wish that the loop grants at the next step; a second one stops at once."""
+    """Turns SIGINT and SIGTERM into a wish that the loop grants at the next step; a second one stops at once.
+
+    at_once: the message with which the first one stops at once too, where nothing is left to be saved; None: it waits.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
+        self.at_once: str | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -29,6 +33,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
-            raise Interrupted("stopped at once", number)
+        if self.signal or self.at_once:
+            raise Interrupted(self.at_once or "stopped at once", number)
         self.signal = number

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gencli import checkpoint as checkpoints
 from gencli import distributed
 from gencli.data.loading import held_out_batches, train_batches
+from gencli.data.split import at_most
 from gencli.errors import Interrupted, RunFailed, UsageError
 from gencli.files import write_json
 from gencli.folder import RunFolder
@@ -71,7 +72,7 @@ class Trainer:
         self.optimizer_config: Mapping[str, Any] = cfg["optimizer"]
         self.seed: int = cfg["seed"]
         self.parts, self.train = parts, train
-        self.val = None if val is None else val.to(parts.device)
+        self.val = None if val is None else at_most(val, self.trainer.get("eval_examples")).to(parts.device)
         self.folder, self.reporter, self.world, self.stop = folder, reporter, world, stop
         self.on_sample = on_sample
         self.model, self.device = parts.model, parts.device

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Path, Prediction, Spec, Support, TimeField, like
+from gencli.interfaces import Spec, Support, TimeField
 from gencli.models.evolve.paths import VE, VP, Cosine, Straight, SubVP, Trigonometric
+from gencli.path import Path, Prediction, like
 
 PATHS = {
     "vp": VP,

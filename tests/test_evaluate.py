@@ -1,13 +1,16 @@
 """The number end to end: probabilities of all states add up to one through preprocessing and model, in data space."""
 
+import json
 import math
 
 import pytest
 import torch
 
+import gencli
 from gencli import distributed
+from gencli.cli import main
 from gencli.data.preprocess import Preprocess
-from gencli.data.split import TensorSplit
+from gencli.data.split import TensorSplit, at_most
 from gencli.estimators.exact import Exact
 from gencli.evaluate import score_split
 from gencli.interfaces import Estimate, ExactLikelihood, Shared, Spec, Support
@@ -43,6 +46,40 @@ def flow(preprocess):
         for p in model.parameters():
             p.add_(0.1 * torch.randn(p.shape))
     return model.eval()
+
+
+def test_a_subset_is_a_set_of_its_own():
+    whole = TensorSplit(torch.arange(40.0)[:, None], torch.arange(40))
+    some = at_most(whole, 7)
+    batch = some.gather(torch.arange(7))
+    assert len(some) == 7
+    assert batch.x.flatten().unique(sorted=True).tolist() == batch.x.flatten().tolist()  # distinct, in order
+    assert torch.equal(batch.x[:, 0].long(), batch.y)
+    assert len({whole.sha256, some.sha256, at_most(whole, 8).sha256}) == 3
+    assert at_most(whole, 7).sha256 == some.sha256
+    assert at_most(whole, 40) is whole
+    assert at_most(whole, None) is whole
+
+
+def test_examples_can_be_few(tmp_path, capsys):
+    run = gencli.train(
+        [
+            "model=gaussian",
+            "data=moons",
+            "data.train=500",
+            "data.test=400",
+            "trainer.max_steps=1",
+            f"run_dir={tmp_path}",
+        ]
+    )
+    whole = run.results[0]
+    assert main(["eval", f"run={tmp_path}", "examples=90"]) == 0
+    record = json.loads((tmp_path / "eval" / "test-exact.json").read_text())
+    assert (whole["n_examples"], record["n_examples"]) == (400, 90)
+    assert record["split_sha256"] != whole["split_sha256"]
+    assert abs(record["value"] - whole["value"]) < 5 * record["se_examples"]
+    assert main(["eval", f"run={tmp_path}", "examples=0"]) == 2
+    assert "examples=0: at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("transform", ["none", "scale", "logit", "standardize"])

@@ -112,6 +112,14 @@ def test_predictions_say_one_thing(path, prediction):
         assert torch.allclose(getattr(said, prediction), out, rtol=1e-3, atol=1e-4)
 
 
+def test_a_coupled_field_has_no_bound_by_its_denoised_mean():
+    model = build("straight")
+    VLB().check(model)
+    model.coupled = True
+    with pytest.raises(ValueError, match="estimator=ode"):
+        VLB().check(model)
+
+
 def test_labels_are_hidden_by_minus_one_and_by_none():
     model = build(conditional=True, label_dropout=0.5)
     x, t = torch.randn(3, 2), torch.full((3,), 0.5)

@@ -10,16 +10,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 ALLOWED = {
-    "nn": {"interfaces", "nn"},
-    "models": {"interfaces", "nn", "noise", "models"},
-    "objectives": {"interfaces", "noise", "errors", "mcmc", "objectives"},
-    "samplers": {"interfaces", "noise", "errors", "mcmc", "ode", "samplers"},
-    "estimators": {"interfaces", "noise", "errors", "mcmc", "ode", "estimators"},
+    "nn": {"interfaces", "path", "nn"},
+    "models": {"interfaces", "path", "nn", "noise", "models"},
+    "objectives": {"interfaces", "path", "noise", "errors", "mcmc", "objectives"},
+    "samplers": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "samplers"},
+    "estimators": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "estimators"},
     "metrics": {"interfaces", "noise", "files", "torchvision_compat", "metrics"},
     "ode.py": {"errors"},
     "mcmc.py": {"interfaces", "noise", "errors"},
     "data": {"interfaces", "noise", "data", "errors", "torchvision_compat"},
-    "interfaces.py": {"noise"},
+    "interfaces.py": {"noise", "path"},
+    "path.py": set(),
     "noise.py": set(),
     "errors.py": set(),
 }

@@ -8,8 +8,8 @@ import pytest
 import torch
 from fields import PATHS, MixtureField, gaussian, twentyfive
 
-from gencli.interfaces import Prediction
 from gencli.models.evolve.paths import VE, VP, Cosine, Straight, SubVP
+from gencli.path import Prediction
 
 paths = pytest.mark.parametrize("name", PATHS)
 

@@ -407,6 +407,25 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatc
     assert main(["train", "resume=run"]) == 0
 
 
+def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys):
+    from gencli.estimators.exact import Exact
+
+    seen = []
+    own = Exact.nll
+
+    def interrupt(self, *arguments):
+        seen.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        return own(self, *arguments)
+
+    monkeypatch.setattr(Exact, "nll", interrupt)
+    assert main(["train", *TINY, "run_dir=run"]) == 130
+    assert len(seen) == 1
+    assert "training is complete and saved; go on with: gencli train resume=run" in capsys.readouterr().out
+    assert not Path("run/eval/test-exact.json").exists()
+    monkeypatch.undo()
+
+
 # --- a run keeps what its numbers mean ---
 
 

@@ -49,6 +49,7 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
                 str(cfg["choices"].get("estimator")),
                 seed=cfg["seed"],
                 batch_size=size,
+                examples=cfg["examples"] or run.config["trainer"].get("eval_examples"),
                 run=run.path,
                 world=world,
                 reporter=reporter,

@@ -177,6 +177,9 @@ def _finish(
 ) -> dict[str, Any] | None:
     """Open the test split, once, with the best checkpoint; draw samples."""
     distributed.share(None)  # the checkpoint is on disk before other ranks read it
+    stop.at_once = "stopped during the final evaluation; training is complete and saved"
+    if stop.signal:
+        raise Interrupted(stop.at_once, stop.signal)
     load_weights(parts, folder.path, None, "best")
     record = None
     if parts.estimator is not None:
@@ -190,12 +193,13 @@ def _finish(
             cfg["choices"]["estimator"],
             seed=0,  # as ``gencli eval`` takes it, so that the two agree to the bit
             batch_size=cfg["trainer"]["eval_batch_size"],
+            examples=cfg["trainer"].get("eval_examples"),
             run=folder.path,
             world=world,
             reporter=reporter,
         )
         reporter.metrics(trainer.step, split, trainer.seconds, parts.weights, {"nll": record["value"]})
-    if world.main and _draws(cfg, parts) and not stop.signal:
+    if world.main and _draws(cfg, parts):
         x, y = draw(parts, cfg["n"], cfg["seed"])
         say_text(parts, x, reporter)
         for file in keep(parts, folder.path, cfg["choices"]["sampler"], cfg["seed"], x, y):
@@ -203,8 +207,6 @@ def _finish(
         grid = grid_of(parts, x)
         if grid is not None:
             reporter.image("samples", grid, trainer.step)
-    if stop.signal:
-        raise Interrupted("stopped during the final evaluation; training is complete and saved", stop.signal)
     if record and record["n_nonfinite"]:
         raise RunFailed(f"{record['n_nonfinite']} of {record['n_examples']} test examples have no finite NLL")
     return record

@@ -82,6 +82,40 @@ class TensorSplit(Split):
         return self._sha256
 
 
+class Subset(Split):
+    """n random examples of a split, the same at every call, in the split's order.
+
+    SHA-256: over that of the split and the positions; it is another set of examples than the whole.
+
+    Args:
+        split: the whole.
+        n: how many of it, fewer than there are.
+    """
+
+    def __init__(self, split: Split, n: int) -> None:
+        self.split = split
+        self.index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:n].sort().values
+        self.counts = None if split.counts is None else split.counts[self.index]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def gather(self, index: Tensor) -> Batch:
+        return self.split.gather(self.index[index.cpu()])
+
+    def to(self, device: torch.device) -> Subset:
+        return Subset(self.split.to(device), len(self))
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(f"{self.split.sha256} {self.index.tolist()}".encode()).hexdigest()
+
+
+def at_most(split: Split, n: int | None) -> Split:
+    """The split, or n random examples of it where it has more."""
+    return split if n is None or n >= len(split) else Subset(split, n)
+
+
 class WindowSplit(Split):
     """Windows of T symbols of one long sequence of L, cut when they are asked for.
 

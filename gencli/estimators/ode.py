@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from gencli import ode
-from gencli.interfaces import Batch, Bound, Estimate, Estimator, Model, Prediction, Shared, Spec, TimeField, like
+from gencli.interfaces import Batch, Bound, Estimate, Estimator, Model, Shared, Spec, TimeField, VelocityField
 from gencli.noise import Noise
+from gencli.path import Path, like
 
 EXACT_DIM = 64
 """Dimension up to which ``trace=auto`` takes the exact trace."""
@@ -55,7 +56,7 @@ class ODE(Estimator):
         ValueError: an unknown trace or method, or a number out of range.
     """
 
-    requires = (TimeField,)
+    requires = (VelocityField,)
     bound: Bound = "estimate"
     examples = 32
 
@@ -85,7 +86,7 @@ class ODE(Estimator):
         self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
 
     def check(self, model: Model) -> None:
-        assert isinstance(model, TimeField)
+        assert isinstance(model, VelocityField)
         if model.timesteps:
             raise ValueError(
                 f"model.timesteps={model.timesteps}: the flow runs through times in between, which this model does not "
@@ -94,7 +95,7 @@ class ODE(Estimator):
 
     @torch.no_grad()
     def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
-        assert isinstance(model, TimeField)
+        assert isinstance(model, VelocityField)
         log_p, nfe = self.log_prob(model, batch.x, batch.y, self._probes(model, batch.x, noise))
         variance = log_p.new_zeros(len(log_p)) if log_p.shape[1] == 1 else log_p.var(1) / log_p.shape[1]
         return Estimate(-log_p.mean(1), variance, {"nfe": nfe.to(log_p)})
@@ -102,9 +103,9 @@ class ODE(Estimator):
     @torch.no_grad()
     def prepare(self, model: Model, examples: Batch | None, noise: Noise) -> Shared:
         """Check the code on a normal distribution, the solver on examples; say where path and prior end."""
-        assert isinstance(model, TimeField)
+        assert isinstance(model, VelocityField)
         assert examples is not None
-        x, path = examples.x, model.path
+        x = examples.x
         said = {"self_check_error": self._self_check(model, x, noise)}
 
         probes = self._probes(model, x, noise)
@@ -117,18 +118,15 @@ class ODE(Estimator):
         said |= {"change_at_half_tolerance": float(change.mean()), "largest_change": float(change.max())}
         self.bound = "exact" if probes is None and change.mean() <= AGREE else "estimate"
 
-        ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
-        alpha, sigma, prior = float(path.alpha(ends)[1]), float(path.sigma(ends)[1]), path.prior_std
-        # KL(q(x_t_max | x) || prior), averaged over examples, bounds what the prior is off
-        squares = (alpha * x.double()).square().flatten(1).sum(1).mean().item()
-        D = model.spec.dim
-        said["prior_kl"] = 0.5 * (D * ((sigma / prior) ** 2 - 1 - 2 * math.log(sigma / prior)) + squares / prior**2)
-        said |= {"t_min": path.t_min, "sigma_at_t_min": float(path.sigma(ends)[0])}
+        if isinstance(model, TimeField):
+            said |= _ends(model.path, x)
         return Shared(diagnostics=said)
 
-    def log_prob(self, model: TimeField, x: Tensor, y: Tensor | None, probes: Tensor | None) -> tuple[Tensor, Tensor]:
+    def log_prob(
+        self, model: VelocityField, x: Tensor, y: Tensor | None, probes: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """log p(x) in nats for each probe (B, K), or (B, 1) with the exact trace; and the evaluations (B,)."""
-        path, shape, D = model.path, x.shape[1:], model.spec.dim
+        shape, D, std = x.shape[1:], model.spec.dim, model.prior_std
         dtype = torch.float32 if x.device.type == "mps" else torch.float64
         count = 1 if probes is None else probes.shape[1]
         y = y if model.conditional else None
@@ -137,7 +135,7 @@ class ODE(Estimator):
             z, some = state[:, :D], None if y is None else y[rows]
 
             def velocity(v: Tensor) -> Tensor:
-                return model.predict(v.view(-1, *shape), t, some).velocity.flatten(1)
+                return model.velocity(v.view(-1, *shape), t, some).flatten(1)
 
             if probes is None:
                 trace = divergence(velocity, z)[:, None]
@@ -150,8 +148,8 @@ class ODE(Estimator):
             solved = ode.dopri5(
                 derivative,
                 start,
-                path.t_min,
-                path.t_max,
+                model.t_min,
+                model.t_max,
                 atol=self.atol,
                 rtol=self.rtol,
                 max_nfe=self.max_nfe,
@@ -159,31 +157,31 @@ class ODE(Estimator):
                 what="estimator.max_nfe",
             )
         else:
-            grid = torch.linspace(path.t_min, path.t_max, self.steps + 1, dtype=dtype, device=x.device)
+            grid = torch.linspace(model.t_min, model.t_max, self.steps + 1, dtype=dtype, device=x.device)
             solved = ode.fixed(derivative, start, grid, self.method)
         z, integral = solved.x[:, :D], solved.x[:, D:]
-        prior = -0.5 * (z / path.prior_std).square().sum(1) - D * math.log(path.prior_std * math.sqrt(2 * math.pi))
+        prior = -0.5 * (z / std).square().sum(1) - D * math.log(std * math.sqrt(2 * math.pi))
         return prior[:, None] + integral, solved.nfe
 
-    def _probes(self, model: TimeField, x: Tensor, noise: Noise) -> Tensor | None:
+    def _probes(self, model: VelocityField, x: Tensor, noise: Noise) -> Tensor | None:
         """Rademacher probes (B, K, D), or None for the exact trace."""
         if self.trace == "exact" or (self.trace == "auto" and model.spec.dim <= EXACT_DIM):
             return None
         return (noise.rand(len(x), self.probes, model.spec.dim) < 0.5).to(x) * 2 - 1
 
-    def _self_check(self, model: TimeField, x: Tensor, noise: Noise) -> float:
+    def _self_check(self, model: VelocityField, x: Tensor, noise: Noise) -> float:
         """Largest error in nats on normal data of mean 0.3 and deviation 0.7, whose flow is known in closed form.
 
         Raises:
             SolverError: it exceeds a tenth of a nat and a thousandth of a nat a dimension.
         """
-        field, D, path = _Normal(model), model.spec.dim, model.path
+        field, D, prior = _Normal(model), model.spec.dim, model.prior_std
         x = 0.3 + 0.7 * noise.randn(8, *x.shape[1:]).to(x)
-        ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
+        ends = torch.tensor([model.t_min, model.t_max], dtype=torch.float64)
         mean, std = field.moments(ends)
         z = mean[1] + (x.cpu().double() - mean[0]) / std[0] * std[1]
-        exact = -0.5 * (z / path.prior_std).square().flatten(1).sum(1)
-        exact = exact + D * (std[1] / std[0]).log() - D * math.log(path.prior_std * math.sqrt(2 * math.pi))
+        exact = -0.5 * (z / prior).square().flatten(1).sum(1)
+        exact = exact + D * (std[1] / std[0]).log() - D * math.log(prior * math.sqrt(2 * math.pi))
         found = self.log_prob(field, x, None, self._probes(model, x, noise))[0].cpu()
         error = float((found - exact[:, None]).abs().max())
         if not error <= max(0.1, 1e-3 * D):
@@ -192,6 +190,16 @@ class ODE(Estimator):
                 "take more estimator.steps"
             )
         return error
+
+
+def _ends(path: Path, x: Tensor) -> dict[str, float]:
+    """Where the path starts, and KL(q(x_t_max | x) || prior) of mean examples, which bounds what the prior is off."""
+    ends = torch.tensor([path.t_min, path.t_max], dtype=torch.float64)
+    alpha, sigma, prior = float(path.alpha(ends)[1]), float(path.sigma(ends)[1]), path.prior_std
+    squares = (alpha * x.double()).square().flatten(1).sum(1).mean().item()
+    D = x[0].numel()
+    kl = 0.5 * (D * ((sigma / prior) ** 2 - 1 - 2 * math.log(sigma / prior)) + squares / prior**2)
+    return {"prior_kl": kl, "t_min": path.t_min, "sigma_at_t_min": float(path.sigma(ends)[0])}
 
 
 def divergence(velocity: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -213,22 +221,29 @@ def quadratic_forms(velocity: Callable[[Tensor], Tensor], z: Tensor, probes: Ten
     return torch.func.vmap(form, in_dims=1, out_dims=1, chunk_size=max(1, _ROWS // len(z)))(probes)
 
 
-class _Normal(TimeField):
-    """Data N(0.3, 0.7^2 I) on the path of another model."""
+class _Normal(VelocityField):
+    """Data N(0.3, 0.7^2 I) on the path of another field, or on a straight line to the prior of one without."""
 
-    def __init__(self, model: TimeField) -> None:
+    def __init__(self, model: VelocityField) -> None:
         super().__init__(Spec(model.spec.shape, model.spec.support))
-        self.path = model.path
+        self.path = model.path if isinstance(model, TimeField) else None
+        self.t_min, self.t_max, self.prior_std = model.t_min, model.t_max, model.prior_std
+
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """alpha, sigma and their derivatives."""
+        if self.path is not None:
+            return self.path.alpha(t), self.path.sigma(t), self.path.d_alpha(t), self.path.d_sigma(t)
+        width = self.t_max - self.t_min
+        share, rate = (t - self.t_min) / width, torch.full_like(t, 1 / width)
+        return 1 - share, self.prior_std * share, -rate, self.prior_std * rate
 
     def moments(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x_t."""
-        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
+        alpha, sigma, _, _ = self._coefficients(t)
         return 0.3 * alpha, ((0.7 * alpha).square() + sigma.square()).sqrt()
 
-    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
-        mean, std = (like(m, x) for m in self.moments(t))
-        alpha, sigma, W = (like(c, x) for c in (self.path.alpha(t), self.path.sigma(t), self.path.turn(t)))
-        white = (x - mean) / std.square()
-        x0, eps = 0.3 + 0.49 * alpha * white, sigma * white
-        v = like(self.path.d_alpha(t), x) / W * x0 + like(self.path.d_sigma(t), x) / W * eps
-        return Prediction(self.path, x, t, v)
+    def velocity(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        alpha, sigma, d_alpha, d_sigma = self._coefficients(t)
+        mean, std = self.moments(t)
+        growth = (0.49 * alpha * d_alpha + sigma * d_sigma) / std.square()  # d ln std / dt
+        return 0.3 * like(d_alpha, x) + like(growth, x) * (x - like(mean, x))

@@ -18,8 +18,9 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Batch, Estimate, Estimator, Model, TimeField, like
+from gencli.interfaces import Batch, Estimate, Estimator, Model, TimeField
 from gencli.noise import Noise
+from gencli.path import like
 
 RANGE = 14.0
 """The continuous bound covers what the path has of log-SNR within [-RANGE, RANGE]; any range gives a bound."""
@@ -54,6 +55,10 @@ class VLB(Estimator):
 
     def check(self, model: Model) -> None:
         assert isinstance(model, TimeField)
+        if model.coupled:
+            raise ValueError(
+                "objective.coupling=optimal teaches no denoised mean, of which this bound is made: estimator=ode"
+            )
         if model.timesteps and self.timesteps not in (None, model.timesteps):
             raise ValueError(
                 f"estimator.timesteps={self.timesteps}: this model knows model.timesteps={model.timesteps}"

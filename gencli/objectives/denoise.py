@@ -12,9 +12,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Batch, Loss, Model, Objective, Path, Prediction, Spec, TimeField, Turn, like
+from gencli.interfaces import Batch, Loss, Model, Objective, Spec, TimeField, Turn
 from gencli.noise import Noise
 from gencli.objectives.times import Times, stratified
+from gencli.path import Path, Prediction, like
 
 WEIGHTINGS = ("simple", "snr", "min_snr", "likelihood")
 

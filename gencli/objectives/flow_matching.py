@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Model, Path, Prediction, Spec, TimeField, like
+from gencli.interfaces import Model, Spec, TimeField
 from gencli.objectives.denoise import Regression
 from gencli.objectives.times import Times
+from gencli.path import Path, Prediction, like
 
 COUPLINGS = ("independent", "optimal")
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Path
+from gencli.path import Path
 
 NAMES = ("uniform", "logit_normal", "log_snr")
 RANGE = 14.0

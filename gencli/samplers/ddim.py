@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gencli.interfaces import Model, TimeField
+from gencli.interfaces import Model, VelocityField
 from gencli.noise import Noise
 from gencli.samplers.walk import Guided, Steps
 
@@ -46,7 +46,7 @@ class DDIM(Steps):
         self.stochastic = eta > 0
 
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        path = field.model.path
+        path = field.path
         said = field(x, t)
         sigma_s2, removed = (
             path.sigma(s) ** 2,
@@ -94,18 +94,18 @@ class DDPM(DDIM):
             raise ValueError(f"sampler.variance={variance}: small or large")
         self.variance, self.own = variance, steps is not None
 
-    def times(self, model: TimeField) -> Tensor:
+    def times(self, model: VelocityField) -> Tensor:
         if not self.own:
             self.steps = model.timesteps or 1000
         return super().times(model)
 
     def check(self, model: Model) -> None:
         super().check(model)
-        assert isinstance(model, TimeField)
+        assert isinstance(model, VelocityField)
         if self.own and model.timesteps and self.steps > model.timesteps:
             raise ValueError(f"sampler.steps={self.steps}: this model knows {model.timesteps} times")
 
     def tau(self, field: Guided, posterior: Tensor, removed: Tensor, s: Tensor) -> Tensor:
-        if s <= field.model.path.t_min:
+        if s <= field.path.t_min:
             return posterior * 0
         return (posterior if self.variance == "small" else removed).sqrt()

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from gencli.noise import Noise
-from gencli.samplers.walk import Guided, Steps, on
+from gencli.samplers.walk import Gridded, Guided, on
 
 
-class DPMSolver(Steps):
+class DPMSolver(Gridded):
     """DPM-Solver++ (2M).
 
     In l = ln(alpha/sigma), with h = l_s - l_t and the previous step's h' = h r,
@@ -36,7 +36,7 @@ class DPMSolver(Steps):
         super().__init__(steps, grid, guidance, classes)
 
     def walk(self, field: Guided, x: Tensor, noise: Noise) -> Tensor:
-        path, grid = field.model.path, on(self.times(field.model), x)
+        path, grid = field.path, on(self.times(field.model), x)
         half = 0.5 * path.log_snr(grid)
         steps = half.diff()
         before: Tensor | None = None

@@ -51,7 +51,7 @@ class EDM(Steps):
         self.stochastic = churn > 0
 
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        path = field.model.path
+        path = field.path
         x = x / path.alpha(t).to(x)
         u, v = path.sigma(t) / path.alpha(t), path.sigma(s) / path.alpha(s)
         more = u * (1 + min(self.churn / self.steps, math.sqrt(2) - 1))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gencli import ode
+from gencli.interfaces import Model, TimeField, VelocityField
 from gencli.noise import Noise
 from gencli.samplers.walk import GRIDS, Guided, Walk, on, times
 
@@ -29,6 +31,7 @@ class ODE(Walk):
         Song et al., "Score-based generative modeling through stochastic differential equations", 2021 (section 4.3).
     """
 
+    requires = (VelocityField,)
     any_time = True
 
     def __init__(
@@ -56,23 +59,33 @@ class ODE(Walk):
         self.method, self.steps, self.grid = method, steps, grid
         self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
 
+    def check(self, model: Model) -> None:
+        super().check(model)
+        if self.method != "dopri5" and self.grid != "uniform" and not isinstance(model, TimeField):
+            raise ValueError(f"sampler.grid={self.grid}: this model has no noise level to space times by; uniform")
+
     def walk(self, field: Guided, x: Tensor, noise: Noise) -> Tensor:
         def velocity(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-            return field(state.view(-1, *x.shape[1:]), t, rows).velocity.flatten(1)
+            return field.velocity(state.view(-1, *x.shape[1:]), t, rows).flatten(1)
 
-        path = field.model.path
+        model = field.model
         if self.method == "dopri5":
             solved = ode.dopri5(
                 velocity,
                 x.flatten(1),
-                path.t_max,
-                path.t_min,
+                model.t_max,
+                model.t_min,
                 atol=self.atol,
                 rtol=self.rtol,
                 max_nfe=self.max_nfe,
                 what="sampler.max_nfe",
             )
         else:
-            solved = ode.fixed(velocity, x.flatten(1), on(times(path, self.steps, self.grid), x), self.method)
+            solved = ode.fixed(velocity, x.flatten(1), on(self._times(model), x), self.method)
         field.nfe = float(solved.nfe.double().mean()) * field.cost
         return solved.x.view_as(x)
+
+    def _times(self, model: VelocityField) -> Tensor:
+        if isinstance(model, TimeField):
+            return times(model.path, self.steps, self.grid)
+        return torch.linspace(model.t_max, model.t_min, self.steps + 1, dtype=torch.float64)

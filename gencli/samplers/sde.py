@@ -35,7 +35,7 @@ class EulerMaruyama(Steps):
         super().__init__(steps, grid, guidance, classes)
 
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        path, said = field.model.path, field(x, t)
+        path, said = field.path, field(x, t)
         drift = said.velocity + (path.turn(t) / path.alpha(t)).to(x) * said.eps
         spread = (path.g2(t) * (t - s)).sqrt()
         return x + (s - t).to(x) * drift + spread.to(x) * noise.randn(*x.shape).to(x)
@@ -81,9 +81,9 @@ class PredictorCorrector(EulerMaruyama):
 
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         x = super().step(field, x, t, s, noise)
-        if s <= field.model.path.t_min:  # a discrete model does not know this time
+        if s <= field.path.t_min:  # a discrete model does not know this time
             return x
-        sigma = field.model.path.sigma(s).to(x)
+        sigma = field.path.sigma(s).to(x)
         for _ in range(self.corrections):
             eps = field(x, s).eps
             x = x - 2 * self.r**2 * sigma * eps + 2 * self.r * sigma * noise.randn(*x.shape).to(x)

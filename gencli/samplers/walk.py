@@ -1,4 +1,4 @@
-"""What samplers of time fields share: the times they visit, guidance, and a count of network evaluations.
+"""What samplers of fields share: the times they visit, guidance, and a count of network evaluations.
 
 A sampler starts from the path's prior at t_max and goes to t_min. Each gives the step that it takes from a time t to an
 earlier time s.
@@ -7,13 +7,16 @@ earlier time s.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Given, Model, Path, Prediction, Sampler, TimeField
+from gencli.interfaces import Given, Model, Sampler, TimeField, VelocityField
 from gencli.noise import Noise
+from gencli.path import Path, Prediction
 
 GRIDS = ("uniform", "quadratic", "log_snr", "karras")
 RANGE = 14.0
@@ -60,13 +63,13 @@ def on(t: Tensor, x: Tensor) -> Tensor:
 
 
 class Guided:
-    """A time field with classifier-free guidance: v = v(no label) + w (v(label) - v(no label)).
+    """A field with classifier-free guidance: velocity = velocity(no label) + w (velocity(label) - velocity(no label)).
 
-    All that a prediction says is linear in v, so this guides them all. w = 1 is the conditional model and w = 0
-    the unconditional one, each at the price of one evaluation; any other w costs two.
+    All that a prediction says is linear in the velocity, so this guides them all. w = 1 is the conditional model and
+    w = 0 the unconditional one, each at the price of one evaluation; any other w costs two.
 
     Args:
-        model: the time field.
+        model: the field.
         y: labels (n,) or contexts, or None.
         w: the guidance weight.
 
@@ -74,27 +77,39 @@ class Guided:
         Ho and Salimans, "Classifier-free diffusion guidance", 2022.
     """
 
-    def __init__(self, model: TimeField, y: Tensor | None, w: float) -> None:
+    def __init__(self, model: VelocityField, y: Tensor | None, w: float) -> None:
         self.model, self.y, self.w = model, y, w
         self.cost = 1 if y is None or w in (0, 1) else 2
         self.nfe: float = 0
 
-    def __call__(self, x: Tensor, t: Tensor, rows: Tensor | None = None) -> Prediction:
-        """The guided prediction for x (n, *) at t, a scalar or (n,); rows: which of the labels, all if None."""
-        t = t.expand(len(x)) if t.ndim == 0 else t
+    @property
+    def path(self) -> Path:
+        """The path of a time field."""
+        assert isinstance(self.model, TimeField)
+        return self.model.path
+
+    def _blend(self, says: Callable[[Tensor | None], Tensor], rows: Tensor | None) -> Tensor:
+        """What the model says without and with labels, mixed; rows: which of the labels, all if None."""
         y = self.y if self.y is None or rows is None else self.y[rows]
         self.nfe += self.cost
         if y is None or self.w == 1:
-            return self.model.predict(x, t, y)
-        if self.w == 0:
-            return self.model.predict(x, t, None)
-        with_label = self.model.predict(x, t, y)
-        without = self.model.predict(x, t, None)
-        return Prediction(self.model.path, x, t, without.v + self.w * (with_label.v - without.v))
+            return says(y)
+        without = says(None)
+        return without if self.w == 0 else without + self.w * (says(y) - without)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+        """The guided prediction for x (n, *) at a time t."""
+        model, at = self.model, t.expand(len(x))
+        assert isinstance(model, TimeField)
+        return Prediction(self.path, x, at, self._blend(lambda y: model.predict(x, at, y).v, None))
+
+    def velocity(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        """The guided velocity for x (n, *) at times t (n,); rows: which of the labels these are."""
+        return self._blend(lambda y: self.model.velocity(x, t, y), rows)
 
 
 class Walk(Sampler):
-    """A sampler of a time field.
+    """A sampler of a field: from its prior at t_max to data at t_min.
 
     Args:
         guidance: w; 1 is the model itself, more is more typical of the class.
@@ -104,7 +119,7 @@ class Walk(Sampler):
         ValueError: guidance of a model that does not know p(x).
     """
 
-    requires = (TimeField,)
+    requires: ClassVar[tuple[type[Model], ...]] = (TimeField,)
     stochastic: bool = False  # whether it uses the score
     finite: bool = False  # whether it divides by alpha
     any_time: bool = False  # whether it asks for times between those of a discrete model
@@ -114,13 +129,13 @@ class Walk(Sampler):
         self.guidance = guidance
 
     def check(self, model: Model) -> None:
-        assert isinstance(model, TimeField)
+        assert isinstance(model, VelocityField)
         if self.guidance != 1 and not (model.conditional and model.label_dropout):
             raise ValueError(
                 f"sampler.guidance={self.guidance}: this model has to know p(x) beside p(x given y); train with "
                 "model.conditional=true and a model.label_dropout such as 0.1"
             )
-        if self.stochastic and model.coupled:
+        if self.stochastic and isinstance(model, TimeField) and model.coupled:
             raise ValueError(
                 "objective.coupling=optimal teaches no score, which samplers that add noise need: sampler=ode"
             )
@@ -131,10 +146,10 @@ class Walk(Sampler):
             )
 
     def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
-        assert isinstance(model, TimeField)
+        assert isinstance(model, VelocityField)
         field = Guided(model, y if model.conditional else None, self.guidance)
         parameter = next(model.parameters(), torch.zeros(()))
-        prior = noise.randn(n, *model.spec.shape).to(parameter.device) * model.path.prior_std
+        prior = noise.randn(n, *model.spec.shape).to(parameter.device) * model.prior_std
         x = self.walk(field, prior, noise)
         self.diagnostics = {"nfe": field.nfe}
         return x
@@ -144,8 +159,8 @@ class Walk(Sampler):
         """From x (n, *) at t_max to samples at t_min."""
 
 
-class Steps(Walk):
-    """A sampler with a fixed number of steps.
+class Gridded(Walk):
+    """A sampler with a fixed number of steps, from time to time of a grid.
 
     Args:
         steps: their number.
@@ -165,19 +180,25 @@ class Steps(Walk):
             raise ValueError(f"sampler.grid={grid}: one of {', '.join(GRIDS)}")
         self.steps, self.grid = steps, grid
 
+    def times(self, model: VelocityField) -> Tensor:
+        """The times visited, on the discrete times of a discrete model."""
+        assert isinstance(model, TimeField)
+        grid = times(model.path, self.steps, self.grid, finite=self.finite)
+        return torch.cat([model.snap(grid[:-1]), grid[-1:]]).unique().flip(0)
+
+
+class Steps(Gridded):
+    """A sampler whose steps do not know each other; subclasses write the step."""
+
     def walk(self, field: Guided, x: Tensor, noise: Noise) -> Tensor:
-        path, grid = field.model.path, on(self.times(field.model), x)
+        grid = on(self.times(field.model), x)
+        path = field.path
         if grid[0] < path.t_max:  # almost no data is left there either
             x = x * (path.sigma(grid[0]) / path.prior_std).to(x)
         for t, s in pairwise(grid):
             x = self.step(field, x, t, s, noise)
         return x
 
-    def times(self, model: TimeField) -> Tensor:
-        """The times visited, on the discrete times of a discrete model."""
-        grid = times(model.path, self.steps, self.grid, finite=self.finite)
-        return torch.cat([model.snap(grid[:-1]), grid[-1:]]).unique().flip(0)
-
+    @abstractmethod
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """From x_t to x_s, s < t, both scalars."""
-        raise NotImplementedError

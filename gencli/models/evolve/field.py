@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gencli.interfaces import DataInitialized, NetworkFactory, Path, Prediction, Spec, TimeField, like
+from gencli.interfaces import DataInitialized, NetworkFactory, Spec, TimeField
 from gencli.nn.fourier import Fourier
+from gencli.path import Path, Prediction, like
 
 PREDICTIONS = ("edm", "eps", "x0", "v")
 RANGE = 14.0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gencli.interfaces import Path
+from gencli.path import Path
 
 
 class _Interval(Path):

@@ -296,10 +296,13 @@ class Trainer:
             return
         if self.world.main:
             self._keep_evidence(step)
+        rate = self.optimizers[0].param_groups[0]["lr"]
+        norm = float(nn.utils.get_total_norm([p.detach() for turn in self.turns for p in turn.parameters]))
         raise RunFailed(
-            f"the loss or its gradient was not finite at step {step}; the optimizer was not moved, checkpoints are as "
-            f"they were. nonfinite.json and nonfinite.safetensors in {self.folder.path} hold statistics and "
-            f"the batch. {self.parts.objective.advice()}"
+            f"the loss or its gradient was not finite at step {step}, with a learning rate of {rate:.3g} and "
+            f"parameters of norm {norm:.3g}; the optimizer was not moved, checkpoints are as they were. nonfinite.json "
+            f"and nonfinite.safetensors in {self.folder.path} hold statistics and the batch. "
+            f"{self.parts.objective.advice()}"
         )
 
     def _keep_evidence(self, step: int) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,7 @@ from gencli.nn.energy import EnergyNet
 from gencli.noise import Noise, RowNoise, StepNoise
 from gencli.objectives.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
 from gencli.objectives.energy import contrast
-from gencli.objectives.energy_discrepancy import EnergyDiscrepancy
+from gencli.objectives.energy_discrepancy import EnergyDiscrepancy, detail
 from gencli.objectives.mcmc_mle import MonteCarloMLE
 from gencli.objectives.nce import NCE
 from gencli.objectives.score_matching import (
@@ -295,22 +298,47 @@ class Fixed(Noise):
         return self.xi.view(shape)
 
 
-def test_denoising_score_matching_is_the_fisher_divergence_to_noisy_data():
-    """Over x and xi on Gauss-Hermite nodes."""
-    model, sigma = quadratic(), 0.6
-    nodes = torch.tensor([-math.sqrt(3), 0.0, math.sqrt(3)], dtype=torch.float64)
-    weights = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)  # exact to degree 5
-    grid = torch.cartesian_prod(*[nodes] * 4)
-    w = torch.cartesian_prod(*[weights] * 4).prod(1)
-    x, xi = grid[:, :2] @ torch.linalg.cholesky(SIGMA).T, grid[:, 2:]
-    objective = DenoisingScoreMatching(spec(2), sigmas=[sigma]).double()
-    j = (w * objective.score(model, Batch(x), Fixed(torch.zeros(len(x)), xi))).sum() / sigma**2
+def test_mirrored_noise_does_not_drown_the_gradient():
+    """The deviation of a row's derivative is the same for a sigma and for a tenth of it."""
+    model, x, h = quadratic(), exact_samples(quadratic(), 2000), 1e-4
+    spread = []
+    for sigma in (0.1, 0.01):
+        objective, ends = DenoisingScoreMatching(spec(2), sigmas=[sigma]), []
+        for move in (h, -2 * h):
+            with torch.no_grad():
+                model.log_diagonal += move
+            ends.append(objective.score(model, Batch(x), noise()) / sigma**2)
+        with torch.no_grad():
+            model.log_diagonal += h
+        spread.append(float(((ends[0] - ends[1]) / (2 * h)).std()))
+    assert spread[1] == pytest.approx(spread[0], rel=0.1)
 
-    near = x + sigma * xi
-    noisy = SIGMA + sigma**2 * torch.eye(2, dtype=torch.float64)
-    data_score = -near @ torch.linalg.inv(noisy)
-    fisher = 0.5 * (w * (model_score(model, near) - data_score).square().sum(1)).sum()
-    constant = 0.5 * (2 / sigma**2) - 0.5 * (w * data_score.square().sum(1)).sum()
+
+@pytest.mark.parametrize(("sigmas", "weights"), [([0.6], None), ([0.4, 0.7], None), ([0.5, 1.1], [3.0, 1.0])])
+def test_denoising_score_matching_is_the_fisher_divergence_to_noisy_data(sigmas, weights):
+    """The loss by Gauss-Hermite nodes for x and xi; the divergence to the scale mixture on a grid."""
+    model, K = quadratic(), len(sigmas)
+    pi = torch.tensor(weights or [1.0] * K, dtype=torch.float64)
+    pi /= pi.sum()
+    nodes = torch.tensor([-math.sqrt(3), 0.0, math.sqrt(3)], dtype=torch.float64)
+    shares = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)  # exact to degree 5
+    grid = torch.cartesian_prod(*[nodes] * 4)
+    w = torch.cartesian_prod(*[shares] * 4).prod(1)
+    x, xi = grid[:, :2] @ torch.linalg.cholesky(SIGMA).T, grid[:, 2:]
+    objective = DenoisingScoreMatching(spec(2), sigmas=sigmas, weights=weights).double()
+    levels = [Fixed(torch.full((len(x),), (k + 0.5) / K), xi) for k in range(K)]
+    j = sum((w * objective.score(model, Batch(x), some)).sum() for some in levels) / K / min(sigmas) ** 2
+
+    at, _ = on_a_grid(SIGMA, half=10.0)
+    at = at.requires_grad_()
+    of_level = [
+        torch.distributions.MultivariateNormal(torch.zeros(2).double(), SIGMA + s**2 * torch.eye(2)) for s in sigmas
+    ]
+    log_q = (torch.stack([normal.log_prob(at) for normal in of_level], 1) + pi.log()).logsumexp(1)
+    (data_score,) = torch.autograd.grad(log_q.sum(), at)
+    q = log_q.detach().softmax(0)
+    fisher = 0.5 * (q * (model_score(model, at.detach()) - data_score).square().sum(1)).sum()
+    constant = sum(p / s**2 for p, s in zip(pi, sigmas, strict=True)) - 0.5 * (q * data_score.square().sum(1)).sum()
     assert float(j - constant) == pytest.approx(float(fisher), abs=1e-6)
 
 
@@ -346,6 +374,84 @@ def test_energy_discrepancy_of_gaussians():
     assert torch.allclose(loss(a, t, perturbation="ou"), loss(a, math.expm1(2 * t)))
 
 
+def exact_samples(model: Quadratic, n: int, seed: int = 0) -> Tensor:
+    mean, covariance = law(model)
+    return mean + normal(n, len(mean), seed).to(mean) @ torch.linalg.cholesky(covariance).T
+
+
+class Regrouped(Quadratic):
+    """A quadratic energy plus a function of the means of neighbours."""
+
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().energy(x, y) + (x - detail(x)).sin().sum(1)
+
+
+def test_pooling_is_the_likelihood_given_the_means():
+    """For large M it is -log p(d | h(x)) + log r(d); E + g(h(x)) has the same loss."""
+    model, t = quadratic(4), 1.5
+    x = exact_samples(model, 200)
+    turn = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [1, -1, 0, 0], [0, 0, 1, -1]], dtype=torch.float64) / math.sqrt(2)
+    mean, covariance = law(model)
+    mean, covariance = turn @ mean, turn @ covariance @ turn.T
+    normal_of = torch.distributions.MultivariateNormal
+    z = x @ turn.T
+    given = normal_of(mean, covariance).log_prob(z) - normal_of(mean[:2], covariance[:2, :2]).log_prob(z[:, :2])
+    log_r = torch.distributions.Normal(0, math.sqrt(t)).log_prob(z[:, 2:]).sum(1)
+    objective = EnergyDiscrepancy(spec(4), t=t, samples=10_000, w=0.0, perturbation="pooling")
+    rows = objective.score(model, Batch(x), noise())
+    assert (rows - (log_r - given)).abs().max() < 0.1
+    assert float((rows - (log_r - given)).mean()) == pytest.approx(0, abs=5e-3)
+
+    other = Regrouped(spec(4)).double()
+    other.load_state_dict(model.state_dict())
+    stable = EnergyDiscrepancy(spec(4), t=t, perturbation="pooling")
+    assert torch.allclose(stable.score(model, Batch(x), noise()), stable.score(other, Batch(x), noise()))
+
+
+@pytest.mark.parametrize("perturbation", ["gaussian", "ou", "pooling"])
+def test_the_truth_is_a_minimum_of_energy_discrepancy(perturbation):
+    """At w = 1 with few samples: every derivative is 0 at the truth, and those of the detail are not elsewhere."""
+    model, h = quadratic(), 1e-3
+    x = exact_samples(model, 20_000)
+    objective = EnergyDiscrepancy(spec(2), t=0.7, samples=3, perturbation=perturbation)
+
+    def slopes() -> list[float]:
+        """Derivatives in standard errors: along b_1, b_2, both scales and the correlation."""
+        found = []
+        for parameter, at in ((model.b, 0), (model.b, 1), (model.log_diagonal, 0), (model.lower, (1, 0))):
+            ends = []
+            for move in (h, -2 * h):
+                with torch.no_grad():
+                    parameter[at] += move
+                ends.append(objective.score(model, Batch(x), noise(4)))
+            with torch.no_grad():
+                parameter[at] += h
+            rows = (ends[0] - ends[1]) / (2 * h)
+            found.append(float(rows.mean() / (rows.std() / math.sqrt(len(rows)))))
+        return found
+
+    assert max(map(abs, slopes())) < 4
+    with torch.no_grad():
+        model.log_diagonal[0] += 0.2
+    assert slopes()[2] > 4
+    with torch.no_grad():
+        model.log_diagonal[0] -= 0.4
+    assert slopes()[2] < -4
+
+
+@pytest.mark.parametrize("shape", [(2,), (5,), (3, 4, 6), (1, 5, 7)])
+def test_pooling_loses_the_detail_only(shape):
+    x = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.allclose(detail(detail(x)), detail(x))
+    others, _ = EnergyDiscrepancy(Spec(shape, Support("real")), perturbation="pooling").fibre(x, noise())
+    kept = x - detail(x)
+    for some in others.unbind(1):
+        assert torch.allclose(some - detail(some), kept)
+        assert (some != x).flatten(1).any(1).all()
+    with pytest.raises(ValueError, match=r"objective\.perturbation=pooling"):
+        EnergyDiscrepancy(spec(1), perturbation="pooling")
+
+
 def test_stabilized_energy_discrepancy():
     model, x = wavy().double(), normal(7, 2)
     others = x[:, None] + normal(7 * 5, 2, 1).view(7, 5, 2)
@@ -355,11 +461,6 @@ def test_stabilized_energy_discrepancy():
             assert torch.allclose(contrast(model, Batch(x), others, w), (w / 5 + gaps.exp().mean(1)).log())
     plain, stable = (EnergyDiscrepancy(spec(2), w=w).score(model, Batch(x), noise()) for w in (0.0, 1e-12))
     assert torch.allclose(plain, stable)
-
-
-def exact_samples(model: Quadratic, n: int, seed: int = 0) -> Tensor:
-    mean, covariance = law(model)
-    return mean + normal(n, len(mean), seed).to(mean) @ torch.linalg.cholesky(covariance).T
 
 
 def nce(dim: int, ratio: int = 2) -> NCE:
@@ -407,51 +508,143 @@ def test_geyers_ratio_is_the_likelihood():
     assert value == pytest.approx(nll, abs=0.02)
 
 
-def fisher_information(model: Polynomial, x: Tensor) -> Tensor:
-    return model.statistics(x).T.cov()
+# name: dimension, an energy of that family, and its truth
+FAMILIES = {
+    "normal_2_parameters": lambda: quadratic(1),
+    "normal_5_parameters": lambda: quadratic(2),
+    "quartic_4_parameters": lambda: quartic([0.3, -0.8, 0.1, 0.35]),
+}
 
 
-def exact_mle(x: Tensor) -> Polynomial:
-    model = Polynomial(spec(1), growth=0.3).double()
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = model.energy(x).mean() + model.log_partition()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
+def quartic(theta: list[float]) -> Polynomial:
+    """E = theta . (x, x^2, x^3, x^4)."""
+    model = Polynomial(spec(1)).double()
+    with torch.no_grad():
+        model.theta.copy_(torch.tensor(theta))
     return model
 
 
-RECOVER = {
+def fresh(model: Quadratic | Polynomial) -> Quadratic | Polynomial:
+    """The same family before any training."""
+    if isinstance(model, Quadratic):
+        return Quadratic(model.spec).double()
+    return Polynomial(model.spec, growth=0.3).double()
+
+
+def drawn(model: Quadratic | Polynomial, n: int) -> Tensor:
+    """Exact samples; of a quartic by inverting its distribution function."""
+    if isinstance(model, Quadratic):
+        return exact_samples(model, n)
+    axis = torch.linspace(-4, 4, 8001, dtype=torch.float64)
+    p = (-model.energy(axis[:, None]).detach()).softmax(0).cumsum(0)
+    return axis[torch.searchsorted(p, torch.rand(n, generator=torch.Generator().manual_seed(0)).double())][:, None]
+
+
+class Fit:
+    """An estimate that minimises the mean of a loss a row, and what each row has pulled it by.
+
+    theta^ - theta = mean of the rows of ``pull`` to first order, -H^-1 times the gradient of a row's loss, so that the
+    difference of two estimates on the same rows has the covariance of the difference of their pulls, over N.
+    """
+
+    def __init__(self, parameters: list[Tensor], loss: Callable[[], Tensor], rows: Callable[[], Tensor]) -> None:
+        optimizer = torch.optim.LBFGS(
+            parameters, max_iter=300, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            value = loss()
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+        self.theta, h = torch.nn.utils.parameters_to_vector(parameters).detach().clone(), 1e-4
+        of_rows, curvature = [], []
+        for k in range(len(self.theta)):
+            ends = []
+            for sign in (1, -1):
+                torch.nn.utils.vector_to_parameters(self.theta + sign * h * torch.eye(len(self.theta))[k], parameters)
+                closure()
+                slope = torch.cat([p.grad.flatten() for p in parameters])
+                ends.append((rows().detach(), slope.clone()))
+            of_rows.append((ends[0][0] - ends[1][0]) / (2 * h))
+            curvature.append((ends[0][1] - ends[1][1]) / (2 * h))
+        torch.nn.utils.vector_to_parameters(self.theta, parameters)
+        H, G = torch.stack(curvature), torch.stack(of_rows, 1)
+        free = H.diagonal().abs() > 1e-8  # a triangular factor leaves some parameters without effect
+        self.theta, self.pull = self.theta[free], -torch.linalg.solve(H[free][:, free], G[:, free].T).T
+        self.free = free
+
+
+def exact_mle(model: Quadratic | Polynomial, x: Tensor) -> Fit:
+    def rows() -> Tensor:
+        return model.energy(x) + model.log_partition()
+
+    return Fit(list(model.parameters()), lambda: rows().mean(), rows)
+
+
+ROW_OBJECTIVES = {
     "score_matching": lambda s: ScoreMatching(s),
     "sliced_score_matching": lambda s: SlicedScoreMatching(s),
     "diffusion_score_matching": lambda s: DiffusionScoreMatching(s, nu=5.0),
-    "denoising_score_matching": lambda s: DenoisingScoreMatching(s, sigmas=[0.05]),
+    "denoising_score_matching": lambda s: DenoisingScoreMatching(s, sigmas=[0.1]),
     "energy_discrepancy": lambda s: EnergyDiscrepancy(s, t=1.0, samples=8, w=1.0),
     "nce": lambda s: NCE(s, noise=lambda q: Reference(q, widen=1.2), ratio=5),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ROW_OBJECTIVES)
+def test_every_objective_of_rows_recovers_an_exponential_family(name, family):
+    """Within 3 standard errors of the exact MLE on the same 1000 examples, in each parameter.
+
+    The standard error is that of the difference of the two estimates. For it to mean something it may be at most three
+    times the MLE's own; 20 draws of noise an example keep it there.
+    """
+    copies, n = 20, 1000
+    model = FAMILIES[family]()
+    x = drawn(model, n)
+    best = exact_mle(model, x)
+    model = fresh(model)
+    objective = ROW_OBJECTIVES[name](model.spec).double()
+    objective.initialize(model, x)
+    batch = Batch(x.repeat(copies, 1))
+    turn = objective.turns(model)[0]
+
+    def rows() -> Tensor:
+        return objective.score(model, batch, noise(7)).view(copies, n).mean(0)
+
+    fit = Fit(turn.parameters, lambda: turn.loss(batch, noise(7)).value, rows)
+    K = len(best.theta)
+    error = ((fit.pull[:, :K] - best.pull).var(0) / n).sqrt()
+    own = (best.pull.var(0) / n).sqrt()
+    away = (fit.theta[:K] - best.theta).abs()
+    assert (away <= 3 * error + 1e-5).all()
+    assert (error <= 3 * own).all()
+
+
+CHAIN_OBJECTIVES = {
     "cd": lambda s: ContrastiveDivergence(s, steps=10, step=0.1, metropolis=True),
-    "pcd": lambda s: PersistentContrastiveDivergence(s, steps=5, step=0.1, metropolis=True, buffer=2000),
+    "pcd": lambda s: PersistentContrastiveDivergence(s, steps=10, step=0.1, metropolis=True, buffer=2000, reinit=0.0),
     "mcmc_mle": lambda s: MonteCarloMLE(s, samples=2000, anchor=10),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECOVER)
-def test_every_objective_recovers_an_exponential_family(name):
-    """E = theta . (x, x^2, x^3, x^4): the Wald distance to the exact MLE, in standard errors of 1000 examples."""
-    truth = Polynomial(spec(1)).double()
-    with torch.no_grad():
-        truth.theta.copy_(torch.tensor([0.3, -0.8, 0.1, 0.35]))
-    axis = torch.linspace(-4, 4, 8001, dtype=torch.float64)
-    p = (-truth.energy(axis[:, None]).detach()).softmax(0).cumsum(0)
-    x = axis[torch.searchsorted(p, torch.rand(1000, generator=torch.Generator().manual_seed(0)).double())][:, None]
-    best = exact_mle(x)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", CHAIN_OBJECTIVES)
+def test_every_objective_with_chains_recovers_an_exponential_family(name, family):
+    """Within one standard error of the exact MLE on the same 1000 examples, in each parameter.
 
-    model = Polynomial(spec(1), growth=0.3).double()
-    objective = RECOVER[name](spec(1)).double()
+    The standard error is the MLE's own: both see the same examples, and what is left is the noise of chains.
+    """
+    model = FAMILIES[family]()
+    x = drawn(model, 1000)
+    best = exact_mle(model, x)
+    model = fresh(model)
+    objective = CHAIN_OBJECTIVES[name](model.spec).double()
     objective.initialize(model, x)
     turn = objective.turns(model)[0]
     steps = 400
@@ -462,9 +655,9 @@ def test_every_objective_recovers_an_exponential_family(name):
         turn.loss(Batch(x), noise(step)).value.backward()
         optimizer.step()
         schedule.step()
-    away = (model.theta - best.theta).detach()
-    wald = len(x) * float(away @ fisher_information(best, x) @ away)
-    assert wald < 9 * len(away)
+    own = (best.pull.var(0) / len(x)).sqrt()
+    away = (torch.nn.utils.parameters_to_vector(turn.parameters).detach()[best.free] - best.theta).abs()
+    assert (away <= own).all()
 
 
 def test_replay_buffer_moves_and_restarts():
@@ -506,10 +699,31 @@ def test_chains_resume_to_the_bit(options, tmp_path):
 
 
 def test_a_diverging_training_names_the_step(tmp_path):
-    with pytest.raises(RunFailed, match=r"objective\.step=1e\+?20, 10 steps, largest norm"):
+    with pytest.raises(RunFailed, match=r"objective\.step=1e\+?20, 10 steps, largest norm (inf|nan)"):
         gencli.train(
             [*RUN, *CHEAP, "objective=cd", "objective.step=1e20", "trainer.max_steps=6", f"run_dir={tmp_path / 'x'}"]
         )
+
+
+@pytest.mark.parametrize(
+    ("objective", "advice"),
+    [
+        ("cd", r"objective\.step=0\.01, 10 steps, largest norm"),
+        ("pcd", r"objective\.step=0\.01, 10 steps, largest norm"),
+        ("mcmc_mle", "HMC with a step size of .*, largest norm of a chain"),
+        ("energy_discrepancy", "smaller optimizer.lr"),
+        ("score_matching", "smaller optimizer.lr"),
+    ],
+)
+def test_a_diverging_energy_names_rate_and_norm_and_keeps_the_checkpoint(objective, advice, tmp_path):
+    run = [*RUN, *CHEAP, f"objective={objective}", "trainer.max_steps=6", f"run_dir={tmp_path / 'x'}"]
+    last = gencli.train(run).path / "checkpoints" / "last.safetensors"
+    before = last.read_bytes()
+    with pytest.raises(RunFailed, match=r"learning rate of 1e\+30 and parameters of norm .*" + advice):
+        gencli.train([f"resume={tmp_path / 'x'}", "trainer.max_steps=30", "optimizer.lr=1e30"])
+    assert last.read_bytes() == before
+    again = gencli.load(tmp_path / "x")
+    assert again.model.energy(normal(5, 2).float()).isfinite().all()
 
 
 def test_a_run_of_an_energy_end_to_end(tmp_path):
@@ -565,6 +779,41 @@ def test_quadrature_is_exact(dim):
     with torch.no_grad():
         flow = two_modes(dim)
         assert abs(measured(Quadrature(), flow, flow.sample(300, noise=noise()))[0]) < 1e-4
+
+
+def test_every_sigma_has_its_weight():
+    for weights in ([1.0], [1.0, 0.0], []):
+        with pytest.raises(ValueError, match=r"objective\.weights=.*: one positive weight for each"):
+            DenoisingScoreMatching(spec(2), sigmas=[0.1, 1.0], weights=weights)
+
+
+def script():
+    """scripts/table_energies as a module."""
+    name = str(Path(__file__).parents[1] / "scripts" / "table_energies")
+    loader = importlib.machinery.SourceFileLoader("table_energies", name)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("table_energies", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_the_weight_of_a_mode():
+    """The half-plane that scripts/table_energies looks at, of mixtures whose weights are known."""
+    model = two_modes()
+    with torch.no_grad():
+        model.normals.mean[:, 0] -= 4
+    assert script().left_weight(model) == pytest.approx(0.2, abs=1e-4)
+    with torch.no_grad():
+        model.logits.copy_(torch.tensor([0.7, 0.3]).log())
+    assert script().left_weight(model) == pytest.approx(0.7, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["two_gaussians_ebm", "two_gaussians_nce"])
+def test_far_modes_get_their_weights(recipe, tmp_path):
+    run = gencli.train(
+        [f"experiment={recipe}", "trainer.max_steps=800", "logger=none", "n=0", f"run_dir={tmp_path / 'x'}"]
+    )
+    assert script().left_weight(run.model) == pytest.approx(0.2, abs=0.02)
 
 
 def test_quadrature_sees_mass_far_from_the_data_and_refuses_what_has_no_z():

@@ -155,7 +155,7 @@ class Quadrature(PartitionEstimator):
             raise ValueError(f"estimator=quadrature is for one or two dimensions; this model has {model.spec.dim}")
 
     @torch.no_grad()
-    def _mass(self, model: Unnormalized, centre: Tensor, half: Tensor, cells: int, hole: bool) -> float:
+    def mass(self, model: Unnormalized, centre: Tensor, half: Tensor, cells: int, hole: bool = False) -> float:
         """log of the integral over the box centre +- half; ``hole``: without its inner half."""
         unit = (2 * torch.arange(cells, dtype=torch.float64, device=centre.device) + 1) / cells - 1
         grid = torch.cartesian_prod(*[unit] * len(centre)).view(-1, len(centre))
@@ -174,16 +174,16 @@ class Quadrature(PartitionEstimator):
         low, high = rows.min(0).values, rows.max(0).values
         centre, half = (low + high) / 2, (0.75 * (high - low)).clamp(min=1e-6)
         cells = self.FIRST
-        core, error = self._mass(model, centre, half, cells, False), float("inf")
+        core, error = self.mass(model, centre, half, cells), float("inf")
         while error > self.tolerance / 2 and 2 * cells <= self.points:
             cells *= 2
-            finer = self._mass(model, centre, half, cells, False)
+            finer = self.mass(model, centre, half, cells)
             core, error = finer, abs(finer - core)
         total, outside, last = torch.tensor(core, dtype=torch.float64), 0.0, float("inf")
         for frame in range(1, self.FRAMES + 1):
             wide = half * 2**frame
-            coarse = self._mass(model, centre, wide, self.FRAME, True)
-            mass = self._mass(model, centre, wide, 2 * self.FRAME, True)
+            coarse = self.mass(model, centre, wide, self.FRAME, True)
+            mass = self.mass(model, centre, wide, 2 * self.FRAME, True)
             total = torch.logaddexp(total, torch.tensor(mass, dtype=torch.float64))
             share = float((mass - total).exp())
             error += share * abs(mass - coarse)

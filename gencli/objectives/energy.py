@@ -83,14 +83,15 @@ def score_of(model: Unnormalized, x: Tensor, y: Tensor | None = None) -> Tensor:
     return -gradient
 
 
-def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float) -> Tensor:
-    """log(w / M + 1/M sum_j exp(E(x_i) - E(x'_ij))), (B,).
+def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float, ratio: Tensor | None = None) -> Tensor:
+    """log(w / M + 1/M sum_j exp(E(x_i) - E(x'_ij) + rho_ij)), (B,).
 
     Args:
         model: E.
         batch: x.
         others: x' (B, M, *).
         w: of the stabilization; 0: none.
+        ratio: rho (B, M), log r(x_i) - log r(x'_ij) where x' is drawn by a density r of its own; None: 0.
     """
     n, m = others.shape[:2]
     y = None if batch.y is None else batch.y.repeat_interleave(m, 0)
@@ -101,6 +102,8 @@ def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float) -> Ten
     else:
         own, other = model.energy(batch.x, batch.y), model.energy(others.flatten(0, 1), y)
     gaps = own[:, None] - other.view(n, m)
+    if ratio is not None:
+        gaps = gaps + ratio
     if w:
         gaps = torch.cat([gaps, gaps.new_full((n, 1), math.log(w))], 1)
     return gaps.logsumexp(1) - math.log(m)

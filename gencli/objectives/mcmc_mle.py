@@ -64,6 +64,13 @@ class MonteCarloMLE(ChainObjective):
         self.steps_taken: int | None = 0  # ``age`` on the host, so that no step waits for the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "steps_taken", None))
 
+    def advice(self) -> str:
+        norm = float(self.x.flatten(1).norm(dim=1).max())
+        return (
+            f"Chains: HMC with a step size of {float(self.size):.3g}, largest norm of a chain {norm:.3g}. "
+            "Take a smaller optimizer.lr or a smaller objective.anchor"
+        )
+
     def check(self, model: Model) -> None:
         super().check(model)
         if model.conditional:

@@ -74,19 +74,24 @@ class SlicedScoreMatching(RowObjective):
 
 
 class DenoisingScoreMatching(RowObjective):
-    """J = c E[ 1/2 | s(x + sigma xi) + xi / sigma |^2 ]: s becomes the score of the data plus that noise.
+    """J = c sum_k pi_k E[ 1/2 | s(x + sigma_k xi) + xi / sigma_k |^2 ]: s becomes the score of the data plus noise.
 
-    With several sigmas, one of them is drawn for each example with equal probability and the terms are not reweighted:
-    then the best energy is a density too, that of the data under the scale mixture of all sigmas. Large sigmas put mass
-    between modes, which tells how much each of them weighs. c is the smallest sigma squared.
+    With several sigmas there is still one energy, and the best one is that of the data under the scale mixture
+    sum_k pi_k N(0, sigma_k^2): a density too. Large sigmas put mass between modes, which tells how much each of them
+    weighs; what they weigh themselves, the model pays for in likelihood, about -log pi_1 nats. One level is drawn for
+    each example, all as often, so that the rare ones are learned as well. c is the smallest sigma squared.
+
+    Every xi is taken with its mirror image -xi. The gradient's noise of 1 / sigma cancels in the pair, and what is left
+    does not grow as sigma falls.
 
     Args:
         spec: of model space.
         sigmas: deviations of the noise.
+        weights: pi, up to a factor; None: equal.
         regularization: alpha of alpha E[E(x)^2].
 
     Raises:
-        ValueError: no sigma, or one that is not positive.
+        ValueError: no sigma, one that is not positive, or weights that are not positive or not as many.
 
     References:
         Vincent, "A connection between score matching and denoising autoencoders", 2011. Several levels: Song and Ermon,
@@ -94,21 +99,35 @@ class DenoisingScoreMatching(RowObjective):
     """
 
     levels: Tensor
+    shares: Tensor
 
-    def __init__(self, spec: Spec, *, sigmas: Sequence[float] = (0.1,), regularization: float = 0.0) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        sigmas: Sequence[float] = (0.1,),
+        weights: Sequence[float] | None = None,
+        regularization: float = 0.0,
+    ) -> None:
         super().__init__(spec, regularization=regularization)
         if not sigmas or min(sigmas) <= 0:
             raise ValueError(f"objective.sigmas={list(sigmas)}: positive deviations, such as [0.1]")
+        pi = torch.tensor([1.0] * len(sigmas) if weights is None else [float(w) for w in weights])
+        if len(pi) != len(sigmas) or not bool((pi > 0).all()):
+            raise ValueError(f"objective.weights={pi.tolist()}: one positive weight for each of objective.sigmas")
         self.register_buffer("levels", torch.tensor([float(s) for s in sigmas]), persistent=False)
+        self.register_buffer("shares", pi / pi.sum(), persistent=False)
 
     def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
-        x = batch.x
-        k = (noise.rand(len(x)).to(x.device) * len(self.levels)).long()
+        x, n = batch.x, len(batch.x)
+        k = (noise.rand(n).to(x.device) * len(self.levels)).long()
         sigma = self.levels[k].view(-1, *[1] * (x.ndim - 1))
         xi = noise.randn(*x.shape).to(x)
-        near = (x + sigma * xi).detach().requires_grad_()
-        miss = score_of(model, near, batch.y) + xi / sigma
-        return 0.5 * self.levels.min().square() * miss.flatten(1).square().sum(1)
+        near = torch.cat([x + sigma * xi, x - sigma * xi]).detach().requires_grad_()
+        target = torch.cat([xi / sigma, -xi / sigma])
+        y = None if batch.y is None else torch.cat([batch.y, batch.y])
+        miss = (score_of(model, near, y) + target).flatten(1).square().sum(1).view(2, n).mean(0)
+        return 0.5 * self.levels.min().square() * len(self.levels) * self.shares[k] * miss
 
 
 class DiffusionScoreMatching(RowObjective):

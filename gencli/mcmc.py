@@ -253,7 +253,11 @@ def require_finite(x: Tensor, norms: Tensor, what: str) -> None:
     bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
     if bad:
         kept = norms[: int(torch.isfinite(norms).long().cumprod(0).sum())]
-        grown = f"the largest norm was {float(kept[-1]):.3g} at step {len(kept)}" if len(kept) else "they were so at the start"
+        grown = (
+            f"the largest norm was {float(kept[-1]):.3g} at step {len(kept)}"
+            if len(kept)
+            else "they were so at the start"
+        )
         raise RunFailed(
             f"{bad} of {len(x)} chains diverged with {what}: {grown} of {len(norms)}. Take a smaller step, or an "
             "accepted chain (mala, hmc), whose step adapts"

@@ -79,7 +79,7 @@ class Chain(Sampler):
 
         def record(at: Tensor, e: Tensor) -> None:
             trace.append(e)
-            norms.append(at.flatten(1).norm(dim=1).amax())
+            norms.append(torch.linalg.vector_norm(at.flatten(1), dim=1))
             visit(at, e)
 
         def energy(at: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Chain(Sampler):
 
         with frozen(model):
             ends, said = self.walk(energy, x, noise, record)
-        require_finite(ends, torch.stack(norms), self.named)
+        require_finite(ends, torch.stack(norms).amax(1), self.named)
         kept = torch.stack(trace[len(trace) // 2 :], 1)
         self.diagnostics = said | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}
         return ends

@@ -239,18 +239,26 @@ def log_mean_exp(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     return value, relative.var() / n if n > 1 else torch.full_like(value, math.inf)
 
 
-def require_finite(x: Tensor, what: str) -> None:
+def require_finite(x: Tensor, norms: Tensor, what: str) -> None:
     """Stop where a chain has left for infinity.
 
+    Args:
+        x: (n, *) where chains have ended.
+        norms: (steps,) the largest norm among the chains at each step so far.
+        what: the options that lead there.
+
     Raises:
-        RunFailed: says which step size led there.
+        RunFailed: says which step size, how large the chains had become, and when.
     """
-    norm = x.detach().flatten(1).norm(dim=1)
-    bad = int((~torch.isfinite(norm)).sum())
+    bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
     if bad:
-        kept = norm[torch.isfinite(norm)]
-        largest = f"{float(kept.max()):.3g}" if len(kept) else "none"
+        kept = norms[: int(torch.isfinite(norms).long().cumprod(0).sum())]
+        grown = (
+            f"the largest norm was {float(kept[-1]):.3g} at step {len(kept)}"
+            if len(kept)
+            else "they were so at the start"
+        )
         raise RunFailed(
-            f"{bad} of {len(x)} chains diverged with {what}; the largest finite norm is {largest}. Take a smaller "
-            "step, or an accepted chain (mala, hmc), whose step adapts"
+            f"{bad} of {len(x)} chains diverged with {what}: {grown} of {len(norms)}. Take a smaller step, or an "
+            "accepted chain (mala, hmc), whose step adapts"
         )

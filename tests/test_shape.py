@@ -890,9 +890,9 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
     model = two_modes(distance=3.0)
     x = model.sample(500, noise=noise(99)).detach()
     ais = AIS(lambda s: Reference(s, widen=0.8), chains=2000, betas=4, leaps=1)
-    path = ais.path(model, x, noise())
-    _, forward, _ = ais.forward(path, noise(1))
-    back = ais.backward(path, model.sample(2000, noise=noise(2)).detach(), noise(3))
+    bridge = ais.bridge(model, x, noise())
+    _, forward, _ = ais.forward(bridge, noise(1))
+    back = ais.backward(bridge, model.sample(2000, noise=noise(2)).detach(), noise(3))
     for log_w in (forward, back):
         mean, variance = log_mean_exp(log_w)
         assert abs(float(mean)) < 4 * math.sqrt(float(variance))

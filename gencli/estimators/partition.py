@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gencli.errors import RunFailed
+from gencli.estimators.bridge import Density
 from gencli.interfaces import (
     Batch,
     DataInitialized,
@@ -60,10 +61,6 @@ class PartitionEstimator(Estimator):
         assert isinstance(model, Unnormalized)
         nll = model.energy(batch.x).double() + self.log_z
         return Estimate(nll, torch.zeros_like(nll))
-
-
-class Density(ExactLikelihood, DirectSampling):
-    """What a base or proposal must offer; no class of its own, but the name of the type."""
 
 
 def fitted(factory: ModelFactory | None, model: Unnormalized, x: Tensor, key: str) -> Density:

@@ -54,11 +54,13 @@ class Chains(Picture):
 
         sampler.run(model, sampler.first(model, n, None, noise), None, noise, visit)
         files = {".png": self._traces(parts, torch.stack(energies, 1), walked)}
-        shown = [walked[i] for i in torch.linspace(0, len(walked) - 1, self.frames).long().tolist()]
-        x = torch.stack(shown, 1)  # (paths, frames, *)
+        steps = torch.linspace(0, len(walked) - 1, min(self.frames, len(walked))).long().tolist()
+        x = torch.stack([walked[i] for i in steps], 1)  # (paths, frames, *)
         images = parts.dataset.to_image(parts.preprocess.inverse(x.flatten(0, 1)).cpu())
         if images is not None and grid_of(parts, images[:1]) is not None:
-            files["-images.png"] = canvas.png(canvas.grid(images, self.frames))
+            heads = [str(i + 1) for i in steps]
+            title = "chains from left to right, at recorded steps"
+            files["-images.png"] = canvas.labelled(images, len(steps), heads=heads, title=title)
         return files
 
     @torch.no_grad()
@@ -87,8 +89,8 @@ class Chains(Picture):
             draw_surface(parts, axes[0], figure, low_corner, high_corner)
             paths = torch.stack([parts.preprocess.inverse(x).cpu().flatten(1) for x in walked], 1)
             for path in paths:
-                axes[0].plot(path[:, 0], path[:, 1], linewidth=0.5, alpha=0.8, color="white")
-                axes[0].plot(path[-1:, 0], path[-1:, 1], "o", markersize=3, color="red")
+                axes[0].plot(path[:, 0], path[:, 1], linewidth=0.6, color="red")
+                axes[0].plot(path[-1:, 0], path[-1:, 1], "o", markersize=4, color="white", markeredgecolor="red")
             axes[0].set_xlim(float(low_corner[0]), float(high_corner[0]))
             axes[0].set_ylim(float(low_corner[1]), float(high_corner[1]))
         return canvas.save(figure)

@@ -75,9 +75,11 @@ class Chain(Sampler):
         """
         assert isinstance(model, Unnormalized)
         trace: list[Tensor] = []
+        norms: list[Tensor] = []
 
         def record(at: Tensor, e: Tensor) -> None:
             trace.append(e)
+            norms.append(torch.linalg.vector_norm(at.flatten(1), dim=1))
             visit(at, e)
 
         def energy(at: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ class Chain(Sampler):
 
         with frozen(model):
             ends, said = self.walk(energy, x, noise, record)
-        require_finite(ends, self.named)
+        require_finite(ends, torch.stack(norms).amax(1), self.named)
         kept = torch.stack(trace[len(trace) // 2 :], 1)
         self.diagnostics = said | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}
         return ends
@@ -102,3 +104,45 @@ class Chain(Sampler):
 
     def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
         return self.run(model, self.first(model, n, y, noise), y, noise, lambda at, e: None)
+
+
+class AdaptedChain(Chain):
+    """Chains of Hamiltonian transitions, accepted or refused, whose step sizes adapt in a warm-up and then stay.
+
+    Args:
+        leaps: leapfrog steps a transition.
+        step: first step size.
+        warmup: transitions in which step sizes adapt, before the recorded ones; 0: they stay as they are.
+        target: acceptance to reach.
+        options: those of ``Chain``.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        leaps: int,
+        step: float,
+        steps: int,
+        warmup: int,
+        target: float,
+        init: str = "model",
+        init_scale: float = 1.0,
+        classes: list[int] | None = None,
+    ) -> None:
+        super().__init__(steps=steps, init=init, init_scale=init_scale, classes=classes)
+        if leaps < 1:
+            raise ValueError(f"sampler.leaps={leaps}: at least 1")
+        if step <= 0:
+            raise ValueError(f"sampler.step={step}: positive")
+        if warmup < 0:
+            raise ValueError(f"sampler.warmup={warmup}: at least 0")
+        if not 0 < target < 1:
+            raise ValueError(f"sampler.target={target}: a probability")
+        self.leaps, self.step, self.warmup, self.target = leaps, step, warmup, target
+
+    @property
+    def named(self) -> str:
+        return f"sampler.step={self.step} (adapted)"

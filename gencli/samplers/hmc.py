@@ -7,10 +7,10 @@ from torch import Tensor
 
 from gencli.mcmc import DualAveraging, Energy, Point, hmc
 from gencli.noise import Noise
-from gencli.samplers.chain import Chain, Visit
+from gencli.samplers.chain import AdaptedChain, Visit
 
 
-class HMC(Chain):
+class HMC(AdaptedChain):
     """Hamiltonian Monte Carlo: ``leaps`` leapfrog steps, then accept or refuse. One leap is MALA (step^2 / 2).
 
     During ``warmup`` transitions each chain adapts its own step size by dual averaging; then it stays. Each trajectory
@@ -45,22 +45,19 @@ class HMC(Chain):
         init_scale: float = 1.0,
         classes: list[int] | None = None,
     ) -> None:
-        super().__init__(steps=steps, init=init, init_scale=init_scale, classes=classes)
-        if leaps < 1:
-            raise ValueError(f"sampler.leaps={leaps}: at least 1")
-        if step <= 0:
-            raise ValueError(f"sampler.step={step}: positive")
-        if warmup < 0:
-            raise ValueError(f"sampler.warmup={warmup}: at least 0")
-        if not 0 < target < 1:
-            raise ValueError(f"sampler.target={target}: a probability")
+        super().__init__(
+            leaps=leaps,
+            step=step,
+            steps=steps,
+            warmup=warmup,
+            target=target,
+            init=init,
+            init_scale=init_scale,
+            classes=classes,
+        )
         if not 0 <= jitter < 1:
             raise ValueError(f"sampler.jitter={jitter}: at least 0, below 1")
-        self.leaps, self.step, self.warmup, self.target, self.jitter = leaps, step, warmup, target, jitter
-
-    @property
-    def named(self) -> str:
-        return f"sampler.step={self.step} (adapted)"
+        self.jitter = jitter
 
     def walk(self, energy: Energy, x: Tensor, noise: Noise, visit: Visit) -> tuple[Tensor, dict[str, float]]:
         point = Point.at(energy, x)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from gencli.mcmc import DualAveraging, Energy, Point, hmc, rows
 from gencli.noise import Noise
-from gencli.samplers.chain import Chain, Visit
+from gencli.samplers.chain import AdaptedChain, Visit
 
 
-class Tempering(Chain):
+class Tempering(AdaptedChain):
     """K replicas of each chain at temperatures 1 = T_1 < ... < T_K = ``hot``, evenly spaced in the logarithm.
 
     A round is one Hamiltonian transition of every replica at its own temperature, then an exchange of neighbours (even
@@ -50,25 +50,21 @@ class Tempering(Chain):
         init_scale: float = 1.0,
         classes: list[int] | None = None,
     ) -> None:
-        super().__init__(steps=steps, init=init, init_scale=init_scale, classes=classes)
+        super().__init__(
+            leaps=leaps,
+            step=step,
+            steps=steps,
+            warmup=warmup,
+            target=target,
+            init=init,
+            init_scale=init_scale,
+            classes=classes,
+        )
         if replicas < 2:
             raise ValueError(f"sampler.replicas={replicas}: at least 2")
         if hot <= 1:
             raise ValueError(f"sampler.hot={hot}: above 1, the temperature of the samples")
-        if leaps < 1:
-            raise ValueError(f"sampler.leaps={leaps}: at least 1")
-        if step <= 0:
-            raise ValueError(f"sampler.step={step}: positive")
-        if warmup < 0:
-            raise ValueError(f"sampler.warmup={warmup}: at least 0")
-        if not 0 < target < 1:
-            raise ValueError(f"sampler.target={target}: a probability")
-        self.replicas, self.hot, self.leaps, self.step = replicas, hot, leaps, step
-        self.warmup, self.target = warmup, target
-
-    @property
-    def named(self) -> str:
-        return f"sampler.step={self.step} (adapted)"
+        self.replicas, self.hot = replicas, hot
 
     def walk(self, energy: Energy, x: Tensor, noise: Noise, visit: Visit) -> tuple[Tensor, dict[str, float]]:
         n, K = len(x), self.replicas

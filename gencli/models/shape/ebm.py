@@ -25,6 +25,7 @@ class EBM(Unnormalized, DataInitialized):
         conditional: refused.
         base: ``none``, ``gaussian``, ``gmm`` or ``run``.
         components: of ``gmm``.
+        covariance: of ``gaussian`` and ``gmm``: ``isotropic``, ``diagonal`` or ``full``.
         run: of ``run``: builds the model of a trained run on the same data and preprocessing, such as a flow.
 
     Raises:
@@ -47,6 +48,7 @@ class EBM(Unnormalized, DataInitialized):
         conditional: bool = False,
         base: str = "gaussian",
         components: int = 10,
+        covariance: str = "full",
         run: ModelFactory | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
@@ -57,14 +59,16 @@ class EBM(Unnormalized, DataInitialized):
         if (base == "run") != (run is not None):
             raise ValueError(f"model.base={base}: model.run=FOLDER is needed for model.base=run, and only there")
         self.net = net(spec.shape, (1,), 0)
-        self.base = None if base == "none" else Reference(spec, kind=base, components=components, run=run)
+        self.base = None
+        if base != "none":
+            self.base = Reference(spec, kind=base, covariance=covariance, components=components, run=run)
         self.initial_examples = 2048 if self.base is None else self.base.initial_examples
         self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))
 
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            e = self.net(x)[:, 0]
+            e = self.net(x).squeeze(1)
             return e if self.base is None else e + self.base.energy(x)
 
     def reference(self) -> Model | None:

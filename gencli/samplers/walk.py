@@ -256,8 +256,8 @@ class Steps(Gridded):
         super().check(model)
         if self.given is not None and isinstance(model, TimeField) and model.right != "score":
             raise ValueError(
-                f"sampler.given={self.given}: this model was not trained on independent data and noise (coupling=optimal, "
-                "a student), so what is given cannot be noised"
+                f"sampler.given={self.given}: this model was not trained on independent data and noise "
+                "(coupling=optimal, a student), so what is given cannot be noised"
             )
 
     def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:

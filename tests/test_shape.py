@@ -953,6 +953,9 @@ def test_convolutional_energy_is_smooth_and_bounded_by_its_norms():
     assert model.energy(x).shape == (64,)
     rows = SlicedScoreMatching(image).score(model, Batch(x), noise())
     assert rows.isfinite().all()
+    pooled = EnergyDiscrepancy(image, perturbation="pooling").score(model, Batch(x), noise())
+    assert pooled.shape == (64,)
+    assert pooled.isfinite().all()
     with pytest.raises(ValueError, match="activation=abs"):
         EnergyNet((2,), (1,), 0, vector={"activation": "abs"})
 

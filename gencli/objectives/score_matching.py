@@ -78,8 +78,8 @@ class DenoisingScoreMatching(RowObjective):
 
     With several sigmas there is still one energy, and the best one is that of the data under the scale mixture
     sum_k pi_k N(0, sigma_k^2): a density too. Large sigmas put mass between modes, which tells how much each of them
-    weighs; what they weigh themselves, the model pays for in likelihood, about -log pi_1 nats. One level is drawn for
-    each example, all as often, so that the rare ones are learned as well. c is the smallest sigma squared.
+    weighs; what they weigh themselves costs the model likelihood, at most -log of the smallest sigma's pi. One level is
+    drawn for each example, all as often, so that the rare ones are learned as well. c is the smallest sigma squared.
 
     Every xi is taken with its mirror image -xi. The gradient's noise of 1 / sigma cancels in the pair, and what is left
     does not grow as sigma falls.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from fields import Straight
 from torch import nn
 
+import gencli
 from gencli import cli, ode
 from gencli.estimators.ode import ODE
 from gencli.interfaces import Batch, Spec, Support, VelocityField
@@ -248,6 +250,18 @@ def test_flow_matching_is_tuned_by_likelihood():
     before = objective.score(model, Batch(x, y), noise(100)).mean()
     train(model, objective, Batch(x, y), 2, lr=2e-2)
     assert objective.score(model, Batch(x, y), noise(100)).mean() < before - 1e-3
+
+
+def test_a_run_from_the_command_line_is_measured_exactly(tmp_path):
+    run = tmp_path / "run"
+    small = ["data.val=20", "data.test=20", "model.net.vector.width=8", "objective.steps=2", "n=4", "logger=none"]
+    short = ["trainer.max_steps=2", "trainer.batch_size=16", "trainer.log_every=1"]
+    gencli.train(["model=cnf", "data=moons", *small, *short, f"run_dir={run}"])
+    record = json.loads((run / "eval" / "test-ode.json").read_text())
+    assert record["bound"] == "exact"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {"nll", "kinetic", "jacobian"} <= set(next(line for line in lines if line["split"] == "train"))
+    assert all(math.isfinite(line["nll"]) for line in lines if line["split"] == "val")
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class FlowNLL(Objective):
         trace: str = "auto",
         probes: int = 1,
         kinetic: float = 0.01,
-        jacobian: float = 0.0,
+        jacobian: float = 0.005,
         atol: float = 1e-4,
         rtol: float = 1e-4,
         max_nfe: int = 2000,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,13 +108,12 @@ class SamplePath(Picture):
         means = _means(parts, Guided(parts.model, y, sampler.guidance), strip)
         if plane:
             return self._clouds(parts, strip, means, film)
-        images = [_images(parts, _shown(parts, point)) for point in film]
         title = "x_t, from noise to data"
         files = {".png": _strip(strip, [_images(parts, _shown(parts, point)) for point in strip], title)}
         if means is not None:
             files["-x0.png"] = _strip(strip, [_images(parts, x) for x in means], "E[x_0 | x_t]")
-        columns = math.ceil(math.sqrt(n))
-        return files | {".gif": canvas.gif([canvas.grid(x, columns, 64) for x in images], pause=15)}
+        grids = [grid_of(parts, _shown(parts, point)) for point in film]
+        return files | {".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)}
 
     def _clouds(
         self, parts: Parts, strip: list[Point], means: list[Tensor] | None, film: list[Point]
@@ -166,10 +164,9 @@ def _shown(parts: Parts, point: Point) -> Tensor:
 
 
 def _images(parts: Parts, x: Tensor) -> Tensor:
-    if grid_of(parts, x[:1]) is None:
-        raise UsageError(f"picture=path shows images and data in the plane; data={parts.dataset.name} is neither")
     images = parts.dataset.to_image(x)
-    assert images is not None
+    if images is None:
+        raise UsageError(f"picture=path shows images and data in the plane; data={parts.dataset.name} is neither")
     return images
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from gencli import distributed
 from gencli.compose import compose
@@ -38,6 +39,23 @@ def table(title: str, seconds: dict[str, float], count: int = 0, unit: str = "st
     for name, value in seconds.items():
         shown = f"{count / value:8.2f} {unit:8}" if count else f"{value:8.3f} s"
         print(f"  {name:28} {shown}  gencli is {value / seconds['gencli']:.2f} times as fast")
+
+
+def stepper(
+    model: nn.Module, loss_of: Callable[[Tensor], Tensor], x: Tensor, steps: int, batch: int
+) -> Callable[[], None]:
+    """Plain training steps as a tutorial has them: shuffle, loss, backward, Adam."""
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+
+    def work() -> None:
+        order = torch.randperm(len(x))
+        for i in range(steps):
+            rows = x[order[i * batch : (i + 1) * batch]].float()
+            optimizer.zero_grad()
+            loss_of(rows).backward()
+            optimizer.step()
+
+    return work
 
 
 @contextmanager

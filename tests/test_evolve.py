@@ -17,6 +17,7 @@ from gencli.interfaces import Batch, Spec, Support
 from gencli.models.evolve.field import NetworkField
 from gencli.models.evolve.paths import VE, VP, Straight
 from gencli.nn.field import AutoField
+from gencli.nn.mlp import MLP
 from gencli.nn.residual import ResidualMLP
 from gencli.nn.unet import UNet
 from gencli.noise import RowNoise, StepNoise
@@ -77,6 +78,32 @@ def test_unet_refuses_vectors_and_heads():
         UNet((3,), (3,), 0)
     with pytest.raises(ValueError, match=r"model\.net\.heads=3"):
         UNet((1, 8, 8), (1, 8, 8), 0, heads=3)
+
+
+@pytest.mark.parametrize("net", [functools.partial(ResidualMLP, width=64), functools.partial(MLP, hidden=[64, 64, 64])])
+def test_networks_leave_the_saddle_of_symmetric_data(net):
+    """For eight modes on a ring the best linear field, where training starts, is a saddle."""
+    torch.manual_seed(0)
+    angle = torch.arange(8) * math.pi / 4
+    centres = 2.8 * torch.stack([angle.cos(), angle.sin()], 1)
+    model = NetworkField(PLANE, net=net, path=Straight)
+    objective = FlowMatching(PLANE)
+
+    def draw(n, step):
+        return centres[(8 * StepNoise(CPU, step, 1).rand(n)).long()] + 0.3 * StepNoise(CPU, step, 2).randn(n, 2)
+
+    model.initialize(draw(4000, -1))
+    (turn,) = objective.turns(model)
+    optimizer = torch.optim.Adam(turn.parameters, 2e-3)
+    score = lambda: float(objective.score(model, Batch(draw(4000, -2)), StepNoise(CPU, -3)).mean())  # noqa: E731
+    with torch.no_grad():
+        linear = score()
+    for step in range(250):
+        optimizer.zero_grad()
+        turn.loss(Batch(draw(256, step)), StepNoise(CPU, step)).value.backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert score() < 0.95 * linear
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

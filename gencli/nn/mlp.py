@@ -36,8 +36,8 @@ def activation_of(name: str) -> nn.Module:
 class MLP(Network):
     """Linear layers with an activation between them, from any shape to any shape.
 
-    The context is concatenated to the flattened input. The last layer starts at zero, so that what the network
-    parameterises starts at its neutral element.
+    The context is concatenated to the flattened input, whose weights start as they would without it. The last layer
+    starts at zero, so that what the network parameterises starts at its neutral element.
 
     Args:
         in_shape: event shape of the input.
@@ -74,6 +74,9 @@ class MLP(Network):
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
             linear = nn.Linear(n_in, n_out)
+            if context and not layers:  # as if x came alone: among many features its weights would start too small
+                bound = (n_in - context) ** -0.5
+                nn.init.uniform_(linear.weight[:, :-context], -bound, bound)
             layers += [parametrizations.spectral_norm(linear) if spectral_norm else linear, activation_of(activation)]
             if dropout:
                 layers.append(nn.Dropout(dropout))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from gencli.interfaces import Network
 
 
 class ResidualMLP(Network):
-    """h <- h + W_2 silu(W_1 silu(norm(h)) + V c): the context c is felt in every block.
+    """h <- h + W_2 silu(W_1 silu(norm(h)) + V c): the context c is felt at the start and in every block.
 
     The last layer starts at zero. Images are flattened.
 
@@ -41,9 +40,13 @@ class ResidualMLP(Network):
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
-        self.first = nn.Linear(math.prod(in_shape) + context, width)
+        # x has a layer of its own: among many features of time its weights would start so small that the network is
+        # nearly linear in x, which for symmetric data is a saddle that training hardly leaves
+        self.first = nn.Linear(math.prod(in_shape), width)
         self.context = (
-            nn.Sequential(nn.Linear(context, width), nn.SiLU(), nn.Linear(width, blocks * width)) if context else None
+            nn.Sequential(nn.Linear(context, width), nn.SiLU(), nn.Linear(width, (blocks + 1) * width))
+            if context
+            else None
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(blocks))
         self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
@@ -54,12 +57,10 @@ class ResidualMLP(Network):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = x.flatten(1)
-        shifts: list[Tensor | float] = [0.0] * len(self.up)
+        shifts: list[Tensor | float] = [0.0] * (len(self.up) + 1)
         if self.context is not None and context is not None:
-            x = torch.cat([x, context], 1)
-            shifts = list(self.context(context).chunk(len(self.up), 1))
-        h = self.first(x)
+            shifts = list(self.context(context).chunk(len(shifts), 1))
+        h = self.first(x.flatten(1)) + shifts.pop()
         for norm, up, down, shift in zip(self.norms, self.up, self.down, shifts, strict=True):
             h = h + down(self.dropout(self.act(up(self.act(norm(h))) + shift)))
         return self.last(self.act(h)).view(-1, *self.out_shape)

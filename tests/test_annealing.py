@@ -18,7 +18,7 @@ from gencli.mcmc import Point, log_mean_exp, slope
 from gencli.models.shape.ebm import EBM
 from gencli.models.shape.exponential import Polynomial, Quadratic
 from gencli.models.shape.reference import Reference
-from gencli.models.transform.coupling import SplineCoupling
+from gencli.models.transform.coupling import AffineCoupling
 from gencli.models.transform.gmm import GMM
 from gencli.nn.energy import EnergyNet
 from gencli.nn.mlp import MLP
@@ -86,10 +86,12 @@ def quartic() -> Polynomial:
     return model.eval()
 
 
-def flow() -> SplineCoupling:
-    """A spline flow with random weights."""
+def flow() -> AffineCoupling:
+    """An affine coupling flow with random weights."""
     torch.manual_seed(1)
-    model = SplineCoupling(spec(2), net=lambda i, o, c: MLP(i, o, c, hidden=[16]))
+    model = AffineCoupling(
+        spec(2), mixing="linear", net=lambda i, o, c: MLP(i, o, c, hidden=[16]), couplings=3, bound=0.4
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -194,7 +196,7 @@ def scores(name: str, make, seeds: int) -> list[float]:
     return away
 
 
-BASE = dict(base=lambda s: Reference(s, widen=1.2), chains=128, betas=60)
+BASE = dict(base=lambda s: Reference(s, widen=1.2), chains=256, betas=60)
 ESTIMATORS = {
     "ais": lambda: AIS(**BASE, reverse=False),
     "ais_moments": lambda: AIS(**BASE, reverse=False, path="moments"),
@@ -204,8 +206,10 @@ ESTIMATORS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("energy", ENERGIES)
+@pytest.mark.parametrize(
+    ("energy", "estimator"),
+    [*((energy, "ais") for energy in ENERGIES), *(("quartic", name) for name in ESTIMATORS if name != "ais")],
+)
 def test_log_z_is_within_its_own_error_over_twenty_seeds(energy, estimator):
     """None further than 3 standard errors; all squares together as those of normals (chi-squared, p = 1e-3)."""
     away = scores(energy, ESTIMATORS[estimator], 20)

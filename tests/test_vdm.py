@@ -188,7 +188,7 @@ def test_the_schedule_finds_the_least_variance():
     t = torch.linspace(0.05, 0.95, 19).double()
     rate = (path.d_gamma(t) * error(path.gamma(t))).detach()
     assert rate.std() < 0.15 * rate.mean()
-    assert float(path.gamma_0) == -6.0
+    assert path.gamma_0.item() == -6.0
 
 
 def test_turns_share_the_parameters_out():

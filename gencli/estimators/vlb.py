@@ -20,6 +20,11 @@ RECONSTRUCTIONS = 4
 class VLB(Estimator):
     """The bound in nats, its diffusion part from a stratified sample of times for each row.
 
+    It bounds the NLL of the reverse SDE. ``ode`` measures the flow, another model unless the network is an exact score,
+    so either may be the lower number. T equal steps of t cost what they cost, however good the network: for standard
+    normal data T = 1000 loses 0.65 bits a dimension on ``vp``, where sigma ~ sqrt(t), and 0.09 where log-SNR is
+    linear in t.
+
     Args:
         timesteps: T of the bound; null: that of a discrete model, else continuous time.
         samples: times for each row, each with noise of its own; with T at most this, every time once.

@@ -25,7 +25,8 @@ class VLB(Objective):
 
     Args:
         spec: what one example is.
-        passes: times at which validation scores each row.
+        passes: times at which validation scores each row; the same noise at every validation, so that their order is
+            less noisy than the number itself.
 
     Raises:
         ValueError: passes below 1.

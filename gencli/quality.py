@@ -175,6 +175,7 @@ def _facts(
         "context": context,
         "sampler": config["choices"].get("sampler"),
         "sampler_settings": {key: value for key, value in sampler.items() if key != "_target_"},
+        "sampler_diagnostics": parts.sampler.diagnostics if parts.sampler else {},
         "passes": parts.model.passes if isinstance(parts.model, DirectSampling) else None,
         "weights": parts.weights,
         "checkpoint": parts.checkpoint.stem if parts.checkpoint else None,

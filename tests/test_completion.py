@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -247,3 +248,11 @@ def test_autoregressive_models_impute_coordinates_too(tmp_path):
     original = gencli.load(f"{tmp_path}/run").parts.dataset.split("test").gather(torch.arange(12)).x.numpy()
     assert np.allclose(x[:, [0, 2]], original[:, [0, 2]], atol=1e-4)
     assert picture.width > 2 * picture.height  # a panel for each of the three that were free
+
+
+def test_a_metric_records_what_its_samples_cost(plane):
+    words = ["metrics=[mmd]", "metrics.mmd.permutations=5", "sampler=dpm_solver", "sampler.steps=7", "n=20"]
+    assert cli.main(["eval", f"run={plane}", *words, "device=cpu"]) == 0
+    record = json.loads((plane / "eval" / "test-mmd.json").read_text())
+    assert record["sampler_settings"]["steps"] == 7
+    assert record["sampler_diagnostics"] == {"nfe": 7}

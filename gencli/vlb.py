@@ -33,7 +33,8 @@ class Bound:
 
     Times of the diffusion part are named by u in [0, 1), so that stratified u give stratified times. A fixed path is
     walked at equal steps of log-SNR, which has much less variance than equal steps of t; a learned one in t, which is
-    what its schedule is for.
+    what its schedule is for. So are the T times of a bound in steps, which is much tighter for it, but those of a
+    discrete model, which are its own.
 
     Args:
         model: the field.
@@ -49,7 +50,11 @@ class Bound:
         self.clock = torch.float32 if x.device.type == "mps" else torch.float64
         path, ends = self.path, torch.tensor([model.t_min, model.t_max], dtype=self.clock, device=x.device)
         if T is not None:
-            self.t = ends[0] + (ends[1] - ends[0]) * torch.arange(1, T + 1, dtype=self.clock, device=x.device) / T
+            if model.timesteps or path.interior():
+                self.t = ends[0] + (ends[1] - ends[0]) * torch.arange(1, T + 1, dtype=self.clock, device=x.device) / T
+            else:
+                high, low = path.log_snr(ends).clamp(-RANGE, RANGE).tolist()
+                self.t = path.time(torch.linspace(high, low, T, dtype=self.clock, device=x.device))
             snr = path.log_snr(self.t).exp()
             self.weights = 0.5 * (snr[:-1] - snr[1:]) * path.sigma(self.t[1:]).square()
             p = -path.log_snr(self.t).detach().clamp(-RANGE, RANGE).diff()

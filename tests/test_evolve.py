@@ -359,7 +359,8 @@ def entropy(s):
     return 0.5 * math.log(2 * math.pi * math.e * s**2)
 
 
-def test_the_bound_on_normal_data_falls_to_the_entropy_as_one_over_t():
+@pytest.mark.parametrize("discrete", [True, False])
+def test_the_bound_on_normal_data_falls_to_the_entropy_as_one_over_t(discrete):
     """The optimal denoiser errs by E |x0 - x0^|^2 = sigma^2 s^2 / V, which gives each part of the bound in closed form.
 
     From a fixed first noise: where t_1 itself falls as 1/T on a path with sigma ~ sqrt(t), half of Euler's constant
@@ -369,7 +370,12 @@ def test_the_bound_on_normal_data_falls_to_the_entropy_as_one_over_t():
     field = gaussian(path)
     x, gaps = field.draw(n), []
     for T in (50, 400, 800, 1600):
-        t = path.t_min + (1 - path.t_min) * torch.arange(1, T + 1).double() / T
+        if discrete:
+            field.timesteps = T
+            t = path.t_min + (1 - path.t_min) * torch.arange(1, T + 1).double() / T
+        else:  # equal steps of log-SNR
+            ends = path.log_snr(torch.tensor([path.t_min, 1.0]).double()).tolist()
+            t = path.time(torch.linspace(*ends, T, dtype=torch.float64))
         alpha, sigma = path.alpha(t), path.sigma(t)
         error, snr = sigma**2 * s**2 / ((alpha * s) ** 2 + sigma**2), (alpha / sigma) ** 2
         diffusion = float((0.5 * (snr[:-1] - snr[1:]) * error[1:]).sum())

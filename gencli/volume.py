@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,12 +102,22 @@ def rademacher(noise: Noise, x: Tensor, count: int) -> Tensor:
     return (noise.rand(len(x), count, x[0].numel()) < 0.5).to(x) * 2 - 1
 
 
+Solve = Callable[[ode.Derivative, Tensor, int], ode.Solution]
+"""(derivative, the state (B, D + K) at t_min, K) -> the state at t_max; the last K columns are nats."""
+
+
+def adaptive(model: VelocityField, *, atol: float, rtol: float, max_nfe: int, what: str) -> Solve:
+    """Solve from t_min to t_max by ``ode.dopri5``, each row in steps of its own; ``what``: the key of ``max_nfe``."""
+    options: dict[str, Any] = {"atol": atol, "rtol": rtol, "max_nfe": max_nfe, "what": what}
+    return lambda f, start, K: ode.dopri5(f, start, model.t_min, model.t_max, integrals=K, **options)
+
+
 def log_prob(
     model: VelocityField,
     x: Tensor,
     y: Tensor | None,
     probes: Tensor | None,
-    solve: Callable[[ode.Derivative, Tensor, int], ode.Solution],
+    solve: Solve,
 ) -> tuple[Tensor, Tensor]:
     """log p(x) in nats for each probe (B, K), or (B, 1) with the exact trace; and the evaluations (B,).
 
@@ -115,7 +126,7 @@ def log_prob(
         x: (B, *).
         y: the context, or None.
         probes: (B, K, D), or None for the exact trace.
-        solve: from t_min to t_max: (derivative, the state (B, D + K), K) -> the state there.
+        solve: takes the state from t_min to t_max.
     """
     D, K = model.spec.dim, 1 if probes is None else probes.shape[1]
     dtype = torch.float32 if x.device.type == "mps" else torch.float64

@@ -129,22 +129,15 @@ class ODE(Estimator):
         self, model: VelocityField, x: Tensor, y: Tensor | None, probes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """log p(x) in nats for each probe (B, K), or (B, 1) with the exact trace; and the evaluations (B,)."""
+        if self.method == "dopri5":
+            solve = volume.adaptive(
+                model, atol=self.atol, rtol=self.rtol, max_nfe=self.max_nfe, what="estimator.max_nfe"
+            )
+        else:
 
-        def solve(derivative: ode.Derivative, start: Tensor, integrals: int) -> ode.Solution:
-            if self.method == "dopri5":
-                return ode.dopri5(
-                    derivative,
-                    start,
-                    model.t_min,
-                    model.t_max,
-                    atol=self.atol,
-                    rtol=self.rtol,
-                    max_nfe=self.max_nfe,
-                    integrals=integrals,
-                    what="estimator.max_nfe",
-                )
-            grid = torch.linspace(model.t_min, model.t_max, self.steps + 1, dtype=start.dtype, device=x.device)
-            return ode.fixed(derivative, start, grid, self.method)
+            def solve(f: ode.Derivative, start: Tensor, K: int) -> ode.Solution:
+                grid = torch.linspace(model.t_min, model.t_max, self.steps + 1, dtype=start.dtype, device=x.device)
+                return ode.fixed(f, start, grid, self.method)
 
         return volume.log_prob(model, x, y, probes, solve)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli import ode, volume
+from gencli import volume
 from gencli.interfaces import Batch, Loss, Model, Objective, Spec, Turn, VelocityField
 from gencli.noise import Noise
 
@@ -156,19 +156,7 @@ class FlowNLL(Objective):
     def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
         assert isinstance(model, VelocityField)
 
-        def solve(derivative: ode.Derivative, start: Tensor, integrals: int) -> ode.Solution:
-            return ode.dopri5(
-                derivative,
-                start,
-                model.t_min,
-                model.t_max,
-                atol=self.atol,
-                rtol=self.rtol,
-                max_nfe=self.max_nfe,
-                integrals=integrals,
-                what="objective.max_nfe",
-            )
-
+        solve = volume.adaptive(model, atol=self.atol, rtol=self.rtol, max_nfe=self.max_nfe, what="objective.max_nfe")
         return -volume.log_prob(model, batch.x, batch.y, self._probes(batch.x, noise), solve)[0].mean(1)
 
     def _probes(self, x: Tensor, noise: Noise) -> Tensor | None:

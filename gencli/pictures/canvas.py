@@ -121,7 +121,7 @@ def labelled(
     down, across = high / math.ceil(len(images) / columns), wide / columns
     left = 0.2 + 0.09 * max(map(len, rows), default=0)  # inches, for names of 10 points
     top = 0.1 + 0.2 * bool(heads) + 0.25 * bool(title)
-    width = max(wide / 80, 0.09 * len(title))
+    width = max(wide / 80, 0.09 * len(title), 0.1 * columns * (1 + max(map(len, heads), default=0)))
     height = width * high / wide
     across_all, down_all = left + width + 0.1, top + height + 0.1
     made, (axis,) = figure(1, across_all, down_all)

@@ -172,8 +172,8 @@ def _images(parts: Parts, x: Tensor) -> Tensor:
 
 def _strip(points: list[Point], columns: list[Tensor], title: str) -> bytes:
     images = torch.stack([images[:ROWS] for images in columns], 1).flatten(0, 1)
-    heads = [f"t = {float(p.t):.2f}" for p in points]
-    return canvas.labelled(images, len(points), heads=heads, title=title)
+    heads = [f"{float(p.t):.2f}" for p in points]
+    return canvas.labelled(images, len(points), heads=heads, title=f"{title}, by t")
 
 
 def _cloud(axis: Any, data: Tensor, cloud: Tensor, hue: Tensor, low: Tensor, high: Tensor) -> Any:

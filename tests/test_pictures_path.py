@@ -134,7 +134,7 @@ def test_images_on_their_way(drawn):
     assert torch.equal(means[:, -1], shown)
     start = some.dataset.to_image(some.preprocess.inverse(noise(6, 3).randn(6, 64)))
     assert torch.equal(way[:, 0], start)
-    assert drawn[0]["heads"] == ["t = 1.00", "t = 0.75", "t = 0.50", "t = 0.25", "t = 0.00"]
+    assert drawn[0]["heads"] == ["1.00", "0.75", "0.50", "0.25", "0.00"]
     # What the field makes of pure noise is nearly the mean of the data, the same for all; then it makes up its mind
     spread = means.std(0).mean((1, 2, 3))
     assert spread[0] < 0.3 * spread[-1]

@@ -117,3 +117,27 @@ class RowNoise(Noise):
         torch.mul(angle.cos(), radius, out=z[..., 0])
         torch.mul(angle.sin_(), radius, out=z[..., 1])
         return z.flatten(1)[:, :columns].reshape(shape)
+
+
+class Ahead(Noise):
+    """The normal variates of several calls of one shape at once, for chains: a hash costs little more for many.
+
+    Args:
+        noise: where they come from.
+    """
+
+    CALLS, COLUMNS = 16, 4096  # most calls at once, and about the most variates a row
+
+    def __init__(self, noise: Noise) -> None:
+        self.noise = noise
+        self.block: list[Tensor] = []
+
+    def rand(self, *shape: int) -> Tensor:
+        return self.noise.rand(*shape)
+
+    def randn(self, *shape: int) -> Tensor:
+        if not self.block or self.block[-1].shape != shape:
+            calls = min(self.CALLS, 1 + self.COLUMNS // math.prod(shape[1:]))
+            drawn = self.noise.randn(shape[0], calls, *shape[1:])
+            self.block = list(drawn.transpose(0, 1).contiguous().flip(0).unbind())
+        return self.block.pop()

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from gencli.noise import RowNoise, StepNoise, mix_seed
+from gencli.noise import Ahead, RowNoise, StepNoise, mix_seed
 
 
 def test_row_noise_does_not_depend_on_the_batch():
@@ -55,3 +55,14 @@ def test_mixed_seeds_are_spread():
     seeds = {mix_seed(a, b) for a in range(100) for b in range(100)}
     assert len(seeds) == 10_000
     assert all(0 <= s < 2**63 for s in seeds)
+
+
+def test_noise_drawn_ahead_is_new_at_every_call_and_does_not_depend_on_the_batch():
+    ids = torch.arange(50)
+    whole = Ahead(RowNoise(3, ids))
+    calls = [whole.randn(50, 3) for _ in range(40)]  # more than one block
+    assert len(torch.stack(calls).flatten().unique()) == 50 * 3 * 40
+    assert abs(float(torch.stack(calls).mean())) < 4 / math.sqrt(50 * 3 * 40)
+    part = Ahead(RowNoise(3, ids[10:20]))
+    assert all(torch.equal(part.randn(10, 3), call[10:20]) for call in calls)
+    assert whole.randn(50, 2, 2).shape == (50, 2, 2)  # another shape begins another block

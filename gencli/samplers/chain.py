@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencli.interfaces import Given, Model, Sampler, Unnormalized
 from gencli.mcmc import Energy, effective_draws, frozen, require_finite, split_r_hat
-from gencli.noise import Noise
+from gencli.noise import Ahead, Noise
 
 STARTS = ("model", "normal")
 
@@ -87,7 +87,7 @@ class Chain(Sampler):
             return model.energy(at, y if y is None or each == 1 else y.repeat_interleave(each, 0))
 
         with frozen(model):
-            ends, said = self.walk(energy, x, noise, record)
+            ends, said = self.walk(energy, x, Ahead(noise), record)
         require_finite(ends, torch.stack(norms).amax(1), self.named)
         kept = torch.stack(trace[len(trace) // 2 :], 1)
         self.diagnostics = said | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}

@@ -83,8 +83,8 @@ class AIS(Annealed):
 
     With ``reverse``, as many chains go from the model to the base: from exact samples where the model has them
     (``log_z_reverse`` is then in expectation at least log Z: bidirectional Monte Carlo), else from the ends of forward
-    chains, resampled by weight and moved on by ``refresh`` transitions, which makes it an estimate. ``log_z_gap`` is
-    reverse minus forward.
+    chains, resampled by weight and moved on by ``refresh`` transitions, which makes it an estimate: where ``ess`` is
+    small few ancestors are left, and ``log_z_reverse_se`` does not know it. ``log_z_gap`` is reverse minus forward.
 
     Args:
         report: ``forward``, or ``reverse``: which one the NLL takes.

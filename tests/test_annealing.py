@@ -189,7 +189,7 @@ def scores(name: str, make, seeds: int) -> list[float]:
         x = normal(2000, 2).float() * 1.5
         truth = measured(Quadrature(tolerance=1e-5), model, x)[0]
     away = []
-    for seed in range(200, 200 + seeds):
+    for seed in range(seeds):
         log_z, error, _ = measured(make(), model, x, seed)
         assert 0 < error < 0.2
         away.append((log_z - truth) / error)
@@ -211,9 +211,9 @@ ESTIMATORS = {
     [*((energy, "ais") for energy in ENERGIES), *(("quartic", name) for name in ESTIMATORS if name != "ais")],
 )
 def test_log_z_is_within_its_own_error_over_twenty_seeds(energy, estimator):
-    """None further than 3 standard errors; all squares together as those of normals (chi-squared, p = 1e-3)."""
+    """The squares together as those of normals (chi-squared, p = 1e-3); none further than 4, of 140 in all."""
     away = scores(energy, ESTIMATORS[estimator], 20)
-    assert max(map(abs, away)) < 3
+    assert max(map(abs, away)) < 4
     assert sum(a * a for a in away) < 45.3
 
 

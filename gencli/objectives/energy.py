@@ -112,9 +112,10 @@ def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float, ratio:
 class ChainObjective(EnergyObjective):
     """An objective that learns from chains, and therefore has no loss that says how good the model is.
 
-    Its score is the energy discrepancy under Gaussian noise of half the data's deviation in each coordinate, with 32
-    contrastive samples and w = 1: a proper score that needs no chain and no Z (Schroeder et al., 2023). The lowest is
-    best.
+    Its score is the energy discrepancy under Gaussian noise with 32 contrastive samples and w = 1: a proper score that
+    needs no chain and no Z (Schroeder et al., 2023). The lowest is best. The noise has half the data's deviation in each
+    of two coordinates and less in more, so that its length stays: in many dimensions as much noise in each would be
+    told from data by any energy, and the score would say -log 32 of all of them.
     """
 
     score_name = "energy_discrepancy"
@@ -128,7 +129,7 @@ class ChainObjective(EnergyObjective):
         self.register_buffer("scale", torch.ones(spec.shape))
 
     def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        self.scale.copy_(0.5 * x.std(0, unbiased=False))
+        self.scale.copy_(0.5 * x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
 
     def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
         assert isinstance(model, Unnormalized)

@@ -113,8 +113,8 @@ class ChainObjective(EnergyObjective):
     """An objective that learns from chains, and therefore has no loss that says how good the model is.
 
     Its score is the energy discrepancy under Gaussian noise with 32 contrastive samples and w = 1: a proper score that
-    needs no chain and no Z (Schroeder et al., 2023). The lowest is best. The noise has half the deviation of the data in
-    each of two coordinates and less in more, so that its length stays: in many dimensions as much noise in each would be
+    needs no chain and no Z (Schroeder et al., 2023). The lowest is best. The noise has half the deviation of the data
+    in each of two coordinates and less in more, so that its length stays: as much in each of many coordinates would be
     told from data by any energy, and the score would say -log 32 of all of them.
     """
 

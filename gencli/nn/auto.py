@@ -53,6 +53,8 @@ class Auto(Network):
 class ByShape(Network):
     """A network for images and one for vectors; the input's shape decides, or the output's where ``decides`` is 1.
 
+    Images of at most ``tiny`` pixels count as vectors.
+
     Args:
         in_shape: event shape of the input.
         out_shape: event shape of the output.
@@ -64,6 +66,7 @@ class ByShape(Network):
     vector_net: ClassVar[type[Network]] = MLP
     image_net: ClassVar[type[Network]]
     decides: ClassVar[int] = 0
+    tiny: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -75,7 +78,8 @@ class ByShape(Network):
         image: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        is_image = len((in_shape, out_shape)[self.decides]) == 3
+        shape = (in_shape, out_shape)[self.decides]
+        is_image = len(shape) == 3 and shape[1] * shape[2] > self.tiny
         kind: Any = self.image_net if is_image else self.vector_net  # whose options are its own
         self.net: Network = kind(in_shape, out_shape, context, **((image if is_image else vector) or {}))
 

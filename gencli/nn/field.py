@@ -8,7 +8,12 @@ from gencli.nn.unet import UNet
 
 
 class AutoField(ByShape):
-    """``ResidualMLP`` for vectors, ``UNet`` for images; time is part of the context."""
+    """``ResidualMLP`` for vectors and images of at most 8x8, ``UNet`` for larger ones; time is part of the context.
+
+    The exact trace of an ODE takes a derivative a pixel, which convolutions make dear where it is possible at all.
+    """
+
+    tiny = 64
 
     vector_net = ResidualMLP
     image_net = UNet

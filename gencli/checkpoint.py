@@ -69,9 +69,31 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], *, keep_
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, on the CPU, and the scalars.
 
+    A training that goes on may rename a new checkpoint to this path while it is read; then it is read again, since
+    safetensors opens a file twice, for its header and for its tensors.
+
     Raises:
         RunFailed: the file is cut short, altered, no checkpoint, or of a newer format.
     """
+    while True:
+        stamp = _stamp(path)
+        try:
+            return _read(path)
+        except RunFailed:
+            if _stamp(path) == stamp:
+                raise
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a file from the one that was renamed to its path before."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}

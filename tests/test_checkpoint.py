@@ -27,6 +27,20 @@ def test_round_trip(tmp_path):
     assert list(file.parent.iterdir()) == [file]  # no temporary file is left
 
 
+def test_a_checkpoint_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    file = tmp_path / "last.safetensors"
+    checkpoint.write(file, TENSORS, {"step": 1})
+    own = checkpoint._digest
+
+    def meanwhile(tensors):
+        monkeypatch.setattr(checkpoint, "_digest", own)
+        checkpoint.write(file, TENSORS, {"step": 2})
+        return "that of the first file's header, for tensors of the second"
+
+    monkeypatch.setattr(checkpoint, "_digest", meanwhile)
+    assert checkpoint.read(file)[1]["step"] == 2
+
+
 def test_cut_short_at_any_byte_is_one_message_and_the_previous_one_loads(tmp_path):
     file = tmp_path / "checkpoints" / "last.safetensors"
     checkpoint.write(file, TENSORS, {"step": 1}, keep_previous=True)

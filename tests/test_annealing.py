@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from energies import noise, normal, spec
 from scipy.stats import kstest
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from gencli.errors import RunFailed
 from gencli.estimators.annealing import AIS, SMC
 from gencli.estimators.bridge import AveragedNormals, Bridge, Still
 from gencli.estimators.partition import Quadrature
-from gencli.interfaces import Batch, DirectSampling, ExactLikelihood, Spec, Support
+from gencli.interfaces import Batch, DirectSampling, ExactLikelihood, Spec
 from gencli.mcmc import Point, log_mean_exp, slope
 from gencli.models.shape.ebm import EBM
 from gencli.models.shape.exponential import Polynomial, Quadratic
@@ -22,24 +23,10 @@ from gencli.models.transform.coupling import AffineCoupling
 from gencli.models.transform.gmm import GMM
 from gencli.nn.energy import EnergyNet
 from gencli.nn.mlp import MLP
-from gencli.noise import StepNoise
 from gencli.samplers.langevin import Langevin, ShortRun
 from gencli.samplers.tempering import Tempering
 
-CPU = torch.device("cpu")
 PATHS = ("geometric", "moments")
-
-
-def spec(dim: int) -> Spec:
-    return Spec((dim,), Support("real"))
-
-
-def noise(seed: int = 0) -> StepNoise:
-    return StepNoise(CPU, seed)
-
-
-def normal(n: int, dim: int, seed: int = 0) -> Tensor:
-    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Fixed(ExactLikelihood, DirectSampling):

@@ -17,6 +17,7 @@ from gencli import cli
 from gencli.estimators.ode import ODE as Density
 from gencli.estimators.vlb import VLB
 from gencli.interfaces import Batch, Spec, Support, TimeField, VelocityField
+from gencli.models.evolve.learned import Learned
 from gencli.models.evolve.paths import VE, VP, Straight, Trigonometric
 from gencli.models.transform.gaussian import Gaussian
 from gencli.noise import RowNoise, StepNoise
@@ -58,6 +59,13 @@ class Says(TimeField):
 
     def predict(self, x, t, y=None):
         return Prediction.of(self.path, x, t, **{self.kind: self.function(x, t)})
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_learned_path_is_not_moved_by_distillation(name):
+    student = three(Learned())
+    with pytest.raises(ValueError, match="objective=vlb"):
+        STUDENTS[name](PLANE, teacher=lambda spec: student).check(student)
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------

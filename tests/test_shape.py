@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from energies import noise, normal, spec
 from scipy.stats import ks_2samp
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from gencli.models.shape.exponential import Polynomial, Quadratic
 from gencli.models.shape.reference import Reference
 from gencli.models.transform.gmm import GMM
 from gencli.nn.energy import EnergyNet
-from gencli.noise import Noise, RowNoise, StepNoise
+from gencli.noise import Noise, RowNoise
 from gencli.objectives.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
 from gencli.objectives.energy import contrast
 from gencli.objectives.energy_discrepancy import EnergyDiscrepancy, detail
@@ -41,20 +42,6 @@ from gencli.objectives.score_matching import (
 from gencli.samplers.hmc import HMC
 from gencli.samplers.langevin import Langevin, ShortRun
 from gencli.samplers.tempering import Tempering
-
-CPU = torch.device("cpu")
-
-
-def spec(dim: int) -> Spec:
-    return Spec((dim,), Support("real"))
-
-
-def noise(seed: int = 0) -> StepNoise:
-    return StepNoise(CPU, seed)
-
-
-def normal(n: int, dim: int, seed: int = 0) -> Tensor:
-    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def quadratic(dim: int = 2) -> Quadratic:

@@ -64,6 +64,7 @@ class Consistency(Distillation):
         self.target = fixed(model)
 
     def check(self, model: Model) -> None:
+        super().check(model)
         assert isinstance(model, TimeField)
         model.right = "consistency"
 

@@ -12,7 +12,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Batch, Loss, Model, Objective, Spec, TimeField, Turn
+from gencli.interfaces import Batch, Loss, Model, Objective, Spec, TimeField, Turn, VelocityField
 from gencli.noise import Noise
 from gencli.objectives.times import Times, stratified
 from gencli.path import Path, Prediction, like
@@ -86,7 +86,7 @@ class Regression(Objective):
         return total / self.passes
 
 
-def hide(model: TimeField, y: Tensor | None, noise: Noise) -> Tensor | None:
+def hide(model: VelocityField, y: Tensor | None, noise: Noise) -> Tensor | None:
     """Labels (B,), each hidden (-1) with the model's probability ``label_dropout``."""
     if y is None or not model.label_dropout:
         return y

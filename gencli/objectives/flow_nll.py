@@ -12,6 +12,7 @@ from torch import Tensor
 from gencli import volume
 from gencli.interfaces import Batch, Loss, Model, Objective, Spec, Turn, VelocityField
 from gencli.noise import Noise
+from gencli.objectives.denoise import hide
 
 METHODS = ("euler", "midpoint", "rk4")
 EXACT_DIM = 8
@@ -103,9 +104,7 @@ class FlowNLL(Objective):
         parameters = [p for p in model.parameters() if p.requires_grad]
 
         def loss(batch: Batch, noise: Noise) -> Loss:
-            x, y = batch.x, batch.y
-            if y is not None and model.label_dropout:
-                y = torch.where(noise.rand(len(x)) < model.label_dropout, -1, y)
+            x, y = batch.x, hide(model, batch.y, noise)
             with torch.autocast(x.device.type, enabled=False):
                 shift = noise.rand(1)[0] - 0.5
                 nll, penalties = self.solve(model, x.float(), y, self._probes(x, noise), shift)

@@ -53,6 +53,7 @@ class Progressive(Distillation):
         self.master = fixed(model)
 
     def check(self, model: Model) -> None:
+        super().check(model)
         assert isinstance(model, TimeField)
         model.right, model.timesteps = "ddim", self.end
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from gencli import ode
 from gencli.interfaces import Batch, Loss, Model, ModelFactory, Spec, TimeField, Turn, VelocityField
 from gencli.noise import Noise, StepNoise
+from gencli.objectives.denoise import hide
 from gencli.objectives.distillation import Distillation
 from gencli.objectives.times import Times, stratified
 
@@ -63,6 +64,7 @@ class Reflow(Distillation):
             self.register_buffer(name, None, persistent=False)
 
     def check(self, model: Model) -> None:
+        super().check(model)
         assert isinstance(model, TimeField)
         t = torch.tensor([0.2, 0.5, 0.8])
         rates = torch.stack([-model.path.d_alpha(t), model.path.d_sigma(t)])
@@ -108,9 +110,7 @@ class Reflow(Distillation):
             B = len(batch.x)
             t = self.times.at(model.path, stratified(noise.rand(B)))
             some = (noise.rand(B) * self.pairs).long().clamp(max=self.pairs - 1)
-            y = None if self.y is None else self.y[some]
-            if y is not None and model.label_dropout:
-                y = torch.where(noise.rand(B) < model.label_dropout, -1, y)
+            y = hide(model, None if self.y is None else self.y[some], noise)
             return Loss(self.rows(model, self.x[some], y, t, self.z[some]).mean())
 
         return [Turn("model", list(model.parameters()), loss)]

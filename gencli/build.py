@@ -9,15 +9,17 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gencli import catalog
-from gencli.errors import UsageError, near
+from gencli import catalog, declared, interfaces
+from gencli.errors import UsageError, near, quoted
 from gencli.interfaces import Dataset, Model, Network, Spec
 from gencli.path import Path as ProbabilityPath
+from gencli.stored import TARGET
 
 T = TypeVar("T")
 
@@ -26,11 +28,7 @@ _NESTED: dict[type, int] = {Network: 3, Model: 1, ProbabilityPath: 0}
 
 
 def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *args: Any, group: str | None = None) -> T:
-    """Build the component that a config section describes.
-
-    A nested section with a ``_target_`` becomes a factory: of a Network (``net``), of a Path, or of a Model (noise, a
-    base). The keys ``run`` and ``teacher``, a run folder, become factories of the run's own model: as a density, or
-    as it is.
+    """Build the component that a config section describes: ``factory`` and a call of it.
 
     Args:
         node: ``_target_`` and the constructor's keyword arguments.
@@ -42,14 +40,41 @@ def component(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *arg
     Raises:
         UsageError: the name leads to no such class, or its arguments are wrong.
     """
-    group = group or _group(kind)
-    factory = _factory(node, kind, trust, group, len(args))
-    try:
-        return factory(*args)
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # of torch too, where a size makes no sense
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        named = text if text.startswith(f"{group}.") else f"{group} ({node['_target_']}): {text}"
-        raise UsageError(named) from error
+    return factory(node, kind, trust, given=len(args), group=group)(*args)
+
+
+def factory(
+    node: Mapping[str, Any], kind: type[T], trust: Sequence[str], *, given: int = 0, group: str | None = None
+) -> Callable[..., T]:
+    """What builds the component that a config section describes; the section has been checked, nothing is built yet.
+
+    A nested section with a ``_target_`` becomes a factory: of a Network (``net``), of a Path, or of a Model (noise, a
+    base). The keys ``run`` and ``teacher``, a run folder, become factories of the run's own model: as a density, or
+    as it is.
+
+    Args:
+        node: ``_target_`` and the constructor's keyword arguments.
+        kind: the contract that the class must inherit.
+        trust: packages other than gencli whose classes may be built.
+        given: number of positional arguments that the caller will give.
+        group: where the section stands in the config, for messages; None: the contract's own group.
+
+    Raises:
+        UsageError: the name leads to no such class, a key is not declared by it, or a value is of the wrong type. A
+            call of the factory raises it where the constructor refuses a value.
+    """
+    where = group or _group(kind)
+    build = _factory(node, kind, trust, where, given)
+
+    def built(*args: Any) -> T:
+        try:
+            return build(*args)
+        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # torch's too, over a senseless size
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            named = text if text.startswith(f"{where}.") else f"{where} ({node['_target_']}): {text}"
+            raise UsageError(named) from error
+
+    return built
 
 
 def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str | None = None) -> type[T]:
@@ -59,8 +84,8 @@ def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group:
         UsageError: it is not in gencli or a trusted package, is not there, or is no component of this kind.
     """
     group, target = group or _group(kind), node.get("_target_")
-    if not isinstance(target, str) or "." not in target:
-        raise UsageError(f"{group}._target_={target}: the dotted name of a class is needed")
+    if not isinstance(target, str) or not re.fullmatch(TARGET, target):
+        raise UsageError(f"{group}._target_={quoted(target)}: the dotted name of a class is needed")
     module_name, _, name = target.rpartition(".")
     package = target.partition(".")[0]
     if package != "gencli" and package not in trust:
@@ -88,39 +113,34 @@ def _factory(
 ) -> functools.partial[T]:
     """The class with the options of its section, whose names have been checked against the constructor."""
     owner = resolve(node, kind, trust, group)
-    options = {
+    values = {
         key: _nested(value, trust, f"{group}.{key}") if _is_section(value) else value
         for key, value in node.items()
         if key != "_target_"
     }
-
-    parameters = list(inspect.signature(owner).parameters.values())
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    positional = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD][:given]
-    known = [p.name for p in named if p.name not in positional]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for key in options:
-            if key not in known:
-                raise UsageError(f"{group}.{key}: {node['_target_']} takes no such option. {near(key, known)}".rstrip())
-    for parameter in named:
-        if parameter.default is parameter.empty and parameter.name not in (*positional, *options):
-            raise UsageError(f"{group}.{parameter.name}: {node['_target_']} needs a value for it")
     for key, opens in (("run", _density), ("teacher", _model)):
-        if options.get(key) is not None:
-            options[key] = functools.partial(opens, path=str(node[key]), trust=trust)
-    return functools.partial(owner, **options)
+        path = node.get(key)
+        if isinstance(path, str):
+            values[key] = functools.partial(opens, path=path, trust=tuple(trust))
+
+    options = declared.of_class(owner, given, vars(interfaces))
+    declared.check(values, options, group, node["_target_"])
+    for name in options.needed:
+        if name not in values:
+            raise UsageError(f"{group}.{name}: {node['_target_']} needs a value for it")
+    return functools.partial(owner, **values)
 
 
 def _density(spec: Spec, path: str, trust: Sequence[str]) -> Model:
-    from gencli.trained import Trained  # it builds the run's model by ``component``
+    from gencli.trained import density  # it builds the run's model by ``component``
 
-    return Trained(spec, path=path, trust=trust)
+    return density(spec, path, trust)
 
 
 def _model(spec: Spec, path: str, trust: Sequence[str]) -> Model:
     from gencli.trained import opened
 
-    return opened(spec, path=path, trust=trust)
+    return opened(spec, path, trust)
 
 
 def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> functools.partial:

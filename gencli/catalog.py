@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -109,15 +109,16 @@ def _read_option(group: str, path: Path) -> Option:
         content = content.get(group) or {}
     if group == "metric" and isinstance(content.get(path.stem), dict):  # metrics=[a,b] holds each under its own name
         content = content[path.stem]
-    keys |= dict(_flatten(content))
+    keys |= dict(flatten(content))
     target = content.get("_target_", target)
     return Option(group, path.stem, description, target, partners, keys)
 
 
-def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys of nested mappings, dotted, with their values."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gencli import __version__, helptext
-from gencli.errors import GencliError, Interrupted, RunFailed, UsageError, near
+from gencli.errors import GencliError, Interrupted, RunFailed, UsageError, near, shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -82,7 +82,7 @@ def _report(error: BaseException) -> int:
         return 130
     if isinstance(error, GencliError):
         if not isinstance(error, Interrupted):  # the run has said how to go on
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
     traceback.print_exception(error)
     return 1
@@ -101,14 +101,14 @@ class Task:
     Args:
         verb: train, sample or eval.
         config_dirs: the user's own directories of options.
-        run_choices: options of the run that the command is about.
+        run_config: of the run that the command is about; plain data that Hydra does not see.
         ledger: file that gets one line a job; None outside sweeps.
         first: number of the first job, where a sweep takes several calls of Hydra.
     """
 
     verb: str
     config_dirs: list[str]
-    run_choices: dict[str, str | None]
+    run_config: dict[str, Any] | None
     ledger: Path | None = None
     first: int = 0
     exit_code: int = field(default=0, init=False)
@@ -137,7 +137,7 @@ class Task:
         from gencli.compose import CONFIG_ERRORS, explain, to_plain
 
         try:
-            _run_verb(self.verb, to_plain(cfg, choices, self.run_choices, self.config_dirs), sweep_dir)
+            _run_verb(self.verb, to_plain(cfg, choices, self.run_config, self.config_dirs), sweep_dir)
         except CONFIG_ERRORS as error:
             message = explain(error)
             return _report(UsageError(message)), message.splitlines()[0]
@@ -183,12 +183,31 @@ def _through_hydra(verb: str, words: list[str]) -> int:
         if args.multirun or any(o.key_or_group == "hydra.mode" and str(o.value()) == "MULTIRUN" for o in parsed):
             return _sweep(verb, flags, args.overrides, config_dirs)
         overrides = [] if args.hydra_help else args.overrides  # Hydra's help page knows no group of ours
-        prepared = prepare(verb, overrides, need_run=not (args.hydra_help or args.info))
-        task = Task(verb, config_dirs, prepared.choices)
+        prepared = prepare(verb, overrides, config_dirs, need_run=not (args.hydra_help or args.info))
+        if args.cfg and prepared.run_config is not None:
+            return _show_config(verb, overrides, config_dirs, args.cfg, args.package)
+        task = Task(verb, config_dirs, prepared.run_config)
         _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides])
         return task.exit_code
     except (*CONFIG_ERRORS, ValueError) as error:
         raise UsageError(explain(error)) from error
+
+
+def _show_config(verb: str, overrides: list[str], config_dirs: list[str], which: str, package: str | None) -> int:
+    """``--cfg job`` of a command about a run: Hydra does not see the run's sections and could not print them."""
+    import yaml
+
+    from gencli.compose import compose
+
+    if which != "job":
+        raise UsageError(f"--cfg {which}: with a run, --cfg job shows its config as the command takes it")
+    config: Any = {key: value for key, value in compose(verb, overrides, config_dirs).items() if key != "choices"}
+    for key in package.split(".") if package and package != "_global_" else ():
+        if not isinstance(config, dict) or key not in config:
+            raise UsageError(f"--package {package}: there is no such section")
+        config = config[key]
+    print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
+    return 0
 
 
 def _refuse_flag(message: str) -> NoReturn:
@@ -228,11 +247,11 @@ def _sweep(verb: str, flags: list[str], overrides: list[str], config_dirs: list[
     ledger = scratch / "jobs.jsonl"
     ledger.touch()
     try:
-        # The options `from_run` belong to one run: a sweep over runs is one call of Hydra for each.
+        # Sections come from one run: a sweep over runs is one call of Hydra for each.
         for each in expand_runs(verb, overrides):
-            prepared = prepare(verb, each)
+            prepared = prepare(verb, each, config_dirs)
             done = len(ledger.read_text().splitlines())
-            task = Task(verb, config_dirs, prepared.choices, ledger, done)
+            task = Task(verb, config_dirs, prepared.run_config, ledger, done)
             _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides, *place])
         return _summary([json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()])
     finally:
@@ -261,7 +280,7 @@ def _summary(jobs: list[dict[str, Any]]) -> int:
     failed = [job for job in jobs if job["exit_code"]]
     print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done", file=sys.stderr if failed else sys.stdout)
     for job in sorted(failed, key=lambda job: job["job"]):
-        print(f"job {job['job']} failed ({job['overrides']}): {job['message']}", file=sys.stderr)
+        print(shown(f"job {job['job']} failed ({job['overrides']}): {job['message']}"), file=sys.stderr)
     return 0 if not failed else 2 if all(job["exit_code"] == 2 for job in failed) else 1
 
 

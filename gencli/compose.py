@@ -1,20 +1,21 @@
 """From overrides to a plain config: what the command line and the Python API share of Hydra.
 
-``sample``, ``eval`` and ``train resume=RUN`` take their groups from the run: each section of its config.yaml becomes
-the option ``from_run`` of its group, so that Hydra checks the overrides of its values like all others. The file is
-plain data: only the sections named here are read from it, and nothing in it is interpolated.
+``sample``, ``eval`` and ``train resume=RUN`` take their sections from the run. A run's config.yaml is data, which may
+come from a stranger: Hydra never sees any of it. Hydra composes the command with these sections empty and collects
+there what the command line changes; the changes are made in the run's own section afterwards, where nothing is looked
+up, interpolated or built.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import (
@@ -26,11 +27,9 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from gencli import catalog, compatibility, locate, schema
+from gencli import catalog, compatibility, locate, schema, stored
 from gencli.errors import UsageError, near
-
-GROUPS = ("model", "data", "objective", "sampler", "estimator", "optimizer", "trainer", "logger")
-"""Groups that a run's config.yaml holds, and the only ones that are read back from it."""
+from gencli.stored import GROUPS
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What Hydra raises over a wrong command line or config file."""
@@ -38,16 +37,17 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 _RUN_KEY = {"train": "resume", "sample": "run", "eval": "run"}
 _FREE = {"sample": ("sampler",), "eval": ("estimator", "sampler"), "train": ("sampler", "estimator", "logger")}
 _REMOVABLE = {"objective", "sampler", "estimator", "logger"}
-_TOP = {"seed": int, "device": str, "n": int}
+_OWN_TOP = ("seed", "device", "n")
+"""Keys besides the sections that a resumed run goes on with."""
 
 
 @dataclass
 class Prepared:
-    """What Hydra is called with, and the choices of the run that stand behind the option ``from_run``."""
+    """What Hydra is called with; and, if the command is about a run, the run's own config, which Hydra does not get."""
 
     config_name: str
     overrides: list[str]
-    choices: dict[str, str | None] = field(default_factory=dict)
+    run_config: dict[str, Any] | None = None
 
 
 def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     from hydra import initialize_config_dir
 
     try:
-        prepared = prepare(verb, overrides)
+        prepared = prepare(verb, overrides, config_dirs)
         search = [f"hydra.searchpath=[{','.join(quote(f'file://{Path(d).resolve()}') for d in config_dirs)}]"]
         with initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
             cfg = hydra_compose(
@@ -69,7 +69,7 @@ def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
         choices = {**cfg.hydra.runtime.choices}
         with open_dict(cfg):
             del cfg["hydra"]
-        return to_plain(cfg, choices, prepared.choices, config_dirs)
+        return to_plain(cfg, choices, prepared.run_config, config_dirs)
     except CONFIG_ERRORS as error:
         raise UsageError(explain(error)) from error
 
@@ -89,11 +89,11 @@ def expand_runs(verb: str, overrides: Sequence[str]) -> list[list[str]]:
     return [[f"{key}={value}", *others] for value in swept[-1].sweep_string_iterator()]
 
 
-def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepared:
-    """Find the run that a command is about, and offer its sections to Hydra as the options ``from_run``.
+def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = (), need_run: bool = True) -> Prepared:
+    """Find the run that a command is about, read its config, and what of the overrides Hydra is to be given.
 
     Raises:
-        UsageError: there is no such run, or the overrides contradict it.
+        UsageError: there is no such run, its config is no plain data, or the overrides contradict it.
     """
     schema.register()
     overrides = [_in_hydras_words(text) for text in overrides]
@@ -104,7 +104,6 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
         raise UsageError(f"{named[-1].input_line}: add -m to go through several runs")
     text = named[-1].value() if named else None
     if text is None:
-        _offer({} if verb != "train" else None)
         if verb == "train":
             return Prepared("train", list(overrides))
         if need_run:
@@ -112,18 +111,48 @@ def prepare(verb: str, overrides: Sequence[str], need_run: bool = True) -> Prepa
         return Prepared(verb, list(overrides))
 
     run = locate.find_run(str(text))
-    config = read_config(run)
-    choices = {str(k): v for k, v in (config.get("choices") or {}).items()}
-    _offer(config)
-
+    config = stored.config(run)
+    name = "resume" if verb == "train" else verb
     kept = [f"{key}={quote(str(run))}"]
     checkpoint = locate.checkpoint_in(str(text))
     if checkpoint and not any(override.key_or_group == "checkpoint" for override in parsed):
         kept.append(f"checkpoint={quote(checkpoint)}")
+    chosen = {o.key_or_group: o for o in parsed if o.key_or_group in _FREE[verb]}
     for override in parsed:
-        if override.key_or_group != key and _differs(override, verb, run, choices):
+        if override.key_or_group != key and _differs(override, verb, run, config["choices"]):
+            _check_change(override, schema.OF_RUN[name], config, chosen, config_dirs)
             kept.append(str(override.input_line))
-    return Prepared("resume" if verb == "train" else verb, kept, choices)
+    return Prepared(name, kept, config)
+
+
+def _check_change(
+    override: Override,
+    groups: Sequence[str],
+    config: Mapping[str, Any],
+    chosen: Mapping[str, Override],
+    config_dirs: Sequence[str],
+) -> None:
+    """Refuse a change of a key that the section has not, where Hydra sees an open one; ``+key=`` is for the builder."""
+    group, *path = override.key_or_group.split(".")
+    if group not in groups or not path or override.is_add() or override.is_force_add():
+        return
+    if override.is_delete():
+        raise UsageError(f"{override.input_line}: an option of a run cannot be removed; give it another value")
+    if group not in chosen:
+        keys = dict(catalog.flatten(config.get(group) or {}))
+    elif chosen[group].is_delete():
+        keys = {}
+    else:
+        options = catalog.options(group, config_dirs)
+        wanted = {str(chosen[group].value())} & {*options} or {*options}  # a sweep may choose any
+        keys = {key: None for name in wanted for key in options[name].keys}
+    full, names = ".".join(path), {".".join(key.split(".")[: len(path)]) for key in keys}
+    if full not in names and not any(full.startswith(f"{name}.") and not keys.get(name) for name in names):
+        parent = ".".join([group, *path[:-1]])
+        near_names = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == ".".join(path[:-1])]
+        raise UsageError(
+            f"{override.key_or_group}: there is no such key in {parent}. {near(path[-1], near_names)}".rstrip()
+        )
 
 
 def _in_hydras_words(text: str) -> str:
@@ -138,21 +167,6 @@ def _in_hydras_words(text: str) -> str:
     return f"metric@metrics={value}"
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """A run's config.yaml as plain data.
-
-    Raises:
-        UsageError: the file is damaged.
-    """
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{run}/config.yaml is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict) or not all(isinstance(config.get(g) or {}, dict) for g in (*GROUPS, "choices")):
-        raise UsageError(f"{run}/config.yaml is damaged: it is no mapping of sections")
-    return config
-
-
 def quote(text: str) -> str:
     """A value that Hydra's grammar reads back as this text."""
     return "'" + re.sub(r"\\+(?='|$)", lambda m: m[0] * 2, text).replace("'", "\\'") + "'"
@@ -161,7 +175,7 @@ def quote(text: str) -> str:
 def to_plain(
     cfg: DictConfig,
     choices: Mapping[str, Any],
-    run_choices: Mapping[str, str | None] | None = None,
+    run_config: Mapping[str, Any] | None = None,
     config_dirs: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Resolve a composed config to plain data, with ``choices``: which option each group took; refuse what cannot be.
@@ -169,7 +183,7 @@ def to_plain(
     Args:
         cfg: without its ``hydra`` section.
         choices: Hydra's own record of them.
-        run_choices: those of the run that stand behind ``from_run``.
+        run_config: of the run that the command is about; its sections are taken where the command chooses no others.
         config_dirs: the user's own directories of options, which a refusal may suggest.
 
     Raises:
@@ -177,8 +191,6 @@ def to_plain(
     """
     # "net@model.net" is told as "net", "net@objective.critic" as "critic"; schema/... and hydra/... are no choices.
     named = {group.rpartition(".")[2]: choice for group, choice in choices.items() if "/" not in group}
-    behind = run_choices or {}
-    named = {**behind, **{g: behind.get(g) if choice == "from_run" else choice for g, choice in named.items()}}
 
     _check_keys(cfg)
     missing = sorted(OmegaConf.missing_keys(cfg))
@@ -189,17 +201,53 @@ def to_plain(
 
     plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(plain, dict)
-    config: dict[str, Any] = {
-        str(key): None if key in GROUPS and value == {} else value for key, value in plain.items()
-    }
+    config: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    if run_config is not None:
+        config, named = _with_run(config, named, run_config)
+    config = {key: None if key in GROUPS and value == {} else value for key, value in config.items()}
     kind = OmegaConf.get_type(cfg)
     assert is_dataclass(kind)
-    for group in _REMOVABLE & {entry.name for entry in fields(kind)}:  # `~logger`: this command goes without
+    for group in _REMOVABLE & {entry.name for entry in fields_of(kind)}:  # `~logger`: this command goes without
         config.setdefault(group, None)
     config["choices"] = named
     schema.check_values(config)
     compatibility.check(config, config_dirs)
     return config
+
+
+def _with_run(
+    config: Mapping[str, Any], named: Mapping[str, Any], run_config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config and its choices with what the command takes from its run, changed as the command says.
+
+    A section is the run's own unless the command chose an option of its group (it stands in ``named``) or removed it
+    (it stands there no longer).
+    """
+    whole, names = dict(config), {**run_config["choices"], **named}
+    for group in (group for group in GROUPS if group in whole):
+        if group in _REMOVABLE - {"objective"}:
+            if group not in named:
+                whole[group] = names[group] = None
+                continue
+            if named[group] is not None:
+                continue
+            names[group] = run_config["choices"].get(group)
+        whole[group] = _changed(run_config.get(group) or {}, whole[group] or {})
+        if group in ("trainer", "optimizer", "logger") and whole[group]:
+            whole[group] = schema.typed(group, whole[group])
+    for key in _OWN_TOP if whole.get("resume") else ():
+        if whole[key] is None:
+            whole[key] = run_config[key]
+    return whole, names
+
+
+def _changed(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with changed values, key by key in mappings within it."""
+    result = dict(section)
+    for key, value in changes.items():
+        own = result.get(key)
+        result[key] = _changed(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+    return result
 
 
 def _check_keys(cfg: DictConfig) -> None:
@@ -208,7 +256,7 @@ def _check_keys(cfg: DictConfig) -> None:
         kind = OmegaConf.get_type(node) if node is not None else None
         if not is_dataclass(kind):
             continue
-        known = {entry.name for entry in fields(kind)}
+        known = {entry.name for entry in fields_of(kind)}
         for key in sorted({str(key) for key in node} - known):
             raise UsageError(f"{prefix}{key}: there is no such key. {near(key, known)}")
         for key in sorted(known - {str(key) for key in node} - (_REMOVABLE if not prefix else set())):
@@ -221,7 +269,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group:
-            options = [name for name in error.options or catalog.options(group) if name != "from_run"]
+            options = error.options or catalog.options(group)
             return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
@@ -258,42 +306,6 @@ def _unknown_key(cause: OmegaConfBaseException) -> str:
     if not parent:
         siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})
     return f"{full}: there is no such key{f' in {parent}' if parent else ''}. {near(key, siblings)}"
-
-
-def _offer(config: Mapping[str, Any] | None) -> None:
-    """Store a run's sections as options ``from_run``, and of its other keys the few that a resumed run goes on with.
-
-    None: this command is about no run, and the options of an earlier one in this process go away.
-    """
-    store = ConfigStore.instance()
-    if config is None:
-        for group in GROUPS:
-            store.repo.get(group, {}).pop("from_run.yaml", None)
-        return
-
-    for group in GROUPS:
-        section = config.get(group) or {}
-        node: Any = OmegaConf.create(_escape(section))
-        typed = {"trainer": schema.Trainer, "optimizer": schema.optimizer_type(section.get("name"))}.get(group)
-        if typed and section:
-            try:
-                node = OmegaConf.merge(OmegaConf.structured(typed), node)
-            except OmegaConfBaseException as error:
-                raise UsageError(f"the run's {group}: {str(error).splitlines()[0]}") from error
-        store.store(group=group, name="from_run", node=node)
-    kept = {key: config[key] for key, kind in _TOP.items() if isinstance(config.get(key), kind)}
-    store.store(group="schema/run", name="from_run", node=_escape(kept))
-
-
-def _escape(value: Any) -> Any:
-    """The same data with every ``${`` written so that OmegaConf leaves it alone."""
-    if isinstance(value, dict):
-        return {key: _escape(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escape(item) for item in value]
-    if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
-    return value
 
 
 def _differs(override: Override, verb: str, run: Path, choices: Mapping[str, str | None]) -> bool:

@@ -30,6 +30,19 @@ class Interrupted(GencliError):
         self.exit_code = 128 + signal_number
 
 
+def shown(text: str) -> str:
+    """A text from anywhere as a terminal may be given it: control characters are written out, lines stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(value: object, most: int = 60) -> str:
+    """A value from anywhere within a message: on one line, and not longer than that."""
+    text = shown(str(value)).replace("\n", "\\n")
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def near(name: str, options: Iterable[str]) -> str:
     """A sentence with the options nearest to a mistyped name: ``Did you mean 'maf'?``."""
     options = sorted(options)

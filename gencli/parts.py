@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gencli import checkpoint as checkpoints
-from gencli.build import component, resolve
+from gencli.build import factory, resolve
 from gencli.data.preprocess import Preprocess
 from gencli.errors import RunFailed, UsageError
 from gencli.interfaces import Autoregressive, Dataset, Estimator, Model, Objective, Sampler, resolve_device
@@ -46,8 +46,12 @@ class Parts:
         }
 
 
-def assemble(cfg: Mapping[str, Any]) -> Parts:
-    """Build every part of a config, with fresh weights drawn from ``seed``.
+def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
+    """Build every part of a config, with fresh weights drawn from ``seed``; first every section is checked.
+
+    Args:
+        cfg: the config.
+        download: whether missing data files may be fetched into ``data.root``.
 
     Raises:
         UsageError: a part refuses its arguments or the data, in one line that names the key.
@@ -60,20 +64,27 @@ def assemble(cfg: Mapping[str, Any]) -> Parts:
         way = {key: data.pop(key) for key in PREPROCESSING if key in data}
         if "root" not in inspect.signature(resolve(data, Dataset, trust)).parameters:
             data.pop("root", None)  # embedded data read no files
-        dataset = component(data, Dataset, trust)
+        make_dataset = factory(data, Dataset, trust)
         model_class = resolve(cfg["model"], Model, trust)
+        make_model = factory(cfg["model"], Model, trust, given=1)
+        make_objective = factory(cfg["objective"], Objective, trust, given=1)
+        make_sampler = factory(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None
+        make_estimator = factory(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
+
+        dataset = make_dataset()
+        dataset.download = download
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )
-        model = component(cfg["model"], Model, trust, preprocess.model_spec).to(device)
-        objective = component(cfg["objective"], Objective, trust, preprocess.model_spec)
+        model = make_model(preprocess.model_spec).to(device)
+        objective = make_objective(preprocess.model_spec)
         try:
             objective.attach(model)
         except (ValueError, TypeError) as error:
             raise UsageError(f"objective ({cfg['objective']['_target_']}): {str(error).splitlines()[0]}") from error
         objective.to(device)
-        sampler = component(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None
-        estimator = component(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
+        sampler = make_sampler() if make_sampler else None
+        estimator = make_estimator() if make_estimator else None
     except ValueError as error:
         raise UsageError(str(error)) from error
     if dataset.per is not None and not (isinstance(model, Autoregressive) and model.natural):
@@ -116,9 +127,11 @@ def check_part(group: str, part: Objective | Sampler | Estimator, model: Model, 
         )
 
 
-def restore(cfg: Mapping[str, Any], run: Path, device: str, weights: str | None, which: str) -> Parts:
-    """Build the parts of a run on a device and load a checkpoint into them; see ``load_weights``."""
-    parts = assemble({**cfg, "device": device})
+def restore(
+    cfg: Mapping[str, Any], run: Path, device: str, weights: str | None, which: str, *, download: bool = True
+) -> Parts:
+    """Build the parts of a run on a device and load a checkpoint into them; see ``assemble`` and ``load_weights``."""
+    parts = assemble({**cfg, "device": device}, download=download)
     load_weights(parts, run, weights, which)
     return parts
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from gencli import distributed, quality, sampling
+from gencli import distributed, quality, sampling, stored
 from gencli.build import component
 from gencli.errors import UsageError
 from gencli.evaluate import measure
@@ -55,43 +52,37 @@ class Run:
         self.trust = list(trust)
         self.device = device
         self.wanted = (weights, checkpoint)
-        try:
-            config = yaml.safe_load((self.path / "config.yaml").read_text())
-        except FileNotFoundError as error:
-            raise UsageError(f"{self.path} is not a run folder: it has no config.yaml") from error
-        except yaml.YAMLError as error:
-            raise UsageError(f"{self.path}/config.yaml is not plain YAML: {str(error).splitlines()[0]}") from error
-        if not isinstance(config, dict):
-            raise UsageError(f"{self.path}/config.yaml holds no config")
-        names = config.get("choices")
-        if not isinstance(names, dict) or not all(re.fullmatch(r"[\w.+-]*\w[\w.+-]*", str(n)) for n in names.values()):
-            raise UsageError(f"{self.path}/config.yaml: its choices are no names of options")
-        self.trained: dict[str, Any] = config
-        self.config: dict[str, Any] = config | dict(overrides or {}) | {"trust": self.trust}
+        self.trained: dict[str, Any] = stored.config(self.path)
+        self.config: dict[str, Any] = self.trained | dict(overrides or {}) | {"trust": self.trust}
         self._parts: Parts | None = None
 
     @property
     def info(self) -> dict[str, Any]:
         """run.json."""
-        return json.loads((self.path / "run.json").read_text())
+        return stored.info(self.path)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl, a dict a line."""
-        file = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return stored.metrics(self.path)
 
     @property
     def results(self) -> list[dict[str, Any]]:
         """The result records under eval/."""
-        return [json.loads(file.read_text()) for file in sorted((self.path / "eval").glob("*.json"))]
+        return [stored.record(file) for file in sorted((self.path / "eval").glob("*.json"))]
 
     @property
     def parts(self) -> Parts:
         """Data, preprocessing, model and its partners, with the checkpoint's weights."""
         if self._parts is None:
-            self._parts = restore(self.config, self.path, self.device, *self.wanted)
+            self._parts = restore(self.config, self.path, self.device, *self.wanted, download=not self._reads_only)
         return self._parts
+
+    @property
+    def _reads_only(self) -> bool:
+        """Whether the folder of data files is one that the run names, not the user."""
+        root = self.config["data"].get("root")
+        return root is not None and root == self.trained["data"].get("root")
 
     @property
     def model(self) -> Model:
@@ -252,11 +243,10 @@ def refuse_changes(trained: Mapping[str, Any], cfg: Mapping[str, Any], groups: S
     """A run keeps what its weights and its numbers mean; only where its files lie may change.
 
     Raises:
-        UsageError: names the first key of these groups that the command changes or removes.
+        UsageError: names the first key of these groups that the command changes.
     """
     for group in groups:
         own, asked = trained.get(group) or {}, cfg.get(group) or {}
         for key in sorted({*own, *asked} - ({"root", "path"} if group == "data" else set())):
-            if key not in own or key not in asked or own[key] != asked[key]:
-                now = f"={asked[key]}" if key in asked else " is removed"
-                raise UsageError(f"{group}.{key}{now}: a run keeps the {group} that it was trained with")
+            if key not in own or own[key] != asked[key]:
+                raise UsageError(f"{group}.{key}={asked[key]}: a run keeps the {group} that it was trained with")

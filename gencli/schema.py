@@ -5,14 +5,15 @@ The types are stored under groups ``schema/...``, where a glob over a group's op
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
+from gencli import declared
 from gencli.errors import UsageError
 
 
@@ -91,6 +92,13 @@ class Momentum(Optimizer):
 
 
 @dataclass
+class Logger:
+    """Keys of the group ``logger``."""
+
+    tensorboard: bool = True
+
+
+@dataclass
 class Common:
     """Keys of every verb, and the groups."""
 
@@ -118,9 +126,13 @@ class Train(Common):
 
 @dataclass
 class Resume(Train):
-    """Keys of ``gencli train resume=RUN``."""
+    """Keys of ``gencli train resume=RUN``; None: the run's own."""
 
+    seed: int | None = None  # type: ignore[assignment]
+    device: str | None = None  # type: ignore[assignment]
+    n: int | None = None  # type: ignore[assignment]
     checkpoint: str = MISSING
+    trainer: Any = None
 
 
 @dataclass
@@ -161,11 +173,25 @@ _SETTINGS = {
 }
 
 
+OF_RUN = {
+    "resume": ("model", "data", "objective", "sampler", "estimator", "optimizer", "trainer", "logger"),
+    "sample": ("model", "data", "sampler"),
+    "eval": ("model", "data", "estimator", "sampler"),
+}
+"""Sections that a command takes from its run. Hydra sees them empty and open: what it collects there are the changes
+that the command line asks for, and ``compose`` makes them in the run's own section."""
+
+
 def register() -> None:
     """Store the types in Hydra's ConfigStore."""
+    from hydra.core.config_store import ConfigStore
+
     store = ConfigStore.instance().store
-    for name, node in {"train": Train, "resume": Resume, "sample": Sample, "eval": Eval}.items():
-        store(group="schema/verb", name=name, node=node)
+    for name, groups in OF_RUN.items():
+        node = {group: OmegaConf.create({}, flags={"struct": False}) for group in groups}
+        store(group="schema/of_run", name=name, node=node)
+    for name, kind in {"train": Train, "resume": Resume, "sample": Sample, "eval": Eval}.items():
+        store(group="schema/verb", name=name, node=kind)
     store(group="schema/optimizer", name="adam", node=Adam)
     store(group="schema/optimizer", name="momentum", node=Momentum)
     store(group="schema/settings", name="gencli", node=_SETTINGS)
@@ -175,7 +201,38 @@ def optimizer_type(name: object) -> type[Optimizer] | None:
     """The type of a run's optimizer section; None where its name is none of ours."""
     if name in ("sgd", "rmsprop"):
         return Momentum
-    return Adam if name in OptimizerName.__members__ else None
+    return Adam if isinstance(name, str) and name in OptimizerName.__members__ else None
+
+
+def typed(group: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section ``trainer``, ``optimizer`` or ``logger`` of a run, complete: what it does not say is the default.
+
+    Raises:
+        UsageError: names the key that is not there, or whose value is of the wrong type.
+    """
+    kind: type | None = {"trainer": Trainer, "logger": Logger}.get(group)
+    if group == "optimizer":
+        kind = optimizer_type(section.get("name"))
+        if kind is None:
+            raise UsageError(f"optimizer.name={section.get('name')}: one of {', '.join(OptimizerName.__members__)}")
+    assert kind is not None
+    options = declared.of_dataclass(kind)
+    declared.check(section, options, group, f"{group} of a run")
+    complete: dict[str, Any] = {}
+    for entry in dataclasses.fields(kind):
+        value = section.get(entry.name, _default(entry))
+        if value is MISSING:
+            raise UsageError(f"{group}.{entry.name} is missing")
+        number = isinstance(value, int) and not isinstance(value, bool)
+        floats = number and options.hints[entry.name] in (float, float | None)
+        complete[entry.name] = float(value) if floats else value
+    return complete
+
+
+def _default(entry: dataclasses.Field) -> Any:
+    if entry.default_factory is not dataclasses.MISSING:
+        return entry.default_factory()
+    return entry.default.name if isinstance(entry.default, Enum) else entry.default
 
 
 _AT_LEAST = {

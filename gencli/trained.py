@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
+from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from gencli import checkpoint as checkpoints
+from gencli import stored
 from gencli.build import component
+from gencli.errors import UsageError
 from gencli.interfaces import DirectSampling, ExactLikelihood, Model, Objective, Spec, TimeField
 from gencli.locate import find_run
 from gencli.noise import Noise
 
+DEEPEST = 8
+"""Runs within runs: a base of a base of a base ..."""
 
-def opened(spec: Spec, *, path: str, trust: Sequence[str] = ()) -> Model:
+_opening: ContextVar[tuple[Path, ...]] = ContextVar("opening", default=())
+
+
+def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> Model:
     """The model of a run as it was at its best checkpoint (EMA weights if it has them), fixed.
 
     Args:
@@ -24,21 +32,42 @@ def opened(spec: Spec, *, path: str, trust: Sequence[str] = ()) -> Model:
         trust: packages other than gencli whose classes its config may name.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, its config is no plain data, or it is made of itself.
         ValueError: its model is of another space.
     """
-    folder = find_run(path)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    model = component(config["model"], Model, trust, spec)
-    best = folder / "checkpoints" / "best.safetensors"
-    tensors, _ = checkpoints.read(best if best.exists() else checkpoints.path_of(folder, "last"))
+    folder = find_run(path).resolve()
+    outer = _opening.get()
+    if folder in outer or len(outer) >= DEEPEST:
+        raise UsageError(f"the run {folder} is made of {'itself' if folder in outer else 'too many others'}")
+    token = _opening.set((*outer, folder))
     try:
-        model.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the model of this run is not of the shape {spec.shape}") from error
-    if isinstance(model, TimeField):
-        component(config["objective"], Objective, trust, spec).check(model)  # what training made right in it
+        config = stored.config(folder)
+        model = component(config["model"], Model, trust, spec)
+        best = folder / "checkpoints" / "best.safetensors"
+        tensors, _ = checkpoints.read(best if best.exists() else checkpoints.path_of(folder, "last"))
+        try:
+            model.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
+        except RuntimeError as error:
+            raise ValueError(f"{path}: the model of this run is not of the shape {spec.shape}") from error
+        if isinstance(model, TimeField):
+            component(config["objective"], Objective, trust, spec).check(model)  # what training made right in it
+    finally:
+        _opening.reset(token)
     return model.eval().requires_grad_(False)
+
+
+def density(spec: Spec, path: str, trust: Sequence[str] = ()) -> Trained:
+    """The model of a run as a density in model space; see ``opened``.
+
+    Raises:
+        UsageError: as ``opened``.
+        ValueError: its model has no density or no samples of its own, is conditional, or is of another space.
+    """
+    model = opened(spec, path, trust)
+    try:
+        return Trained(spec, model)
+    except ValueError as error:
+        raise ValueError(f"run={path}: {error}") from error
 
 
 class Trained(ExactLikelihood, DirectSampling):
@@ -46,24 +75,23 @@ class Trained(ExactLikelihood, DirectSampling):
 
     Args:
         spec: of the model that uses it.
-        path: the run folder.
-        trust: packages other than gencli whose classes its config may name.
+        model: as ``opened`` gives it. No config can name one: only ``density`` makes this class.
 
     Raises:
-        UsageError: there is no such run.
-        ValueError: its model has no density or no samples of its own, is conditional, or is of another space.
+        ValueError: the model has no density or no samples of its own, or is conditional.
     """
 
     supports = ("real", "unit", "binary", "levels", "categorical")
     shapes = ("vector", "image")
 
-    def __init__(self, spec: Spec, *, path: str, trust: Sequence[str] = ()) -> None:
+    def __init__(self, spec: Spec, model: Model) -> None:
         super().__init__(spec)
-        model = opened(spec, path=path, trust=trust)
+        if not isinstance(model, Model):
+            raise ValueError("a model is needed")
         if not isinstance(model, ExactLikelihood) or not isinstance(model, DirectSampling):
-            raise ValueError(f"run={path}: its model has no exact density with samples of its own")
+            raise ValueError("its model has no exact density with samples of its own")
         if model.conditional:
-            raise ValueError(f"run={path}: its model is conditional")
+            raise ValueError("its model is conditional")
         self.model = model
 
     def train(self, mode: bool = True) -> Trained:

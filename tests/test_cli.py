@@ -55,11 +55,11 @@ def ran(monkeypatch):
 
 @pytest.fixture
 def run(ran, tmp_path):
-    """A run folder of model=toy data=toy with odd and hostile entries in its config."""
+    """A run folder of model=toy data=toy with odd entries in its config."""
     assert cli.main(["train", *TOY, "seed=5"]) == 0
     config = ran.pop()[1]
     config["data"]["note"] = "${oc.env:HOME} \\${x}"
-    config["hydra"] = {"run": {"dir": "evil"}}
+    del config["resume"]  # as commands.train stores it
     folder = tmp_path / "some runs" / "a=1"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -357,7 +357,6 @@ def test_eval_takes_its_groups_from_the_run(ran, run):
     assert config["choices"]["model"] == "toy"
     assert config["choices"]["estimator"] == "exact"
     assert (config["run"], config["checkpoint"], config["trust"], config["seed"]) == (str(run), "best", [], 0)
-    assert not Path("evil").exists()
 
 
 def test_a_checkpoint_inside_the_run(ran, run):
@@ -395,7 +394,7 @@ def test_resume_takes_everything_from_the_run(ran, run, capsys):
     for word, message in [
         ("optimizer=sgd", "a run of optimizer=adamw"),
         ("experiment=e1", "no experiment to choose"),
-        ("optimizer.lr=abc", "could not be converted to Float"),
+        ("optimizer.lr=abc", "optimizer.lr=abc: a number is needed"),
         ("trainer.max_stps=1", "Did you mean 'max_steps'"),
     ]:
         assert cli.main(["train", resume, word]) == 2
@@ -414,7 +413,7 @@ def test_runs_that_are_not_there(ran, run, capsys):
     assert f"Did you mean '{made}'?" in capsys.readouterr().err
     (made / "config.yaml").write_text("a: [")
     assert cli.main(["eval", "run=latest"]) == 2
-    assert "config.yaml is damaged" in capsys.readouterr().err
+    assert "config.yaml is damaged, line 1: " in capsys.readouterr().err
 
 
 def test_latest_is_the_newest_run_sweeps_included(run):

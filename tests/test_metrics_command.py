@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 import gencli
 from gencli import cli, completion
@@ -71,8 +72,9 @@ def test_metrics_besides_the_nll_and_instead_of_it(run, capsys):
 
 def test_without_an_estimator_metrics_are_all_there_is(run, capsys):
     """As of a generator: an NLL is refused, metrics are not, and compare shows them."""
-    config = (run / "config.yaml").read_text().replace("\nestimator:\n", "\nestimator: null\nunused:\n")
-    (run / "config.yaml").write_text(config.replace("  estimator: exact", "  estimator: null"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config |= {"estimator": None, "choices": {**config["choices"], "estimator": None}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["eval", f"run={run}", "device=cpu"]) == 2
     assert "metrics=[mmd,c2st] compare samples" in capsys.readouterr().err
     assert cli.main(["eval", f"run={run}", "metrics=[sliced_wasserstein]", "n=50", "device=cpu"]) == 0

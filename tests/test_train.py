@@ -432,7 +432,7 @@ def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("eval ~data.transform", "data.transform is removed"),
+        ("eval ~data.transform", "~data.transform: an option of a run cannot be removed"),
         ("eval data.transform=standardize", "data.transform=standardize"),
         ("sample model.bound=1.0", "model.bound=1.0"),
         ("train model.bound=0.01", "model.bound=0.01"),

@@ -48,7 +48,7 @@ def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
 
 def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World) -> Run:
     resume = find_run(cfg["resume"]) if cfg.get("resume") else None
-    start, start_step = None, 0
+    start, start_step, download = None, 0, True
     if resume:
         trained = Run(resume).trained
         refuse_changes(trained, cfg, ("model", "data", "objective"))
@@ -58,8 +58,10 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
             )
         start = checkpoints.path_of(resume, cfg["checkpoint"])
         start_step = checkpoints.read(start)[1]["step"]
+        root = cfg["data"].get("root")
+        download = root is None or root != trained["data"].get("root")
     cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
-    parts = assemble(cfg)
+    parts = assemble(cfg, download=download)
     check(cfg, parts.device, world)
     check_sampler(parts)
     try:

@@ -63,7 +63,7 @@ class BinarizedMNIST(Lazy):
             if hashlib.md5(text, usedforsecurity=False).hexdigest() != md5:
                 raise UsageError(f"{packed} is damaged (the MD5 of its text is not {md5}): remove it")
         else:
-            path = fetch(self.folder / filename, md5, [_SOURCE + filename])
+            path = fetch(self.folder / filename, md5, [_SOURCE + filename], self.download)
             text = path.read_bytes()
         return TensorSplit(torch.from_numpy(read_bits(text, rows)).reshape(rows, 1, 28, 28))
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gencli.data.images import Archive, Folder, Load
 from gencli.data.lazy import Lazy
-from gencli.data.root import data_root
+from gencli.data.root import data_root, may_download
 from gencli.data.split import StreamSplit
 from gencli.errors import UsageError
 from gencli.interfaces import Spec, Support
@@ -58,6 +58,7 @@ class CelebA(Lazy):
         path = self.folder / filename
         if path.exists():
             return path
+        may_download(path, self.download)
         try:  # torchvision knows where the files are kept; Google Drive often refuses
             published = torchvision("datasets").CelebA.file_list
             file_id, md5 = next((i, m) for i, m, n in published if n == filename)

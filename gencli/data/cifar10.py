@@ -64,7 +64,7 @@ class CIFAR10(OfficialSplits):
         # These files are pickles: only bytes whose published checksum has been verified are loaded.
         if (self.root / _FOLDER).is_dir():
             return [pickle.loads(_verified(self.root / _FOLDER / n).read_bytes(), encoding="latin1") for n in names]
-        archive = fetch(self.root / _ARCHIVE, _ARCHIVE_MD5, [_URL])
+        archive = fetch(self.root / _ARCHIVE, _ARCHIVE_MD5, [_URL], self.download)
         found = {}
         with tarfile.open(archive) as tar:  # in one pass: going back in a gzip stream starts it again
             for member in tar:

@@ -140,7 +140,7 @@ class MNIST(OfficialSplits):
         if plain.exists() and not (self.raw / filename).exists():
             return read_idx(plain.read_bytes(), plain)
         urls = [mirror + filename for mirror in self.mirrors]
-        path = fetch(self.raw / filename, self.checksums[filename], urls)
+        path = fetch(self.raw / filename, self.checksums[filename], urls, self.download)
         return read_idx(gzip.decompress(path.read_bytes()), path)
 
 

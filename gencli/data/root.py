@@ -36,7 +36,7 @@ def user_path(path: str | None, what: str, key: str = "data.path") -> Path:
     if not path:
         raise UsageError(f"{key} is needed: {what}")
     found = Path(path).expanduser()
-    if not found.exists():
+    if not found.is_file() and not found.is_dir():
         raise UsageError(f"{key}={path}: there is no such file or folder; {what} is expected")
     return found
 
@@ -47,7 +47,7 @@ def need(path: Path, instructions: str) -> Path:
     Raises:
         UsageError: it is not there.
     """
-    if not path.exists():
+    if not path.is_file() and not path.is_dir():
         raise UsageError(f"{path} is missing: {instructions} (data.root or GENCLI_DATA says where data lie)")
     return path
 
@@ -61,17 +61,30 @@ def md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fetch(path: Path, expected_md5: str, urls: Sequence[str]) -> Path:
+def fetch(path: Path, expected_md5: str, urls: Sequence[str], download: bool = True) -> Path:
     """A published file: the one that lies at path, else downloaded there by torchvision. Its MD5 is checked.
 
     Raises:
         UsageError: the file is damaged, or it is not there and cannot be downloaded; says how to put it there by hand.
     """
     if not path.exists():
+        may_download(path, download)
         _download(path, expected_md5, urls)
     elif md5(path) != expected_md5:
         raise UsageError(f"{path} is damaged (its MD5 is not {expected_md5}): remove it, or change data.root")
     return path
+
+
+def may_download(path: Path, download: bool) -> None:
+    """Refuse to write into a folder that a run names: a run may come from anywhere.
+
+    Raises:
+        UsageError: says how to name the folder on this command.
+    """
+    if not download:
+        raise UsageError(
+            f"{path} is missing, and nothing is downloaded into a folder that a run names: name one with data.root=PATH"
+        )
 
 
 def _download(path: Path, expected_md5: str, urls: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ class SVHN(OfficialSplits):
         from scipy.io import loadmat
 
         filename = f"{part}_32x32.mat"
-        content = loadmat(fetch(self.root / filename, _FILES[part], [_URL + filename]))
+        content = loadmat(fetch(self.root / filename, _FILES[part], [_URL + filename], self.download))
         x = torch.from_numpy(content["X"]).permute(3, 2, 0, 1)  # stored as (H, W, C, N)
         y = torch.from_numpy(content["y"]).flatten().long() % 10  # the digit 0 is stored as 10
         return x, y

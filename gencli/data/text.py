@@ -221,7 +221,7 @@ class TinyShakespeare(Sequences):
 
     def symbols(self, name: str) -> Tensor:
         assert self.alphabet is not None
-        whole = self.alphabet.encode(fetch(self.file, self.checksum, [self.url]).read_bytes().decode())
+        whole = self.alphabet.encode(fetch(self.file, self.checksum, [self.url], self.download).read_bytes().decode())
         return _cut(whole, self.sizes)[name]
 
 

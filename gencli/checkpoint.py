@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gencli.errors import RunFailed, UsageError
+from gencli.errors import RunFailed, UsageError, quoted
 from gencli.files import write_whole
 
 FORMAT = 1
@@ -106,9 +106,41 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             )
         if _digest(tensors) != header["sha256"]:
             raise RunFailed(f"{path} is damaged: its tensors do not match their hash.{_others(path)}")
-        return tensors, json.loads(header["meta"])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise RunFailed(f"{path} is damaged or no checkpoint ({str(error)[:100]}).{_others(path)}") from error
+        return tensors, _meta(header["meta"])
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
+        raise RunFailed(f"{path} is damaged or no checkpoint ({quoted(error, 100)}).{_others(path)}") from error
+
+
+_META: dict[str, tuple[type, ...]] = {
+    "step": (int,),
+    "seconds": (int, float),
+    "stale": (int,),
+    "best": (list, type(None)),
+    "optimizers": (dict,),
+    "scaler": (dict,),
+}
+
+
+def _meta(text: str) -> dict[str, Any]:
+    """The scalars, of the types that the trainer goes on with.
+
+    Raises:
+        ValueError: one is of another type.
+    """
+    meta = json.loads(text)
+    if not isinstance(meta, dict):
+        raise ValueError("its scalars are no mapping")
+    for key, kinds in _META.items():
+        value = meta.get(key)
+        if key in meta and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise ValueError(f"{key}={quoted(value)} is of the wrong type")
+    for number in (meta.get("step", 0), meta.get("seconds", 0), meta.get("stale", 0)):
+        if not 0 <= number < 2**53:
+            raise ValueError(f"a counter is {quoted(number)}")
+    best = meta.get("best")
+    if best and not (len(best) == 2 and isinstance(best[0], int | float) and isinstance(best[1], int)):
+        raise ValueError(f"best={quoted(best)} is no score and step")
+    return meta
 
 
 def file_sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,16 @@ def script(words: Sequence[str]) -> str:
     return SCRIPTS[shell]
 
 
+_SAFE = re.compile(r"[\w./+@%:,=~^\[\]-]*")
+"""Words that a shell takes as they are. A folder may be named `$(command)`: shells put in what they are offered."""
+
+
 def candidates(words: Sequence[str]) -> list[str]:
-    """What the last of the words after ``gencli`` may become."""
+    """What the last of the words after ``gencli`` may become; names that a shell would interpret are left out."""
+    return [word for word in _candidates(words) if _SAFE.fullmatch(word)]
+
+
+def _candidates(words: Sequence[str]) -> list[str]:
     current = words[-1] if words else ""
     if len(words) <= 1:
         return _starting(current, [*helptext.PAGES, "--help", "--version", "--completion"])

@@ -20,7 +20,7 @@ from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
 from gencli.data.split import at_most
 from gencli.errors import UsageError
-from gencli.files import write_json, write_whole
+from gencli.files import inside, write_json, write_whole
 from gencli.interfaces import Batch, Estimator, Model, Shared, Split
 from gencli.noise import RowNoise, StepNoise, mix_seed
 from gencli.parts import Parts
@@ -223,12 +223,12 @@ def measure(
         seconds=round(time.perf_counter() - started, 2),
     )
     if world.main:
-        stem = run / "eval" / f"{split_name}-{estimator_name}"
+        stem = f"{split_name}-{estimator_name}"
         buffer = io.BytesIO()
         arrays = {"ids": np.arange(len(scores.nll)), "nll": scores.nll.numpy()}
         if split.counts is not None:
             arrays["counts"] = split.counts.numpy()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        write_whole(stem.with_suffix(".npz"), buffer.getvalue())
-        write_json(stem.with_suffix(".json"), record)
+        write_whole(inside(run, "eval", f"{stem}.npz"), buffer.getvalue())
+        write_json(inside(run, "eval", f"{stem}.json"), record)
     return record

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from gencli import stored
 from gencli.errors import UsageError
-from gencli.files import write_json, write_whole
+from gencli.files import append, inside, write_json, write_whole
 
 
 class RunFolder:
@@ -75,44 +76,43 @@ class RunFolder:
 
     def _write_config(self, cfg: Mapping[str, Any]) -> None:
         if self.writes:
-            write_whole(self.path / "config.yaml", yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True))
+            text = yaml.dump(dict(cfg), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            write_whole(inside(self.path, "config.yaml"), text)
 
     def reopen(self, cfg: Mapping[str, Any], **info: Any) -> None:
         """Go on in a folder that an earlier process began, with the config that goes on."""
+        self.info = stored.info(self.path)
+        self.info.pop("reason", None)
         self._write_config(cfg)
         if self.writes:
             for left_over in self.path.rglob(".*.tmp"):  # of a write that was killed
-                left_over.unlink()
-        self.info = json.loads((self.path / "run.json").read_text())
-        self.info.pop("reason", None)
+                if left_over.is_file() or left_over.is_symlink():
+                    left_over.unlink()
         self.update(status="running", resumed=_now(), versions=versions(), git_commit=git_commit(), **info)
 
     def update(self, **info: Any) -> None:
         """Change fields of run.json."""
         self.info |= info
         if self.writes:
-            write_json(self.path / "run.json", self.info)
+            write_json(inside(self.path, "run.json"), self.info)
 
     def metric(self, line: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         if self.writes:
-            with (self.path / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
     def forget_after(self, step: int) -> None:
         """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too."""
-        file = self.path / "metrics.jsonl"
-        if not self.writes or not file.exists():
-            return
-        kept = []
-        for line in file.read_text().splitlines():
-            try:
-                keep = json.loads(line)["step"] <= step
-            except ValueError:
-                keep = False
-            if keep:
-                kept.append(line)
-        write_whole(file, "".join(line + "\n" for line in kept))
+        if self.writes and (self.path / "metrics.jsonl").exists():
+            lines = [json.dumps(line) + "\n" for line in stored.metrics(self.path) if line["step"] <= step]
+            write_whole(inside(self.path, "metrics.jsonl"), "".join(lines))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Plain data only: equal lists are written out, where YAML would name one and refer to it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ def config_dir() -> Path:
 
 def runs(outputs: Path) -> list[Path]:
     """Run folders below a folder, the newest last."""
-    records = outputs.glob("**/run.json")
+    records = [record for record in outputs.glob("**/run.json") if record.is_file()]
     return [record.parent for record in sorted(records, key=lambda record: (record.stat().st_mtime_ns, str(record)))]
 
 

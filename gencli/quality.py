@@ -17,7 +17,7 @@ from gencli import checkpoint as checkpoints
 from gencli.build import component
 from gencli.data.split import SPLITS
 from gencli.errors import RunFailed, UsageError
-from gencli.files import write_json
+from gencli.files import inside, write_json
 from gencli.interfaces import Batch, DirectSampling, Split
 from gencli.metrics.base import Metric, Samples, space
 from gencli.parts import Parts
@@ -140,7 +140,7 @@ def measure(
             "seconds_sampling": drawn,
             "seconds": round(time.perf_counter() - began, 2),
         }
-        write_json(run / "eval" / f"{split_name}-{name}.json", record)
+        write_json(inside(run, "eval", f"{split_name}-{name}.json"), record)
         records.append(record)
     return records
 

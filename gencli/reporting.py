@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gencli.errors import shown
+from gencli.files import append, inside
 from gencli.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -40,10 +42,11 @@ class Reporter:
         if tensorboard and folder is not None and folder.writes:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder.path / "tensorboard"), purge_step=start + 1 if start else None)
+            self.board = SummaryWriter(str(inside(folder.path, "tensorboard")), purge_step=start + 1 if start else None)
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line, and keep it in train.log."""
+        text = shown(text)
         self.console.print(text, style=style, markup=False)
         self.log(text)
 
@@ -83,8 +86,7 @@ class Reporter:
     def log(self, text: str) -> None:
         """Keep a line in train.log only."""
         if self.folder is not None and self.folder.writes:
-            with (self.folder.path / "train.log").open("a") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            append(self.folder.path / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown(text)}\n")
 
 
 class Bar:

@@ -13,6 +13,7 @@ from gencli import distributed, quality, sampling, stored
 from gencli.build import component
 from gencli.errors import UsageError
 from gencli.evaluate import measure
+from gencli.files import inside
 from gencli.interfaces import Batch, Estimator, ExactLikelihood, Model, log_likelihood
 from gencli.locate import checkpoint_in, find_run
 from gencli.noise import RowNoise
@@ -221,11 +222,17 @@ def load(path: str | Path = "latest", **options: Any) -> Run:
     return Run(find_run(str(path)), **({"checkpoint": named} if named else {}) | options)
 
 
-def open_run(cfg: Mapping[str, Any], *partners: str) -> Run:
+def open_run(cfg: Mapping[str, Any], results: str, *partners: str) -> Run:
     """The run of an eval or sample command, with the command's own partners of the model: estimator, sampler.
+
+    Args:
+        cfg: the command's config.
+        results: the folder in the run that the command will write into.
+        partners: groups of the command's config that stand for the run's own.
 
     Raises:
         UsageError: the command changes the model, or the data beyond where its files lie.
+        RunFailed: the folder of results is a link.
     """
     run = Run(
         find_run(cfg["run"]),
@@ -236,6 +243,7 @@ def open_run(cfg: Mapping[str, Any], *partners: str) -> Run:
         overrides={key: cfg[key] for key in ("data", *partners) if key in cfg},
     )
     refuse_changes(run.trained, cfg, ("model", "data"))
+    inside(run.path, results)
     return run
 
 

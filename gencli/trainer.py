@@ -18,8 +18,8 @@ from gencli import checkpoint as checkpoints
 from gencli import distributed
 from gencli.data.loading import held_out_batches, train_batches
 from gencli.data.split import at_most
-from gencli.errors import Interrupted, RunFailed, UsageError
-from gencli.files import write_json
+from gencli.errors import Interrupted, RunFailed, UsageError, quoted
+from gencli.files import inside, write_json
 from gencli.folder import RunFolder
 from gencli.interfaces import Batch, DataInitialized, Model, Split, Turn
 from gencli.noise import RowNoise, StepNoise, mix_seed, seed_global
@@ -144,7 +144,7 @@ class Trainer:
             "optimizers": scalars,
             "scaler": self.scaler.state_dict(),
         }
-        path = self.folder.path / "checkpoints" / f"{name}.safetensors"
+        path = inside(self.folder.path, "checkpoints", f"{name}.safetensors")
         return checkpoints.write(path, tensors, meta, keep_previous=name == "last")
 
     def load(self, path: Path) -> None:
@@ -162,12 +162,13 @@ class Trainer:
                 optimizer.load_state_dict(state)
                 for group, option in zip(optimizer.param_groups, options, strict=True):
                     group.update(option)  # the config's weight decay and betas, not the checkpoint's
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise RunFailed(f"{path} does not fit the run's config: {str(error).splitlines()[-1].strip()}") from error
-        if meta["scaler"]:
-            self.scaler.load_state_dict(meta["scaler"])
-        self.step, self.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
-        self.best = tuple(meta["best"]) if meta["best"] else None
+            if meta["scaler"]:
+                self.scaler.load_state_dict(meta["scaler"])
+            self.step, self.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
+            self.best = tuple(meta["best"]) if meta["best"] else None
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+            reason = quoted(str(error).splitlines()[-1].strip() if str(error) else type(error).__name__, 200)
+            raise RunFailed(f"{path} does not fit the run's config: {reason}") from error
         self._drop_other_best()
 
     def _drop_other_best(self) -> None:
@@ -175,6 +176,7 @@ class Trainer:
         path = self.folder.path / "checkpoints" / "best.safetensors"
         other = False
         if self.world.main and path.exists():
+            inside(self.folder.path, "checkpoints", "best.safetensors")
             other = self.best is None or checkpoints.read(path)[1]["step"] != self.best[1]
             if other:
                 path.unlink()
@@ -323,13 +325,13 @@ class Trainer:
             name: {"value": statistics(p), "gradient": statistics(p.grad)}
             for name, p in [*self.model.named_parameters(), *self.parts.objective.named_parameters()]
         }
-        write_json(self.folder.path / "nonfinite.json", {**facts, "parameters": parameters})
+        write_json(inside(self.folder.path, "nonfinite.json"), {**facts, "parameters": parameters})
         batches = self._batches(step)  # a function of the step's number
         rows = [next(batches) for _ in range(self._moves)]
         evidence = {"x": torch.cat([batch.x for batch in rows])}
         if rows[0].y is not None:
             evidence["y"] = torch.cat([batch.y for batch in rows if batch.y is not None])
-        checkpoints.write(self.folder.path / "nonfinite.safetensors", evidence, facts)
+        checkpoints.write(inside(self.folder.path, "nonfinite.safetensors"), evidence, facts)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -154,6 +154,9 @@ def test_what_cannot_be_compared(make, capsys):
     run = make("m/a", None, status="running")
     (run / "eval" / "test-exact.json").write_text('{"value": ')  # cut short
     assert cli.main(["compare", "outputs/m/a"]) == 2
+    assert "outputs/m/a/eval/test-exact.json is damaged" in capsys.readouterr().err
+    (run / "eval" / "test-exact.json").unlink()
+    assert cli.main(["compare", "outputs/m/a"]) == 2
     assert "outputs/m/a: running, no result on test" in capsys.readouterr().err
     (run.parent / "empty").mkdir()
     with pytest.raises(UsageError, match="no run folder"):

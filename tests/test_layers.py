@@ -42,6 +42,7 @@ LIGHT = {
     "errors.py",
     "helptext.py",
     "locate.py",
+    "stored.py",
 }
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gencli.errors import UsageError
+from gencli import stored
+from gencli.errors import UsageError, shown
 from gencli.helptext import Parser
 from gencli.locate import find_run, runs
 
@@ -41,6 +42,7 @@ class Row:
     run: Path
     record: dict[str, Any]
     info: dict[str, Any]
+    scores: dict[str, np.ndarray] | None = None
     rank: int | None = None
     difference: float | None = None
     difference_se: float | None = None
@@ -80,7 +82,7 @@ class Comparison:
     Args:
         groups: rows of each group, best first.
         reasons: for each group after the first, what sets it apart from the first.
-        unfinished: (run folder, why it has no number).
+        unfinished: (run folder, why it has no number, or not all of them).
     """
 
     groups: list[list[Row]] = field(default_factory=list)
@@ -106,8 +108,8 @@ def main(words: Sequence[str]) -> int:
 
     comparison = compare(expand(args.runs), args.split)
     if not comparison.groups:
-        why = "\n".join(f"  {run}: {reason}" for run, reason in comparison.unfinished)
-        raise UsageError(f"no run has a result on split={args.split} yet\n{why}")
+        why = [f"{run}: {reason}" for run, reason in comparison.unfinished]
+        raise UsageError(f"no run has a result on split={args.split} yet: " + "; ".join(why))
     if args.csv:
         _write_csv(comparison)
     elif args.json:
@@ -141,12 +143,8 @@ def compare(folders: Sequence[Path], split: str = "test") -> Comparison:
     comparison = Comparison()
     groups: dict[str, list[Row]] = {}
     for folder in folders:
-        info = _read(folder / "run.json") or {}
-        records = [_read(path) for path in sorted((folder / "eval").glob(f"{split}-*.json"))]
-        rows = [Row(folder, record, info) for record in records if record and "value" in record]
-        if not rows:
-            status = str(info.get("status", "unknown"))
-            comparison.unfinished.append((folder, f"{status}, no result on {split}"))
+        rows, problems = _rows(folder, split)
+        comparison.unfinished += [(folder, problem) for problem in problems]
         for row in rows:
             groups.setdefault(json.dumps(_identity(row.record), sort_keys=True), []).append(row)
 
@@ -162,19 +160,34 @@ def compare(folders: Sequence[Path], split: str = "test") -> Comparison:
     return comparison
 
 
+def _rows(folder: Path, split: str) -> tuple[list[Row], list[str]]:
+    """The records of a run, and what is wrong with it: none is there, or a file cannot be read."""
+    info: dict[str, Any] = {}
+    rows: list[Row] = []
+    problems = []
+    try:
+        info = stored.info(folder)
+    except UsageError as error:
+        problems.append(str(error))
+    for path in sorted((folder / "eval").glob(f"{glob.escape(split)}-*.json")):
+        try:
+            row = Row(folder, stored.record(path), info)
+            if row.is_nll:
+                row.scores = stored.scores(path.with_suffix(".npz"))
+        except UsageError as error:
+            problems.append(str(error))
+        else:
+            rows.append(row)
+    if not rows and not problems:
+        problems.append(f"{info.get('status', 'unknown')}, no result on {split}")
+    return rows, problems
+
+
 def _first_like(rows: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
     """What a group is set apart from: the first group of its metric, or of all where it is that one."""
     metric = rows[0].record.get("metric")
     first = next(group for group in groups if group[0].record.get("metric") == metric)
     return groups[0][0] if first is rows else first[0]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,12 +221,11 @@ def _rank(rows: list[Row], group: int) -> None:
     for rank, row in enumerate((row for row in rows if row.ranked), start=1):
         row.rank = rank
     best = rows[0]
-    scores = _scores(best) if len(rows) > 1 and best.is_nll else None
     for row in rows:
         row.group = group
         if row is not best and math.isfinite(row.value) and math.isfinite(best.value):
             row.difference = row.value - best.value
-            row.difference_se = _paired_error(_scores(row), scores) if row.is_nll else _independent_error(row, best)
+            row.difference_se = _paired_error(row.scores, best.scores) if row.is_nll else _independent_error(row, best)
             if row.difference_se is not None:  # an error that all examples share, such as that of log Z, does not pair
                 both = (row.record.get("se_shared") or 0.0, best.record.get("se_shared") or 0.0)
                 row.difference_se = math.hypot(row.difference_se, *both)
@@ -223,18 +235,6 @@ def _independent_error(row: Row, best: Row) -> float | None:
     """Standard error of the difference of two metrics; they share the reference, so it is rather too large."""
     a, b = row.record.get("se"), best.record.get("se")
     return None if a is None or b is None else math.hypot(a, b)
-
-
-def _scores(row: Row) -> dict[str, np.ndarray] | None:
-    """Nats per example with the examples' ids, beside the record; scored symbols of each, where text is compared."""
-    import numpy as np
-
-    path = row.run / "eval" / f"{row.record['split']}-{row.record['estimator']}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in ("ids", "nll", "counts") if key == "nll" or key in arrays}
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | None) -> float | None:
@@ -305,18 +305,19 @@ def _write_csv(comparison: Comparison) -> None:
     rows = [_cells(row) for group in comparison.groups for row in group]
     writer = csv.DictWriter(sys.stdout, list(rows[0]))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: shown(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     for run, why in comparison.unfinished:
-        print(f"{run}: {why}", file=sys.stderr)
+        print(shown(f"{run}: {why}"), file=sys.stderr)
 
 
 def _print_table(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     everything = [row.run for rows in comparison.groups for row in rows]
-    shown = _short_names(everything)
+    names = _short_names(everything)
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
         record, nll = rows[0].record, rows[0].is_nll
         data, unit = (record.get("protocol") or {}).get("data"), str(record.get("unit"))
@@ -324,24 +325,25 @@ def _print_table(comparison: Comparison) -> None:
             console.print()
         elif reason:
             first = "the first table" if nll else f"the first table of {record.get('metric')}"
-            console.print(f"\nnot comparable with {first}: {reason}", markup=False)
+            console.print(shown(f"\nnot comparable with {first}: {reason}"), markup=False)
         caption = f"{data}, {record.get('split')} split, " + (
             (unit if "/" in unit else f"{unit} an example")
             if nll
             else f"{record.get('n_samples')} samples against {record.get('n_reference')} examples"
         )
-        table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(title=Text(shown(caption)), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
         arrow = "↑" if record.get("better") == "higher" else "↓"
         for name, justify in _COLUMNS if nll else _SAMPLE_COLUMNS:
             title = name.replace("METRIC", f"{record.get('metric')} {arrow}")
             title = title.replace("bits/dim", f"bits/{unit.partition('/')[2] or 'dim'}")
             wraps = name in ("run", "sampler", "and")
-            table.add_column(title, justify=justify, overflow="fold", no_wrap=not wraps)  # type: ignore[arg-type]
+            table.add_column(Text(shown(title)), justify=justify, overflow="fold", no_wrap=not wraps)  # type: ignore[arg-type]
         for row in rows:
-            table.add_row(str(row.rank or "-"), shown[row.run], *(_measures(row) if nll else _sample_measures(row)))
+            cells = [str(row.rank or "-"), names[row.run], *(_measures(row) if nll else _sample_measures(row))]
+            table.add_row(*(Text(shown(cell)) for cell in cells))  # as text: what a run says is no markup
         console.print(table)
     for run, why in comparison.unfinished:
-        console.print(f"{run}: {why}", markup=False)
+        console.print(shown(f"{run}: {why}"), markup=False)
     notes = [note for rows in comparison.groups for note in (_FOOTNOTE if rows[0].is_nll else _FOOTNOTE_SAMPLES,)]
     for note in dict.fromkeys(notes):
         console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
@@ -398,7 +400,9 @@ _TOLD = 4  # diagnostics in a table
 def _sample_measures(row: Row) -> list[str]:
     error = row.record.get("se")
     difference = "" if row.difference is None else f"{row.difference:+.3g}"
-    told = [(k, v) for k, v in (row.record.get("diagnostics") or {}).items() if not k.startswith("se_")]
+    told = [
+        (k, v) for k, v in (row.record.get("diagnostics") or {}).items() if not k.startswith("se_") and v is not None
+    ]
     return [
         f"{row.value:.4g}" + ("" if error is None else f" ±{error:.1g}"),
         difference + ("" if row.difference_se is None else f" ±{row.difference_se:.1g}"),

@@ -34,7 +34,7 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
     try:
         if wanted and world.size > 1:
             raise UsageError(f"metrics=[{','.join(wanted)}] under torchrun: call gencli eval in one process")
-        run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "estimator", "sampler")
+        run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "eval", "estimator", "sampler")
         reporter = Reporter(quiet=not world.main)
         if cfg["n"] is not None and (not wanted or cfg["n"] < 1):
             raise UsageError(f"n={cfg['n']}: the number of samples for metrics=[...], at least 1")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gencli.build import component
 from gencli.errors import UsageError
-from gencli.files import write_whole
+from gencli.files import inside, write_whole
 from gencli.interfaces import DirectSampling
 from gencli.parts import Parts
 from gencli.pictures.base import Picture
@@ -33,17 +33,17 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
     arrays = {"samples": x.cpu().numpy()} | ({} if y is None else {"labels": y.cpu().numpy()})
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    npz = run / "samples" / f"{name}.npz"
+    npz = inside(run, "samples", f"{name}.npz")
     write_whole(npz, buffer.getvalue())
     texts = parts.dataset.to_text(x)
     if texts is not None:
-        txt = npz.with_suffix(".txt")
+        txt = inside(run, "samples", f"{name}.txt")
         write_whole(txt, "".join(f"=== {i} ===\n{text}\n" for i, text in enumerate(texts)).encode())
         return [txt, npz]
     completed = parts.sampler is not None and parts.sampler.given is not None
     if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
         x = draw(parts, SHOWN, seed)[0]  # x and more: a handful of points shows no density
-    png = npz.with_suffix(".png")
+    png = inside(run, "samples", f"{name}.png")
     write_whole(png, of_samples(parts, x))
     return [png, npz]
 
@@ -58,13 +58,18 @@ def say_text(parts: Parts, x: Tensor, reporter: Reporter) -> None:
 
 def sample(cfg: Mapping[str, Any]) -> list[Path]:
     """Draw ``n`` samples of a run, or another picture of it, into its samples/ folder; returns the files."""
-    run = open_run(cfg, "sampler")
+    run = open_run(cfg, "samples", "sampler")
+    if cfg["name"] is not None:
+        try:
+            inside(run.path, "samples", f"{cfg['name']}.npz")
+        except UsageError as error:
+            raise UsageError(f"name={error}") from error
     parts = run.parts
     reporter = Reporter()
     if cfg.get("picture"):
-        files, shown = _picture(cfg, parts, run.path)
-        if shown is not None:
-            reporter.console.print(shown)
+        files, drawing = _picture(cfg, parts, run.path)
+        if drawing is not None:
+            reporter.console.print(drawing)
         for file in files:
             reporter.say(f"  {relative(file)}")
         return files
@@ -103,6 +108,6 @@ def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path
     stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
     files = []
     for suffix, content in chosen.make(parts, cfg["n"], cfg["seed"]).items():
-        files.append(run / "samples" / f"{stem}{suffix}")
+        files.append(inside(run, "samples", f"{stem}{suffix}"))
         write_whole(files[-1], content)
     return files, chosen.shown

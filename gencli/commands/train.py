@@ -16,6 +16,7 @@ from gencli.commands.eval import local_device, show
 from gencli.commands.sample import keep, say_text
 from gencli.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.evaluate import measure
+from gencli.files import inside
 from gencli.folder import RunFolder
 from gencli.interfaces import Model
 from gencli.locate import find_run
@@ -50,7 +51,10 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     resume = find_run(cfg["resume"]) if cfg.get("resume") else None
     start, start_step, download = None, 0, True
     if resume:
-        trained = Run(resume).trained
+        run = Run(resume)
+        trained, _, _ = run.trained, run.info, run.metrics  # what is damaged is refused before anything is written
+        for name in ("checkpoints", "samples", "eval", "tensorboard", "metrics.jsonl", "train.log"):
+            inside(resume, name)
         refuse_changes(trained, cfg, ("model", "data", "objective"))
         if cfg["seed"] != trained["seed"]:
             raise UsageError(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,13 +105,34 @@ def groups(parts: Sequence[tuple[str, Tensor]], columns: int, side: int = 64) ->
     return torchvision("transforms.functional").to_tensor(picture)
 
 
-def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple:
-    """A matplotlib figure of width x height inches, and its axes as an array (columns,), or (rows, columns)."""
+def blank(width: float, height: float, dpi: int = 120) -> Any:
+    """An empty matplotlib figure of width x height inches; no pyplot: no global state, no display."""
+    if "matplotlib" not in sys.modules:
+        # It reads a file matplotlibrc in the current folder, and evaluates parts of it: any folder but the user's.
+        with chdir(Path(__file__).parent):
+            import matplotlib  # noqa: F401
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    FigureCanvasAgg(made)  # no pyplot: no global state, no display
+    made = Figure(figsize=(width, height), layout="constrained", dpi=dpi)
+    FigureCanvasAgg(made)
+    return made
+
+
+@contextmanager
+def chdir(folder: Path) -> Iterator[None]:
+    """Another current folder for a while (contextlib has it from Python 3.11 on)."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple:
+    """A matplotlib figure of width x height inches, and its axes as an array (columns,), or (rows, columns)."""
+    made = blank(width, height)
     axes = made.subplots(rows, columns, squeeze=False)
     return made, axes[0] if rows == 1 else axes
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,11 +78,7 @@ def _nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 def _draw(a: Tensor | None, b: Tensor | None, distance: Tensor, usual: Tensor, searched: int) -> bytes:
     columns = 8
     rows = 0 if a is None else math.ceil(len(a) / columns)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Any = Figure(figsize=(12, 3 + 0.85 * rows), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = canvas.blank(12, 3 + 0.85 * rows, dpi=110)
     lower = figure
     if a is not None and b is not None:
         upper, lower = figure.subfigures(2, 1, height_ratios=[0.85 * rows, 3])

@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.text import Text
 from torch import Tensor
 
-from gencli.errors import UsageError
+from gencli.errors import UsageError, shown
 from gencli.interfaces import Autoregressive
 from gencli.noise import RowNoise
 from gencli.parts import Parts
@@ -76,13 +76,13 @@ class SurpriseText(Picture):
         return round(255 - 191 * min(nats / self.top, 1.0))
 
     def _rich(self, title: str, texts: list[str], values: list[float]) -> Text:
-        shown = Text(f"{title}\nnats ")
+        drawing = Text(f"{title}\nnats ")
         for k in range(int(self.top) + 1):
-            shown.append(f" {k} ", self._style(k))
-        shown.append("\n\n")
+            drawing.append(f" {k} ", self._style(k))
+        drawing.append("\n\n")
         for text, nats in zip(texts, values, strict=True):
-            shown.append("⏎\n" if text == "\n" else text, self._style(nats))
-        return shown
+            drawing.append("⏎\n" if text == "\n" else shown(text), self._style(nats))
+        return drawing
 
     def _style(self, nats: float) -> Style:
         share = self._share(nats)
@@ -91,8 +91,8 @@ class SurpriseText(Picture):
     def _html(self, title: str, texts: list[str], values: list[float]) -> str:
         def span(text: str, nats: float) -> str:
             share = self._share(nats)
-            shown = "⏎\n" if text == "\n" else html.escape(text)
-            return f'<span style="background:rgb(255,{share},{share})" title="{nats:.2f}">{shown}</span>'
+            safe = "⏎\n" if text == "\n" else html.escape(text)
+            return f'<span style="background:rgb(255,{share},{share})" title="{nats:.2f}">{safe}</span>'
 
         legend = "".join(span(f" {k} ", k) for k in range(int(self.top) + 1))
         body = "".join(span(text, nats) for text, nats in zip(texts, values, strict=True))

@@ -1,0 +1,95 @@
+"""A part of the campaign against hostile run folders; scripts/campaign hostile has the whole."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+from hostile import DEFAULTS, SECTIONS, Place, cases, edit, merge
+
+from gencli import schema
+from gencli.compose import prepare
+from gencli.locate import config_dir
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks under an audit hook, and asks /proc")
+
+PART = {
+    "defaults": ["model-callback:sample", "data-callback:eval", "sampler-launcher:resume", "top-global:sample"],
+    "target": ["model-os.system:load", "model-subprocess.run:sample", "data-os.system:resume"],
+    "own": ["model-gencli.trained.Trained:resume", "model-gencli.run.subprocess.run:eval"],
+    "keyword": ["model-1-args:sample"],
+    "interpolation": ["model._target_-3-eval____import____os___system__touch_ran:eval"],
+    "yaml": ["apply:sample", "laughs:compare", "nul-escape:again", "file-fifo:sample", "deep-flow:sample"],
+    "trust": ["model-path:sample", "model-work:load"],
+    "runs": ["sampler.run-latest:sample"],
+    "values": ["trainer.batch_size-list:again", "device=meta:again"],
+    "choices": ["sampler-up:sample", "estimator-newline:eval"],
+    "data": ["mnist.MNIST-outside:sample", "objects-npz:sample", "array.Array-fifo:sample"],
+    "records": [
+        "npz-objects:compare",
+        "npz-bomb:compare",
+        "unit-escape:compare",
+        "run.json-deep:compare",
+        "eval-sparse:compare-json",
+        "line-escape:load",
+    ],
+    "checkpoint": ["pickle:sample", "meta-deep:resume", "best=lists:resume"],
+    "links": ["metrics.jsonl:resume", "samples-empty:sample", "run.json:resume"],
+    "around": ["yaml.py:module:compare", "standard:module:compare"],
+    "names": ["substitution:complete", "newline:complete-compare", "escape:near"],
+}
+"""Pairs of a case and a verb: something of each group."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    from forkserver import Server
+
+    return Server(tmp_path_factory.mktemp("hostile"), bases=("flow",))
+
+
+@pytest.fixture(scope="module")
+def by_name():
+    return {case.name: case for case in cases()}
+
+
+@pytest.mark.parametrize("pair", [f"{group}/{pair}" for group, some in PART.items() for pair in some])
+def test_a_hostile_run_is_refused_in_one_line_or_works(server, by_name, pair):
+    name = max((name for name in by_name if pair.startswith(f"{name}:")), key=len)
+    verb = pair.removeprefix(f"{name}:")
+    assert verb in by_name[name].verbs
+    outcome = server.run(by_name[name], verb)
+    assert not outcome.failures, (outcome.code, outcome.line)
+
+
+def test_the_campaign_is_large(by_name):
+    assert len(by_name) >= 260
+    assert {case.base for case in by_name.values()} == {"flow", "tilted", "field", "student"}
+
+
+def hydra_of(config_name: str, overrides: list[str]) -> dict:
+    """What Hydra would act on: callbacks, launcher, sweeper, logging, where it looks for configs."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config_dir()), job_name="gencli", version_base="1.3"):
+        cfg = compose(config_name, overrides, return_hydra_config=True)
+    keys = ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "searchpath", "run", "sweep", "env")
+    return {key: OmegaConf.to_container(cfg.hydra[key], resolve=False) for key in keys}
+
+
+@pytest.mark.parametrize("shape", DEFAULTS)
+@pytest.mark.parametrize(("verb", "name"), [("sample", "sample"), ("eval", "eval"), ("train", "resume")])
+def test_nothing_of_a_run_is_in_hydra(tiny_run, tmp_path, shape, verb, name):
+    place = Place(tmp_path, tmp_path, tmp_path / "run", tmp_path, tmp_path, tmp_path)
+    shutil.copytree(tiny_run, place.run)
+    for section in SECTIONS:
+        if section not in ("trainer", "optimizer", "logger", "choices"):  # these are checked before
+            merge(place, section, {"defaults": DEFAULTS[shape]})
+    edit(place, "sampler.command", "touch ran")
+    key = "resume" if verb == "train" else "run"
+    prepared = prepare(verb, [f"{key}={place.run}"])
+    assert prepared.overrides == [f"{key}='{place.run}'"]
+    schema.register()
+    assert hydra_of(prepared.config_name, prepared.overrides) == hydra_of(name, [f"{key}=x"])

@@ -115,24 +115,27 @@ def _escaped(text: str) -> str:
 
 
 def _load(place: Place) -> int:
-    """Everything that the Python side offers of a run; its errors are told as the command line tells them."""
+    """Everything that the Python side offers of a run; the first error is told as the command line tells it."""
     import gencli
-    from gencli.errors import GencliError, shown
+    from gencli.cli import _report
+    from gencli.errors import GencliError
 
-    code, run = 0, gencli.load(place.run, device="cpu")
-    for act in (
-        lambda: run.log_prob(run.sample(2).float()),
-        lambda: run.info,
-        lambda: run.metrics,
-        lambda: run.results,
-    ):
-        try:
-            act()
-        except GencliError as error:
-            if not code:
-                print(f"error: {shown(str(error))}", file=sys.stderr)
-            code = error.exit_code
-    return code
+    first: GencliError | None = None
+    try:
+        run = gencli.load(place.run, device="cpu")
+        for act in (
+            lambda: run.log_prob(run.sample(2).float()),
+            lambda: run.info,
+            lambda: run.metrics,
+            lambda: run.results,
+        ):
+            try:
+                act()
+            except GencliError as error:
+                first = first or error
+    except GencliError as error:
+        first = error
+    return _report(first) if first else 0
 
 
 # --- the child -------------------------------------------------------------------------------------------------------
@@ -256,7 +259,7 @@ def _fork(
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)
+            os._exit(code if isinstance(code, int) else 0)  # as sys.exit would take it
     code = _wait(child, began + limit)
     return code, time.monotonic() - began, out.read_bytes(), err.read_bytes()
 
@@ -451,15 +454,9 @@ def _begin(place: Place, hook: Hook) -> None:
 
 
 def _command(verb: str, place: Place, case: Case) -> int:
-    from gencli.cli import main
-    from gencli.errors import GencliError, shown
-
     if verb == "load":
-        try:
-            return _load(place)
-        except GencliError as error:
-            print(f"error: {shown(str(error))}", file=sys.stderr)
-            return error.exit_code
+        return _load(place)
+    from gencli.cli import main
 
     return main(_words(verb, place, case.extra))
 

@@ -254,6 +254,8 @@ COMMAND = {"_target_": "torch.utils.collect_env.run", "command": "touch ran"}
 
 DEFAULTS: dict[str, object] = {
     "callback": [{"/logger@_global_.hydra.callbacks.evil": "from_run"}, "_self_"],
+    "hidden": [{"/estimator@_global_.hydra.callbacks.evil": "from_run"}, "_self_"],
+    "deeper": ["_self_", {"optional /objective@_global_.hydra.callbacks.evil": "from_run"}],
     "launcher": ["_self_", {"override /hydra/launcher": "joblib"}],
     "sweeper": [{"/logger@_global_.hydra.sweeper": "from_run"}, {"override hydra/sweeper": "evil"}],
     "job_logging": [{"override hydra/job_logging": "default"}, {"override /hydra/hydra_logging": "colorlog"}],
@@ -261,22 +263,20 @@ DEFAULTS: dict[str, object] = {
     "text": "_self_",
     "plain": ["/hydra/callbacks/evil", "evil"],
 }
+"""Shapes of a key ``defaults``; the first three make a section a callback of Hydra, which runs a command."""
+
+CARRIERS = {"callback": "logger", "hidden": "estimator", "deeper": "objective"}
+"""The section that holds the command."""
 
 
 def _defaults() -> Iterator[Case]:
-    places = [*(s for s in SECTIONS if s != "logger"), "", "model.net", "logger"]
-    for where, (shape, entries) in itertools.product(places, DEFAULTS.items()):
+    for where, (shape, entries) in itertools.product([*SECTIONS, "", "model.net"], DEFAULTS.items()):
         if shape in ("text", "plain") and where in ("optimizer", "choices", "objective"):
             continue
-        attack = merging(where, {"defaults": entries})
-        if where != "logger":
-            attack = both(attack, setting("logger", {**COMMAND, "tensorboard": False}))
+        attack, carrier = merging(where, {"defaults": entries}), CARRIERS.get(shape, "logger")
+        if where != carrier:
+            attack = both(attack, setting(carrier, COMMAND))
         yield Case(f"defaults/{where or 'top'}-{shape}", attack, _verbs(where) if where else ALL)
-    # the command hidden where nothing else looks, not in the logger
-    for where in ("model", "data", "sampler"):
-        entries = [{f"/{where}@_global_.hydra.callbacks.evil": "from_run"}, "_self_"]
-        hidden = merging(where, {"defaults": entries, "x": COMMAND})
-        yield Case(f"defaults/{where}-itself", hidden, _verbs(where))
     for section, base in (
         ("objective.noise", "tilted"),
         ("estimator.base", "tilted"),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
+import pickle
 import shutil
+import socket
+import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
-from hostile import DEFAULTS, SECTIONS, Place, cases, edit, merge
+from hostile import DEFAULTS, SECRET, SECTIONS, Case, Place, cases, edit, evil_package, merge
 
-from gencli import schema
+from gencli import folder, schema
 from gencli.compose import prepare
 from gencli.locate import config_dir
 
@@ -61,6 +70,66 @@ def test_a_hostile_run_is_refused_in_one_line_or_works(server, by_name, pair):
     assert verb in by_name[name].verbs
     outcome = server.run(by_name[name], verb)
     assert not outcome.failures, (outcome.code, outcome.line)
+
+
+def says(*lines: str, code: int = 2) -> Callable[[Place], int]:
+    def act(place: Place) -> int:
+        print("\n".join(lines), file=sys.stderr)
+        return code
+
+    return act
+
+
+def connects(place: Place) -> None:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", 9))
+
+
+def unpickles(place: Place) -> None:
+    with contextlib.suppress(pickle.UnpicklingError):
+        pickle.loads(pickle.dumps(Fraction(1, 2)))
+
+
+BREACHES = {
+    "command": lambda place: os.system("true"),
+    "process": lambda place: subprocess.run(["true"], check=True),
+    "write": lambda place: (place.outside / "new").write_text(""),
+    "change": lambda place: (place.outside / "mine.txt").write_text("yours"),
+    "beside": lambda place: (place.run.parent / "new").mkdir(),
+    "through a link": lambda place: (
+        (place.run / "out").symlink_to("../../../outside/x") or (place.run / "out").open("w")
+    ),
+    "removal": lambda place: (place.outside / "mine.txt").unlink(),
+    "connection": connects,
+    "pickle": unpickles,
+    "import": lambda place: importlib.import_module("evil"),
+    "code": lambda place: exec(compile("1", str(place.run / "x.py"), "exec")),
+    "traceback": lambda place: 1 / 0,
+    "exit code": says("error: no", code=3),
+    "two lines": says("error: no", "more"),
+    "no line": says(),
+    "escape": says("error: \x1b]0;pwn\x07"),
+    "direction": says("error: \u202e"),
+    "secret": says(f"error: {SECRET}"),
+    "end": lambda place: os.kill(os.getpid(), 9),
+}
+HARMLESS = {
+    "one line": says("error: no"),
+    "own files": lambda place: (place.run / "samples/x").write_text("") and None,
+    "temporary": lambda place: tempfile.TemporaryFile().close(),
+    "reading": lambda place: (place.outside / "mine.txt").read_text() and None,
+    "git": lambda place: folder.git_commit() and None,
+}
+
+
+@pytest.mark.parametrize("what", [*BREACHES, *HARMLESS])
+def test_the_checker_sees(server, monkeypatch, what):
+    import forkserver
+
+    act = (BREACHES | HARMLESS)[what]
+    monkeypatch.setattr(forkserver, "_command", lambda verb, place, case: act(place) or 0)
+    outcome = server.run(Case("self/test", lambda place: evil_package(place.path, place.mark)), "sample")
+    assert bool(outcome.failures) == (what in BREACHES), outcome
 
 
 def test_the_campaign_is_large(by_name):

@@ -146,6 +146,7 @@ _PATHS = {
     **{"os.rename": (0, 1), "os.link": (1,), "os.symlink": (1,), "shutil.rmtree": (0,), "os.mkfifo": (0,)},
     **{"os.setxattr": (0,), "os.removexattr": (0,), "shutil.move": (0, 1), "sqlite3.connect": (0,)},
 }
+_FOLLOW = ("os.truncate", "os.chmod", "os.chown", "os.utime", "os.setxattr", "os.removexattr", "sqlite3.connect")
 _NEVER = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn", "os.startfile"),
     *("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"),
@@ -153,7 +154,6 @@ _NEVER = (
     *("pickle.find_class", "ctypes.dlopen", "code.__new__", "os.kill", "os.putenv", "os.unsetenv"),
 )
 _ALLOWED_ENVIRONMENT = ("HYDRA_", "KMP_", "TORCH", "OMP_", "PYTORCH", "TF_", "MPL", "CUDA", "TRITON")
-_LOADED = (".so",)
 _MARKERS = ("evil", "payload", "hydra_plugins")
 
 
@@ -190,7 +190,8 @@ class Hook:
         if event == "os.mkdir" and os.path.isdir(args[0]):
             return None  # Hydra makes the working directory, which is there
         if event in _PATHS:
-            return next(filter(None, (self._beyond(args[k]) for k in _PATHS[event])), None)
+            follows = event in _FOLLOW
+            return next(filter(None, (self._beyond(args[k], follows) for k in _PATHS[event])), None)
         if event == "subprocess.Popen":
             return None if _is_git(args[1]) else repr(args[1])
         if event in ("os.putenv", "os.unsetenv"):
@@ -206,11 +207,12 @@ class Hook:
             return self._within(getattr(args[0], "co_filename", None))
         return None
 
-    def _beyond(self, path: object) -> str | None:
-        """A path that is written to, if that lies where nothing may be written."""
+    def _beyond(self, path: object, follows: bool = True) -> str | None:
+        """A path that is written to, if that lies where nothing may be written; some calls change a link itself."""
         if not isinstance(path, str | bytes | os.PathLike):
             return None
-        found = os.path.realpath(os.fsdecode(path))
+        head, tail = os.path.split(os.path.abspath(os.fsdecode(path)))
+        found = os.path.realpath(os.path.join(head, tail)) if follows else os.path.join(os.path.realpath(head), tail)
         if found == "/dev/null" or any(found == a or found.startswith(a + "/") for a in self.allowed):
             return None
         return found

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gencli import catalog, declared, interfaces
+from gencli.compatibility import refuse_untrusted
 from gencli.errors import UsageError, near, quoted
 from gencli.interfaces import Dataset, Model, Network, Spec
 from gencli.path import Path as ProbabilityPath
@@ -87,12 +88,8 @@ def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group:
     if not isinstance(target, str) or not re.fullmatch(TARGET, target):
         raise UsageError(f"{group}._target_={quoted(target)}: the dotted name of a class is needed")
     module_name, _, name = target.rpartition(".")
+    refuse_untrusted(group, target, trust)
     package = target.partition(".")[0]
-    if package != "gencli" and package not in trust:
-        raise UsageError(
-            f"{group}._target_={target}: this class is not part of gencli and would run code of its own. "
-            f"If you know where it comes from, add trust=[{package}]"
-        )
 
     try:
         module = _import(module_name, package)

@@ -75,6 +75,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunFailed: the file is cut short, altered, no checkpoint, or of a newer format.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise RunFailed(f"{path} is no file.{_others(path)}")
     while True:
         stamp = _stamp(path)
         try:

@@ -238,6 +238,7 @@ def _call_hydra(task: Task, config_name: str, words: list[str]) -> None:
 def _sweep(verb: str, flags: list[str], overrides: list[str], config_dirs: list[str]) -> int:
     from gencli.compose import expand_runs, parse_overrides, prepare, quote
 
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # a launcher's processes take no modules from the current folder
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("-m inside torchrun: each process would sweep by itself; call torchrun once for each job")
     chosen = [o.value() for o in parse_overrides(overrides) if o.key_or_group == "hydra.sweep.dir"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from gencli import catalog
 from gencli.catalog import Option
-from gencli.errors import UsageError
+from gencli.errors import UsageError, quoted
 
 PARTS = ("objective", "sampler", "estimator", "picture")
 """Groups that require capabilities of the model."""
@@ -62,6 +62,8 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
     Raises:
         UsageError: says what is missing and what would fit.
     """
+    for group in ("model", *PARTS):
+        refuse_untrusted(group, _target(config.get(group)) or "gencli", config.get("trust") or [])
     model = _target(config.get("model"))
     choices = config.get("choices") or {}
     name = choices.get("model") or model
@@ -71,10 +73,24 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
         if lacking:
             raise UsageError(
                 f"{group}={choices.get(group) or part} cannot {_VERB[group]} model={name}: "
-                f"it needs {' and '.join(lacking)}, which {name} does not offer.\n"
-                f"{group}s that fit model={name}: {_names(fitting(group, model, config_dirs))}.\n"
+                f"it needs {' and '.join(lacking)}, which {name} does not offer. "
+                f"{group}s that fit model={name}: {_names(fitting(group, model, config_dirs))}; "
                 f"models that fit {group}={choices.get(group) or part}: {_names(fitting_models(part, config_dirs))}."
             )
+
+
+def refuse_untrusted(group: str, target: str, trust: Sequence[str]) -> None:
+    """Refuse a class that lies neither in gencli nor in a package that the user trusts on this command.
+
+    Raises:
+        UsageError: says how to trust its package.
+    """
+    package = target.partition(".")[0]
+    if package != "gencli" and package not in trust:
+        raise UsageError(
+            f"{group}._target_={quoted(target)}: this class is not part of gencli and would run code of its own. "
+            f"If you know where it comes from, add trust=[{quoted(package)}]"
+        )
 
 
 def _classes(group: str, config_dirs: Sequence[str | Path]) -> dict[str, Option]:

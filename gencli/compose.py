@@ -168,7 +168,8 @@ def _in_hydras_words(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """A value that Hydra's grammar reads back as this text."""
+    """A value that Hydra's grammar reads back as this text; a `${...}` in it, as a folder may be named, stays text."""
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
     return "'" + re.sub(r"\\+(?='|$)", lambda m: m[0] * 2, text).replace("'", "\\'") + "'"
 
 

@@ -94,7 +94,10 @@ def check(section: Mapping[str, Any], options: Options, where: str, what: str) -
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of a type. An integer is a number too; true is neither. Types of other kinds fit all."""
+    """Whether a plain value is of a type. An integer is a number too; true is neither.
+
+    Nothing plain is an object of gencli. Types that a user's class declares and that are none of these fit all values.
+    """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return any(fits(value, kind) for kind in inner)
@@ -111,14 +114,14 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (bool, str):
         return isinstance(value, hint)
     if inspect.isclass(hint) and issubclass(hint, enum.Enum):
-        return value in hint.__members__
+        return isinstance(value, str) and value in hint.__members__
     if origin is tuple and inner[-1:] != (...,):
         return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(fits, value, inner))
     if origin in (list, tuple, Sequence):
         return isinstance(value, list | tuple) and all(fits(item, inner[0]) for item in value)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items())
-    return True
+    return not (inspect.isclass(hint) and hint.__module__.partition(".")[0] == "gencli" and origin is None)
 
 
 def words(hint: Any) -> str:

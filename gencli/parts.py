@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gencli import checkpoint as checkpoints
+from gencli import declared
 from gencli.build import factory, resolve
 from gencli.data.preprocess import Preprocess
 from gencli.errors import RunFailed, UsageError
@@ -70,6 +71,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         make_objective = factory(cfg["objective"], Objective, trust, given=1)
         make_sampler = factory(cfg["sampler"], Sampler, trust) if cfg.get("sampler") else None
         make_estimator = factory(cfg["estimator"], Estimator, trust) if cfg.get("estimator") else None
+
+        declared.check(way, declared.of_class(Preprocess), "data", "preprocessing")
 
         dataset = make_dataset()
         dataset.download = download

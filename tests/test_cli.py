@@ -348,7 +348,7 @@ def quoted(run):
 
 
 def test_eval_takes_its_groups_from_the_run(ran, run):
-    assert cli.main(["eval", quoted(run), "estimator.draws=4", "data.root=/x"]) == 0
+    assert cli.main(["eval", quoted(run), "estimator.draws=4", "data.root=/x", "trust=[toyzoo]"]) == 0
     config = ran[-1][1]
     assert config["estimator"]["draws"] == 4
     assert config["data"]["root"] == "/x"
@@ -356,11 +356,14 @@ def test_eval_takes_its_groups_from_the_run(ran, run):
     assert config["model"]["_target_"] == "toyzoo.models.Toy"
     assert config["choices"]["model"] == "toy"
     assert config["choices"]["estimator"] == "exact"
-    assert (config["run"], config["checkpoint"], config["trust"], config["seed"]) == (str(run), "best", [], 0)
+    assert (config["run"], config["checkpoint"], config["trust"], config["seed"]) == (str(run), "best", ["toyzoo"], 0)
 
 
 def test_a_checkpoint_inside_the_run(ran, run):
-    assert cli.main(["sample", quoted(run / "checkpoints" / "best.safetensors"), "model=toy", "n=3"]) == 0
+    assert (
+        cli.main(["sample", quoted(run / "checkpoints" / "best.safetensors"), "model=toy", "n=3", "trust=[toyzoo]"])
+        == 0
+    )
     config = ran[-1][1]
     assert (config["run"], config["n"]) == (str(run), 3)
     assert config["checkpoint"] == str(run / "checkpoints" / "best.safetensors")
@@ -379,14 +382,14 @@ def test_a_checkpoint_inside_the_run(ran, run):
     ],
 )
 def test_overrides_that_contradict_the_run(ran, run, capsys, verb, word, message):
-    assert cli.main([verb, quoted(run), word]) == 2
+    assert cli.main([verb, quoted(run), word, "trust=[toyzoo]"]) == 2
     assert message in capsys.readouterr().err
     assert ran == []
 
 
 def test_resume_takes_everything_from_the_run(ran, run, capsys):
     resume = f"resume='{run}'"
-    assert cli.main(["train", resume, "trainer.max_steps=9000"]) == 0
+    assert cli.main(["train", resume, "trainer.max_steps=9000", "trust=[toyzoo]"]) == 0
     config = ran[-1][1]
     assert (config["seed"], config["trainer"]["max_steps"], config["checkpoint"]) == (5, 9000, "last")
     assert config["resume"] == str(run)
@@ -434,7 +437,7 @@ def test_a_sweep_over_runs(ran, run):
     config["estimator"] = None
     (other / "config.yaml").write_text(yaml.safe_dump(config))
     (other / "run.json").write_text("{}")
-    assert cli.main(["eval", "-m", f"run='{run}','{other}'", "seed=1,2"]) == 0
+    assert cli.main(["eval", "-m", f"run='{run}','{other}'", "seed=1,2", "trust=[toyzoo]"]) == 0
     seen = [(config["run"], config["choices"]["model"], config["seed"]) for _, config, _ in ran]
     assert seen == [(str(r), m, s) for r, m in ((run, "toy"), (other, "energy")) for s in (1, 2)]
     assert ran[-1][1]["estimator"] is None
@@ -442,7 +445,7 @@ def test_a_sweep_over_runs(ran, run):
 
 
 def test_the_run_of_one_command_is_forgotten_by_the_next(ran, run):
-    assert cli.main(["eval", quoted(run)]) == 0
+    assert cli.main(["eval", quoted(run), "trust=[toyzoo]"]) == 0
     assert cli.main(["train", *TOY, "estimator=from_run"]) == 2
 
 

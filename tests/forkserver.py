@@ -334,7 +334,7 @@ class Server:
             os.chdir(folder)
             try:
                 shutil.copytree(self.good / "flow", "run")
-                for words in (["sample", "run=run"], ["eval", "run=run"], ["train", "resume=run"]):
+                for words in (["sample", "run=run"], ["eval", "run=run"]):
                     main([*words, "device=cpu"])
             finally:
                 os.chdir(before)

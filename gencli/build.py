@@ -70,7 +70,8 @@ def factory(
     def built(*args: Any) -> T:
         try:
             return build(*args)
-        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # torch's too, over a senseless size
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
+            # torch's own too, over a senseless size; files that a data set could not read
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             named = text if text.startswith(f"{where}.") else f"{where} ({node['_target_']}): {text}"
             raise UsageError(named) from error

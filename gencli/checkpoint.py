@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if _digest(tensors) != header["sha256"]:
             raise RunFailed(f"{path} is damaged: its tensors do not match their hash.{_others(path)}")
         return tensors, _meta(header["meta"])
-    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError, MemoryError) as error:
         raise RunFailed(f"{path} is damaged or no checkpoint ({quoted(error, 100)}).{_others(path)}") from error
 
 

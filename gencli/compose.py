@@ -149,9 +149,10 @@ def _check_change(
     full, names = ".".join(path), {".".join(key.split(".")[: len(path)]) for key in keys}
     if full not in names and not any(full.startswith(f"{name}.") and not keys.get(name) for name in names):
         parent = ".".join([group, *path[:-1]])
-        near_names = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == ".".join(path[:-1])]
+        beside = [name.rpartition(".") for name in names]
+        others = [last for start, _, last in beside if start == ".".join(path[:-1]) and last != "_target_"]
         raise UsageError(
-            f"{override.key_or_group}: there is no such key in {parent}. {near(path[-1], near_names)}".rstrip()
+            f"{override.key_or_group}: there is no such key in {parent}. {near(path[-1], others)}".rstrip()
         )
 
 

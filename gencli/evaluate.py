@@ -177,7 +177,10 @@ def measure(
     started = time.perf_counter()
     parts.model.eval()
     parts.preprocess.eval()
-    shared = _prepare(parts, seed)
+    try:
+        shared = _prepare(parts, seed)
+    except ValueError as error:
+        raise UsageError(f"estimator={estimator_name}: {str(error).splitlines()[0]}") from error
     estimator_name += parts.estimator.variant
     with reporter.progress(f"{split_name} NLL", math.ceil(len(split) / world.size)) as bar:
         seen = [0]

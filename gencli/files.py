@@ -12,6 +12,21 @@ from typing import Any
 from gencli.errors import RunFailed, UsageError, quoted
 
 
+def named(text: str, key: str) -> Path:
+    """A path as a person or a run names it; ~ is the home folder. Nothing need be there.
+
+    Raises:
+        UsageError: it cannot be a path.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; no such user; a NUL byte
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{key}{quoted(text)}: {reason}") from error
+    return path
+
+
 def inside(folder: Path, *names: str) -> Path:
     """The path folder/name/... of a file that may be written; folders between are made.
 

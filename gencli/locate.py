@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from gencli.errors import UsageError, near
+from gencli.errors import UsageError, near, quoted
+from gencli.files import named
 
 
 def config_dir() -> Path:
@@ -33,19 +34,19 @@ def find_run(text: str) -> Path:
             raise UsageError("latest: there is no run under outputs/ in this folder yet; gencli train makes one")
         return found[-1]
 
-    path = Path(text).expanduser()
+    path = named(text, "")
     if not path.exists():
         known = [str(run) for run in runs(Path("outputs"))]
         close = difflib.get_close_matches(text.rstrip("/"), known, n=3, cutoff=0.5) or known[-3:]
-        raise UsageError(f"{text}: no such run folder. {near(text, close)}".rstrip())
+        raise UsageError(f"{quoted(text, 200)}: no such run folder. {near(text, close)}".rstrip())
     folder = path if path.is_dir() else path.parent
     for candidate in (folder, *folder.parents[:1]):
         if (candidate / "config.yaml").is_file() and (candidate / "run.json").is_file():
             return candidate
-    raise UsageError(f"{text}: no run folder (a run has run.json and config.yaml)")
+    raise UsageError(f"{quoted(text, 200)}: no run folder (a run has run.json and config.yaml)")
 
 
 def checkpoint_in(text: str) -> str | None:
     """The checkpoint's path where ``run=`` names a file instead of a folder."""
-    path = Path(text).expanduser()
+    path = named(text, "")
     return str(path.resolve()) if path.is_file() else None

@@ -286,6 +286,9 @@ def check_values(config: Mapping[str, Any]) -> None:
             )
     if isinstance(optimizer, Mapping) and optimizer.get("name") not in OptimizerName.__members__:
         raise UsageError(f"optimizer.name={optimizer.get('name')}: one of {', '.join(OptimizerName.__members__)}")
+    betas = optimizer.get("betas") if isinstance(optimizer, Mapping) else None
+    if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+        raise UsageError(f"optimizer.betas={betas}: two numbers from 0 to below 1")
     if isinstance(optimizer, Mapping) and ("betas" in optimizer) != (optimizer_type(optimizer["name"]) is Adam):
         raise UsageError(
             f"optimizer.name={optimizer['name']}: these are not its options; choose the group's option instead"

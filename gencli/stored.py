@@ -34,6 +34,9 @@ VALUES, DEPTH = 20_000, 32
 ARRAYS = 2**30
 """Bytes of a file of arrays, unpacked."""
 
+LONGEST = 100
+"""Characters of an option's name, which becomes part of file names."""
+
 TARGET = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"
 """The dotted name of a class."""
 
@@ -112,7 +115,8 @@ def config(run: Path) -> dict[str, Any]:
         if key not in found and key not in _NULLABLE:
             raise UsageError(f"{file}: {key} is missing")
     for group, name in found["choices"].items():
-        if not re.fullmatch(r"\w+", group) or not (name is None or _matches(name, _OPTION)):
+        named = name is None or (_matches(name, _OPTION) and len(name) <= LONGEST)
+        if not re.fullmatch(r"\w+", group) or not named:
             raise UsageError(f"{file}: choices.{quoted(group)}={quoted(name)}: no name of an option")
     for where, key, value in _entries(found):
         if key == "_target_" and not _matches(value, TARGET):

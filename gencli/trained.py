@@ -12,7 +12,7 @@ from torch import Tensor
 from gencli import checkpoint as checkpoints
 from gencli import stored
 from gencli.build import component
-from gencli.errors import UsageError
+from gencli.errors import UsageError, quoted
 from gencli.interfaces import DirectSampling, ExactLikelihood, Model, Objective, Spec, TimeField
 from gencli.locate import find_run
 from gencli.noise import Noise
@@ -32,8 +32,8 @@ def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> Model:
         trust: packages other than gencli whose classes its config may name.
 
     Raises:
-        UsageError: there is no such run, its config is no plain data, or it is made of itself.
-        ValueError: its model is of another space.
+        UsageError: there is no such run, its config is no plain data, it is made of itself, or its model is of another
+            space.
     """
     folder = find_run(path).resolve()
     outer = _opening.get()
@@ -48,9 +48,11 @@ def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> Model:
         try:
             model.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
         except RuntimeError as error:
-            raise ValueError(f"{path}: the model of this run is not of the shape {spec.shape}") from error
+            raise UsageError(f"{folder}: the model of this run is not of the shape {spec.shape}") from error
         if isinstance(model, TimeField):
             component(config["objective"], Objective, trust, spec).check(model)  # what training made right in it
+    except ValueError as error:
+        raise UsageError(f"{folder}: {error}") from error
     finally:
         _opening.reset(token)
     return model.eval().requires_grad_(False)
@@ -60,14 +62,13 @@ def density(spec: Spec, path: str, trust: Sequence[str] = ()) -> Trained:
     """The model of a run as a density in model space; see ``opened``.
 
     Raises:
-        UsageError: as ``opened``.
-        ValueError: its model has no density or no samples of its own, is conditional, or is of another space.
+        UsageError: as ``opened``; or its model has no density, no samples of its own, or is conditional.
     """
     model = opened(spec, path, trust)
     try:
         return Trained(spec, model)
     except ValueError as error:
-        raise ValueError(f"run={path}: {error}") from error
+        raise UsageError(f"run={quoted(path, 200)}: {error}") from error
 
 
 class Trained(ExactLikelihood, DirectSampling):

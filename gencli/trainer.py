@@ -160,6 +160,9 @@ class Trainer:
                 state = checkpoints.unpack(f"optimizer.{turn.name}", tensors, meta["optimizers"][turn.name])
                 options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
                 optimizer.load_state_dict(state)
+                for parameter, moments in optimizer.state.items():
+                    if any(isinstance(m, Tensor) and m.dim() and m.shape != parameter.shape for m in moments.values()):
+                        raise ValueError(f"moments of {turn.name} are of another shape than its parameters")
                 for group, option in zip(optimizer.param_groups, options, strict=True):
                     group.update(option)  # the config's weight decay and betas, not the checkpoint's
             if meta["scaler"]:

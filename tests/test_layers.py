@@ -20,7 +20,7 @@ ALLOWED = {
     "volume.py": {"interfaces", "noise", "ode"},
     "vlb.py": {"interfaces", "noise"},
     "mcmc.py": {"interfaces", "noise", "errors"},
-    "data": {"interfaces", "noise", "data", "errors", "torchvision_compat"},
+    "data": {"interfaces", "noise", "data", "errors", "files", "torchvision_compat"},
     "interfaces.py": {"noise", "path"},
     "path.py": set(),
     "noise.py": set(),
@@ -42,6 +42,7 @@ LIGHT = {
     "errors.py",
     "helptext.py",
     "locate.py",
+    "files.py",
     "stored.py",
 }
 

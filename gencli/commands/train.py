@@ -61,7 +61,7 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
                 f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches"
             )
         start = checkpoints.path_of(resume, cfg["checkpoint"])
-        start_step = checkpoints.read(start)[1]["step"]
+        start_step = checkpoints.read(start)[1].get("step", 0)
         root = cfg["data"].get("root")
         download = root is None or root != trained["data"].get("root")
     cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}

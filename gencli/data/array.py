@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from gencli.data.root import user_path
 from gencli.data.split import TensorSplit, shares, storage_dtype
 from gencli.errors import UsageError
 from gencli.interfaces import Spec, Support
+
+_UNREADABLE = (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises over a file that is damaged, too large, or holds objects."""
 
 
 class Array(Lazy):
@@ -140,7 +144,7 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
 def _open(path: Path) -> dict | np.lib.npyio.NpzFile:
     try:
         content = np.load(path, allow_pickle=False, mmap_mode=None)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise UsageError(
             f"data.path={path} is no .npz or .npy file of numbers: {str(error).splitlines()[0]}"
         ) from error
@@ -159,7 +163,14 @@ def _only(arrays: dict | np.lib.npyio.NpzFile, path: Path) -> str:
 def _key(arrays: dict | np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     try:
         return arrays[key]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:  # objects would have to be unpickled
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:  # objects would have to be unpickled
         raise UsageError(f"data.path={path}: key '{key}' cannot be read: {str(error).splitlines()[0]}") from error
 
 

@@ -11,7 +11,7 @@ from gencli.data.array import to_support
 from gencli.data.lazy import Lazy
 from gencli.data.root import user_path
 from gencli.data.split import SPLITS, TensorSplit, shares
-from gencli.errors import UsageError, near
+from gencli.errors import UsageError, near, quoted
 from gencli.interfaces import Spec, Support
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CSV(Lazy):
-    """Rows of a table as vectors.
+    r"""Rows of a table as vectors.
 
     Args:
         path: the file; compressed ones (.gz, .zip, ...) are read where they lie.
@@ -28,7 +28,7 @@ class CSV(Lazy):
         context: columns of a context vector.
         split: column that says ``train``, ``val`` or ``test``; None: a fixed seeded split.
         header: whether the first line names the columns.
-        separator: between cells.
+        separator: between cells: one character, or ``\s+`` for white space.
         support: of x: ``real``, ``unit``, ``binary``, ``levels:K`` or ``categorical:K``.
         val: share of the validation split where there is no split column.
         test: share of the test split, likewise.
@@ -58,6 +58,8 @@ class CSV(Lazy):
         super().__init__()
         if val < 0 or test < 0 or val + test >= 1:
             raise ValueError(f"data.val={val} and data.test={test} are shares that leave something for training")
+        if separator != r"\s+" and (len(separator) != 1 or (not separator.isprintable() and separator != "\t")):
+            raise ValueError(f"data.separator={quoted(separator)}: one character, or \\s+ for white space")
         if label is not None and context:
             raise ValueError("data.label and data.context: a model has one or the other as its y")
         try:
@@ -109,8 +111,8 @@ class CSV(Lazy):
             table = pd.read_csv(
                 self.path, header=0 if self.header else None, sep=separator, dtype=str, keep_default_na=False
             )
-        except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
-            raise UsageError(f"data.path={self.path} is no table: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # pandas' own errors, and those of every decompressor
+            raise UsageError(f"data.path={self.path} is no table: {quoted(error, 200)}") from error
         table.columns = [str(c).strip() for c in table.columns]
         return table
 

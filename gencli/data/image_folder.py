@@ -99,5 +99,8 @@ class ImageFolder(Lazy):
 
 def _images(base: Path, folder: Path) -> list[str]:
     """Names of all images in a folder, relative to base, in alphabetical order."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in _ENDINGS and not p.name.startswith("."))
-    return sorted(p.relative_to(base).as_posix() for p in found)
+    try:
+        found = [p for p in folder.rglob("*") if p.suffix.lower() in _ENDINGS and not p.name.startswith(".")]
+        return sorted(p.relative_to(base).as_posix() for p in found if p.is_file())
+    except OSError as error:
+        raise UsageError(f"data.path={folder} cannot be read: {error}") from error

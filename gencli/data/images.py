@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencli.errors import UsageError, quoted
+
 
 class Folder:
     """Files of a folder by their relative names."""
@@ -43,6 +45,10 @@ class Archive:
         return self._opened[1].read(f"{self.folder}/{name}")
 
 
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+"""What a file may be, whatever its name says: Pillow hands PostScript, which is a program, to Ghostscript."""
+
+
 class Load:
     """name -> (C, size, size) bytes: the central square, resized (bilinear, antialiased).
 
@@ -59,7 +65,11 @@ class Load:
     def __call__(self, name: str) -> Tensor:
         from PIL import Image
 
-        image = Image.open(io.BytesIO(self.files.read(name))).convert("L" if self.channels == 1 else "RGB")
+        try:
+            opened = Image.open(io.BytesIO(self.files.read(name)), formats=FORMATS)
+            image = opened.convert("L" if self.channels == 1 else "RGB")
+        except Exception as error:  # Pillow's readers raise errors of all kinds over a damaged file
+            raise UsageError(f"{quoted(name, 200)} is no image that can be read: {quoted(error)}") from error
         side = self.crop or min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))

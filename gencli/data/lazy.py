@@ -7,6 +7,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from gencli.data.split import SPLITS, TensorSplit
+from gencli.errors import UsageError, quoted
 from gencli.interfaces import Dataset, Split
 
 
@@ -29,7 +30,11 @@ class Lazy(Dataset):
         if name not in SPLITS:
             return None
         if name not in self._splits:
-            self._splits[name] = self.load(name)
+            try:
+                self._splits[name] = self.load(name)
+            except (OSError, EOFError, ValueError, MemoryError) as error:
+                reason = quoted(str(error) or type(error).__name__, 200)
+                raise UsageError(f"data={self.name}: its split {name} cannot be read: {reason}") from error
         return self._splits[name]
 
     def to_image(self, x: Tensor) -> Tensor | None:

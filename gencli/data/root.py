@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gencli.errors import UsageError
+from gencli.errors import UsageError, quoted
+from gencli.files import named
 from gencli.torchvision_compat import torchvision
 
 
@@ -21,7 +22,7 @@ def data_root(root: str | None) -> Path:
     """The folder of data files: ``data.root``, else $GENCLI_DATA, else the user's cache folder."""
     chosen = root or os.environ.get("GENCLI_DATA")
     if chosen:
-        return Path(chosen).expanduser()
+        return named(chosen, "data.root=")
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("gencli")) / "data"
@@ -35,9 +36,9 @@ def user_path(path: str | None, what: str, key: str = "data.path") -> Path:
     """
     if not path:
         raise UsageError(f"{key} is needed: {what}")
-    found = Path(path).expanduser()
+    found = named(path, f"{key}=")
     if not found.is_file() and not found.is_dir():
-        raise UsageError(f"{key}={path}: there is no such file or folder; {what} is expected")
+        raise UsageError(f"{key}={quoted(path, 200)}: there is no such file or folder; {what} is expected")
     return found
 
 

@@ -163,14 +163,7 @@ def _only(arrays: dict | np.lib.npyio.NpzFile, path: Path) -> str:
 def _key(arrays: dict | np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     try:
         return arrays[key]
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:  # objects would have to be unpickled
+    except _UNREADABLE as error:  # objects would have to be unpickled
         raise UsageError(f"data.path={path}: key '{key}' cannot be read: {str(error).splitlines()[0]}") from error
 
 

@@ -64,19 +64,7 @@ def factory(
         UsageError: the name leads to no such class, a key is not declared by it, or a value is of the wrong type. A
             call of the factory raises it where the constructor refuses a value.
     """
-    where = group or _group(kind)
-    build = _factory(node, kind, trust, where, given)
-
-    def built(*args: Any) -> T:
-        try:
-            return build(*args)
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
-            # torch's own too, over a senseless size; files that a data set could not read
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            named = text if text.startswith(f"{where}.") else f"{where} ({node['_target_']}): {text}"
-            raise UsageError(named) from error
-
-    return built
+    return _factory(node, kind, trust, group or _group(kind), given)
 
 
 def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str | None = None) -> type[T]:
@@ -106,10 +94,8 @@ def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group:
     return found
 
 
-def _factory(
-    node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str, given: int
-) -> functools.partial[T]:
-    """The class with the options of its section, whose names have been checked against the constructor."""
+def _factory(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str, given: int) -> Callable[..., T]:
+    """``factory``, with a group."""
     owner = resolve(node, kind, trust, group)
     values = {
         key: _nested(value, trust, f"{group}.{key}") if _is_section(value) else value
@@ -126,7 +112,17 @@ def _factory(
     for name in options.needed:
         if name not in values:
             raise UsageError(f"{group}.{name}: {node['_target_']} needs a value for it")
-    return functools.partial(owner, **values)
+
+    def build(*args: Any) -> T:
+        try:
+            return owner(*args, **values)
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
+            # torch's own too, over a senseless size; files that a data set could not read
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            named = text if text.startswith(f"{group}.") else f"{group} ({node['_target_']}): {text}"
+            raise UsageError(named) from error
+
+    return build
 
 
 def _density(spec: Spec, path: str, trust: Sequence[str]) -> Model:
@@ -141,7 +137,7 @@ def _model(spec: Spec, path: str, trust: Sequence[str]) -> Model:
     return opened(spec, path, trust)
 
 
-def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> functools.partial:
+def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> Callable[..., Any]:
     """The factory of a section within a section, of whichever kind its class is."""
     owner = resolve(node, object, trust, group)
     for kind, given in _NESTED.items():

@@ -104,7 +104,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise RunFailed(f"{path} is not a gencli checkpoint.{_others(path)}")
         if int(header["format"]) > FORMAT:
             raise RunFailed(
-                f"{path} was written by a newer gencli (format {header['format']}, this one reads {FORMAT})"
+                f"{path} was written by a newer gencli (format {quoted(header['format'])}, this one reads {FORMAT})"
             )
         if _digest(tensors) != header["sha256"]:
             raise RunFailed(f"{path} is damaged: its tensors do not match their hash.{_others(path)}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gencli import __version__, helptext
-from gencli.errors import GencliError, Interrupted, RunFailed, UsageError, near, shown
+from gencli.errors import GencliError, Interrupted, RunFailed, UsageError, near, quoted, shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -82,8 +82,11 @@ def _report(error: BaseException) -> int:
         return 130
     if isinstance(error, GencliError):
         if not isinstance(error, Interrupted):  # the run has said how to go on
-            print(f"error: {shown(str(error))}", file=sys.stderr)
+            print(f"error: {quoted(error, 10_000)}", file=sys.stderr)
         return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:  # a full disk, a permission, a file that went away
+        print(f"error: {quoted(error.filename, 300)}: {error.strerror}", file=sys.stderr)
+        return 1
     traceback.print_exception(error)
     return 1
 
@@ -124,7 +127,7 @@ class Task:
         folder = Path(os.path.relpath(hydra.runtime.output_dir))
         _remove_empty(folder)  # Hydra made it; the command makes it again once every check has passed
         number, overrides = self.first + hydra.job.num, " ".join(hydra.overrides.task)
-        print(f"job {number}: {overrides}", flush=True)
+        print(f"job {number}: {quoted(overrides, 10_000)}", flush=True)
         code, message = self._attempt(cfg, dict(hydra.runtime.choices), folder if self.verb == "train" else None)
         line = json.dumps({"job": number, "overrides": overrides, "exit_code": code, "message": message})
         with self.ledger.open("a", encoding="utf-8") as ledger:
@@ -206,7 +209,7 @@ def _show_config(verb: str, overrides: list[str], config_dirs: list[str], which:
         if not isinstance(config, dict) or key not in config:
             raise UsageError(f"--package {package}: there is no such section")
         config = config[key]
-    print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
+    print(shown(yaml.safe_dump(config, sort_keys=False, allow_unicode=True)), end="")
     return 0
 
 
@@ -281,7 +284,7 @@ def _summary(jobs: list[dict[str, Any]]) -> int:
     failed = [job for job in jobs if job["exit_code"]]
     print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done", file=sys.stderr if failed else sys.stdout)
     for job in sorted(failed, key=lambda job: job["job"]):
-        print(shown(f"job {job['job']} failed ({job['overrides']}): {job['message']}"), file=sys.stderr)
+        print(quoted(f"job {job['job']} failed ({job['overrides']}): {job['message']}", 10_000), file=sys.stderr)
     return 0 if not failed else 2 if all(job["exit_code"] == 2 for job in failed) else 1
 
 

@@ -275,7 +275,7 @@ def explain(error: BaseException) -> str:
             return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
-        return f"cannot read '{error.override}': {reason}\nAn override is key=value; quote what has spaces, = or ,"
+        return f"cannot read '{error.override}': {reason}; an override is key=value, quote what has spaces, = or ,"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         return _unknown_key(cause)
     if isinstance(cause, ValidationError):

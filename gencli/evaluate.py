@@ -179,7 +179,7 @@ def measure(
     parts.preprocess.eval()
     try:
         shared = _prepare(parts, seed)
-    except ValueError as error:
+    except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise UsageError(f"estimator={estimator_name}: {str(error).splitlines()[0]}") from error
     estimator_name += parts.estimator.variant
     with reporter.progress(f"{split_name} NLL", math.ceil(len(split) / world.size)) as bar:

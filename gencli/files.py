@@ -44,18 +44,33 @@ def inside(folder: Path, *names: str) -> Path:
             raise UsageError(f"{quoted(name)}: a file name without / is needed")
         path = path / name
         last = position == len(names) - 1
-        if path.is_symlink():
+        try:
+            link = path.is_symlink()
+        except OSError as error:  # too long, no permission
+            raise RunFailed(f"{quoted(path, 300)} cannot be written: {error.strerror or error}") from error
+        if link:
             raise RunFailed(f"{path} is a symbolic link: nothing is written through it; remove it")
         if not last and not path.is_dir():
             try:
                 path.mkdir()
             except OSError as error:
-                raise RunFailed(f"{path} cannot be made: {error.strerror}") from error
+                raise RunFailed(f"{path} cannot be made: {error.strerror or error}") from error
     return path
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder."""
+    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        RunFailed: the disk is full, the folder read-only, something else is in its place.
+    """
+    try:
+        _write_whole(path, data)
+    except OSError as error:
+        raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _write_whole(path: Path, data: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -88,7 +103,7 @@ def append(path: Path, text: str) -> None:
     try:
         number = os.open(path, flags, 0o666)
     except OSError as error:
-        raise RunFailed(f"{path} cannot be written: {error.strerror}") from error
+        raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
     with open(number, "a", encoding="utf-8") as file:
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode):

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from gencli import checkpoint as checkpoints
 from gencli import stored
-from gencli.errors import UsageError
+from gencli.errors import RunFailed, UsageError
 from gencli.files import append, inside, write_json, write_whole
 
 
@@ -67,6 +68,23 @@ class RunFolder:
                 k += 1
             else:
                 return path
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """Refuse a folder in which a run could not go on, before anything of it is written.
+
+        Raises:
+            RunFailed: a link or something else stands where a file or folder of a run belongs.
+        """
+        for name in ("checkpoints", "samples", "eval", "tensorboard"):
+            if (found := inside(path, name)).exists() and not found.is_dir():
+                raise RunFailed(f"{found} is no folder: remove it")
+        names: list[tuple[str, ...]] = [("config.yaml",), ("run.json",), ("metrics.jsonl",), ("train.log",)]
+        if (path / "checkpoints").is_dir():
+            names += [("checkpoints", f"{name}.safetensors") for name in checkpoints.NAMES]
+        for parts in names:
+            if (found := inside(path, *parts)).exists() and not found.is_file():
+                raise RunFailed(f"{found} is no file: remove it")
 
     def begin(self, cfg: Mapping[str, Any], **info: Any) -> None:
         """Write config.yaml and the first run.json."""

@@ -791,8 +791,8 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if device.type == "meta":
-            raise ValueError(f"device={name} computes nothing: auto, cpu, cuda, cuda:1 or mps")
+        if device.type not in ("cpu", "cuda", "mps", "xpu"):
+            raise ValueError(f"device={name}: auto, cpu, cuda, cuda:1 or mps")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={name} is not to be had here: {str(error).splitlines()[0]}") from error

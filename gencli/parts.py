@@ -88,7 +88,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         objective.to(device)
         sampler = make_sampler() if make_sampler else None
         estimator = make_estimator() if make_estimator else None
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise UsageError(str(error)) from error
     if dataset.per is not None and not (isinstance(model, Autoregressive) and model.natural):
         raise UsageError(
@@ -121,7 +121,7 @@ def check_part(group: str, part: Objective | Sampler | Estimator, model: Model, 
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
     try:
         part.check(model)
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise UsageError(str(error)) from error
     if dataset.per is not None and isinstance(part, Estimator) and not part.scores_given:
         raise UsageError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gencli.errors import shown
+from gencli.errors import quoted, shown
 from gencli.files import append, inside
 from gencli.folder import RunFolder
 
@@ -134,8 +134,8 @@ class Bar:
 
 
 def relative(path: Path) -> str:
-    """A path as people type it from here."""
+    """A path as people type it from here, on one line."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        return quoted(path.resolve().relative_to(Path.cwd()), 1000)
     except ValueError:
-        return str(path)
+        return quoted(path, 1000)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencli import distributed, quality, sampling, stored
 from gencli.build import component
-from gencli.errors import UsageError
+from gencli.errors import RunFailed, UsageError
 from gencli.evaluate import measure
 from gencli.files import inside
 from gencli.interfaces import Batch, Estimator, ExactLikelihood, Model, log_likelihood
@@ -243,7 +243,8 @@ def open_run(cfg: Mapping[str, Any], results: str, *partners: str) -> Run:
         overrides={key: cfg[key] for key in ("data", *partners) if key in cfg},
     )
     refuse_changes(run.trained, cfg, ("model", "data"))
-    inside(run.path, results)
+    if (folder := inside(run.path, results)).exists() and not folder.is_dir():
+        raise RunFailed(f"{folder} is no folder: remove it")
     return run
 
 

@@ -8,6 +8,7 @@ What a class may be given is checked where it is built (``build``).
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 import zipfile
@@ -50,6 +51,7 @@ _TOP: dict[str, tuple[type, ...]] = {
     "run_dir": (str, type(None)),
     "choices": (dict,),
 }
+_BOUNDS = ("exact", "upper", "lower", "estimate")
 _NUMBER = (int, float, type(None))
 _TEXT = (str, type(None))
 _INFO: dict[str, tuple[type, ...]] = {
@@ -114,6 +116,14 @@ def config(run: Path) -> dict[str, Any]:
     for key in (*GROUPS, "choices", "seed", "device", "n"):
         if key not in found and key not in _NULLABLE:
             raise UsageError(f"{file}: {key} is missing")
+    for group in ("model", "data", "objective", "sampler", "estimator"):
+        if found.get(group) is not None and "_target_" not in found[group]:
+            raise UsageError(f"{file}: {group}._target_ is missing")
+    for group in GROUPS:
+        if found.get(group) is not None and group != "logger" and not found["choices"].get(group):
+            raise UsageError(f"{file}: choices.{group} is missing")
+    if not re.fullmatch(r"[a-z]+(:\d{1,3})?", found["device"]):
+        raise UsageError(f"{file}: device={quoted(found['device'])}: auto, cpu, cuda, cuda:1 or mps")
     for group, name in found["choices"].items():
         named = name is None or (_matches(name, _OPTION) and len(name) <= LONGEST)
         if not re.fullmatch(r"\w+", group) or not named:
@@ -189,6 +199,15 @@ def record(file: Path) -> dict[str, Any]:
     for key in ("metric", "value", "split"):
         if key not in found:
             raise UsageError(f"{file} is damaged: {key} is missing")
+    for key, value in found.items():
+        if key in _RECORD and isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
+            raise UsageError(f"{file} is damaged: {key}={quoted(value)} is no short text of one line")
+    known = _BOUNDS if found["metric"] == "nll" else ("lower", "higher")
+    says = found.get("bound" if found["metric"] == "nll" else "better")
+    if says not in known:
+        raise UsageError(f"{file} is damaged: {quoted(says)} is none of {', '.join(known)}")
+    if math.isnan(found["value"]) or found["value"] == -math.inf:
+        raise UsageError(f"{file} is damaged: value={found['value']}")
     for key, value in (found.get("diagnostics") or {}).items():
         if not _is(value, _NUMBER):
             raise UsageError(f"{file} is damaged: diagnostics.{quoted(key)} is no number")
@@ -219,6 +238,8 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
                 raise ValueError(f"{key} is {array.dtype}{list(array.shape)}")
         if len(np.unique(found["ids"])) != length:
             raise ValueError("an example is there twice")
+        if "counts" in found and (found["counts"] < 1).any():
+            raise ValueError("an example has no symbols")
     except Exception as error:  # zipfile, zlib and numpy raise errors of many kinds over a damaged file
         raise UsageError(f"{file} is damaged ({quoted(str(error) or type(error).__name__)})") from error
     return found

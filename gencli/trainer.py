@@ -180,7 +180,7 @@ class Trainer:
         other = False
         if self.world.main and path.exists():
             inside(self.folder.path, "checkpoints", "best.safetensors")
-            other = self.best is None or checkpoints.read(path)[1]["step"] != self.best[1]
+            other = self.best is None or checkpoints.read(path)[1].get("step") != self.best[1]
             if other:
                 path.unlink()
         if distributed.share(other):  # one rank looks, all follow

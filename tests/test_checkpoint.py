@@ -95,7 +95,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunFailed, match=r"last\.safetensors cannot be written: disk full"):
         checkpoint.write(file, TENSORS, {"step": 2})
     monkeypatch.undo()
     assert checkpoint.read(file)[1]["step"] == 1

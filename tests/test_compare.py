@@ -85,7 +85,7 @@ def test_pairs_go_by_id_and_only_over_shared_ones(make):
     [
         ({"split_sha256": "def"}, "split_sha256 is def, not abc"),
         ({"unit": "bits"}, "unit is bits, not nats"),
-        ({"metric": "mmd"}, "metric is mmd, not nll"),
+        ({"metric": "mmd", "better": "lower"}, "metric is mmd, not nll"),
         ({"protocol": PROTOCOL | {"dequantization": None}}, "dequantization is None, not uniform"),
         ({"protocol": PROTOCOL | {"transform": ["logit(0.01)"]}}, "transform is logit(0.01), not none"),
         ({"protocol": PROTOCOL | {"context": "labels"}}, "context is labels, not None"),
@@ -168,3 +168,21 @@ def test_patterns_name_each_run_once(make, tmp_path):
     make("sweeps/x/1", [1, 2])
     found = expand(["outputs/sweeps/x", "outputs/sweeps/*/1", "latest"])
     assert sorted(str(path) for path in found) == ["outputs/sweeps/x/0", "outputs/sweeps/x/1"]
+
+
+def test_no_text_of_a_run_cuts_the_numbers_of_another(make, capsys):
+    make("m/a", [123456.789, 123456.789], estimator="a" * 90)
+    run = make("m/b", [123457.789, 123457.789])
+    (run / "run.json").write_text(json.dumps({"wall_seconds": 1e308, "parameters": 2**63, "seed": 2**63}))
+    assert cli.main(["compare", "outputs/m"]) == 0
+    out = capsys.readouterr().out
+    for number in ("123456.789", "123457.789", "+1.000", str(2**63)):
+        assert number in out
+
+
+def test_what_better_means_is_not_for_a_likelihood_to_say(make):
+    (rows,) = compare([make("m/a", [3.0, 3.0]), make("m/b", [1000.0, 1000.0], better="higher")]).groups
+    assert [row.run.name for row in rows] == ["a", "b"]
+    low, high = ({"metric": "mmd", "better": better} for better in ("lower", "higher"))
+    groups = compare([make("m/c", [0.1, 0.1], **low), make("m/d", [0.9, 0.9], **high)]).groups
+    assert [len(rows) for rows in groups] == [1, 1]

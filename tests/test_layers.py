@@ -15,7 +15,7 @@ ALLOWED = {
     "objectives": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "volume", "vlb", "objectives"},
     "samplers": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "samplers"},
     "estimators": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "volume", "vlb", "estimators"},
-    "metrics": {"interfaces", "noise", "files", "torchvision_compat", "metrics"},
+    "metrics": {"interfaces", "noise", "errors", "files", "torchvision_compat", "metrics"},
     "ode.py": {"errors"},
     "volume.py": {"interfaces", "noise", "ode"},
     "vlb.py": {"interfaces", "noise"},

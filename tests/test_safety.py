@@ -325,22 +325,37 @@ def test_nothing_is_downloaded_into_a_folder_that_a_run_names(stranger, tmp_path
 
 
 def test_escapes_and_markup_are_text(stranger, capsys):
-    file = stranger / "eval" / "test-exact.json"
+    named = stranger.rename(stranger.with_name("\x1b[31m[link=x]\nevil"))
+    file = named / "eval" / "test-exact.json"
     record = json.loads(file.read_text())
-    record["estimator"] = "\x1b]0;mine\x07[link=file:///x]exact[/link]"
+    record["protocol"]["data"] = "\x1b]0;mine\x07[b]moons\n\na table of mine"
     file.write_text(json.dumps(record))
     for words in ([], ["--csv"], ["--json"]):
-        assert main(["compare", str(stranger), *words]) == 0
+        assert main(["compare", str(named), *words]) == 0
         out = capsys.readouterr().out
         assert "\x1b" not in out
         assert "\x07" not in out
-        assert "[link=file:///x]" in out.replace("\n", "").replace(" ", "") or not words
+        assert "\na table of mine" not in out
+        assert "[link=x]" in out
+    assert main(["sample", f"run={named}", "sampler.x=1"]) == 2
+    assert main(["sample", "-m", f"run='{named}'", "n=2,3", "device=cpu"]) == 0
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    file.write_text(json.dumps({**record, "estimator": "x\ny"}))
+    assert main(["compare", str(named)]) == 2
+    error = capsys.readouterr().err
+    assert r"estimator=x\ny is no short text of one line" in error
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"value": "low"}, "value=low is of the wrong type"),
+        ({"value": float("nan")}, "value=nan"),
+        ({"value": float("-inf")}, "value=-inf"),
+        ({"bound": "Lower"}, "Lower is none of exact, upper, lower, estimate"),
+        ({"estimator": "x" * 120}, "is no short text of one line"),
         ({"bound": 3}, "bound=3 is of the wrong type"),
         ({"diagnostics": {"ess": "x"}}, "diagnostics.ess is no number"),
         ({"protocol": [1]}, "protocol=[1] is of the wrong type"),

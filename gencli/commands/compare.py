@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gencli import stored
-from gencli.errors import UsageError, shown
+from gencli.errors import UsageError, quoted, shown
 from gencli.helptext import Parser
 from gencli.locate import find_run, runs
 
@@ -57,7 +57,7 @@ class Row:
     @property
     def ranked(self) -> bool:
         """Whether this number can say that a model is better: a lower bound and an estimate cannot."""
-        return self.record.get("bound") not in ("lower", "estimate")
+        return not self.is_nll or self.record.get("bound") in ("exact", "upper")
 
     @property
     def is_nll(self) -> bool:
@@ -67,7 +67,7 @@ class Row:
     @property
     def cost(self) -> float:
         """What is lower in a better row."""
-        return -self.value if self.record.get("better") == "higher" else self.value
+        return -self.value if not self.is_nll and self.record.get("better") == "higher" else self.value
 
     @property
     def z(self) -> float | None:
@@ -195,7 +195,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     protocol = {f"protocol.{key}": value for key, value in (record.get("protocol") or {}).items()}
     identity = {key: record.get(key) for key in ("metric", "unit", "split", "split_sha256")} | protocol
     if record.get("metric") != "nll":
-        identity |= {key: record.get(key) for key in ("n_samples", "n_reference")}
+        identity |= {key: record.get(key) for key in ("better", "n_samples", "n_reference")}
         identity |= {f"settings.{key}": value for key, value in (record.get("settings") or {}).items()}
     return identity
 
@@ -211,7 +211,7 @@ def _reason(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    text = quoted(", ".join(map(str, value)) or "none" if isinstance(value, list) else value, 1000)
     return text if len(text) <= 24 else text[:12] + "..."
 
 
@@ -305,13 +305,14 @@ def _write_csv(comparison: Comparison) -> None:
     rows = [_cells(row) for group in comparison.groups for row in group]
     writer = csv.DictWriter(sys.stdout, list(rows[0]))
     writer.writeheader()
-    writer.writerows({k: shown(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
+    writer.writerows({k: quoted(v, 10_000) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     for run, why in comparison.unfinished:
         print(shown(f"{run}: {why}"), file=sys.stderr)
 
 
 def _print_table(comparison: Comparison) -> None:
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -320,7 +321,7 @@ def _print_table(comparison: Comparison) -> None:
     names = _short_names(everything)
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
         record, nll = rows[0].record, rows[0].is_nll
-        data, unit = (record.get("protocol") or {}).get("data"), str(record.get("unit"))
+        data, unit = quoted((record.get("protocol") or {}).get("data")), str(record.get("unit"))
         if reason.startswith("metric is "):
             console.print()
         elif reason:
@@ -333,15 +334,24 @@ def _print_table(comparison: Comparison) -> None:
         )
         table = Table(title=Text(shown(caption)), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
         arrow = "↑" if record.get("better") == "higher" else "↓"
-        for name, justify in _COLUMNS if nll else _SAMPLE_COLUMNS:
+        lines = [
+            [str(row.rank or "-"), names[row.run], *(_measures(row) if nll else _sample_measures(row))] for row in rows
+        ]
+        for (name, justify), cells in zip(_COLUMNS if nll else _SAMPLE_COLUMNS, zip(*lines, strict=True), strict=True):
             title = name.replace("METRIC", f"{record.get('metric')} {arrow}")
             title = title.replace("bits/dim", f"bits/{unit.partition('/')[2] or 'dim'}")
             wraps = name in ("run", "sampler", "and")
-            table.add_column(Text(shown(title)), justify=justify, overflow="fold", no_wrap=not wraps)  # type: ignore[arg-type]
-        for row in rows:
-            cells = [str(row.rank or "-"), names[row.run], *(_measures(row) if nll else _sample_measures(row))]
-            table.add_row(*(Text(shown(cell)) for cell in cells))  # as text: what a run says is no markup
-        console.print(table)
+            table.add_column(
+                Text(shown(title)),
+                justify=justify,  # type: ignore[arg-type]
+                overflow="fold",
+                no_wrap=not wraps,
+                min_width=None if wraps else max(map(len, cells)),  # a number is never cut, however long others are
+            )
+        for line in lines:
+            table.add_row(*(Text(shown(cell)) for cell in line))  # as text: what a run says is no markup
+        least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+        console.print(table, width=max(least, console.width), crop=False)
     for run, why in comparison.unfinished:
         console.print(shown(f"{run}: {why}"), markup=False)
     notes = [note for rows in comparison.groups for note in (_FOOTNOTE if rows[0].is_nll else _FOOTNOTE_SAMPLES,)]
@@ -368,15 +378,15 @@ def _measures(row: Row) -> list[str]:
     error = cells["se_examples"]  # the spread over examples holds the noise of each already, but not what they share
     if error is not None:
         error = math.hypot(error, row.record.get("se_shared") or 0.0)
-    value = f"{SIGNS.get(cells['bound'], '?')} {row.value:.3f}" + ("" if error is None else f" ±{error:.3f}")
-    difference = "" if row.difference is None else f"{row.difference:+.3f}"
-    difference += "" if row.difference_se is None else f" ±{row.difference_se:.3f}"
+    value = f"{SIGNS[cells['bound']]} {_nats(row.value)}" + ("" if error is None else f" ±{_nats(error)}")
+    difference = "" if row.difference is None else _nats(row.difference, "+")
+    difference += "" if row.difference_se is None else f" ±{_nats(row.difference_se)}"
     bits = cells["bits_per_dim"]
     return [
         value,
-        "" if bits is None else f"{bits:.3f}",
+        "" if bits is None else _nats(bits),
         difference,
-        "" if row.z is None else f"{row.z:.1f}",
+        "" if row.z is None else f"{row.z:.1f}" if abs(row.z) < 1e6 else f"{row.z:.3g}",
         " ".join(str(cells[key]) for key in ("estimator", "weights") if cells[key]),
         _count(cells["parameters"]),
         _duration(cells["seconds"]),
@@ -417,8 +427,15 @@ def _sampler(record: Mapping[str, Any]) -> str | None:
     """The sampler with its settings, as on the command line."""
     if record.get("sampler") is None:
         return None
-    settings = (f"{key}={value}" for key, value in (record.get("sampler_settings") or {}).items() if value is not None)
+    settings = (
+        f"{key}={quoted(value)}" for key, value in (record.get("sampler_settings") or {}).items() if value is not None
+    )
     return " ".join([str(record["sampler"]), *settings])
+
+
+def _nats(value: float, sign: str = "") -> str:
+    """Three decimals; of numbers beyond all NLLs their size."""
+    return f"{value:{sign}.3f}" if abs(value) < 1e9 else f"{value:{sign}.3e}"
 
 
 def _count(n: int | None) -> str:
@@ -435,7 +452,7 @@ def _duration(seconds: float | None) -> str:
         return ""
     if seconds < 60:
         return f"{seconds:.0f}s"
-    return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.1f}h"
+    return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.4g}h"
 
 
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:

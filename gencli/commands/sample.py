@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gencli.build import component
-from gencli.errors import UsageError
+from gencli.errors import RunFailed, UsageError, quoted
 from gencli.files import inside, write_whole
 from gencli.interfaces import DirectSampling
 from gencli.parts import Parts
@@ -44,7 +44,11 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
     if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
         x = draw(parts, SHOWN, seed)[0]  # x and more: a handful of points shows no density
     png = inside(run, "samples", f"{name}.png")
-    write_whole(png, of_samples(parts, x))
+    try:
+        picture = of_samples(parts, x)
+    except ValueError as error:  # of matplotlib, over values beyond any axis
+        raise RunFailed(f"{png} cannot be drawn: {quoted(error)}") from error
+    write_whole(png, picture)
     return [png, npz]
 
 

@@ -16,7 +16,6 @@ from gencli.commands.eval import local_device, show
 from gencli.commands.sample import keep, say_text
 from gencli.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.evaluate import measure
-from gencli.files import inside
 from gencli.folder import RunFolder
 from gencli.interfaces import Model
 from gencli.locate import find_run
@@ -53,8 +52,7 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
     if resume:
         run = Run(resume)
         trained, _, _ = run.trained, run.info, run.metrics  # what is damaged is refused before anything is written
-        for name in ("checkpoints", "samples", "eval", "tensorboard", "metrics.jsonl", "train.log"):
-            inside(resume, name)
+        RunFolder.check(resume)
         refuse_changes(trained, cfg, ("model", "data", "objective"))
         if cfg["seed"] != trained["seed"]:
             raise UsageError(
@@ -277,4 +275,4 @@ def _progress(trainer: Trainer) -> dict[str, Any]:
 
 def _wall(folder: RunFolder, began: float) -> float:
     """Seconds of wall time over all sessions of this run."""
-    return round(folder.info.get("wall_seconds", 0.0) + time.perf_counter() - began, 1)
+    return round((folder.info.get("wall_seconds") or 0.0) + time.perf_counter() - began, 1)

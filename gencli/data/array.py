@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +11,8 @@ from torch import Tensor
 from gencli.data.lazy import Lazy
 from gencli.data.root import user_path
 from gencli.data.split import TensorSplit, shares, storage_dtype
-from gencli.errors import UsageError
+from gencli.errors import UsageError, quoted
 from gencli.interfaces import Spec, Support
-
-_UNREADABLE = (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises over a file that is damaged, too large, or holds objects."""
 
 
 class Array(Lazy):
@@ -144,10 +139,8 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
 def _open(path: Path) -> dict | np.lib.npyio.NpzFile:
     try:
         content = np.load(path, allow_pickle=False, mmap_mode=None)
-    except _UNREADABLE as error:
-        raise UsageError(
-            f"data.path={path} is no .npz or .npy file of numbers: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # numpy, zipfile, zlib and tokenize raise errors of many kinds over a damaged file
+        raise UsageError(f"data.path={path} is no .npz or .npy file of numbers: {quoted(error, 200)}") from error
     return {"array": content} if isinstance(content, np.ndarray) else content
 
 
@@ -162,9 +155,12 @@ def _only(arrays: dict | np.lib.npyio.NpzFile, path: Path) -> str:
 
 def _key(arrays: dict | np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     try:
-        return arrays[key]
-    except _UNREADABLE as error:  # objects would have to be unpickled
-        raise UsageError(f"data.path={path}: key '{key}' cannot be read: {str(error).splitlines()[0]}") from error
+        found = arrays[key]
+        if found.ndim == 0:
+            raise ValueError("it is a single value")
+        return found
+    except Exception as error:  # objects would have to be unpickled
+        raise UsageError(f"data.path={path}: key '{key}' cannot be read: {quoted(error, 200)}") from error
 
 
 def _event(x: np.ndarray, path: Path) -> tuple[int, ...]:

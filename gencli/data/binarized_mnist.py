@@ -54,7 +54,7 @@ class BinarizedMNIST(Lazy):
     def load(self, name: str) -> TensorSplit:
         filename, rows, md5 = _FILES[name]
         packed = self.folder / f"{filename}.gz"
-        if packed.exists() and not (self.folder / filename).exists():
+        if packed.is_file() and not (self.folder / filename).exists():
             path = packed
             try:
                 text = gzip.decompress(packed.read_bytes())

@@ -137,7 +137,7 @@ class MNIST(OfficialSplits):
 
     def _read(self, filename: str) -> np.ndarray:
         plain = self.raw / filename.removesuffix(".gz")
-        if plain.exists() and not (self.raw / filename).exists():
+        if plain.is_file() and not (self.raw / filename).exists():
             return read_idx(plain.read_bytes(), plain)
         urls = [mirror + filename for mirror in self.mirrors]
         path = fetch(self.raw / filename, self.checksums[filename], urls, self.download)

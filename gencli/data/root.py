@@ -68,6 +68,8 @@ def fetch(path: Path, expected_md5: str, urls: Sequence[str], download: bool = T
     Raises:
         UsageError: the file is damaged, or it is not there and cannot be downloaded; says how to put it there by hand.
     """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file: remove it, or change data.root")
     if not path.exists():
         may_download(path, download)
         _download(path, expected_md5, urls)

@@ -7,7 +7,7 @@ of the record at zenodo.org/records/1161203 (data.tar.gz), unpacked below data.r
 
 from __future__ import annotations
 
-import pickle
+import re
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,10 +18,16 @@ import torch
 from gencli.data.lazy import Lazy
 from gencli.data.root import data_root, need
 from gencli.data.split import SPLITS, TensorSplit
-from gencli.errors import UsageError
+from gencli.errors import UsageError, quoted
 from gencli.interfaces import Spec, Support
 
 _SOURCE = "fetch data.tar.gz from https://zenodo.org/records/1161203 by hand and put its file"
+
+_TABLES = (
+    r"pandas|pandas\.(core\.)?(frame|index|indexes\.\w+|internals(\.\w+)?)|pandas\._libs\.internals"
+    r"|numpy(\._?core\.(multiarray|numeric))?"
+)
+"""Modules that may define a part of a table."""
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -187,7 +193,7 @@ def read_frame(path: Path) -> Any:
             module = module.replace("pandas.indexes.", "pandas.core.indexes.")  # where indexes lay before pandas 0.20
             parts = {"DataFrame", "BlockManager", "Index", "RangeIndex", "Int64Index", "Float64Index", "_new_Index"}
             parts |= {"new_block", "_unpickle_block", "ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
-            known = name in parts and module.split(".")[0] in ("pandas", "numpy")
+            known = name in parts and re.fullmatch(_TABLES, module)  # a module is imported before the name is looked up
             if not (
                 known or (module, name) in {("builtins", "slice"), ("__builtin__", "slice"), ("_codecs", "encode")}
             ):
@@ -197,8 +203,10 @@ def read_frame(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             table = Unpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read by pandas {pd.__version__}: {error}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # a damaged pickle ends in errors of all kinds
+        raise UsageError(f"{path} cannot be read by pandas {pd.__version__}: {quoted(error, 200)}") from error
     if not isinstance(table, pd.DataFrame):
         raise UsageError(f"{path} holds no table")
     return table

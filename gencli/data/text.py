@@ -260,7 +260,7 @@ class Enwik8(Sequences):
 
     def _read(self) -> bytes:
         plain = self.folder / self.name
-        if plain.exists():
+        if plain.is_file():
             return plain.read_bytes()
         packed = need(self.folder / f"{self.name}.zip", f"fetch http://mattmahoney.net/dc/{self.name}.zip into there")
         try:

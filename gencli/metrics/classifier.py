@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.errors import RunFailed
 from gencli.files import write_whole
 from gencli.interfaces import Dataset, Model, Spec, Split
 from gencli.metrics.base import Measured, Metric, Samples, scaled
@@ -150,7 +151,7 @@ def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: to
         except (SafetensorError, RuntimeError):  # damaged: it is trained anew
             path.unlink()
     model = fit(dataset.spec, split, steps, seed, device)
-    with suppress(OSError):  # a cache that cannot be written costs a training next time, no more
+    with suppress(RunFailed):  # a cache that cannot be written costs a training next time, no more
         write_whole(path, save({key: value.cpu().contiguous() for key, value in model.state_dict().items()}))
     return model
 

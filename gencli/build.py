@@ -64,7 +64,34 @@ def factory(
         UsageError: the name leads to no such class, a key is not declared by it, or a value is of the wrong type. A
             call of the factory raises it where the constructor refuses a value.
     """
-    return _factory(node, kind, trust, group or _group(kind), given)
+    where = group or _group(kind)
+    owner = resolve(node, kind, trust, where)
+    values = {
+        key: _nested(value, trust, f"{where}.{key}") if _is_section(value) else value
+        for key, value in node.items()
+        if key != "_target_"
+    }
+    for key, opens in (("run", _density), ("teacher", _model)):
+        path = node.get(key)
+        if isinstance(path, str):
+            values[key] = functools.partial(opens, path=path, trust=tuple(trust))
+
+    options = declared.of_class(owner, given, vars(interfaces))
+    declared.check(values, options, where, node["_target_"])
+    for name in options.needed:
+        if name not in values:
+            raise UsageError(f"{where}.{name}: {node['_target_']} needs a value for it")
+
+    def build(*args: Any) -> T:
+        try:
+            return owner(*args, **values)
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
+            # torch's own too, over a senseless size; files that a data set could not read
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            named = text if text.startswith(f"{where}.") else f"{where} ({node['_target_']}): {text}"
+            raise UsageError(named) from error
+
+    return build
 
 
 def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str | None = None) -> type[T]:
@@ -94,37 +121,6 @@ def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group:
     return found
 
 
-def _factory(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group: str, given: int) -> Callable[..., T]:
-    """``factory``, with a group."""
-    owner = resolve(node, kind, trust, group)
-    values = {
-        key: _nested(value, trust, f"{group}.{key}") if _is_section(value) else value
-        for key, value in node.items()
-        if key != "_target_"
-    }
-    for key, opens in (("run", _density), ("teacher", _model)):
-        path = node.get(key)
-        if isinstance(path, str):
-            values[key] = functools.partial(opens, path=path, trust=tuple(trust))
-
-    options = declared.of_class(owner, given, vars(interfaces))
-    declared.check(values, options, group, node["_target_"])
-    for name in options.needed:
-        if name not in values:
-            raise UsageError(f"{group}.{name}: {node['_target_']} needs a value for it")
-
-    def build(*args: Any) -> T:
-        try:
-            return owner(*args, **values)
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
-            # torch's own too, over a senseless size; files that a data set could not read
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            named = text if text.startswith(f"{group}.") else f"{group} ({node['_target_']}): {text}"
-            raise UsageError(named) from error
-
-    return build
-
-
 def _density(spec: Spec, path: str, trust: Sequence[str]) -> Model:
     from gencli.trained import density  # it builds the run's model by ``component``
 
@@ -142,7 +138,7 @@ def _nested(node: Mapping[str, Any], trust: Sequence[str], group: str) -> Callab
     owner = resolve(node, object, trust, group)
     for kind, given in _NESTED.items():
         if issubclass(owner, kind):
-            return _factory(node, kind, trust, group, given)
+            return factory(node, kind, trust, given=given, group=group)
     raise UsageError(f"{group}._target_={node['_target_']}: {' or '.join(kind.__name__ for kind in _NESTED)} is needed")
 
 

@@ -107,6 +107,7 @@ def test_every_value_of_our_configs_is_of_a_declared_type(node):
     given = next((number for kind, number in GIVEN.items() if issubclass(owner, kind)), 0)
     options = declared.of_class(owner, given, vars(interfaces))
     assert options.closed
+    assert Any not in options.hints.values()  # which is also what a type that cannot be resolved becomes
     assert all(map(understood, options.hints.values())), options.hints
     hints = {**(declared.of_class(Preprocess).hints if issubclass(owner, Dataset) else {}), **options.hints}
     for key, value in node.items():

@@ -109,7 +109,7 @@ def blank(width: float, height: float, dpi: int = 120) -> Any:
     """An empty matplotlib figure of width x height inches; no pyplot: no global state, no display."""
     if "matplotlib" not in sys.modules:
         # It reads a file matplotlibrc in the current folder, and evaluates parts of it: any folder but the user's.
-        with chdir(Path(__file__).parent):
+        with _chdir(Path(__file__).parent):
             import matplotlib  # noqa: F401
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -120,7 +120,7 @@ def blank(width: float, height: float, dpi: int = 120) -> Any:
 
 
 @contextmanager
-def chdir(folder: Path) -> Iterator[None]:
+def _chdir(folder: Path) -> Iterator[None]:
     """Another current folder for a while (contextlib has it from Python 3.11 on)."""
     before = Path.cwd()
     os.chdir(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gencli.run import Run
+    from gencli.run.run import Run
 
 __all__ = ["Run", "__version__", "load", "train"]
 __version__ = "0.1.0"
@@ -33,11 +33,11 @@ def train(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> Run
         UsageError: an override is wrong, or the parts do not fit.
         RunFailed: the run started and could not go on.
     """
-    from gencli.compose import compose
+    from gencli.config.compose import compose
 
     config = compose("train", overrides, config_dirs)
 
-    from gencli.commands.train import train as run_train
+    from gencli.cli.train import train as run_train
 
     return run_train(config, None)
 
@@ -49,14 +49,14 @@ def load(path: str | Path = "latest", **options: Any) -> Run:
         path: a run folder, a checkpoint inside it, or ``latest``.
         options: trust, device, weights, checkpoint: see ``gencli.Run``.
     """
-    from gencli.run import load as load_run
+    from gencli.run.run import load as load_run
 
     return load_run(path, **options)
 
 
 def __getattr__(name: str) -> Any:
     if name == "Run":  # on demand: it brings torch along
-        from gencli.run import Run
+        from gencli.run.run import Run
 
         return Run
     raise AttributeError(f"module 'gencli' has no attribute '{name}'")

@@ -2,7 +2,7 @@
 
 import sys
 
-from gencli.cli import main
+from gencli.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from gencli import distributed
-from gencli.compose import compose
-from gencli.folder import RunFolder
-from gencli.parts import assemble
-from gencli.reporting import Reporter
-from gencli.signals import StopRequest
-from gencli.trainer import Trainer
+from gencli.config.compose import compose
+from gencli.core import distributed
+from gencli.run.assembly import assemble
+from gencli.run.folder import RunFolder
+from gencli.run.reporter import Reporter
+from gencli.training.loop import Trainer
+from gencli.training.signals import StopRequest
 
 
 def race(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

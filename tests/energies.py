@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Spec, Support
-from gencli.noise import StepNoise
+from gencli.core.noise import StepNoise
+from gencli.core.spec import Spec, Support
 
 CPU = torch.device("cpu")
 

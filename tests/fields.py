@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Spec, Support, TimeField
-from gencli.models.evolve.learned import Learned
-from gencli.models.evolve.paths import VE, VP, Cosine, Straight, SubVP, Trigonometric
-from gencli.path import Path, Prediction, like
+from gencli.core.spec import Spec, Support
+from gencli.core.tensors import like
+from gencli.models.base import TimeField
+from gencli.paths.base import Path, Prediction
+from gencli.paths.learned import Learned
+from gencli.paths.schedules import VE, VP, Cosine, Straight, SubVP, Trigonometric
 
 
 def learned() -> Learned:

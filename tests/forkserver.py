@@ -117,8 +117,8 @@ def _escaped(text: str) -> str:
 def _load(place: Place) -> int:
     """Everything that the Python side offers of a run; the first error is told as the command line tells it."""
     import gencli
-    from gencli.cli import _report
-    from gencli.errors import GencliError
+    from gencli.cli.main import _report
+    from gencli.core.errors import GencliError
 
     first: GencliError | None = None
     try:
@@ -327,7 +327,7 @@ class Server:
 
     def _warm_up(self) -> None:
         """Fill the caches of Hydra's parser and of matplotlib, which each child would fill anew."""
-        from gencli.cli import main
+        from gencli.cli.main import main
 
         before = Path.cwd()
         with tempfile.TemporaryDirectory(dir=self.parent) as folder, redirect_stdout(io.StringIO()):
@@ -458,7 +458,7 @@ def _begin(place: Place, hook: Hook) -> None:
 def _command(verb: str, place: Place, case: Case) -> int:
     if verb == "load":
         return _load(place)
-    from gencli.cli import main
+    from gencli.cli.main import main
 
     return main(_words(verb, place, case.extra))
 

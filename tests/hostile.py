@@ -395,31 +395,31 @@ def _targets() -> Iterator[Case]:
 
 
 OWN = {
-    "gencli.trained.Trained": {"path": "x", "trust": ["evil"]},
-    "gencli.trained.opened": {"path": "x", "trust": ["evil"]},
-    "gencli.run.Run": {"path": ".", "trust": ["evil"]},
+    "gencli.run.opened.Trained": {"path": "x", "trust": ["evil"]},
+    "gencli.run.opened.opened": {"path": "x", "trust": ["evil"]},
+    "gencli.run.run.Run": {"path": ".", "trust": ["evil"]},
     "gencli.run.subprocess.run": {"args": ["touch", "ran"]},
-    "gencli.build.component": {"node": {"_target_": "evil.Model"}, "trust": ["evil"]},
-    "gencli.build.importlib.import_module": {"name": "evil"},
-    "gencli.parts.torch.hub.load": {"repo_or_dir": "a/b", "model": "c"},
-    "gencli.parts.torch.load": {"f": "payload.pt"},
-    "gencli.folder.subprocess.Popen": {"args": ["touch", "ran"]},
-    "gencli.files.write_whole": {"path": "ran", "data": "x"},
-    "gencli.files.os.system": {"command": "touch ran"},
+    "gencli.run.build.component": {"node": {"_target_": "evil.Model"}, "trust": ["evil"]},
+    "gencli.run.build.importlib.import_module": {"name": "evil"},
+    "gencli.run.assembly.torch.hub.load": {"repo_or_dir": "a/b", "model": "c"},
+    "gencli.run.assembly.torch.load": {"f": "payload.pt"},
+    "gencli.run.folder.subprocess.Popen": {"args": ["touch", "ran"]},
+    "gencli.core.files.write_whole": {"path": "ran", "data": "x"},
+    "gencli.core.files.os.system": {"command": "touch ran"},
     "gencli.cli.main": {"argv": ["train"]},
-    "gencli.cli.Task": {"verb": "train", "config_dirs": [], "run_config": None},
+    "gencli.cli.main.Task": {"verb": "train", "config_dirs": [], "run_config": None},
     "gencli.__main__.sys.exit": {"_args_": [0]},
-    "gencli.data.cifar10.pickle.loads": {"_args_": ["x"]},
+    "gencli.data.sets.cifar10.pickle.loads": {"_args_": ["x"]},
     "gencli.data.root.fetch": {"path": "ran", "expected_md5": "x", "urls": ["file:///etc/hostname"]},
-    "gencli.torchvision_compat.torchvision": {"name": "evil"},
-    "gencli.interfaces.Model": {},
+    "gencli.core.torchvision_compat.torchvision": {"name": "evil"},
+    "gencli.models.base.Model": {},
     "gencli.interfaces.nn.Module": {},
     "gencli.samplers.direct.Direct": {},
-    "gencli.commands.train.train": {"cfg": {}},
-    "gencli.completion.glob.glob": {"pathname": "/*"},
+    "gencli.cli.train.train": {"cfg": {}},
+    "gencli.cli.completion.glob.glob": {"pathname": "/*"},
     "gencli.configs.data": {},
     "gencli.nothing.here": {},
-    "gencli.models.transform.coupling.__import__": {"name": "evil"},
+    "gencli.models.flows.coupling.__import__": {"name": "evil"},
     "gencli.models.__builtins__.exec": {"_args_": ["open('ran', 'w')"]},
     "gencli._": {},
     "gencli.evil.Model": {},
@@ -686,7 +686,7 @@ PATHS: dict[str, Callable[[Place], object]] = {
     "escape": lambda place: ESCAPE,
     "number": lambda place: 1,
     "list": lambda place: [str(place.run)],
-    "mapping": lambda place: {"_target_": "gencli.trained.Trained", "path": str(place.run), "trust": ["evil"]},
+    "mapping": lambda place: {"_target_": "gencli.run.opened.Trained", "path": str(place.run), "trust": ["evil"]},
     "fifo": lambda place: _fifo_of(place),
     "checkpoint": lambda place: str(place.good / "flow" / "checkpoints" / "best.safetensors"),
     "digits": lambda place: str(place.good / "digits"),
@@ -851,8 +851,8 @@ def _values() -> Iterator[Case]:
         drop = text(lambda t, key=missing: yaml.safe_dump({k: v for k, v in yaml.safe_load(t).items() if k != key}))
         yield Case(f"values/without-{missing}", drop, ("sample", "again"))
     for wrong in (
-        *("gencli.models.latent.vae.VAE", "gencli.models.latent.generator.Generator", "gencli.models.shape.ebm.EBM"),
-        *("gencli.models.factorize.transformer.Transformer", "gencli.models.evolve.cnf.CNF"),
+        *("gencli.models.latent.vae.VAE", "gencli.models.generator.Generator", "gencli.models.energy.ebm.EBM"),
+        *("gencli.models.autoregressive.transformer.Transformer", "gencli.models.diffusion.cnf.CNF"),
     ):
         yield Case(f"values/other-model-{wrong}", setting("model._target_", wrong))
 
@@ -1320,7 +1320,7 @@ def tensors(function: Callable[[dict], None]) -> Callable[[Place], None]:
     """Change the tensors, with a sum that fits."""
 
     def change(place: Place) -> None:
-        from gencli import checkpoint
+        from gencli.run import checkpoint
 
         for name in CHECKPOINTS:
             file = place.run / "checkpoints" / f"{name}.safetensors"

@@ -9,41 +9,71 @@ PACKAGE = Path(__file__).resolve().parent.parent / "gencli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
-ALLOWED = {
-    "nn": {"interfaces", "path", "nn"},
-    "models": {"interfaces", "path", "nn", "noise", "models"},
-    "objectives": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "volume", "vlb", "objectives"},
-    "samplers": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "samplers"},
-    "estimators": {"interfaces", "path", "noise", "errors", "mcmc", "ode", "volume", "vlb", "estimators"},
-    "metrics": {"interfaces", "noise", "errors", "files", "torchvision_compat", "metrics"},
-    "ode.py": {"errors"},
-    "volume.py": {"interfaces", "noise", "ode"},
-    "vlb.py": {"interfaces", "noise"},
-    "mcmc.py": {"interfaces", "noise", "errors"},
-    "data": {"interfaces", "noise", "data", "errors", "files", "torchvision_compat"},
-    "interfaces.py": {"noise", "path"},
-    "path.py": set(),
-    "noise.py": set(),
-    "errors.py": set(),
+ROOMS = {
+    "core": set(),
+    "paths": {"core"},
+    "nn": {"core"},
+    "data": {"core"},
+    "config": {"core"},
+    "kernels": {"core"},
+    "models": {"core", "paths", "nn"},
+    "metrics": {"core", "data", "models"},
+    "methods": {"core", "models", "kernels"},
+    "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
+    "samplers": {"core", "paths", "models", "kernels", "methods"},
+    "estimators": {"core", "paths", "models", "kernels", "methods"},
+    "interfaces.py": {"core", "paths", "nn", "models", "objectives", "samplers", "estimators", "data"},
+    "run": {
+        "core",
+        "config",
+        "paths",
+        "nn",
+        "models",
+        "objectives",
+        "samplers",
+        "estimators",
+        "metrics",
+        "data",
+        "interfaces",
+    },
+    "pictures": {"core", "data", "metrics", "models", "samplers", "run"},
+    "training": {"core", "data", "models", "objectives", "run"},
+    "cli": {"core", "config", "models", "pictures", "run", "training"},
+    "__init__.py": {"config", "cli", "run"},
+    "__main__.py": {"cli"},
 }
-"""Parts of gencli that a layer may import; layers not named here may import what they like."""
+"""Every room of gencli, from the ground upwards, and the rooms that it may see; each sees itself."""
 
-HYDRA = {"cli.py", "compose.py", "schema.py"}
+CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "data", "metrics", "pictures"}
+"""Rooms of options, of which other rooms see the contract: ``base.py``."""
+
+BESIDES = {
+    "models": {"distributions"},
+    "data": {"preprocess", "split", "loading"},  # the way of the examples, which is no option
+    "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
+    "pictures": {"samples"},  # what the command sample writes
+}
+"""What else they see of such a room."""
+
+HYDRA = {"cli/main.py", "config/compose.py", "config/schema.py"}
 LIGHT = {
     "__init__.py",
     "__main__.py",
-    "catalog.py",
-    "cli.py",
-    "commands/__init__.py",
-    "commands/compare.py",
-    "commands/list.py",
-    "compatibility.py",
-    "completion.py",
-    "errors.py",
-    "helptext.py",
-    "locate.py",
-    "files.py",
-    "stored.py",
+    "cli/__init__.py",
+    "cli/compare.py",
+    "cli/completion.py",
+    "cli/help.py",
+    "cli/list.py",
+    "cli/main.py",
+    "config/__init__.py",
+    "config/catalog.py",
+    "config/compatibility.py",
+    "config/locate.py",
+    "config/renamed.py",
+    "config/stored.py",
+    "core/__init__.py",
+    "core/errors.py",
+    "core/files.py",
 }
 
 
@@ -71,16 +101,60 @@ def imported(path, module_level):
     return found
 
 
-def parts(names):
-    """The parts of gencli among dotted names."""
-    return {name.split(".")[1] for name in names if name.startswith("gencli.")}
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES}
+
+
+def modules(names):
+    """The modules of gencli among dotted names, without ``gencli.``."""
+    inner = {name.removeprefix("gencli.") for name in names if name.startswith("gencli.")}
+    return {name if name in MODULES else name.rpartition(".")[0] or name for name in inner}
+
+
+def room_of(name):
+    return name.partition(".")[0]
+
+
+def test_every_room_is_known():
+    assert {Path(name).parts[0] for name in NAMES} == {*ROOMS}
+    assert len(ROOMS) <= 22
+
+
+def test_rooms_lie_on_floors():
+    floors = [*ROOMS]
+    for room, seen in ROOMS.items():
+        assert all(floors.index(other if other in ROOMS else f"{other}.py") < floors.index(room) for other in seen)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_layers(name):
-    layer = Path(name).parts[0]
-    if layer in ALLOWED:
-        assert parts(imported(PACKAGE / name, module_level=False)) <= ALLOWED[layer]
+def test_a_room_sees_what_lies_below_it(name):
+    room = Path(name).parts[0]
+    for module in modules(imported(PACKAGE / name, module_level=False)):
+        other, _, rest = module.partition(".")
+        if other in (room, "__version__"):
+            continue
+        assert other in ROOMS[room], f"{name} imports {module}"
+        contract = {"base", *BESIDES.get(other, ())}
+        assert other not in CONTRACT_ONLY or rest in contract, f"{name} imports {module}"
+
+
+def test_no_circle_of_imports():
+    graph = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): modules(imported(path, module_level=False))
+        for path in FILES
+    }
+    state = {}
+
+    def visit(module, way):
+        if state.get(module) == "done" or module not in graph:
+            return
+        assert state.get(module) != "open", " -> ".join([*way, module])
+        state[module] = "open"
+        for other in graph[module]:
+            visit(other, [*way, module])
+        state[module] = "done"
+
+    for module in graph:
+        visit(module, [])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,15 +166,10 @@ def test_hydra_is_known_to_three_files(name):
 @pytest.mark.parametrize("name", sorted(LIGHT))
 def test_light_files_import_nothing_heavy(name):
     names = imported(PACKAGE / name, module_level=True)
-    assert not {dotted.split(".")[0] for dotted in names} & {
-        "torch",
-        "torchvision",
-        "hydra",
-        "omegaconf",
-        "numpy",
-        "rich",
-    }
-    assert {f"{part}.py" for part in parts(names)} <= LIGHT | {"__version__.py", "commands.py"}
+    heavy = {"torch", "torchvision", "hydra", "omegaconf", "numpy", "rich"}
+    assert not {dotted.split(".")[0] for dotted in names} & heavy
+    files = {module.replace(".", "/") for module in modules(names)} - {"__version__"}
+    assert {f"{file}/__init__.py" if (PACKAGE / file).is_dir() else f"{file}.py" for file in files} <= LIGHT
 
 
 def test_the_rules_can_fail(tmp_path, monkeypatch):
@@ -108,5 +177,5 @@ def test_the_rules_can_fail(tmp_path, monkeypatch):
     (tmp_path / "objectives").mkdir()
     bad = tmp_path / "objectives" / "bad.py"
     bad.write_text("from ..models import flow\ndef f():\n    import gencli.trainer\n")
-    assert parts(imported(bad, module_level=False)) == {"models", "trainer"}
-    assert parts(imported(bad, module_level=True)) == {"models"}
+    assert modules(imported(bad, module_level=False)) == {"models", "trainer"}
+    assert modules(imported(bad, module_level=True)) == {"models"}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError, quoted
+from gencli.core.errors import UsageError, quoted
 
 
 class Folder:

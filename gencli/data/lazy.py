@@ -6,9 +6,9 @@ from abc import abstractmethod
 
 from torch import Tensor
 
+from gencli.core.errors import UsageError, quoted
+from gencli.data.base import Dataset, Split
 from gencli.data.split import SPLITS, TensorSplit
-from gencli.errors import UsageError, quoted
-from gencli.interfaces import Dataset, Split
 
 
 class Lazy(Dataset):

@@ -14,9 +14,10 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from gencli.core.noise import mix_seed
+from gencli.core.spec import Batch
+from gencli.data.base import Split
 from gencli.data.split import StreamSplit
-from gencli.interfaces import Batch, Split
-from gencli.noise import mix_seed
 
 
 def train_batches(

@@ -17,10 +17,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from gencli.core.errors import near
+from gencli.core.noise import Noise
+from gencli.core.spec import Bound, Spec, Support
+from gencli.data.base import Split
 from gencli.data.split import storage_dtype
-from gencli.errors import near
-from gencli.interfaces import Bound, Spec, Split, Support
-from gencli.noise import Noise
 
 TRANSFORMS = ("none", "scale", "logit", "standardize")
 _CHUNK = 4096  # rows a step of ``fit``

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gencli.errors import UsageError, quoted
-from gencli.files import named
-from gencli.torchvision_compat import torchvision
+from gencli.core.errors import UsageError, quoted
+from gencli.core.files import named
+from gencli.core.torchvision_compat import torchvision
 
 
 def data_root(root: str | None) -> Path:

@@ -13,7 +13,8 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from gencli.interfaces import Batch, Split, Support
+from gencli.core.spec import Batch, Support
+from gencli.data.base import Split
 
 SPLITS = ("train", "val", "test")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from gencli.interfaces import Batch, Ensemble, Estimate, Estimator, ExactLikelihood, Model, log_likelihood
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch
+from gencli.estimators.base import Estimate, Estimator
+from gencli.models.base import Ensemble, ExactLikelihood, Model, log_likelihood
 
 
 class Exact(Estimator):

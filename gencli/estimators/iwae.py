@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Batch, Estimate, Estimator, LatentVariable, Model, Shared
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch
+from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.models.base import LatentVariable, Model
 
 ACTIVE = 0.01
 """A unit is active if the variance of its code over the data exceeds this (Burda et al., 2016)."""

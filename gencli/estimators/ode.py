@@ -25,10 +25,13 @@ import math
 import torch
 from torch import Tensor
 
-from gencli import ode, volume
-from gencli.interfaces import Batch, Bound, Estimate, Estimator, Model, Shared, Spec, TimeField, VelocityField
-from gencli.noise import Noise
-from gencli.path import Path, like
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch, Bound, Spec
+from gencli.core.tensors import like
+from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.methods import ode, volume
+from gencli.models.base import Model, TimeField, VelocityField
+from gencli.paths.base import Path
 
 EXACT_DIM = 64
 """Dimension up to which ``trace=auto`` takes the exact trace."""

@@ -12,22 +12,13 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from gencli.errors import RunFailed
-from gencli.estimators.bridge import Density
-from gencli.interfaces import (
-    Batch,
-    DataInitialized,
-    DirectSampling,
-    Estimate,
-    Estimator,
-    ExactLikelihood,
-    Model,
-    ModelFactory,
-    Shared,
-    Unnormalized,
-)
-from gencli.mcmc import ess, log_mean_exp
-from gencli.noise import Noise
+from gencli.core.errors import RunFailed
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch
+from gencli.core.tensors import ess, log_mean_exp
+from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.methods.bridge import Density
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, ModelFactory, Unnormalized
 
 
 class PartitionEstimator(Estimator):

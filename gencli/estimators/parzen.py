@@ -14,8 +14,10 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Batch, DirectSampling, Estimate, Estimator, Model, Shared
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch
+from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.models.base import DirectSampling, Model
 
 CHUNK = 1000
 """Samples drawn at a time."""

@@ -1,4 +1,4 @@
-"""The variational bound of diffusion, -log p(x) <= prior + diffusion + reconstruction: see ``gencli.vlb``.
+"""The variational bound of diffusion, -log p(x) <= prior + diffusion + reconstruction.
 
 References:
     Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020; Kingma, Salimans, Poole and Ho, "Variational
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import torch
 
-from gencli.interfaces import Batch, Estimate, Estimator, Model, TimeField
-from gencli.noise import Noise
-from gencli.vlb import Bound
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch
+from gencli.estimators.base import Estimate, Estimator
+from gencli.methods.diffusion_bound import Bound
+from gencli.models.base import Model, TimeField
 
 RECONSTRUCTIONS = 4
 """Draws of the reconstruction under a T."""

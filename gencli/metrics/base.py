@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gencli.interfaces import Batch, Dataset, Model, Spec
-from gencli.noise import mix_seed
+from gencli.core.noise import mix_seed
+from gencli.core.spec import Batch, Spec
+from gencli.data.base import Dataset
+from gencli.models.base import Model
 
 
 def scaled(x: Tensor, spec: Spec) -> Tensor:

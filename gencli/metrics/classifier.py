@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.errors import RunFailed
-from gencli.files import write_whole
-from gencli.interfaces import Dataset, Model, Spec, Split
+from gencli.core.errors import RunFailed
+from gencli.core.files import write_whole
+from gencli.core.noise import mix_seed
+from gencli.core.spec import Spec
+from gencli.data.base import Dataset, Split
 from gencli.metrics.base import Measured, Metric, Samples, scaled
 from gencli.metrics.frechet import between, jackknife
 from gencli.metrics.mmd import two_sample
-from gencli.noise import mix_seed
+from gencli.models.base import Model
 
 _VERSION = 1  # of the network and its training: a change makes cached classifiers old
 _FEATURES = 64

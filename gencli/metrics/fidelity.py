@@ -17,9 +17,10 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from gencli.interfaces import Dataset, Model
+from gencli.core.torchvision_compat import torchvision
+from gencli.data.base import Dataset
 from gencli.metrics.base import Measured, Metric, Samples
-from gencli.torchvision_compat import torchvision
+from gencli.models.base import Model
 
 
 class _Images(torch.utils.data.Dataset):

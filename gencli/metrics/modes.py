@@ -10,8 +10,9 @@ import math
 
 import torch
 
-from gencli.interfaces import Dataset, Model
+from gencli.data.base import Dataset
 from gencli.metrics.base import Measured, Metric, Samples
+from gencli.models.base import Model
 
 _HISTOGRAM = 5  # expected samples a mode that a chi-square test needs
 

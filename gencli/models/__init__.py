@@ -1,1 +1,1 @@
-"""Generative models, by the way each takes around the normalising constant."""
+"""The group model: generative models, a folder a family."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.interfaces import Network
 from gencli.nn.auto import ByShape
+from gencli.nn.base import Network
 from gencli.nn.mlp import MLP
 
 STEPS = ("plain", "residual")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from gencli.interfaces import Network
+from gencli.nn.base import Network
 from gencli.nn.mlp import MLP
 from gencli.nn.resnet import ResidualConv
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from gencli.interfaces import Network
 from gencli.nn.auto import ByShape
+from gencli.nn.base import Network
 from gencli.nn.mlp import ACTIVATIONS
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gencli.interfaces import Network
+from gencli.nn.base import Network
 from gencli.nn.mlp import MLP, activation_of
 
 SMALL = 64

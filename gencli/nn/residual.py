@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from gencli.interfaces import Network
+from gencli.nn.base import Network
 
 
 class ResidualMLP(Network):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.interfaces import Network
+from gencli.nn.base import Network
 
 
 class ResidualConv(Network):

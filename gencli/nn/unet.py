@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.interfaces import Network
+from gencli.nn.base import Network
 
 
 class UNet(Network):

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm as constrain
 
-from gencli.interfaces import Batch, Loss, Model, NetworkFactory, Objective, Reparameterized, Spec, Turn
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch, Spec
+from gencli.models.base import Model, Reparameterized
+from gencli.nn.base import NetworkFactory
+from gencli.objectives.base import Loss, Objective, Turn
 
 SETS = 4
 """Sets of samples whose energy distance to a validation batch is averaged."""

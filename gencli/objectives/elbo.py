@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gencli.interfaces import Batch, LatentVariable, Loss, Model, Objective, Spec, Turn
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch, Spec
+from gencli.models.base import LatentVariable, Model
+from gencli.objectives.base import Loss, Objective, Turn
 
 
 class ELBO(Objective):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from gencli.interfaces import Model
-from gencli.parts import Parts
+from gencli.models.base import Model
+from gencli.run.assembly import Parts
 
 
 class Picture(ABC):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gencli.torchvision_compat import torchvision
+from gencli.core.torchvision_compat import torchvision
 
 if TYPE_CHECKING:
     from PIL.Image import Image

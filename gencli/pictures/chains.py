@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
-from gencli.interfaces import Unnormalized
-from gencli.noise import RowNoise
-from gencli.parts import Parts
+from gencli.core.errors import UsageError
+from gencli.core.noise import RowNoise
+from gencli.models.base import Unnormalized
 from gencli.pictures import canvas
 from gencli.pictures.base import Picture
 from gencli.pictures.samples import draw_surface, frame, grid_of, has_surface, some_data
+from gencli.run.assembly import Parts
 from gencli.samplers.chain import Chain
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
-from gencli.interfaces import Autoregressive, Conditional
-from gencli.noise import RowNoise
-from gencli.parts import Parts
+from gencli.core.errors import UsageError
+from gencli.core.noise import RowNoise
+from gencli.models.base import Autoregressive
+from gencli.models.distributions import Conditional
 from gencli.pictures import canvas
 from gencli.pictures.base import Picture
-from gencli.sampling import labels
+from gencli.run.assembly import Parts
+from gencli.run.sampling import labels
 
 SHOWN = 16
 """Samples at most: more are too small to be watched."""

@@ -7,13 +7,13 @@ import copy
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
-from gencli.interfaces import VelocityField
-from gencli.noise import RowNoise
-from gencli.parts import Parts
+from gencli.core.errors import UsageError
+from gencli.core.noise import RowNoise
+from gencli.models.base import VelocityField
 from gencli.pictures import canvas
 from gencli.pictures.base import Picture
 from gencli.pictures.path import walker
+from gencli.run.assembly import Parts
 
 
 class Guidance(Picture):

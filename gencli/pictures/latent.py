@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
-from gencli.interfaces import Batch, DirectSampling, LatentVariable
-from gencli.noise import Noise, RowNoise
-from gencli.parts import Parts
+from gencli.core.errors import UsageError
+from gencli.core.noise import Noise, RowNoise
+from gencli.core.spec import Batch
+from gencli.models.base import DirectSampling, LatentVariable
 from gencli.pictures import canvas
 from gencli.pictures.base import Picture
 from gencli.pictures.samples import SHOWN
-from gencli.sampling import held_out
+from gencli.run.assembly import Parts
+from gencli.run.sampling import held_out
 
 CHUNK = 500
 """Rows that go through a network at a time."""

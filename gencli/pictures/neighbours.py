@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
-from gencli.interfaces import Batch, Split
+from gencli.core.errors import UsageError
+from gencli.core.spec import Batch
+from gencli.data.base import Split
 from gencli.metrics.base import Samples, row_blocks, squared_distances
-from gencli.parts import Parts
 from gencli.pictures import canvas
 from gencli.pictures.base import Picture
-from gencli.sampling import draw
+from gencli.run.assembly import Parts
+from gencli.run.sampling import draw
 
 _HELD_OUT = 2000  # held-out examples of the histogram
 _PAIRS = 64  # pairs of images in the picture

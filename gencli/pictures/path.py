@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
-from gencli.interfaces import TimeField, VelocityField
-from gencli.noise import RowNoise
-from gencli.parts import Parts
+from gencli.core.errors import UsageError
+from gencli.core.noise import RowNoise
+from gencli.models.base import TimeField, VelocityField
 from gencli.pictures import canvas
 from gencli.pictures.base import Picture
 from gencli.pictures.samples import frame, grid_of, some_data
-from gencli.samplers.walk import Guided, Visit, Walk
-from gencli.sampling import labels
+from gencli.run.assembly import Parts
+from gencli.run.sampling import labels
+from gencli.samplers.diffusion.walk import Guided, Visit, Walk
 
 SHOWN, ROWS = 64, 10
 """Images in the GIF at most, and of those in the strip."""

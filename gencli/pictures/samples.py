@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencli.interfaces import ExactLikelihood, Unnormalized
-from gencli.noise import RowNoise
-from gencli.parts import Parts
+from gencli.core.noise import RowNoise
+from gencli.models.base import ExactLikelihood, Unnormalized
 from gencli.pictures import canvas
-from gencli.sampling import originals, region
+from gencli.run.assembly import Parts
+from gencli.run.sampling import originals, region
 
 GRID_POINTS = 200
 """Points a side at which a 2-D log-density is drawn."""

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.errors import UsageError
-from gencli.interfaces import Autoregressive
-from gencli.parts import Parts
+from gencli.core.errors import UsageError
+from gencli.models.base import Autoregressive
 from gencli.pictures import canvas
 from gencli.pictures.base import Picture
+from gencli.run.assembly import Parts
 
 SHOWN = 64
 """Images at most."""

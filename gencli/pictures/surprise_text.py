@@ -9,11 +9,11 @@ from rich.style import Style
 from rich.text import Text
 from torch import Tensor
 
-from gencli.errors import UsageError, shown
-from gencli.interfaces import Autoregressive
-from gencli.noise import RowNoise
-from gencli.parts import Parts
+from gencli.core.errors import UsageError, shown
+from gencli.core.noise import RowNoise
+from gencli.models.base import Autoregressive
 from gencli.pictures.base import Picture
+from gencli.run.assembly import Parts
 
 _PAGE = """<!doctype html>
 <html><head><meta charset="utf-8"><title>{title}</title>

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gencli.interfaces import Autoregressive, Categorical, Conditional, Given, Model, Sampler
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.spec import Given
+from gencli.models.base import Autoregressive, Model
+from gencli.models.distributions import Categorical, Conditional
+from gencli.samplers.base import Sampler
 
 
 class Ancestral(Sampler):

@@ -8,9 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gencli.interfaces import Given, Model, Sampler, Unnormalized
-from gencli.mcmc import Energy, effective_draws, frozen, require_finite, split_r_hat
-from gencli.noise import Ahead, Noise
+from gencli.core.noise import Ahead, Noise
+from gencli.core.spec import Given
+from gencli.core.tensors import frozen
+from gencli.kernels.base import Energy, require_finite
+from gencli.kernels.diagnostics import effective_draws, split_r_hat
+from gencli.models.base import Model, Unnormalized
+from gencli.samplers.base import Sampler
 
 STARTS = ("model", "normal")
 

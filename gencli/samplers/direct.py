@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gencli.interfaces import DirectSampling, Given, Model, Sampler
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.spec import Given
+from gencli.models.base import DirectSampling, Model
+from gencli.samplers.base import Sampler
 
 
 class Direct(Sampler):

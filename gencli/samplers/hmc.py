@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli.mcmc import DualAveraging, Energy, Point, hmc
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.kernels.base import Energy
+from gencli.kernels.hmc import DualAveraging, Point, hmc
 from gencli.samplers.chain import AdaptedChain, Visit
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gencli.mcmc import Energy, langevin
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.kernels.base import Energy
+from gencli.kernels.langevin import langevin
 from gencli.samplers.chain import Chain, Visit
 
 

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from gencli.mcmc import DualAveraging, Energy, Point, hmc, rows
-from gencli.noise import Noise
+from gencli.core.noise import Noise
+from gencli.core.tensors import rows
+from gencli.kernels.base import Energy
+from gencli.kernels.hmc import DualAveraging, Point, hmc
 from gencli.samplers.chain import AdaptedChain, Visit
 
 

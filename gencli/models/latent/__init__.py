@@ -1,1 +1,1 @@
-"""Latent: push a simple base through a network that is not invertible; the likelihood is bounded."""
+"""Latent variables: p(x) is an integral, and the likelihood is bounded."""

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.interfaces import NetworkFactory, Spec
+from gencli.core.noise import Noise
+from gencli.core.spec import Spec
 from gencli.models.likelihoods import LogisticMixture
-from gencli.noise import Noise
+from gencli.nn.base import NetworkFactory
 
 
 class Decoder(nn.Module):

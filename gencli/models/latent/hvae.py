@@ -14,12 +14,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gencli.interfaces import DataInitialized, Elbo, LatentVariable, NetworkFactory, Spec
+from gencli.core.noise import Noise
+from gencli.core.spec import Spec
+from gencli.models.base import DataInitialized, Elbo, LatentVariable
 from gencli.models.latent.decoders import Inputs, make_decoder
 from gencli.models.latent.priors import LOG_2PI
 from gencli.models.latent.vae import held
+from gencli.nn.base import NetworkFactory
 from gencli.nn.mlp import MLP
-from gencli.noise import Noise
 
 Moments = tuple[Tensor, Tensor]
 """Mean and log standard deviation of a diagonal normal, of one shape."""

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gencli.interfaces import Spec, Support
-from gencli.models.transform.coupling import AffineCoupling
+from gencli.core.noise import Noise
+from gencli.core.spec import Spec, Support
+from gencli.models.flows.coupling import AffineCoupling
 from gencli.nn.mlp import MLP
-from gencli.noise import Noise
 
 LOG_2PI = math.log(2 * math.pi)
 

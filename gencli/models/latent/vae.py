@@ -16,17 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gencli.interfaces import DataInitialized, Elbo, LatentVariable, NetworkFactory, Spec
+from gencli.core.noise import Noise
+from gencli.core.spec import Spec
+from gencli.models.base import DataInitialized, Elbo, LatentVariable
+from gencli.models.flows.autoregressive import Autoregressive
+from gencli.models.flows.coupling import Coupling
+from gencli.models.flows.flow import Chain, Transform
+from gencli.models.flows.layers import Permutation
+from gencli.models.flows.maps import Affine
 from gencli.models.latent.decoders import Inputs, make_decoder
 from gencli.models.latent.priors import LOG_2PI, Standard, make_prior
-from gencli.models.transform.autoregressive import Autoregressive
-from gencli.models.transform.coupling import Coupling
-from gencli.models.transform.flow import Chain, Transform
-from gencli.models.transform.layers import Permutation
-from gencli.models.transform.maps import Affine
-from gencli.nn.made import MADE
+from gencli.nn.base import NetworkFactory
+from gencli.nn.masked import MADE
 from gencli.nn.mlp import MLP
-from gencli.noise import Noise
 
 
 @contextlib.contextmanager

@@ -1,0 +1,163 @@
+"""Completion in the shell: verbs, groups, options, keys and runs, read from the YAML files without Hydra or torch."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gencli.cli import help as helptext
+from gencli.config import catalog
+from gencli.config.locate import config_dir, runs
+from gencli.core.errors import UsageError, near
+
+_FLAGS = ("--cfg", "--config-dir", "--help", "--hydra-help", "--info", "--multirun", "--package", "--resolve")
+
+_VALUES = {
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "weights": ("ema", "raw"),
+    "checkpoint": ("best", "last", "previous"),
+    "split": ("test", "train", "val"),
+    "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
+    "optimizer.schedule": ("constant", "cosine"),
+    "data.dequantization": ("uniform",),
+    "data.transform": ("logit", "none", "scale", "standardize"),
+    "hydra/launcher": ("basic", "joblib"),
+}
+
+_BASH = """\
+_gencli() {
+    local line="${COMP_LINE:0:COMP_POINT}" IFS=$' \\t\\n' words
+    read -ra words <<< "$line"
+    [[ "$line" == *[[:space:]] ]] && words+=("")
+    local whole="${words[-1]}" current="${COMP_WORDS[COMP_CWORD]}"
+    [[ "$current" == "=" ]] && current=""
+    local before="${whole%"$current"}" IFS=$'\\n'
+    COMPREPLY=($("${words[0]}" --complete "${words[@]:1}" 2>/dev/null))
+    COMPREPLY=("${COMPREPLY[@]#"$before"}")
+    [[ "${COMPREPLY[0]}" == *[=./[] ]] && compopt -o nospace
+}
+complete -F _gencli gencli
+"""
+
+_ZSH = """\
+#compdef gencli
+_gencli() {
+    local -a found
+    found=("${(@f)$("${words[1]}" --complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    compadd -Q -S '' -- ${found:#}
+}
+compdef _gencli gencli
+"""
+
+_FISH = """\
+complete -c gencli -f -a '(gencli --complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+"""
+
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def script(words: Sequence[str]) -> str:
+    """The completion script of a shell, to be evaluated in its start-up file.
+
+    Raises:
+        UsageError: there is none for this shell.
+    """
+    shell = words[0] if words else ""
+    if shell not in SCRIPTS:
+        raise UsageError(f'--completion {shell}: {near(shell, SCRIPTS)} For bash: eval "$(gencli --completion bash)"')
+    return SCRIPTS[shell]
+
+
+_SAFE = re.compile(r"[\w./+@%:,=~^\[\]-]*")
+"""Words that a shell takes as they are. A folder may be named `$(command)`: shells put in what they are offered."""
+
+
+def candidates(words: Sequence[str]) -> list[str]:
+    """What the last of the words after ``gencli`` may become; names that a shell would interpret are left out."""
+    return [word for word in _candidates(words) if _SAFE.fullmatch(word)]
+
+
+def _candidates(words: Sequence[str]) -> list[str]:
+    current = words[-1] if words else ""
+    if len(words) <= 1:
+        return _starting(current, [*helptext.PAGES, "--help", "--version", "--completion"])
+    verb, given = words[0], words[1:-1]
+    config_dirs = [given[i + 1] for i, word in enumerate(given[:-1]) if word in ("--config-dir", "-cd")]
+    if given and given[-1] in ("--config-dir", "-cd"):
+        return _paths(current)
+    if verb == "list":
+        return _starting(current, catalog.groups(config_dirs))
+    if verb == "compare":
+        return _starting(current, ["--csv", "--json", "--split", *map(str, runs(Path("outputs")))])
+    if verb not in helptext.PAGES:
+        return []
+    if current.startswith("-"):
+        return _starting(current, _FLAGS)
+    if "=" in current:
+        return _values(current, config_dirs)
+    return _starting(current, _keys(verb, given, current, config_dirs))
+
+
+def _values(current: str, config_dirs: Sequence[str]) -> list[str]:
+    """``key=VALUE``, or the last of ``key=VALUE,VALUE``."""
+    key, _, value = current.partition("=")
+    if key in ("run", "resume"):
+        return [f"{key}={path}" for path in _starting(value, ["latest", *map(str, runs(Path("outputs")))])]
+    if key in ("data.root", "data.path", "run_dir"):
+        return [f"{key}={path}" for path in _paths(value)]
+    done, comma, last = value.rpartition(",")
+    group = key.partition("@")[0]
+    if key == "metrics":  # a list
+        group = "metric"
+        done, comma, last = (done, comma, last) if comma else ("", "[", last.removeprefix("["))
+    choices: Iterable[str] = _VALUES.get(key, ())
+    if group in catalog.GROUPS:
+        choices = catalog.options(group, config_dirs)
+    return [f"{key}={done}{comma}{choice}" for choice in _starting(last, choices)]
+
+
+def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[str]) -> Iterator[str]:
+    """Groups and top-level keys; after ``group.`` the keys of the option that is chosen."""
+    primary: dict[str, Any] = yaml.safe_load((config_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
+    chosen: dict[str, str] = {}
+    listed = False
+    for entry in primary.pop("defaults"):
+        if isinstance(entry, dict):
+            for name, choice in entry.items():
+                group = name.removeprefix("optional ")
+                if group in catalog.GROUPS:
+                    chosen[group] = str(choice)
+                listed |= group == "metric@metrics"
+    chosen |= {key: value for key, _, value in (word.partition("=") for word in given) if key in chosen}
+
+    group = current.partition(".")[0]
+    if "." not in current:
+        yield from ("metrics=[", "metrics.") if listed else ()
+        yield from (f"{name}=" for name in chosen)
+        yield from (f"{name}." for name in chosen if name != "experiment")
+        yield from (f"{name}=" for name, value in primary.items() if not isinstance(value, dict))
+        yield from ("net@model.net=", "hydra/launcher=")
+        return
+    if listed and group == "metrics":
+        for name, option in catalog.options("metric", config_dirs).items():
+            yield from (f"metrics.{name}.{key}=" for key in option.keys if key != "_target_")
+        return
+    options = catalog.options(group, config_dirs) if group in chosen else {}
+    which = [options[chosen[group]]] if chosen.get(group) in options else options.values()  # a run's own: all of them
+    shared = primary.get(group)
+    names = [*(shared if isinstance(shared, dict) else ()), *(name for option in which for name in option.keys)]
+    yield from (f"{group}.{name}=" for name in dict.fromkeys(names) if name != "_target_")
+
+
+def _starting(prefix: str, names: Iterable[str]) -> list[str]:
+    return sorted({name for name in names if name.startswith(prefix)})
+
+
+def _paths(prefix: str) -> list[str]:
+    found = (Path(path) for path in glob.glob(f"{glob.escape(prefix)}*"))
+    return sorted(f"{path}/" if path.is_dir() else str(path) for path in found)

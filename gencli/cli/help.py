@@ -1,0 +1,122 @@
+"""The help pages, and a parser of flags that refuses in one line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from gencli.core.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse would print its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+MAIN = """\
+gencli: train deep generative models and compare them by held-out likelihood
+
+  gencli train   [group=choice ...] [key=value ...] [-m]   train, evaluate on held-out data, draw samples
+  gencli sample  run=RUN [n=64] [key=value ...]            draw from a trained model
+  gencli eval    run=RUN [estimator=...] [metrics=[...]]   measure held-out likelihood, and samples, of a trained model
+  gencli list    [GROUP]                                   what exists, and what fits what
+  gencli compare RUN|GLOB ...                              runs side by side, ranked where they are comparable
+
+  gencli VERB --help           more about a verb
+  gencli --version
+  gencli --completion SHELL    a completion script for bash, zsh or fish
+
+Start with
+  gencli train                            RealNVP on the embedded 8x8 digits: a minute on a CPU
+  gencli train model=maf data=moons       any model, any data
+  gencli sample run=latest n=100
+"""
+
+TRAIN = """\
+gencli train [group=choice ...] [key=value ...]
+
+Train a model, measure its likelihood on held-out data, draw samples. Everything goes to one run folder,
+outputs/<model>-<data>/<date>_<time>/, which is named in the last lines with the commands to try next.
+
+Choose parts (gencli list shows all):
+  model=realnvp data=digits     enough: a model brings its objective, sampler, estimator and network
+  experiment=NAME               a recipe: a list of overrides with the figure it reached
+
+Set values; the names are those that --cfg job prints:
+  seed=0 device=auto run_dir=PATH n=64
+  trainer.max_steps=3000 trainer.max_minutes=10      whichever comes first
+  trainer.batch_size=128 trainer.eval_every=200 trainer.precision=auto trainer.compile=true
+  trainer.ema_decay=0.999 optimizer.lr=1e-3 data.root=PATH data.path=FILE model.conditional=true
+
+Go on with a run that was stopped, with its own config:
+  gencli train resume=RUN [trainer.max_steps=9000]
+
+Sweep: one run for each combination, in outputs/sweeps/<date>_<time>/<job>/:
+  gencli train -m model=maf,realnvp seed=0,1,2
+  gencli train -m 'model=glob(*)' hydra/launcher=joblib hydra.launcher.n_jobs=4
+
+Look without running:
+  --cfg job [--resolve]    the config as it would be      --info    where it comes from
+  --config-dir DIR         your own options; their classes need trust=[package]
+  --hydra-help             more flags, those of Hydra
+
+Exit code: 0 done, 2 the command is wrong, 1 the run failed, 130 or 143 stopped after saving a checkpoint.
+"""
+
+SAMPLE = """\
+gencli sample run=RUN [key=value ...]
+
+Draw from a trained model; writes samples/<name>.png (a grid) and samples/<name>.npz (data units) in the run folder.
+
+  run=RUN            a run folder, a checkpoint in it, or latest
+  n=64 seed=0        how many; sample 17 of a seed is the same whatever n is
+  sampler=NAME       another way to draw (gencli list sampler)
+  sampler.KEY=VALUE  its options, such as sampler.temperature=0.8 or sampler.classes=[3]
+  weights=ema|raw checkpoint=best|last|PATH device=auto name=NAME trust=[package]
+  -m                 sweep, such as -m run=A,B sampler.temperature=0.7,1
+"""
+
+EVAL = """\
+gencli eval run=RUN [estimator=...] [metrics=[...]] [split=test] [key=value ...]
+
+Measure the negative log-likelihood of held-out data under a trained model, in nats and bits a dimension of data
+space. Writes eval/<split>-<estimator>.json in the run folder, with the bound and the standard errors.
+
+  run=RUN              a run folder, a checkpoint in it, or latest
+  estimator=NAME       how to measure (gencli list estimator)
+  estimator.KEY=VALUE  its options, such as estimator.draws=4
+  split=test           train, val or test
+  weights=ema|raw checkpoint=best|last|PATH device=auto seed=0 batch_size=N data.root=PATH trust=[package]
+  -m                   sweep, such as -m run=A,B estimator.draws=1,8
+
+Compare samples with the split too (gencli list metric); each metric writes eval/<split>-<metric>.json:
+  metrics=[mmd,c2st]   besides the likelihood; a model without one (a generator) needs none
+  estimator=null       metrics only
+  metrics.mmd.KEY=VALUE   a metric's options, such as metrics.precision_recall.k=3
+  n=N                  samples; null: as many as the split has examples, 10,000 at most
+  sampler=NAME sampler.KEY=VALUE   how they are drawn, such as sampler.temperature=0.8
+The training split plays no part unless it is named: split=train, or fit=train of the metrics with a classifier.
+
+Exit code 1 if an example has a likelihood that is not finite: it is counted, never dropped.
+"""
+
+LIST = """\
+gencli list [GROUP]
+
+Without GROUP: every group and its options, one line each. With one: each option with what it supports or requires,
+and what fits what. Add --config-dir DIR to see your own options too.
+"""
+
+COMPARE = """\
+gencli compare RUN|GLOB ... [--split test] [--csv | --json]
+
+Runs side by side. Rows are ranked only where data, split, unit and protocol are the same; the others are shown apart,
+with the field that differs. Differences to the best are paired over the same examples.
+
+  gencli compare outputs/*-digits/*
+  gencli compare outputs/sweeps/2026-01-31_12-00-00 --csv
+"""
+
+PAGES = {"train": TRAIN, "sample": SAMPLE, "eval": EVAL, "list": LIST, "compare": COMPARE}

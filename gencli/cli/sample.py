@@ -1,0 +1,117 @@
+"""``gencli sample``: draw from a run, and look."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gencli.core.errors import RunFailed, UsageError, quoted
+from gencli.core.files import inside, write_whole
+from gencli.models.base import DirectSampling
+from gencli.pictures.base import Picture
+from gencli.pictures.samples import SHOWN, of_samples
+from gencli.run.assembly import Parts
+from gencli.run.opened import builder
+from gencli.run.reporter import Reporter, relative
+from gencli.run.run import open_run
+from gencli.run.sampling import draw, region_name
+
+SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
+"""Samples of text that are shown in the terminal, and the most lines and characters of each."""
+
+
+def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | None) -> list[Path]:
+    """Write samples/<name>.npz (data units) and a file for people beside it.
+
+    <name>.txt where data is text, else <name>.png: a grid of images, or a cloud of more samples.
+    """
+    arrays = {"samples": x.cpu().numpy()} | ({} if y is None else {"labels": y.cpu().numpy()})
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    npz = inside(run, "samples", f"{name}.npz")
+    write_whole(npz, buffer.getvalue())
+    texts = parts.dataset.to_text(x)
+    if texts is not None:
+        txt = inside(run, "samples", f"{name}.txt")
+        write_whole(txt, "".join(f"=== {i} ===\n{text}\n" for i, text in enumerate(texts)).encode())
+        return [txt, npz]
+    completed = parts.sampler is not None and parts.sampler.given is not None
+    if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
+        x = draw(parts, SHOWN, seed)[0]  # x and more: a handful of points shows no density
+    png = inside(run, "samples", f"{name}.png")
+    try:
+        picture = of_samples(parts, x)
+    except ValueError as error:  # of matplotlib, over values beyond any axis
+        raise RunFailed(f"{png} cannot be drawn: {quoted(error)}") from error
+    write_whole(png, picture)
+    return [png, npz]
+
+
+def say_text(parts: Parts, x: Tensor, reporter: Reporter) -> None:
+    """The beginnings of the first samples, where data is text."""
+    for text in parts.dataset.to_text(x[:SPOKEN]) or []:
+        lines = text[:SPOKEN_CHARACTERS].split("\n")[:SPOKEN_LINES]
+        reporter.say("\n".join(f"  | {line}" for line in lines), style="dim")
+        reporter.say("  |")
+
+
+def sample(cfg: Mapping[str, Any]) -> list[Path]:
+    """Draw ``n`` samples of a run, or another picture of it, into its samples/ folder; returns the files."""
+    run = open_run(cfg, "samples", "sampler")
+    if cfg["name"] is not None:
+        try:
+            inside(run.path, "samples", f"{cfg['name']}.npz")
+        except UsageError as error:
+            raise UsageError(f"name={error}") from error
+    parts = run.parts
+    reporter = Reporter()
+    if cfg.get("picture"):
+        files, drawing = _picture(cfg, parts, run.path)
+        if drawing is not None:
+            reporter.console.print(drawing)
+        for file in files:
+            reporter.say(f"  {relative(file)}")
+        return files
+    passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
+    what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
+    with reporter.progress(what, cfg["n"]) as bar:
+        size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
+        x, y = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
+    given = parts.sampler.given if parts.sampler is not None else None
+    name = cfg["name"] or "-".join(
+        [cfg["choices"]["sampler"], *([region_name(given)] if given else []), f"seed{cfg['seed']}"]
+    )
+    files = keep(parts, run.path, name, cfg["seed"], x, y)
+    which = parts.checkpoint.stem if parts.checkpoint else "?"
+    reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    for key, value in parts.sampler.diagnostics.items() if parts.sampler else ():
+        reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
+    if given and parts.sampler and parts.sampler.caveat:
+        reporter.say(f"  {parts.sampler.caveat}")
+    say_text(parts, x, reporter)
+    for file in files:
+        reporter.say(f"  {relative(file)}")
+    return files
+
+
+def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:
+    """Write the files of the option ``picture``; returns them, and what it shows in the terminal.
+
+    Raises:
+        UsageError: the model lacks what it shows.
+    """
+    chosen = builder(cfg["trust"]).component(cfg["picture"], Picture)
+    lacking = [c.__name__ for c in chosen.requires if not isinstance(parts.model, c)]
+    if lacking:
+        raise UsageError(f"picture={cfg['choices']['picture']} needs {' and '.join(lacking)}, which the model lacks")
+    stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
+    files = []
+    for suffix, content in chosen.make(parts, cfg["n"], cfg["seed"]).items():
+        files.append(inside(run, "samples", f"{stem}{suffix}"))
+        write_whole(files[-1], content)
+    return files, chosen.shown

@@ -1,0 +1,322 @@
+"""From overrides to a plain config: what the command line and the Python API share of Hydra.
+
+``sample``, ``eval`` and ``train resume=RUN`` take their sections from the run. A run's config.yaml is data, which may
+come from a stranger: Hydra never sees any of it. Hydra composes the command with these sections empty and collects
+there what the command line changes; the changes are made in the run's own section afterwards, where nothing is looked
+up, interpolated or built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from gencli.config import catalog, compatibility, locate, schema, stored
+from gencli.config.stored import GROUPS
+from gencli.core.errors import UsageError, near
+
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""What Hydra raises over a wrong command line or config file."""
+
+_RUN_KEY = {"train": "resume", "sample": "run", "eval": "run"}
+_FREE = {"sample": ("sampler",), "eval": ("estimator", "sampler"), "train": ("sampler", "estimator", "logger")}
+_REMOVABLE = {"objective", "sampler", "estimator", "logger"}
+_OWN_TOP = ("seed", "device", "n")
+"""Keys besides the sections that a resumed run goes on with."""
+
+
+@dataclass
+class Prepared:
+    """What Hydra is called with; and, if the command is about a run, the run's own config, which Hydra does not get."""
+
+    config_name: str
+    overrides: list[str]
+    run_config: dict[str, Any] | None = None
+
+
+def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain config of one command, as ``gencli VERB OVERRIDES`` would have it.
+
+    Raises:
+        UsageError: an override or a config is wrong.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    try:
+        prepared = prepare(verb, overrides, config_dirs)
+        search = [f"hydra.searchpath=[{','.join(quote(f'file://{Path(d).resolve()}') for d in config_dirs)}]"]
+        with initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
+            cfg = hydra_compose(
+                prepared.config_name, prepared.overrides + (search if config_dirs else []), return_hydra_config=True
+            )
+        choices = {**cfg.hydra.runtime.choices}
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return to_plain(cfg, choices, prepared.run_config, config_dirs)
+    except CONFIG_ERRORS as error:
+        raise UsageError(explain(error)) from error
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """The overrides as Hydra's grammar reads them."""
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def expand_runs(verb: str, overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of a sweep, once for each run in ``run=A,B`` (or ``resume=A,B``); all others as they are."""
+    key = _RUN_KEY[verb]
+    swept = [o for o in parse_overrides(overrides) if o.key_or_group == key and o.is_sweep_override()]
+    if not swept:
+        return [list(overrides)]
+    others = [text for text in overrides if text != swept[-1].input_line]
+    return [[f"{key}={value}", *others] for value in swept[-1].sweep_string_iterator()]
+
+
+def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = (), need_run: bool = True) -> Prepared:
+    """Find the run that a command is about, read its config, and what of the overrides Hydra is to be given.
+
+    Raises:
+        UsageError: there is no such run, its config is no plain data, or the overrides contradict it.
+    """
+    schema.register()
+    overrides = [_in_hydras_words(text) for text in overrides]
+    key = _RUN_KEY[verb]
+    parsed = parse_overrides(overrides)
+    named = [override for override in parsed if override.key_or_group == key and not override.is_delete()]
+    if named and named[-1].is_sweep_override():
+        raise UsageError(f"{named[-1].input_line}: add -m to go through several runs")
+    text = named[-1].value() if named else None
+    if text is None:
+        if verb == "train":
+            return Prepared("train", list(overrides))
+        if need_run:
+            raise UsageError(f"gencli {verb} needs run=RUN: a run folder, a checkpoint in it, or latest")
+        return Prepared(verb, list(overrides))
+
+    run = locate.find_run(str(text))
+    config = stored.config(run)
+    name = "resume" if verb == "train" else verb
+    kept = [f"{key}={quote(str(run))}"]
+    checkpoint = locate.checkpoint_in(str(text))
+    if checkpoint and not any(override.key_or_group == "checkpoint" for override in parsed):
+        kept.append(f"checkpoint={quote(checkpoint)}")
+    chosen = {o.key_or_group: o for o in parsed if o.key_or_group in _FREE[verb]}
+    for override in parsed:
+        if override.key_or_group != key and _differs(override, verb, run, config["choices"]):
+            _check_change(override, schema.OF_RUN[name], config, chosen, config_dirs)
+            kept.append(str(override.input_line))
+    return Prepared(name, kept, config)
+
+
+def _check_change(
+    override: Override,
+    groups: Sequence[str],
+    config: Mapping[str, Any],
+    chosen: Mapping[str, Override],
+    config_dirs: Sequence[str],
+) -> None:
+    """Refuse a change of a key that the section has not, where Hydra sees an open one; ``+key=`` is for the builder."""
+    group, *path = override.key_or_group.split(".")
+    if group not in groups or not path or override.is_add() or override.is_force_add():
+        return
+    if override.is_delete():
+        raise UsageError(f"{override.input_line}: an option of a run cannot be removed; give it another value")
+    if group not in chosen:
+        keys = dict(catalog.flatten(config.get(group) or {}))
+    elif chosen[group].is_delete():
+        keys = {}
+    else:
+        options = catalog.options(group, config_dirs)
+        wanted = {str(chosen[group].value())} & {*options} or {*options}  # a sweep may choose any
+        keys = {key: None for name in wanted for key in options[name].keys}
+    full, names = ".".join(path), {".".join(key.split(".")[: len(path)]) for key in keys}
+    if full not in names and not any(full.startswith(f"{name}.") and not keys.get(name) for name in names):
+        parent = ".".join([group, *path[:-1]])
+        beside = [name.rpartition(".") for name in names]
+        others = [last for start, _, last in beside if start == ".".join(path[:-1]) and last != "_target_"]
+        raise UsageError(
+            f"{override.key_or_group}: there is no such key in {parent}. {near(path[-1], others)}".rstrip()
+        )
+
+
+def _in_hydras_words(text: str) -> str:
+    """``metrics=[a,b]`` as a group's choice, which lands in the section ``metrics``; ``estimator=null`` as ``~``."""
+    key, sign, value = text.partition("=")
+    if value == "null" and key in _REMOVABLE - {"objective"}:
+        return f"~{key}"
+    if key.lstrip("+") != "metrics" or not sign:
+        return text
+    if re.fullmatch(r"[\w.-]*", value):  # metrics=mmd
+        value = "[]" if value in ("", "null") else f"[{value}]"
+    return f"metric@metrics={value}"
+
+
+def quote(text: str) -> str:
+    """A value that Hydra's grammar reads back as this text; a `${...}` in it, as a folder may be named, stays text."""
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    return "'" + re.sub(r"\\+(?='|$)", lambda m: m[0] * 2, text).replace("'", "\\'") + "'"
+
+
+def to_plain(
+    cfg: DictConfig,
+    choices: Mapping[str, Any],
+    run_config: Mapping[str, Any] | None = None,
+    config_dirs: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Resolve a composed config to plain data, with ``choices``: which option each group took; refuse what cannot be.
+
+    Args:
+        cfg: without its ``hydra`` section.
+        choices: Hydra's own record of them.
+        run_config: of the run that the command is about; its sections are taken where the command chooses no others.
+        config_dirs: the user's own directories of options, which a refusal may suggest.
+
+    Raises:
+        UsageError: a value is missing or makes no sense, or the parts do not fit each other.
+    """
+    # "net@model.net" is told as "net", "net@objective.critic" as "critic"; schema/... and hydra/... are no choices.
+    named = {group.rpartition(".")[2]: choice for group, choice in choices.items() if "/" not in group}
+
+    _check_keys(cfg)
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        wants = " and ".join(f"{key}=..." for key in missing)
+        group = missing[0].partition(".")[0]
+        raise UsageError(f"{group}={named[group]} needs {wants}" if named.get(group) else f"{wants} is missing")
+
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    config: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    if run_config is not None:
+        config, named = _with_run(config, named, run_config)
+    config = {key: None if key in GROUPS and value == {} else value for key, value in config.items()}
+    kind = OmegaConf.get_type(cfg)
+    assert is_dataclass(kind)
+    for group in _REMOVABLE & {entry.name for entry in fields_of(kind)}:  # `~logger`: this command goes without
+        config.setdefault(group, None)
+    config["choices"] = named
+    schema.check_values(config)
+    compatibility.check(config, config_dirs)
+    return config
+
+
+def _with_run(
+    config: Mapping[str, Any], named: Mapping[str, Any], run_config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config and its choices with what the command takes from its run, changed as the command says.
+
+    A section is the run's own unless the command chose an option of its group (it stands in ``named``) or removed it
+    (it stands there no longer).
+    """
+    whole, names = dict(config), {**run_config["choices"], **named}
+    for group in (group for group in GROUPS if group in whole):
+        if group in _REMOVABLE - {"objective"}:
+            if group not in named:
+                whole[group] = names[group] = None
+                continue
+            if named[group] is not None:
+                continue
+            names[group] = run_config["choices"].get(group)
+        whole[group] = _changed(run_config.get(group) or {}, whole[group] or {})
+        if group in ("trainer", "optimizer", "logger") and whole[group]:
+            whole[group] = schema.typed(group, whole[group])
+    for key in _OWN_TOP if whole.get("resume") else ():
+        if whole[key] is None:
+            whole[key] = run_config[key]
+    return whole, names
+
+
+def _changed(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with changed values, key by key in mappings within it."""
+    result = dict(section)
+    for key, value in changes.items():
+        own = result.get(key)
+        result[key] = _changed(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _check_keys(cfg: DictConfig) -> None:
+    """Refuse keys that ``+key=`` added to a typed section, and ``~key`` of what no command can do without."""
+    for prefix, node in (("", cfg), ("trainer.", cfg.get("trainer")), ("optimizer.", cfg.get("optimizer"))):
+        kind = OmegaConf.get_type(node) if node is not None else None
+        if not is_dataclass(kind):
+            continue
+        known = {entry.name for entry in fields_of(kind)}
+        for key in sorted({str(key) for key in node} - known):
+            raise UsageError(f"{prefix}{key}: there is no such key. {near(key, known)}")
+        for key in sorted(known - {str(key) for key in node} - (_REMOVABLE if not prefix else set())):
+            raise UsageError(f"~{prefix}{key}: this key cannot be removed")
+
+
+def explain(error: BaseException) -> str:
+    """Hydra's and OmegaConf's complaints in one or two lines, with the near names."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
+        if group:
+            options = error.options or catalog.options(group)
+            return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
+    if isinstance(error, OverrideParseException):
+        reason = error.message.splitlines()[0]
+        return f"cannot read '{error.override}': {reason}; an override is key=value, quote what has spaces, = or ,"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        return _unknown_key(cause)
+    if isinstance(cause, ValidationError):
+        value = "" if isinstance(error, ConfigCompositionException) and "override" not in str(error) else str(error)
+        overridden = re.search(r"override \+*(\S+)", value)
+        where = overridden[1] if overridden else cause.full_key or ""
+        return f"{where}: {str(cause.msg or cause).splitlines()[0]}"
+
+    first = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    text = " ".join(first[:2]) or type(error).__name__
+    unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
+    if unknown:
+        return (
+            f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
+        )
+    if text.startswith("Ambiguous value"):
+        return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
+    if text.startswith("Sweep parameters"):
+        return f"{text}: add -m"
+    return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
+
+
+def _unknown_key(cause: OmegaConfBaseException) -> str:
+    """The key that is not there, and those that are."""
+    full = str(cause.full_key or cause.key)
+    parent, _, key = full.rpartition(".")
+    if parent == "metrics" and key in catalog.options("metric"):
+        return f"{full}: this metric is not measured here; choose it with metrics=[{key}]"
+    siblings = [str(k) for k in getattr(cause.parent_node, "keys", list)() if k != "hydra"]
+    if not parent:
+        siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})
+    return f"{full}: there is no such key{f' in {parent}' if parent else ''}. {near(key, siblings)}"
+
+
+def _differs(override: Override, verb: str, run: Path, choices: Mapping[str, str | None]) -> bool:
+    """Whether an override is to be handed on: the run's own option named again is not, another one is refused."""
+    group = override.key_or_group
+    if group not in (*GROUPS, "experiment", "net", "path") or group in _FREE[verb]:
+        return True
+    own, wanted = choices.get(group), override.value()
+    if str(wanted) == str(own) and group in GROUPS:
+        return False
+    settled = f"{run} is a run of {group}={own}" if own else f"{run} has no {group} to choose"
+    raise UsageError(f"{override.input_line}: {settled}; leave {group}= away, it is taken from the run")

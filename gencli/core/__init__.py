@@ -1,0 +1,1 @@
+"""What every room stands on: specifications, noise, tensors, options, errors, files, processes."""

@@ -1,0 +1,114 @@
+"""Files written whole or not at all, and never outside of the folder that they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Any
+
+from gencli.core.errors import RunFailed, UsageError, quoted
+
+
+def named(text: str, key: str) -> Path:
+    """A path as a person or a run names it; ~ is the home folder. Nothing need be there.
+
+    Raises:
+        UsageError: it cannot be a path.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; no such user; a NUL byte
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{key}{quoted(text)}: {reason}") from error
+    return path
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """The path folder/name/... of a file that may be written; folders between are made.
+
+    A run folder may hold symbolic links, which lead to whatever its maker wished; nothing is written through one.
+
+    Raises:
+        UsageError: a name is no plain file name.
+        RunFailed: the folder is gone, a part below it is a symbolic link, or what should be a folder is none.
+    """
+    if not folder.is_dir():
+        raise RunFailed(f"{folder} is no folder any more")
+    path = folder
+    for position, name in enumerate(names):
+        if name in ("", ".", "..") or "/" in name or os.sep in name or not name.isprintable():
+            raise UsageError(f"{quoted(name)}: a file name without / is needed")
+        path = path / name
+        last = position == len(names) - 1
+        try:
+            link = path.is_symlink()
+        except OSError as error:  # too long, no permission
+            raise RunFailed(f"{quoted(path, 300)} cannot be written: {error.strerror or error}") from error
+        if link:
+            raise RunFailed(f"{path} is a symbolic link: nothing is written through it; remove it")
+        if not last and not path.is_dir():
+            try:
+                path.mkdir()
+            except OSError as error:
+                raise RunFailed(f"{path} cannot be made: {error.strerror or error}") from error
+    return path
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        RunFailed: the disk is full, the folder read-only, something else is in its place.
+    """
+    try:
+        _write_whole(path, data)
+    except OSError as error:
+        raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _write_whole(path: Path, data: bytes | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:  # a new file, for sure
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people and programs, whole."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file, which is made if it is not there.
+
+    Raises:
+        RunFailed: a link or something else is in its place.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        number = os.open(path, flags, 0o666)
+    except OSError as error:
+        raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
+    with open(number, "a", encoding="utf-8") as file:
+        found = os.fstat(number)
+        if not stat.S_ISREG(found.st_mode):
+            raise RunFailed(f"{path} cannot be written: it is no file")
+        if found.st_nlink == 1:
+            file.write(text)
+            return
+    write_whole(path, path.read_bytes() + text.encode())  # a file of two names: the other one keeps what it had

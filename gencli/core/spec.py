@@ -1,0 +1,105 @@
+"""What one example is, and what a batch of them holds.
+
+Shapes: B rows in a batch, ``*`` the event shape, C the context's dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+Bound = Literal["exact", "upper", "lower", "estimate"]
+"""What a reported number is to the NLL: the number itself, a bound from above or below, or neither."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """The set in which one coordinate of x lies.
+
+    kind: ``real``, ``unit`` (floats in [0, 1]), ``binary``, ``levels`` (ordered integers 0..K-1), ``categorical``
+    (unordered ones), ``graph``. levels: K for ``levels`` and ``categorical``, 2 for ``binary``, else None.
+    """
+
+    kind: str
+    levels: int | None = None
+
+    KINDS: ClassVar[tuple[str, ...]] = ("real", "unit", "binary", "levels", "categorical", "graph")
+
+    @classmethod
+    def parse(cls, text: str) -> Support:
+        """Read ``real``, ``binary``, ``levels:256`` ...
+
+        Raises:
+            ValueError: the text names no support.
+        """
+        kind, _, levels = text.partition(":")
+        counted = kind in ("levels", "categorical")
+        if kind not in cls.KINDS or counted != levels.isdecimal() or (levels and not counted):
+            raise ValueError(f"'{text}' is no support: real, unit, binary, levels:K, categorical:K or graph")
+        if counted and int(levels) < 2:
+            raise ValueError(f"'{text}' needs at least 2 values")
+        return cls(kind, int(levels) if counted else 2 if kind == "binary" else None)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether x is an integer."""
+        return self.levels is not None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.levels}" if self.kind in ("levels", "categorical") else self.kind
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one example is.
+
+    Args:
+        shape: the event shape: (D,) for vectors, (C, H, W) for images.
+        support: where a coordinate lies.
+        classes: number of classes if examples have labels y in 0..classes-1.
+        context: dimension of y where y is a vector of reals (0: it is not).
+    """
+
+    shape: tuple[int, ...]
+    support: Support
+    classes: int | None = None
+    context: int = 0
+
+    @property
+    def dim(self) -> int:
+        """D, the number of coordinates."""
+        return math.prod(self.shape)
+
+    @property
+    def kind(self) -> str:
+        """``image`` for three dimensions, else ``vector``."""
+        return "image" if len(self.shape) == 3 else "vector"
+
+
+@dataclass
+class Batch:
+    """Examples, in data space or in model space.
+
+    Args:
+        x: (B, *).
+        y: the context: None, (B,) classes or (B, C) reals.
+        given: (B,) number of leading coordinates of x that are given and not scored, as in a window of text whose
+            beginning is context: what is measured is p(x_given.. | x_..given). None: all of x is scored.
+        progress: the fraction of the training budget that is used, in [0, 1]; 1 outside training.
+    """
+
+    x: Tensor
+    y: Tensor | None = None
+    given: Tensor | None = None
+    progress: float = 1.0
+
+
+@dataclass
+class Given:
+    """What a sampler must keep: values x (n, *) in model space where mask (n, *) is True; elsewhere x is ignored."""
+
+    x: Tensor
+    mask: Tensor

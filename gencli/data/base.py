@@ -1,0 +1,105 @@
+"""The contract of the group ``data``: named examples with a specification and fixed splits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch, Spec
+
+
+class Split(ABC):
+    """Examples of one split, in a fixed order.
+
+    ``counts``: (N,) scored symbols of each row, of data that is measured per symbol (``Dataset.per``); None elsewhere.
+    """
+
+    counts: Tensor | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def gather(self, index: Tensor) -> Batch:
+        """Examples by position, in data space, on the device of the split."""
+
+    def to(self, device: torch.device) -> Split:
+        """The same split with its examples on a device, where it keeps them in memory; else itself."""
+        return self
+
+    @property
+    @abstractmethod
+    def sha256(self) -> str:
+        """Hash of the examples and labels in order: two records compare only if it is the same."""
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of a distribution: equal, round and apart.
+
+    centres: (K, D); deviation: the standard deviation of each coordinate within a mode.
+    """
+
+    centres: Tensor
+    deviation: float
+
+
+class Dataset(ABC):
+    """Named examples with a specification and fixed splits.
+
+    ``entropy``: H of the true distribution in nats where it is known, so that a record can show NLL - H.
+    ``modes``: of the true distribution where they are known, so that samples can be counted on them.
+    ``binarization``: the named protocol that made grey data binary, or None. ``train_on``: what training reads.
+    ``unit``: (low, width) of integer data whose k stands for the interval low + width [k, k+1) of a real quantity.
+    ``per``: what one coordinate is of data that is measured in nats per symbol: ``char``, ``byte`` or ``symbol``; rows
+    are then windows, whose given part is not scored, ``entropy`` is a rate, and the model must be Autoregressive.
+    None: data is measured in nats per example.
+    ``download``: whether missing files may be fetched into ``data.root``; not where a run names the folder.
+    """
+
+    name: str
+    spec: Spec
+    download: bool = True
+    entropy: float | None = None
+    modes: Modes | None = None
+    binarization: str | None = None
+    train_on: str = "train"
+    unit: tuple[float, float] | None = None
+    per: Literal["char", "byte", "symbol"] | None = None
+
+    def protocol(self) -> dict[str, object]:
+        """What else a number on this data depends on; joins the protocol of its records."""
+        return {}
+
+    @abstractmethod
+    def split(self, name: str) -> Split | None:
+        """``train``, ``val`` or ``test``, read at the first call; None where this data has no such split."""
+
+    def training(self) -> Split | None:
+        """What the loop reads and ``augment`` finishes: other than split("train") where examples are drawn anew."""
+        return self.split("train")
+
+    def augment(self, x: Tensor, noise: Noise) -> Tensor:
+        """Training only: rows of ``training`` -> examples in data space."""
+        return x
+
+    def encode(self, text: str) -> Tensor:
+        """Text as symbols (T,) of this data, for a prompt.
+
+        Raises:
+            ValueError: this data is no text, or lacks a character.
+        """
+        raise ValueError("sampler.prompt needs data that is text")
+
+    def to_text(self, x: Tensor) -> list[str] | None:
+        """Examples of data space as text; None where data is none."""
+        return None
+
+    def to_image(self, x: Tensor) -> Tensor | None:
+        """Examples of data space as images (n, 1 or 3, H, W) in [0, 1]; None where there is nothing to look at."""
+        return None

@@ -1,0 +1,252 @@
+"""Annealed importance sampling and sequential Monte Carlo: from a base with known Z to the model, by small steps.
+
+Along a path of energies E_beta from a normalised one at beta = 0 to the model's at beta = 1 (see ``bridge``), each step
+of a chain adds E_beta_k-1(x) - E_beta_k(x) to its log weight, then moves x by a transition that leaves exp(-E_beta_k)
+invariant; E[w] = Z exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Bound
+from gencli.core.tensors import ess, frozen, log_mean_exp
+from gencli.estimators.partition import PartitionEstimator, fitted
+from gencli.methods.bridge import AveragedNormals, Bridge, Still
+from gencli.models.base import DirectSampling, Model, ModelFactory, Unnormalized
+
+PATHS = ("geometric", "moments")
+
+
+class Annealed(PartitionEstimator):
+    """What AIS and SMC share: a base, a path, and its options.
+
+    Args:
+        base: builds q, fitted to examples; None: the model's own base.
+        chains: number of chains.
+        betas: K, steps from base to model.
+        leaps: leapfrog steps of the Hamiltonian transition at each; 1 is MALA.
+        target: acceptance that its step size aims at.
+        adapt: choose betas by a pilot run; False: evenly spaced.
+        path: ``geometric``, or ``moments``: from the normal with the base's mean and covariance, whose moments go over
+            to those of the examples.
+        draws: of the dequantization.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    DRAWN = 4096  # of the base, for its moments
+
+    def __init__(
+        self,
+        base: ModelFactory | None = None,
+        chains: int = 256,
+        betas: int = 500,
+        leaps: int = 3,
+        target: float = 0.7,
+        adapt: bool = True,
+        path: str = "geometric",
+        draws: int = 2,
+    ) -> None:
+        super().__init__(draws)
+        for name, value, least in (("chains", chains, 2), ("betas", betas, 2), ("leaps", leaps, 1)):
+            if value < least:
+                raise ValueError(f"estimator.{name}={value}: at least {least}")
+        if not 0 < target < 1:
+            raise ValueError(f"estimator.target={target}: a probability")
+        if path not in PATHS:
+            raise ValueError(f"estimator.path={path}: {' or '.join(PATHS)}")
+        self.base, self.chains, self.betas, self.path = base, chains, betas, path
+        self.leaps, self.target, self.adapt = leaps, target, adapt
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        assert isinstance(model, Unnormalized)
+        if self.base is None and model.reference() is None:
+            raise ValueError("estimator.base=null: this model has no base of its own")
+
+    def bridge(self, model: Unnormalized, x: Tensor, noise: Noise) -> Bridge:
+        """From the base to the model, with the pilot run done."""
+        q = fitted(self.base, model, x, "estimator.base")
+        base = Still(q) if self.path == "geometric" else AveragedNormals(q.sample(self.DRAWN, noise=noise), x)
+        bridge = Bridge(model, base, self.betas, self.leaps, self.target, self.adapt)
+        bridge.pilot(noise)
+        return bridge
+
+
+class AIS(Annealed):
+    """Annealed importance sampling: log Z^ = log 1/n sum_i w_i, whose expectation is at most log Z.
+
+    With ``reverse``, as many chains go from the model to the base: from exact samples where the model has them
+    (``log_z_reverse`` is then in expectation at least log Z: bidirectional Monte Carlo), else from the ends of forward
+    chains, resampled by weight and moved on by ``refresh`` transitions, which makes it an estimate: where ``ess`` is
+    small few ancestors are left, and ``log_z_reverse_se`` does not know it. ``log_z_gap`` is reverse minus forward.
+
+    Args:
+        report: ``forward``, or ``reverse``: which one the NLL takes.
+        reverse: measure in both directions.
+        refresh: transitions before reverse chains start, where there are no exact samples.
+        options: those of ``Annealed``.
+
+    Raises:
+        ValueError: an option out of range.
+
+    References:
+        Neal, "Annealed importance sampling", 2001; Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood
+        using bidirectional Monte Carlo", 2015; Burda, Grosse and Salakhutdinov, "Accurate and conservative estimates of
+        MRF log-likelihood using reverse annealing", 2015.
+    """
+
+    bound: Bound = "lower"
+
+    def __init__(
+        self,
+        base: ModelFactory | None = None,
+        chains: int = 256,
+        betas: int = 500,
+        leaps: int = 3,
+        target: float = 0.7,
+        adapt: bool = True,
+        path: str = "geometric",
+        reverse: bool = True,
+        report: str = "forward",
+        refresh: int = 200,
+        draws: int = 2,
+    ) -> None:
+        super().__init__(base, chains, betas, leaps, target, adapt, path, draws)
+        if report not in ("forward", "reverse"):
+            raise ValueError(f"estimator.report={report}: forward or reverse")
+        if report == "reverse" and not reverse:
+            raise ValueError("estimator.report=reverse needs estimator.reverse=true")
+        if refresh < 0:
+            raise ValueError(f"estimator.refresh={refresh}: at least 0")
+        self.reverse, self.report, self.refresh = reverse, report, refresh
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        if self.report == "reverse":
+            self.bound = "upper" if isinstance(model, DirectSampling) else "estimate"
+
+    def forward(self, bridge: Bridge, noise: Noise) -> tuple[Tensor, Tensor, float]:
+        """Chains from base to model: their ends, log weights (n,) and mean acceptance."""
+        x = bridge.base.sample(self.chains, noise)
+        log_w, accepted = x.new_zeros(len(x), dtype=torch.float64), x.new_zeros(())
+        for k in range(1, len(bridge.betas)):
+            log_w -= bridge.step(x, k)
+            x, accept = bridge.move(x, k, noise)
+            accepted += accept
+        return x, log_w, float(accepted) / (len(bridge.betas) - 1)
+
+    def backward(self, bridge: Bridge, x: Tensor, noise: Noise) -> Tensor:
+        """Chains from samples x of the model to the base: the log weights (n,) of 1 / Z."""
+        log_w = x.new_zeros(len(x), dtype=torch.float64)
+        for k in range(len(bridge.betas) - 1, 0, -1):
+            x, _ = bridge.move(x, k, noise)
+            log_w += bridge.step(x, k)
+        return log_w
+
+    def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> tuple[float, float, dict[str, float]]:
+        with frozen(model):
+            bridge = self.bridge(model, x, noise)
+            ends, log_w, acceptance = self.forward(bridge, noise)
+            value, variance = log_mean_exp(log_w)
+            found = {"ess": float(ess(log_w)), "acceptance": acceptance}
+            if self.reverse:
+                back, back_variance = log_mean_exp(
+                    self.backward(bridge, self._samples(bridge, ends, log_w, noise), noise)
+                )
+                found |= {"log_z_forward": float(value), "log_z_reverse": -float(back)}
+                found |= {"log_z_gap": -float(back) - float(value), "log_z_reverse_se": float(back_variance) ** 0.5}
+                if self.report == "reverse":
+                    value, variance = -back, back_variance
+        return float(value), float(variance), found
+
+    def _samples(self, bridge: Bridge, ends: Tensor, log_w: Tensor, noise: Noise) -> Tensor:
+        """Samples of the model to go back from."""
+        if isinstance(bridge.model, DirectSampling):
+            with torch.no_grad():
+                return bridge.model.sample(self.chains, noise=noise)
+        x = ends[systematic(log_w, noise)]
+        for _ in range(self.refresh):
+            x, _ = bridge.move(x, len(bridge.betas) - 1, noise)
+        return x
+
+
+class SMC(Annealed):
+    """Sequential Monte Carlo: annealed chains that are resampled when their weights get uneven.
+
+    Chains are dealt to populations that know nothing of each other; each gives an unbiased Z^ and their spread the
+    standard error.
+
+    Args:
+        populations: number of populations.
+        threshold: resample when the effective sample size falls below this share of a population.
+        options: those of ``Annealed``; ``chains`` counts all populations.
+
+    Raises:
+        ValueError: an option out of range.
+
+    References:
+        Del Moral, Doucet and Jasra, "Sequential Monte Carlo samplers", 2006.
+    """
+
+    bound = "lower"
+
+    def __init__(
+        self,
+        base: ModelFactory | None = None,
+        chains: int = 512,
+        betas: int = 200,
+        leaps: int = 3,
+        target: float = 0.7,
+        adapt: bool = True,
+        path: str = "geometric",
+        populations: int = 8,
+        threshold: float = 0.5,
+        draws: int = 2,
+    ) -> None:
+        super().__init__(base, chains, betas, leaps, target, adapt, path, draws)
+        if populations < 2 or chains % populations or chains == populations:
+            raise ValueError(
+                f"estimator.populations={populations}: at least 2, and a divisor of estimator.chains={chains} that "
+                "leaves 2 chains or more to each"
+            )
+        if not 0 < threshold <= 1:
+            raise ValueError(f"estimator.threshold={threshold}: a share")
+        self.populations, self.threshold = populations, threshold
+
+    def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> tuple[float, float, dict[str, float]]:
+        R, size = self.populations, self.chains // self.populations
+        with frozen(model):
+            bridge = self.bridge(model, x, noise)
+            at = bridge.base.sample(self.chains, noise)
+            log_w = at.new_zeros(R, size, dtype=torch.float64)
+            log_z = log_w.new_zeros(R)
+            accepted, resampled = at.new_zeros(()), 0.0
+            for k in range(1, len(bridge.betas)):
+                log_w -= bridge.step(at, k).view(R, size)
+                uneven = ess(log_w) < self.threshold * size
+                index = torch.arange(self.chains, device=at.device).view(R, size)
+                for r in uneven.nonzero().flatten().tolist():
+                    log_z[r] += log_w[r].logsumexp(0) - math.log(size)
+                    index[r] = r * size + systematic(log_w[r], noise)
+                    log_w[r] = 0.0
+                    resampled += 1
+                at, accept = bridge.move(at[index.flatten()], k, noise)
+                accepted += accept
+            log_z += log_w.logsumexp(1) - math.log(size)
+            value, variance = log_mean_exp(log_z)
+        found = {"acceptance": float(accepted) / (len(bridge.betas) - 1), "resampled": resampled / R}
+        return float(value), float(variance), found
+
+
+def systematic(log_w: Tensor, noise: Noise) -> Tensor:
+    """Indices (n,) by systematic resampling: one uniform number, n evenly spaced places."""
+    n = len(log_w)
+    u = (noise.rand(1).to(log_w) + torch.arange(n, device=log_w.device)) / n
+    return torch.searchsorted(log_w.softmax(0).cumsum(0), u).clamp(max=n - 1)

@@ -1,0 +1,1 @@
+"""Transitions of Markov chains on an energy."""

@@ -1,0 +1,1 @@
+"""Exact likelihoods by the chain rule."""

@@ -1,0 +1,254 @@
+"""MADE: one masked network gives every conditional of the chain rule.
+
+    log p_m(x | y) = sum_d log p(x_d | parameters_d),    parameters_d a function of y and of what precedes d in order m
+
+    log p(x | y) = logsumexp_m log p_m(x | y) - ln M
+
+With M sets of masks over the same weights the model is the mixture of its M members: a density like any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gencli.core.spec import Given, Spec
+from gencli.models.autoregressive.conditionals import Bernoulli, Coordinate, Logistics, Normals, Softmax
+from gencli.models.base import Autoregressive, DataInitialized, Ensemble
+from gencli.models.distributions import Conditional, Fair
+from gencli.nn import masked as network
+
+ORDERINGS = ("natural", "random")
+CONDITIONALS = (None, "softmax", "logistic")
+ENCODINGS = (None, "onehot", "thermometer", "value")
+THERMOMETER_UP_TO = 32
+"""Levels of which a network may see every one; of more it sees the value, or its first layer would be all it has."""
+
+
+class MADE(Ensemble, Autoregressive, DataInitialized):
+    """Masked autoencoder: bits, categories, levels or reals.
+
+    In training each batch takes one member, drawn from torch's generator as dropout is: the mean loss bounds the
+    mixture's NLL from above. Everything that measures sees the mixture itself.
+
+    Args:
+        spec: what one example is.
+        conditional: model p(x given y).
+        hidden: width of each hidden layer.
+        activation: of the hidden units: ``relu``, ``elu``, ``silu``, ``softplus`` or ``tanh``.
+        dropout: probability that a hidden unit is dropped in training.
+        direct: links from the inputs straight to the outputs that they precede.
+        masks: M, the number of sets of masks: of orders and of connectivity.
+        orderings: ``natural``, x_1 to x_D in every member, or ``random``.
+        conditionals: of levels: a ``logistic`` mixture, discretised, or a ``softmax``, which knows no order; None: by
+            support, logistic for levels, a softmax for categories.
+        components: C, of a mixture of logistics or, for reals, of normals; None: 5 logistics, 1 normal.
+        encoding: what the network sees of levels and categories: ``onehot``, ``thermometer`` (1 for every k below x) or
+            ``value`` (one number); None: the thermometer for levels up to 32, their value for more, one-hot categories.
+
+    Raises:
+        ValueError: an option is out of its range.
+
+    References:
+        Germain, Gregor, Murray and Larochelle, "MADE: masked autoencoder for distribution estimation", 2015.
+    """
+
+    supports = ("binary", "levels", "categorical", "real")
+    shapes = ("vector",)
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        conditional: bool = False,
+        hidden: Sequence[int] = (500,),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        direct: bool = True,
+        masks: int = 1,
+        orderings: str = "natural",
+        conditionals: str | None = None,
+        components: int | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        super().__init__(spec, conditional=conditional)
+        for key, value in (("masks", masks), ("components", 1 if components is None else components)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"model.{key}={value}: a whole number, at least 1")
+        for key, chosen, known in (
+            ("orderings", orderings, ORDERINGS),
+            ("conditionals", conditionals, CONDITIONALS),
+            ("encoding", encoding, ENCODINGS),
+            ("activation", activation, tuple(network.ACTIVATIONS)),
+        ):
+            if chosen not in known:
+                raise ValueError(f"model.{key}={chosen}: one of {', '.join('null' if k is None else k for k in known)}")
+        if not hidden or any(not isinstance(width, int) or width < 1 for width in hidden):
+            raise ValueError(f"model.hidden={list(hidden)}: widths of one hidden layer or more")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"model.dropout={dropout}: a probability below 1")
+        self.coordinate = _coordinate(spec, conditionals, components, encoding)
+        self.members = masks
+        self.natural = orderings == "natural"
+        self.net = network.MADE(
+            spec.dim,
+            self.coordinate.n_params,
+            self.context_dim,
+            hidden=hidden,
+            dropout=dropout,
+            inputs=self.coordinate.features,
+            activation=activation,
+            direct=direct,
+            members=masks,
+            shuffle=not self.natural,
+        )
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Start from independent coordinates: the last bias is that of the marginals, the weights before it are 0."""
+        self.net.last.bias.copy_(self.coordinate.start(x).flatten())
+
+    def parameters_of(self, features: Tensor, y: Tensor | None = None, member: int = 0) -> Tensor:
+        """Every conditional's parameters under one member: features (B, D, I) -> (B, D, P)."""
+        weight = self.net.last.weight
+        context = self.context(y)
+        context = None if context is None else context.to(weight.dtype)
+        return self.net(features.to(weight.dtype).flatten(1), context, member).to(weight.dtype)
+
+    def log_conditionals_of(self, member: int, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p_m of each coordinate given those before it in the order of one member: (B, D) -> (B, D)."""
+        return self.coordinate.log_prob(x, self.parameters_of(self.coordinate.encode(x), y, member))
+
+    def log_prob_of(self, members: int, x: Tensor, y: Tensor | None = None) -> Tensor:
+        log_p = torch.stack([self.log_conditionals_of(m, x, y).sum(1) for m in range(members)])
+        return log_p.logsumexp(0) - math.log(members)
+
+    def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p of each coordinate given those before it, (B, D), which sum to log p.
+
+        Members of several orders share no chain rule: then it is each coordinate's mean over the members, weighted by
+        their posterior r given x, with an equal share of the rest, H(r) - ln M.
+        """
+        log_p = torch.stack([self.log_conditionals_of(m, x, y) for m in range(self.members)])  # (M, B, D)
+        if self.members == 1:
+            return log_p[0]
+        if self.natural:
+            upto = log_p.cumsum(2).logsumexp(0) - math.log(self.members)  # log p(x_1..x_d)
+            return upto.diff(dim=1, prepend=upto.new_zeros(len(x), 1))
+        whole = log_p.sum(2)
+        r = whole.softmax(0)
+        rest = whole.logsumexp(0) - math.log(self.members) - (r * whole).sum(0)
+        return (r[..., None] * log_p).sum(0) + rest[:, None] / x.shape[1]
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None, given: Tensor | None = None) -> Tensor:
+        if given is not None and not self.natural:
+            raise ValueError("model.orderings=random cannot score a row whose beginning is given: take natural")
+        if self.training and self.members > 1:
+            log_p = self.log_conditionals_of(int(torch.randint(self.members, ())), x, y)
+            if given is not None:
+                log_p = log_p.masked_fill(torch.arange(log_p.shape[1], device=x.device) < given[:, None], 0.0)
+            return log_p.sum(1)
+        if given is not None:
+            return super().log_prob(x, y, given)
+        return self.log_prob_of(self.members, x, y)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        n: int,
+        y: Tensor | None = None,
+        *,
+        pick: Callable[[Conditional], Tensor],
+        given: Given | None = None,
+        cached: bool = True,
+    ) -> Tensor:
+        """Samples (n, D). Each row first picks its member, by its posterior given the first coordinates that are kept.
+
+        With random orders what is given has no say in that, and cannot inform coordinates that come before it.
+        """
+        weight = self.net.last.weight
+        member = torch.zeros(n, dtype=torch.long, device=weight.device)
+        if self.members > 1:
+            member = pick(Fair(self._posterior(n, y, given))).long()
+        context = self.context(y)
+        walks = []
+        for m in member.unique().tolist():
+            rows = (member == m).nonzero()[:, 0]
+            some = None if context is None else context[rows].to(weight.dtype)
+            steps = self.net.steps(len(rows), some, m) if cached else _FullPasses(self, len(rows), some, m)
+            walks.append((rows, steps, self.net.order(m)))
+
+        order = torch.empty(n, self.spec.dim, dtype=torch.long, device=weight.device)
+        for rows, _, way in walks:
+            order[rows] = way
+        if given is not None:
+            known, kept = given.x.flatten(1).gather(1, order), given.mask.flatten(1).gather(1, order)
+        values: list[Tensor] = []
+        for t in range(self.spec.dim):
+            params = weight.new_empty(n, self.coordinate.n_params)
+            for rows, steps, _ in walks:
+                params[rows] = steps.params()
+            value = pick(self.coordinate.conditional(params))
+            if given is not None:
+                value = torch.where(kept[:, t], known[:, t], value)
+            values.append(value)
+            for rows, steps, _ in walks:
+                steps.push(self.coordinate.encode(value[rows]).to(weight.dtype))
+        return torch.stack(values, 1).gather(1, order.argsort(1))
+
+    def _posterior(self, n: int, y: Tensor | None, given: Given | None) -> Tensor:
+        """log p(member | the leading coordinates that are given) up to a constant, (n, M)."""
+        if given is None or not self.natural:
+            return self.net.last.weight.new_zeros(n, self.members)
+        leading = given.mask.flatten(1).long().cumprod(1)
+        x = given.x.flatten(1)
+        return torch.stack([(self.log_conditionals_of(m, x, y) * leading).sum(1) for m in range(self.members)], 1)
+
+
+class _FullPasses:
+    """What ``Steps`` does, with a whole pass for every coordinate."""
+
+    def __init__(self, model: MADE, n: int, context: Tensor | None, member: int) -> None:
+        self.net, self.context, self.member = model.net, context, member
+        self.order = model.net.order(member)
+        self.features = model.net.last.weight.new_zeros(n, model.spec.dim, model.coordinate.features)
+        self.d = 0
+
+    def params(self) -> Tensor:
+        return self.net(self.features.flatten(1), self.context, self.member)[:, self.order[self.d]]
+
+    def push(self, features: Tensor) -> None:
+        self.features[:, self.order[self.d]] = features
+        self.d += 1
+
+
+def _coordinate(spec: Spec, conditionals: str | None, components: int | None, encoding: str | None) -> Coordinate:
+    """The distribution of one coordinate that a support asks for.
+
+    Raises:
+        ValueError: an option that this support does not have.
+    """
+    kind, levels = spec.support.kind, spec.support.levels
+    ordered = kind == "levels"
+    if conditionals == "logistic" and not ordered:
+        raise ValueError(f"model.conditionals=logistic needs ordered levels; this data is {spec.support}")
+    if conditionals is not None and kind in ("real", "binary"):
+        raise ValueError(f"model.conditionals={conditionals} is for levels and categories; this data is {spec.support}")
+    if encoding is not None and kind in ("real", "binary"):
+        raise ValueError(f"model.encoding={encoding} is for levels and categories; this data is {spec.support}")
+    if encoding in ("thermometer", "value") and not ordered:
+        raise ValueError(f"model.encoding={encoding} needs ordered levels; this data is {spec.support}")
+    logistic = ordered and conditionals != "softmax"
+    if components is not None and not (kind == "real" or logistic):
+        raise ValueError(f"model.components={components} is for reals and for model.conditionals=logistic")
+    if kind == "real":
+        return Normals(components or 1)
+    if kind == "binary":
+        return Bernoulli()
+    assert levels is not None
+    if encoding is None:
+        encoding = "onehot" if not ordered else "thermometer" if levels <= THERMOMETER_UP_TO else "value"
+    return Logistics(levels, encoding, components or 5) if logistic else Softmax(levels, encoding)

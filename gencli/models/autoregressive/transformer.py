@@ -1,0 +1,167 @@
+"""A decoder-only transformer over symbols: text, or the pixels of an image in raster order.
+
+    p(x | y) = prod_t softmax(W h_t)_(x_t),    h_t = body(start, x_1 .. x_(t-1))
+
+References:
+    Radford et al., "Improving language understanding by generative pre-training", 2018.
+    Chen et al., "Generative pretraining from pixels", 2020.
+    Press and Wolf, "Using the output embedding to improve language models", 2017 (tied weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gencli.core.spec import Given, Spec
+from gencli.models.base import Autoregressive
+from gencli.models.distributions import Categorical, Conditional
+from gencli.nn.attention import Cache
+from gencli.nn.attention import Transformer as Body
+
+
+class Transformer(Autoregressive):
+    """Categorical conditionals from causal attention over all symbols before.
+
+    Images are read in raster order, the channels of a pixel one after another; each token also knows where the pixel
+    lies that it predicts. A class y is added to every token.
+
+    Sequences longer than the window of D symbols: when a window is full, its last D // 2 symbols become the beginning
+    of the next one, which starts anew; so a symbol is drawn given the D // 2 to D - 1 symbols before it, as held-out
+    text is scored with a stride of half a window.
+
+    Args:
+        spec: what one example is; its D coordinates are the window.
+        conditional: model p(x given y).
+        layers: number of blocks.
+        heads: of the attention.
+        width: of a token.
+        hidden: width of the layer within each MLP; None: 4 widths, or 8/3 for ``swiglu``.
+        activation: ``gelu``, ``relu2`` (its square saves a tenth of a step on a CPU) or ``swiglu``.
+        dropout: probability that a unit is dropped in training.
+        tied: the output weights are the embeddings of the symbols.
+
+    Raises:
+        ValueError: the heads do not share the width, or an option is out of range.
+    """
+
+    supports = ("binary", "levels", "categorical")
+    shapes = ("vector", "image")
+    any_length = True
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        conditional: bool = False,
+        layers: int = 4,
+        heads: int = 4,
+        width: int = 128,
+        hidden: int | None = None,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        tied: bool = True,
+    ) -> None:
+        super().__init__(spec, conditional=conditional)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"model.dropout={dropout}: a probability, 0 or more and below 1")
+        K = spec.support.levels
+        assert K is not None
+        self.dropout = dropout
+        self.symbols = nn.Embedding(K, width)
+        self.bos = nn.Parameter(torch.zeros(width))
+        self.places = nn.Parameter(torch.zeros(spec.dim, width)) if spec.kind == "image" else None
+        self.of_context = nn.Linear(self.context_dim, width, bias=False) if self.context_dim else None
+        self.body = Body(
+            spec.dim, width=width, layers=layers, heads=heads, hidden=hidden, activation=activation, dropout=dropout
+        )
+        self.head = None if tied else nn.Linear(width, K, bias=False)
+        for name, weight in self.named_parameters():
+            if not name.startswith("body."):
+                nn.init.normal_(weight, std=0.02)
+        self.natural = spec.kind != "image" or spec.shape[0] == 1
+
+    # --- raster order --------------------------------------------------------------------------------------------
+
+    def _line(self, x: Tensor) -> Tensor:
+        """(B, *) -> (B, D) in the order of the model: channels of a pixel one after another."""
+        return x.movedim(1, -1).flatten(1) if self.spec.kind == "image" else x
+
+    def _event(self, line: Tensor) -> Tensor:
+        """(B, D) in the order of the model -> (B, *)."""
+        if self.spec.kind != "image":
+            return line
+        channels, height, width = self.spec.shape
+        return line.view(-1, height, width, channels).movedim(-1, 1)
+
+    # --- densities -----------------------------------------------------------------------------------------------
+
+    def _logits(self, line: Tensor, y: Tensor | None, cache: Cache | None = None) -> Tensor:
+        """Logits (B, t + 1, K) of the coordinates that follow the start and each of the symbols line (B, t).
+
+        With a cache that holds the start, only of those that follow the symbols: (B, t, K).
+        """
+        h = self.symbols(line)
+        first = 0 if cache is None else cache.length
+        if first == 0:
+            h = torch.cat([self.bos.expand(len(line), 1, -1), h], 1)
+        if self.places is not None:
+            h = h + self.places[first : first + h.shape[1]]
+        context = self.context(y)
+        if context is not None:
+            assert self.of_context is not None
+            h = h + self.of_context(context.to(h.dtype))[:, None]
+        if self.dropout:
+            h = F.dropout(h, self.dropout, self.training)
+        h = self.body(h, cache)
+        return F.linear(h, self.symbols.weight) if self.head is None else self.head(h)
+
+    def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        line = self._line(x).long()
+        logits = self._logits(line[:, :-1], y).flatten(0, 1)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        nats = F.cross_entropy(logits, line.flatten(), reduction="none")
+        return self._event(-nats.view(line.shape))
+
+    # --- samples -------------------------------------------------------------------------------------------------
+
+    def decode(
+        self,
+        n: int,
+        y: Tensor | None = None,
+        *,
+        pick: Callable[[Conditional], Tensor],
+        given: Given | None = None,
+        cached: bool = True,
+    ) -> Tensor:
+        D = self.spec.dim
+        length = given.x.shape[1] if given is not None and self.spec.kind != "image" else D
+        x = torch.zeros(n, length, dtype=torch.long, device=self.bos.device)
+        known, prompt = None, 0
+        if given is not None:
+            known = self._line(given.mask)
+            x = torch.where(known, self._line(given.x).long(), x)
+            prompt = int(known.all(0).long().cumprod(0).sum())  # leading coordinates that every row has
+        begin = first = ahead = 0  # the window begins at coordinate begin; logits are of coordinates first .. ahead - 1
+        logits, cache = torch.empty(0), self.body.cache(n) if cached else None
+        for t in range(length):
+            if t == begin + D:
+                begin = t - D // 2
+                if cache is not None:
+                    cache.length = 0
+                ahead = t
+            if t == ahead:
+                if cache is None:
+                    first, logits = t, self._logits(x[:, begin:t], y)[:, -1:]
+                elif cache.length == 0:  # all that is known of this window, in one pass
+                    known_to = min(max(t, prompt), begin + D - 1)
+                    first, logits = begin, self._logits(x[:, begin:known_to], y, cache)
+                else:
+                    first, logits = t, self._logits(x[:, t - 1 : t], y, cache)
+                ahead = first + logits.shape[1]
+            drawn = pick(Categorical(logits[:, t - first]))
+            x[:, t] = drawn if known is None else torch.where(known[:, t], x[:, t], drawn)
+        return self._event(x)

@@ -1,0 +1,1 @@
+"""Closed forms and EM: Gaussian, mixture, PPCA, n-grams."""

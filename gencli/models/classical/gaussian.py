@@ -1,0 +1,117 @@
+"""The multivariate normal N(mu, Sigma): what every other density has to beat.
+
+log p(x) = -1/2 |L^-1 (x - mu)|^2 - log det L - D/2 log 2 pi,    Sigma = L L^T
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Spec
+from gencli.models.base import DataInitialized, ExactLikelihood, Reparameterized
+
+
+class Normals(nn.Module):
+    """K normal distributions in D dimensions.
+
+    Args:
+        components: K.
+        dim: D.
+        covariance: ``isotropic`` (one variance), ``diagonal`` or ``full``.
+
+    Raises:
+        ValueError: an unknown kind of covariance.
+    """
+
+    KINDS = ("isotropic", "diagonal", "full")
+
+    def __init__(self, components: int, dim: int, covariance: str) -> None:
+        super().__init__()
+        if covariance not in self.KINDS:
+            raise ValueError(f"model.covariance={covariance}: one of {', '.join(self.KINDS)}")
+        self.mean = nn.Parameter(torch.zeros(components, dim))
+        self.log_diagonal = nn.Parameter(torch.zeros(components, 1 if covariance == "isotropic" else dim))
+        self.lower = nn.Parameter(torch.zeros(components, dim, dim)) if covariance == "full" and dim > 1 else None
+
+    def _factor(self) -> Tensor:
+        """L of each component: (K, D, D)."""
+        assert self.lower is not None
+        return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log N(x; mu_k, Sigma_k): (B, D) -> (B, K) nats."""
+        D = x.shape[1]
+        away = x - self.mean[:, None]  # (K, B, D)
+        if self.lower is None:
+            white = away * (-self.log_diagonal[:, None]).exp()
+        else:
+            white = torch.linalg.solve_triangular(self._factor(), away.mT, upper=False).mT
+        log_det = self.log_diagonal.expand(-1, D).sum(1)
+        return (-0.5 * (white.square().sum(2) + D * math.log(2 * math.pi)) - log_det[:, None]).T
+
+    def sample(self, k: Tensor, eps: Tensor) -> Tensor:
+        """mu_k + L_k eps, for the component k (n,) of each row and standard normal eps (n, D)."""
+        if self.lower is None:
+            return self.mean[k] + eps * self.log_diagonal.exp()[k]
+        x = self.mean[k]
+        for j, factor in enumerate(self._factor()):
+            x = x + (eps @ factor.T) * (k == j)[:, None]
+        return x
+
+    @torch.no_grad()
+    def set(self, mean: Tensor, covariance: Tensor) -> None:
+        """Take means (K, D) and covariances: (K,) variances if isotropic, (K, D) if diagonal, else (K, D, D)."""
+        self.mean.copy_(mean)
+        if self.lower is None:
+            self.log_diagonal.copy_(0.5 * covariance.log().view_as(self.log_diagonal))
+        else:
+            L = torch.linalg.cholesky(covariance)
+            self.log_diagonal.copy_(L.diagonal(dim1=1, dim2=2).log())
+            self.lower.copy_(L.tril(-1))
+
+
+class Gaussian(ExactLikelihood, Reparameterized, DataInitialized):
+    """A single normal distribution, which starts at its maximum-likelihood estimate.
+
+    Args:
+        spec: what one example is.
+        conditional: refused.
+        covariance: ``isotropic``, ``diagonal`` or ``full``.
+        ridge: added to every variance, as a share of the mean variance of the data.
+
+    Raises:
+        ValueError: conditional, or an unknown kind of covariance.
+    """
+
+    shapes = ("vector",)
+    initial_examples = 1_000_000
+
+    def __init__(self, spec: Spec, *, conditional: bool = False, covariance: str = "full", ridge: float = 1e-6) -> None:
+        super().__init__(spec, conditional=conditional)
+        if conditional:
+            raise ValueError("model.conditional=true: a Gaussian has no network to condition; take a flow")
+        self.ridge, self.kind = ridge, covariance
+        self.normal = Normals(1, spec.dim, covariance)
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.normal.log_prob(x)[:, 0]
+
+    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        eps = noise.randn(n, self.spec.dim).to(self.normal.mean) * temperature
+        return self.normal.sample(torch.zeros(n, dtype=torch.long, device=eps.device), eps)
+
+    def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        rows = x.double()
+        mean = rows.mean(0)
+        variance = (rows - mean).square().mean(0)
+        ridge = self.ridge * variance.mean()
+        if self.kind == "full":
+            away = rows - mean
+            covariance = away.T @ away / len(rows) + ridge * torch.eye(len(mean), dtype=rows.dtype, device=x.device)
+        else:
+            covariance = ridge + (variance if self.kind == "diagonal" else variance.mean())
+        self.normal.set(mean, covariance[None])

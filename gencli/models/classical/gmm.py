@@ -1,0 +1,77 @@
+"""Mixture of Gaussians: p(x) = sum_k pi_k N(x; mu_k, Sigma_k)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Spec
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood
+from gencli.models.classical.gaussian import Normals
+
+
+class GMM(ExactLikelihood, DirectSampling, DataInitialized):
+    """A mixture that starts from EM (scikit-learn's, seeded) and goes on by gradient.
+
+    Args:
+        spec: what one example is.
+        conditional: refused.
+        components: number of components.
+        covariance: ``isotropic``, ``diagonal`` or ``full``.
+        ridge: added to every variance in EM, as a share of the mean variance of the data.
+        starts: runs of EM, of which the best is kept.
+        examples: training examples that EM sees; of larger sets it takes this many, evenly spaced.
+
+    Raises:
+        ValueError: conditional, an unknown kind of covariance, or more components than examples.
+
+    References:
+        Pearson, "Contributions to the mathematical theory of evolution", 1894; Dempster, Laird and Rubin, "Maximum
+        likelihood from incomplete data via the EM algorithm", 1977.
+    """
+
+    shapes = ("vector",)
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        conditional: bool = False,
+        components: int = 10,
+        covariance: str = "full",
+        ridge: float = 1e-6,
+        starts: int = 3,
+        examples: int = 20_000,
+    ) -> None:
+        super().__init__(spec, conditional=conditional)
+        if conditional:
+            raise ValueError("model.conditional=true: a mixture has no network to condition; take a flow")
+        self.kind, self.ridge, self.starts, self.initial_examples = covariance, ridge, starts, examples
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.normals = Normals(components, spec.dim, covariance)
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return torch.logsumexp(self.normals.log_prob(x) + self.logits.log_softmax(0), 1)
+
+    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        u = noise.rand(n).to(self.logits)
+        k = (u[:, None] >= self.logits.softmax(0).cumsum(0)[:-1]).sum(1)
+        return self.normals.sample(k, noise.randn(n, self.spec.dim).to(u) * temperature)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        from sklearn.mixture import GaussianMixture  # half a second that only this model should pay
+
+        rows = x.double().cpu()
+        variance = (rows - rows.mean(0)).square().mean()
+        em = GaussianMixture(
+            len(self.logits),
+            covariance_type={"isotropic": "spherical", "diagonal": "diag", "full": "full"}[self.kind],
+            reg_covar=self.ridge * float(variance),
+            n_init=self.starts,
+            max_iter=300,
+            random_state=0,
+        ).fit(rows.numpy())
+        self.logits.copy_(torch.as_tensor(em.weights_).log())
+        self.normals.set(torch.as_tensor(em.means_), torch.as_tensor(em.covariances_))

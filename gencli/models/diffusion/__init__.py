@@ -1,0 +1,1 @@
+"""Diffusion, flow matching and continuous flows."""

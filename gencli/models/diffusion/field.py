@@ -1,0 +1,141 @@
+"""Diffusion models and flow matching: a network says at every time how mass moves along a path.
+
+x_t = alpha x_0 + sigma eps. The network sees x_t scaled to unit variance, the time and the class, and gives one number
+a coordinate, which ``Prediction`` turns into velocity, score, noise and denoised mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gencli.core.spec import Spec
+from gencli.core.tensors import like
+from gencli.models.base import DataInitialized, TimeField
+from gencli.nn.base import NetworkFactory
+from gencli.nn.fourier import Fourier
+from gencli.paths.base import Path, Prediction
+
+PREDICTIONS = ("edm", "eps", "x0", "v")
+RANGE = 14.0
+"""Log-SNR is told to the network within [-RANGE, RANGE]."""
+
+
+class NetworkField(TimeField, DataInitialized):
+    """A network on a path.
+
+    The mean m and the standard deviation s of every coordinate are measured on training examples. With those,
+    V = alpha^2 s^2 + sigma^2 is the variance of x_t, and the network sees (x_t - alpha m) / sqrt(V).
+
+    ``edm`` derives from the path what "Elucidating the design space of diffusion-based generative models" (Karras et
+    al., 2022) has for VE: the best prediction for normal data of independent coordinates, which is linear in x_t, is
+    written down, and a network F of unit scale gives the rest:
+
+        v = alpha' m / W + (alpha' alpha s^2 + sigma' sigma) / (W V) (x_t - alpha m) + s / sqrt(V) F.
+
+    Args:
+        spec: what one example is.
+        net: network of x_t, time and class.
+        path: how data become noise.
+        conditional: model p(x given y) as well.
+        prediction: what the network gives: ``edm`` (above), ``eps``, ``x0`` or ``v`` (velocity / W).
+        label_dropout: probability that training hides a label, so that the model knows p(x) too, as guidance needs.
+        timesteps: T, to train and to draw on T discrete times only; None: continuous time.
+
+    Raises:
+        ValueError: an unknown prediction, one that the ends of the path make infinite, or a number out of range.
+
+    References:
+        Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020; Song et al., "Score-based generative
+        modeling through stochastic differential equations", 2021; Lipman et al., "Flow matching for generative
+        modeling", 2023; Ho and Salimans, "Classifier-free diffusion guidance", 2022.
+    """
+
+    initial_examples = 10_000
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        net: NetworkFactory,
+        path: Callable[[], Path],
+        conditional: bool = False,
+        prediction: str = "edm",
+        label_dropout: float = 0.0,
+        timesteps: int | None = None,
+    ) -> None:
+        super().__init__(spec, conditional=conditional)
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"model.prediction={prediction}: one of {', '.join(PREDICTIONS)}")
+        if not 0 <= label_dropout < 1:
+            raise ValueError(f"model.label_dropout={label_dropout}: a probability below 1")
+        if label_dropout and not (conditional and spec.classes):
+            raise ValueError(f"model.label_dropout={label_dropout} needs model.conditional=true and data with classes")
+        if timesteps is not None and timesteps < 1:
+            raise ValueError(f"model.timesteps={timesteps}: at least 1; null for continuous time")
+        self.path, self.prediction = path(), prediction
+        self.label_dropout, self.timesteps = label_dropout, timesteps
+        low, high = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
+        if prediction == "eps" and not self.path.alpha(high) > 0:
+            raise ValueError("model.prediction=eps: this path ends in pure noise, where eps tells nothing; edm, v, x0")
+        if prediction == "x0" and not self.path.sigma(low) > 0:
+            raise ValueError("model.prediction=x0: this path starts without noise; raise model.path.t_min, or edm, v")
+        self.time = Fourier()
+        self.learned = bool(self.path.interior())
+        self.net = net(spec.shape, spec.shape, (1 if self.learned else 2) * self.time.size + self.context_dim)
+        self.register_buffer("mean", torch.zeros(spec.shape))
+        self.register_buffer("std", torch.ones(spec.shape))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        mean, std = moments(x)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def _context(self, t: Tensor, y: Tensor | None) -> Tensor:
+        """Features of t and of log-SNR, both in about [-1, 1], and the label; -1 or None hides it.
+
+        On a learned path t means another noise every step, so log-SNR alone is told: what the network says of x_t then
+        depends on the noise in it and not on when it came, as a bound needs that does not depend on the schedule.
+        """
+        log_snr = self.path.log_snr(t.double() if t.device.type != "mps" else t).clamp(-RANGE, RANGE) / RANGE
+        told = [log_snr.to(t)] if self.learned else [t, log_snr.to(t)]
+        features = [self.time(torch.stack(told, 1).to(self.mean))]
+        if self.conditional and self.spec.classes:
+            labels = torch.full((len(t),), -1, device=t.device) if y is None else y
+            features.append(F.one_hot(labels.clamp(min=0), self.spec.classes) * (labels >= 0)[:, None])
+        elif self.conditional:
+            context = self.context(y)
+            assert context is not None
+            features.append(context)
+        return torch.cat([f.to(self.mean) for f in features], 1)
+
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
+        if y is None and self.conditional and not self.label_dropout:
+            raise ValueError("this model is conditional: it needs y")
+        path = self.path
+        alpha, sigma = like(path.alpha(t), x), like(path.sigma(t), x)
+        mean, std = self.mean.to(x), self.std.to(x)
+        V = (alpha * std).square() + sigma.square()
+        away = x - alpha * mean
+        out = self.net((away / V.sqrt()).to(self.mean), self._context(t, y)).to(x)
+        if self.prediction != "edm":
+            return Prediction.of(path, x, t, **{self.prediction: out})
+        W = path.turn(t)
+        a, b = like(path.d_alpha(t) / W, x), like(path.d_sigma(t) / W, x)
+        scale = std / V.sqrt()
+        return Prediction(path, x, t, a * mean + (a * alpha * std.square() + b * sigma) / V * away + scale * out, scale)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (*) of rows x (N, *), in fp64.
+
+    A coordinate that hardly moves (a border pixel) gets a scale that can divide.
+    """
+    std = x.double().std(0)
+    return x.double().mean(0), std.clamp(min=max(1e-3 * float(std.max()), 1e-6))

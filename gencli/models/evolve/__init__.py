@@ -1,1 +1,0 @@
-"""Models that move mass along time."""

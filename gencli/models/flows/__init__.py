@@ -1,0 +1,1 @@
+"""Flows: exact densities by change of variables."""

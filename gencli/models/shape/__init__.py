@@ -1,1 +1,0 @@
-"""Shape: give every x an energy; p(x) = exp(-E(x)) / Z, with Z unknown."""

@@ -1,1 +1,0 @@
-"""Transform: push a simple base through an invertible map; exact likelihood."""

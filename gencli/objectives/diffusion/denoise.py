@@ -1,0 +1,209 @@
+"""Denoising: noise the data, and regress on what was mixed.
+
+x_t = alpha x_0 + sigma eps. All predictions are linear in each other given x_t, so one error of v counts for all:
+eps - eps^ = alpha (v - v^), x_0 - x_0^ = -sigma (v - v^), velocity - velocity^ = W (v - v^).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch, Spec
+from gencli.core.tensors import like
+from gencli.models.base import Model, TimeField, VelocityField
+from gencli.objectives.base import Loss, Objective, Turn
+from gencli.objectives.diffusion.times import Times, stratified
+from gencli.paths.base import Path, Prediction
+
+WEIGHTINGS = ("simple", "snr", "min_snr", "likelihood")
+
+
+class Regression(Objective):
+    """E over t, x_0, eps of weight (v - v^)^2, averaged over coordinates; subclasses give the weight.
+
+    Times are stratified: over the rows of a batch in training, over ``passes`` evaluations of each row in
+    validation, so that a row's score has little noise and does not depend on its batch.
+
+    Args:
+        spec: what one example is.
+        times: distribution of t.
+        passes: times at which validation scores each row.
+
+    Raises:
+        ValueError: passes below 1.
+    """
+
+    requires = (TimeField,)
+    score_name = "loss"
+
+    def __init__(self, spec: Spec, times: Times, passes: int = 4) -> None:
+        super().__init__(spec)
+        if passes < 1:
+            raise ValueError(f"objective.passes={passes}: at least 1")
+        self.times, self.passes = times, passes
+
+    def check(self, model: Model) -> None:
+        assert isinstance(model, TimeField)
+        if model.path.interior():
+            raise ValueError("model.path is learned, which only the bound knows how to do: objective=vlb")
+
+    @abstractmethod
+    def weight(self, path: Path, prediction: Prediction) -> Tensor:
+        """What (v - v^)^2 counts: broadcast to (B, *)."""
+
+    def pair(self, x: Tensor, eps: Tensor) -> Tensor:
+        """Noise eps (B, *) in the order in which it meets the examples of a batch."""
+        return eps
+
+    def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
+        """The loss of each row (B,) at times t with noise eps."""
+        path, t = model.path, model.snap(t)
+        prediction = model.predict(path.noised(x, eps, t), t, y)
+        error = (prediction.v - path.v(x, eps, t)).square()
+        return (self.weight(path, prediction) * error).flatten(1).mean(1)
+
+    def turns(self, model: Model) -> list[Turn]:
+        assert isinstance(model, TimeField)
+
+        def loss(batch: Batch, noise: Noise) -> Loss:
+            x = batch.x
+            t = self.times.at(model.path, stratified(noise.rand(len(x))))
+            y = hide(model, batch.y, noise)
+            return Loss(self.rows(model, x, y, t, self.pair(x, noise.randn(*x.shape))).mean())
+
+        return [Turn("model", list(model.parameters()), loss)]
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, TimeField)
+        x = batch.x
+        start = noise.rand(len(x))
+        total = torch.zeros_like(start)
+        for k in range(self.passes):
+            t = self.times.at(model.path, (start + k / self.passes) % 1)
+            total = total + self.rows(model, x, batch.y, t, self.pair(x, noise.randn(*x.shape)))
+        return total / self.passes
+
+
+def hide(model: VelocityField, y: Tensor | None, noise: Noise) -> Tensor | None:
+    """Labels (B,), each hidden (-1) with the model's probability ``label_dropout``."""
+    if y is None or not model.label_dropout:
+        return y
+    return torch.where(noise.rand(len(y)) < model.label_dropout, -1, y)
+
+
+class Denoise(Regression):
+    """The losses of diffusion models.
+
+    ``simple``: squared error of what the network gives, in its own units (of eps: "L_simple"). ``snr``: SNR times the
+    squared error of x_0, which is that of eps whatever the network gives. ``min_snr``: min(SNR, gamma) times the
+    squared error of x_0. ``likelihood``: -1/2 (d log-SNR/dt) / p(t) times the squared error of eps, the diffusion part
+    of the bound on -log p(x) in nats a dimension; its variance is least under ``times=log_snr``. The other weightings
+    leave the distribution of times as part of the loss.
+
+    Args:
+        spec: what one example is.
+        weighting: one of the above.
+        gamma: of ``min_snr``.
+        times: ``uniform``, ``logit_normal`` or ``log_snr``.
+        location: of ``logit_normal``.
+        spread: of ``logit_normal``.
+        passes: times at which validation scores each row.
+
+    Raises:
+        ValueError: an unknown weighting or distribution, or a number out of range.
+
+    References:
+        simple: Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020. min_snr: Hang et al., "Efficient
+        diffusion training via min-SNR weighting strategy", 2023. likelihood: Song, Durkan, Murray and Ermon, "Maximum
+        likelihood training of score-based diffusion models", 2021; Kingma et al., "Variational diffusion models", 2021.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        weighting: str = "simple",
+        gamma: float = 5.0,
+        times: str = "uniform",
+        location: float = 0.0,
+        spread: float = 1.0,
+        passes: int = 4,
+    ) -> None:
+        super().__init__(spec, Times(times, location, spread), passes)
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"objective.weighting={weighting}: one of {', '.join(WEIGHTINGS)}")
+        if not gamma > 0:
+            raise ValueError(f"objective.gamma={gamma}: above 0")
+        self.weighting, self.gamma = weighting, gamma
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        assert isinstance(model, TimeField)
+        if self.weighting == "likelihood" and model.timesteps:
+            raise ValueError("objective.weighting=likelihood is of continuous time; model.timesteps=null")
+
+    def weight(self, path: Path, prediction: Prediction) -> Tensor:
+        t, x = prediction.t, prediction.x
+        if self.weighting == "simple":
+            return 1 / prediction.scale.square()
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        if self.weighting == "snr":
+            return like(alpha.square(), x)
+        if self.weighting == "min_snr":
+            return like(torch.minimum(alpha.square(), self.gamma * sigma.square()), x)
+        return like(-0.5 * path.d_log_snr(t) / self.times.density(path, t) * alpha.square(), x)
+
+
+class DSM(Regression):
+    """Denoising score matching over a range of noise: E sigma^2 |score + eps / sigma|^2, which is that of eps.
+
+    ln(sigma/alpha) is uniform between the logarithms of ``low`` and ``high``.
+
+    Args:
+        spec: what one example is.
+        low: least noise sigma/alpha, in units of model space.
+        high: most noise.
+        passes: times at which validation scores each row.
+
+    Raises:
+        ValueError: not 0 < low < high, or a range beyond the path's own.
+
+    References:
+        Vincent, "A connection between score matching and denoising autoencoders", 2011; Song and Ermon, "Generative
+        modeling by estimating gradients of the data distribution", 2019.
+    """
+
+    def __init__(self, spec: Spec, low: float = 0.01, high: float = 50.0, passes: int = 4) -> None:
+        if not 0 < low < high:
+            raise ValueError(f"objective.low={low}: above 0 and below objective.high={high}")
+        super().__init__(spec, _LogNoise(low, high), passes)
+        self.low, self.high = low, high
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        assert isinstance(model, TimeField)
+        path = model.path
+        ends = (-0.5 * path.log_snr(torch.tensor([path.t_min, path.t_max], dtype=torch.float64))).exp().tolist()
+        for name, value in (("low", self.low), ("high", self.high)):
+            if not ends[0] * (1 - 1e-6) <= value <= ends[1] * (1 + 1e-6):
+                raise ValueError(
+                    f"objective.{name}={value}: sigma/alpha of this path goes from {ends[0]:.3g} to {ends[1]:.3g}"
+                )
+
+    def weight(self, path: Path, prediction: Prediction) -> Tensor:
+        return like(path.alpha(prediction.t).square(), prediction.x)
+
+
+class _LogNoise(Times):
+    """ln(sigma/alpha) uniform on [ln low, ln high]."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__("log_snr")
+        self.top, self.bottom = -2 * math.log(low), -2 * math.log(high)
+
+    def at(self, path: Path, u: Tensor) -> Tensor:
+        return path.time(self.top - u * (self.top - self.bottom)).clamp(path.t_min, path.t_max)

@@ -1,0 +1,111 @@
+"""Consistency distillation: all points of one trajectory of the teacher have the same end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch, Spec
+from gencli.core.tensors import like
+from gencli.models.base import Model, TimeField, TrainedRun
+from gencli.objectives.base import Turn
+from gencli.objectives.distillation.base import Distillation, Grid, distance, fixed, heun
+
+LOSSES = ("huber", "l2")
+
+
+class Consistency(Distillation):
+    """E over adjacent times s < t of a grid of d(f(x_t, t), f'(x_s, s)), where x_s is the teacher's step from x_t.
+
+    f is the denoised mean that the student says, f' that of an average of its weights, and f(x, t_min) = x, so that f
+    learns the end of the flow at t_min. The loss uses this boundary condition as it stands. The student keeps it by
+    itself where sigma(t_min) = 0, since x0 = (sigma'/W) x - sigma v is x / alpha = x there; elsewhere up to
+    O(sigma(t_min)), 1e-3 on VP.
+
+    f is a jump and no velocity: the student is drawn from by the sampler ``consistency`` and has no density.
+    Validation measures the squared distance of f at t_max from the end of the teacher's flow from the same noise.
+
+    Args:
+        spec: what one example is.
+        teacher: the run to distil: a model like the student's.
+        steps: of the grid, uniform in t.
+        decay: of the average f', at each step; 0: f' is the student itself.
+        loss: ``huber``: sqrt(|d|^2 + c^2) - c with c = 0.00054 sqrt(D); ``l2``: |d|^2 / D.
+
+    Raises:
+        ValueError: no teacher, an unknown loss, or a number out of range.
+
+    References:
+        Song, Dhariwal, Chen and Sutskever, "Consistency models", 2023; huber: Song and Dhariwal, "Improved techniques
+        for training consistency models", 2024.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        teacher: TrainedRun | None = None,
+        steps: int = 50,
+        decay: float = 0.95,
+        loss: str = "huber",
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"objective.steps={steps}: at least 1")
+        if not 0 <= decay < 1:
+            raise ValueError(f"objective.decay={decay}: at least 0 and below 1")
+        if loss not in LOSSES:
+            raise ValueError(f"objective.loss={loss}: one of {', '.join(LOSSES)}")
+        self.grid = Grid(steps)
+        super().__init__(spec, teacher, self.grid)
+        self.decay, self.loss = decay, loss
+
+    def attach(self, model: Model) -> None:
+        self.target = fixed(model)
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        assert isinstance(model, TimeField)
+        model.right = "consistency"
+
+    @torch.no_grad()
+    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+        super().initialize(model, x, y)
+        self.target.load_state_dict(model.state_dict())
+
+    def turns(self, model: Model) -> list[Turn]:
+        (turn,) = super().turns(model)
+        averaged, own = ([p.detach() for p in m.parameters()] for m in (self.target, model))
+
+        def follow() -> None:
+            torch._foreach_lerp_(averaged, own, 1 - self.decay)
+
+        return [replace(turn, project=follow)]
+
+    def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
+        path, teacher, target = model.path, self.teacher, self.target
+        assert isinstance(teacher, TimeField)
+        assert isinstance(target, TimeField)
+        s, x_t = self.grid.before(path, t), path.noised(x, eps, t)
+        with torch.no_grad():
+            x_s = heun(teacher, x_t, t, s, y)
+            # Half a step tells the first time of the grid from the next, whatever the rounding
+            last = like(t < path.t_min + 1.5 * (path.t_max - path.t_min) / self.grid.n, x).bool()
+            end = torch.where(last, x_s, target.predict(x_s, s, y).x0)
+        square = (model.predict(x_t, t, y).x0 - end).square().flatten(1)
+        if self.loss == "l2":
+            return square.mean(1)
+        c = 0.00054 * square.shape[1] ** 0.5
+        return (square.sum(1) + c**2).sqrt() - c
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, TimeField)
+        assert isinstance(self.teacher, TimeField)
+        path, y = model.path, batch.y if model.conditional else None
+        x = z = model.prior_std * noise.randn(*batch.x.shape)
+        times = torch.linspace(path.t_max, path.t_min, self.grid.n + 1, dtype=torch.float64).to(x)
+        for t, s in pairwise(times.unbind()):
+            x = heun(self.teacher, x, t.expand(len(x)), s.expand(len(x)), y)
+        return distance(model.predict(z, times[0].expand(len(x)), y).x0, x)

@@ -1,0 +1,127 @@
+"""Rectified flow once more: straight lines between noise and what the teacher's flow makes of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise, StepNoise
+from gencli.core.spec import Batch, Spec
+from gencli.methods import ode
+from gencli.models.base import Model, TimeField, TrainedRun, VelocityField
+from gencli.objectives.base import Loss, Turn
+from gencli.objectives.diffusion.denoise import hide
+from gencli.objectives.diffusion.times import Times, stratified
+from gencli.objectives.distillation.base import Distillation
+
+_CHUNK = 1000  # pairs that are solved together
+_MAX_NFE = 5000
+
+
+class Reflow(Distillation):
+    """E |velocity((1 - t) x + t z, t) - (z - x)|^2 over noise z and x = the end of the teacher's flow from z.
+
+    The student's flow has the marginals that the teacher's pairs give, and lines that cross less, so that few Euler
+    steps follow it (``sampler=ode sampler.method=euler sampler.steps=1``). Its velocity is right and estimator ``ode``
+    gives its density; there is no score, since noise and data are paired.
+
+    The pairs are made before step 0, and again when a run is resumed: they are a function of the teacher.
+
+    Args:
+        spec: what one example is.
+        teacher: the run to distil: any flow in continuous time, on whichever path.
+        pairs: number of pairs (z, x) from which batches are drawn.
+        tolerance: of the teacher's flow, absolute and relative.
+        passes: times at which validation scores each row, with noise of its own.
+
+    Raises:
+        ValueError: no teacher, or a number out of range.
+
+    References:
+        Liu, Gong and Liu, "Flow straight and fast: learning to generate and transfer data with rectified flow", 2023.
+    """
+
+    teachers = VelocityField
+    same = False
+    initial_examples = 10_000
+    z: Tensor
+    x: Tensor
+    y: Tensor | None
+
+    def __init__(
+        self,
+        spec: Spec,
+        teacher: TrainedRun | None = None,
+        pairs: int = 50_000,
+        tolerance: float = 1e-4,
+        passes: int = 4,
+    ) -> None:
+        super().__init__(spec, teacher, Times("uniform"), passes)
+        if pairs < 1:
+            raise ValueError(f"objective.pairs={pairs}: at least 1")
+        if not tolerance > 0:
+            raise ValueError(f"objective.tolerance={tolerance}: above 0")
+        self.pairs, self.tolerance = pairs, tolerance
+        for name in ("z", "x", "y"):
+            self.register_buffer(name, None, persistent=False)
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        assert isinstance(model, TimeField)
+        t = torch.tensor([0.2, 0.5, 0.8])
+        rates = torch.stack([-model.path.d_alpha(t), model.path.d_sigma(t)])
+        if not torch.allclose(rates, torch.ones_like(rates)):
+            raise ValueError("model.path: reflow needs straight lines; path@model.path=straight")
+        model.right = "velocity"
+
+    @torch.no_grad()
+    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+        super().initialize(model, x, y)
+        noise, rows = StepNoise(x.device, 3), torch.arange(self.pairs, device=x.device)
+        self.y = None if y is None or not model.conditional else y[rows % len(y)]
+        ends = []
+        for some in rows.split(_CHUNK):
+            z = noise.randn(len(some), *self.spec.shape)
+            ends.append((z, self.end(z, None if self.y is None else self.y[some])))
+        self.z, self.x = (torch.cat(part) for part in zip(*ends, strict=True))
+
+    @torch.no_grad()
+    def end(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Where the teacher's flow takes standard normal noise z (B, *)."""
+        teacher = self.teacher
+
+        def velocity(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+            return teacher.velocity(state.view(-1, *z.shape[1:]), t, None if y is None else y[rows]).flatten(1)
+
+        solved = ode.dopri5(
+            velocity,
+            (teacher.prior_std * z).flatten(1),
+            teacher.t_max,
+            teacher.t_min,
+            atol=self.tolerance,
+            rtol=self.tolerance,
+            max_nfe=_MAX_NFE,
+            what="objective.tolerance",
+        )
+        return solved.x.view_as(z)
+
+    def turns(self, model: Model) -> list[Turn]:
+        assert isinstance(model, TimeField)
+
+        def loss(batch: Batch, noise: Noise) -> Loss:
+            B = len(batch.x)
+            t = self.times.at(model.path, stratified(noise.rand(B)))
+            some = (noise.rand(B) * self.pairs).long().clamp(max=self.pairs - 1)
+            y = hide(model, None if self.y is None else self.y[some], noise)
+            return Loss(self.rows(model, self.x[some], y, t, self.z[some]).mean())
+
+        return [Turn("model", list(model.parameters()), loss)]
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, TimeField)
+        start, z = noise.rand(len(batch.x)), noise.randn(*batch.x.shape)
+        y = batch.y if model.conditional else None
+        x, total = self.end(z, y), torch.zeros_like(start)
+        for k in range(self.passes):
+            total = total + self.rows(model, x, y, self.times.at(model.path, (start + k / self.passes) % 1), z)
+        return total / self.passes

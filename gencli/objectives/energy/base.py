@@ -1,0 +1,141 @@
+"""What the objectives of energies share: one turn on the model's free parameters, losses a row, a score that is proper.
+
+Nothing here knows Z: energies are compared with each other, or differentiated with respect to x.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch, Spec
+from gencli.models.base import Model, Unnormalized
+from gencli.objectives.base import Loss, Objective, Turn
+
+
+class EnergyObjective(Objective):
+    """An objective of any energy, which moves every parameter that is free.
+
+    Args:
+        spec: of model space.
+        regularization: alpha of alpha E[E(x)^2], which holds the level of the energies (Du and Mordatch, "Implicit
+            generation and modeling with energy-based models", 2019).
+
+    Raises:
+        ValueError: a negative alpha.
+    """
+
+    requires = (Unnormalized,)
+    continuous = True
+    score_name = "loss"
+
+    def __init__(self, spec: Spec, *, regularization: float = 0.0) -> None:
+        super().__init__(spec)
+        if regularization < 0:
+            raise ValueError(f"objective.regularization={regularization}: at least 0")
+        self.regularization = regularization
+
+    def check(self, model: Model) -> None:
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ValueError("the model has no parameter to train")
+
+    def turns(self, model: Model) -> list[Turn]:
+        assert isinstance(model, Unnormalized)
+        own = [p for p in self.parameters() if p.requires_grad]
+        moved = [p for p in model.parameters() if p.requires_grad] + own
+        return [Turn("model", moved, lambda batch, noise: self.loss(model, batch, noise))]
+
+    @abstractmethod
+    def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
+        """Of a training batch."""
+
+    def held_level(self, *energies: Tensor) -> Tensor | float:
+        """The regularization of some energies."""
+        if not self.regularization:
+            return 0.0
+        return self.regularization * sum(e.square().mean() for e in energies)
+
+
+class RowObjective(EnergyObjective):
+    """An objective that is a mean over rows, which also serves as the validation score."""
+
+    @abstractmethod
+    def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+        """The loss of each row: (B,), differentiable."""
+
+    def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
+        value = self.rows(model, batch, noise).mean()
+        if self.regularization:
+            value = value + self.held_level(model.energy(batch.x, batch.y))
+        return Loss(value)
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, Unnormalized)
+        with torch.enable_grad():  # a score needs dE/dx even where no parameter is trained
+            return self.rows(model, batch, noise).detach()
+
+
+def score_of(model: Unnormalized, x: Tensor, y: Tensor | None = None) -> Tensor:
+    """s(x) = -dE/dx, (B, *), differentiable; x must require a gradient."""
+    (gradient,) = torch.autograd.grad(model.energy(x, y).sum(), x, create_graph=True)
+    return -gradient
+
+
+def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float, ratio: Tensor | None = None) -> Tensor:
+    """log(w / M + 1/M sum_j exp(E(x_i) - E(x'_ij) + rho_ij)), (B,).
+
+    Args:
+        model: E.
+        batch: x.
+        others: x' (B, M, *).
+        w: of the stabilization; 0: none.
+        ratio: rho (B, M), log r(x_i) - log r(x'_ij) where x' is drawn by a density r of its own; None: 0.
+    """
+    n, m = others.shape[:2]
+    y = None if batch.y is None else batch.y.repeat_interleave(m, 0)
+    # one pass for x and x': a network costs less on one large batch
+    if y is None:
+        every = model.energy(torch.cat([batch.x, others.flatten(0, 1)]))
+        own, other = every[:n], every[n:]
+    else:
+        own, other = model.energy(batch.x, batch.y), model.energy(others.flatten(0, 1), y)
+    gaps = own[:, None] - other.view(n, m)
+    if ratio is not None:
+        gaps = gaps + ratio
+    if w:
+        gaps = torch.cat([gaps, gaps.new_full((n, 1), math.log(w))], 1)
+    return gaps.logsumexp(1) - math.log(m)
+
+
+class ChainObjective(EnergyObjective):
+    """An objective that learns from chains, and therefore has no loss that says how good the model is.
+
+    Its score is the energy discrepancy under Gaussian noise with 32 contrastive samples and w = 1: a proper score that
+    needs no chain and no Z (Schroeder et al., 2023). The lowest is best. The noise has half the deviation of the data
+    in each of two coordinates and less in more, so that its length stays: as much in each of many coordinates would be
+    told from data by any energy, and the score would say -log 32 of all of them.
+    """
+
+    score_name = "energy_discrepancy"
+    initial_examples = 2048
+    scale: Tensor
+
+    SAMPLES = 32
+
+    def __init__(self, spec: Spec, *, regularization: float = 0.0) -> None:
+        super().__init__(spec, regularization=regularization)
+        self.register_buffer("scale", torch.ones(spec.shape))
+
+    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+        self.scale.copy_(0.5 * x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, Unnormalized)
+        x = batch.x
+        centre = x + self.scale * noise.randn(*x.shape).to(x)
+        others = centre[:, None] + self.scale * noise.randn(len(x), self.SAMPLES, *x.shape[1:]).to(x)
+        return contrast(model, batch, others, 1.0)

@@ -1,0 +1,192 @@
+"""Contrastive divergence: lower the energy of data, raise it where chains of the model go.
+
+    grad log-likelihood = E_model[grad E] - E_data[grad E],
+
+with a few Langevin steps in place of the model's samples: from the data (CD), from where the last step left the chains
+(PCD).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise, StepNoise
+from gencli.core.spec import Batch, Spec
+from gencli.core.tensors import frozen
+from gencli.kernels.hmc import Point, hmc
+from gencli.kernels.langevin import langevin
+from gencli.models.base import Model, Unnormalized
+from gencli.objectives.base import Loss
+from gencli.objectives.energy.base import ChainObjective
+
+
+class ContrastiveDivergence(ChainObjective):
+    """L = E_data[E(x)] - E_chains[E(x)] + alpha (E_data[E^2] + E_chains[E^2]), chains of k steps from the data.
+
+    Args:
+        spec: of model space.
+        steps: k.
+        step: step size of Langevin, x - step grad E + sqrt(2 step T) xi.
+        temperature: T; 1 is the model itself, less is what image models use in the hope of shorter chains.
+        metropolis: accept or refuse each step (MALA), which takes away the bias of the step size; needs T = 1.
+        regularization: alpha.
+
+    Raises:
+        ValueError: an option out of range.
+
+    References:
+        Hinton, "Training products of experts by minimizing contrastive divergence", 2002.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        steps: int = 10,
+        step: float = 0.01,
+        temperature: float = 1.0,
+        metropolis: bool = False,
+        regularization: float = 0.0,
+    ) -> None:
+        super().__init__(spec, regularization=regularization)
+        if steps < 1:
+            raise ValueError(f"objective.steps={steps}: at least 1")
+        if step <= 0:
+            raise ValueError(f"objective.step={step}: positive")
+        if temperature < 0:
+            raise ValueError(f"objective.temperature={temperature}: at least 0")
+        if metropolis and temperature != 1:
+            raise ValueError("objective.metropolis=true needs objective.temperature=1")
+        self.steps, self.step, self.temperature, self.metropolis = steps, step, temperature, metropolis
+        self.register_buffer("largest", torch.zeros(()), persistent=False)
+
+    def advice(self) -> str:
+        return (
+            f"Chains: objective.step={self.step}, {self.steps} steps, largest norm {float(self.largest):.3g} at the "
+            "last one. Take a smaller objective.step, objective.regularization, or a smaller optimizer.lr"
+        )
+
+    def begin(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor | None]:
+        """Where chains start, and a note for ``end``."""
+        return batch.x, None
+
+    def end(self, x: Tensor, note: Tensor | None) -> None:
+        """Told where chains have ended."""
+
+    def walk(self, model: Unnormalized, x: Tensor, y: Tensor | None, noise: Noise) -> tuple[Tensor, Tensor]:
+        """The ends of chains from x, and the share of accepted steps (1 without Metropolis)."""
+
+        def energy(at: Tensor) -> Tensor:
+            return model.energy(at, y)
+
+        accepted = x.new_ones(())
+        with frozen(model):
+            if self.metropolis:
+                point, total = Point.at(energy, x), x.new_zeros(())
+                size = x.new_full((len(x),), math.sqrt(2 * self.step))
+                for _ in range(self.steps):
+                    point, accept = hmc(energy, point, noise, step=size, leaps=1)
+                    total = total + accept.mean()
+                x, accepted = point.x, total / self.steps
+            else:
+                for _ in range(self.steps):
+                    x, _ = langevin(energy, x, noise, step=self.step, temperature=self.temperature)
+        return x.detach(), accepted
+
+    def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
+        x, note = self.begin(model, batch, noise)
+        x, accepted = self.walk(model, x, batch.y, noise)
+        self.end(x, note)
+        self.largest = x.flatten(1).norm(dim=1).max()
+        of_data, of_chains = model.energy(batch.x, batch.y), model.energy(x, batch.y)
+        gap = of_data.mean() - of_chains.mean()
+        logs = {"energy_gap": gap.detach(), "chain_norm": self.largest}
+        if self.metropolis:
+            logs["acceptance"] = accepted
+        return Loss(gap + self.held_level(of_data, of_chains), logs)
+
+
+class PersistentContrastiveDivergence(ContrastiveDivergence):
+    """Contrastive divergence with chains that go on from step to step, kept in a buffer.
+
+    Every step takes random chains of the buffer, starts a share of them anew, walks, and puts them back. The buffer is
+    part of the checkpoint. Under several processes each has its own; the first one's is kept.
+
+    Args:
+        spec: of model space.
+        buffer: number of chains kept.
+        reinit: share of chains that start anew, from the model's ``start``.
+        noise: deviation of noise on the data, in model space.
+        options: those of ``ContrastiveDivergence``.
+
+    Raises:
+        ValueError: an option out of range.
+
+    References:
+        Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood gradient", 2008.
+        Du and Mordatch, "Implicit generation and modeling with energy-based models", 2019 (buffer and restarts).
+    """
+
+    chains: Tensor
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        buffer: int = 10_000,
+        reinit: float = 0.05,
+        noise: float = 0.0,
+        steps: int = 10,
+        step: float = 0.01,
+        temperature: float = 1.0,
+        metropolis: bool = False,
+        regularization: float = 0.0,
+    ) -> None:
+        super().__init__(
+            spec,
+            steps=steps,
+            step=step,
+            temperature=temperature,
+            metropolis=metropolis,
+            regularization=regularization,
+        )
+        if buffer < 1:
+            raise ValueError(f"objective.buffer={buffer}: at least 1")
+        if not 0 <= reinit <= 1:
+            raise ValueError(f"objective.reinit={reinit}: a share")
+        if noise < 0:
+            raise ValueError(f"objective.noise={noise}: a deviation is not negative")
+        self.reinit, self.noise = reinit, noise
+        self.register_buffer("chains", torch.zeros(buffer, *spec.shape))
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        if model.conditional:
+            raise ValueError("objective=pcd keeps chains without labels: model.conditional=false, or objective=cd")
+
+    @torch.no_grad()
+    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+        super().initialize(model, x, y)
+        assert isinstance(model, Unnormalized)
+        self.chains.copy_(model.start(len(self.chains), noise=StepNoise(x.device, 1)))
+
+    def begin(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        n = len(batch.x)
+        with torch.no_grad():
+            # sorted draws without replacement: two chains must not be written to the same place
+            index = noise.rand(len(self.chains)).to(self.chains.device).topk(min(n, len(self.chains))).indices
+            fresh = model.start(len(index), noise=noise).to(self.chains)
+            anew = (noise.rand(len(index)).to(self.chains.device) < self.reinit).view(-1, *[1] * (self.chains.ndim - 1))
+            return torch.where(anew, fresh, self.chains[index]), index
+
+    def end(self, x: Tensor, note: Tensor | None) -> None:
+        assert note is not None
+        self.chains[note] = x.to(self.chains)
+
+    def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
+        if self.noise:
+            batch = Batch(batch.x + self.noise * noise.randn(*batch.x.shape).to(batch.x), batch.y)
+        return super().loss(model, batch, noise)

@@ -1,0 +1,111 @@
+"""Monte Carlo maximum likelihood: the ratio Z(theta) / Z(psi) from samples of a reference parameter psi."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise, StepNoise
+from gencli.core.spec import Batch, Spec
+from gencli.core.tensors import ess, frozen, log_mean_exp
+from gencli.kernels.hmc import DualAveraging, Point, hmc
+from gencli.models.base import Model, Unnormalized
+from gencli.objectives.base import Loss
+from gencli.objectives.energy.base import ChainObjective
+
+
+class MonteCarloMLE(ChainObjective):
+    """L = E_data[E_theta(x)] + log 1/M sum_j exp(E_psi(x_j) - E_theta(x_j)), x_j ~ p_psi: the NLL less log Z(psi).
+
+    Every ``anchor`` steps psi becomes theta, and the x_j walk on by Hamiltonian Monte Carlo with one step size for all
+    that is adapted meanwhile. The loss is right only while the weights are even: their effective sample size is logged
+    (``ess``, a share of M).
+
+    Args:
+        spec: of model space.
+        samples: M.
+        anchor: training steps with one psi.
+        steps: transitions at each new psi.
+        leaps: leapfrog steps a transition.
+        regularization: alpha of alpha E[E(x)^2].
+
+    Raises:
+        ValueError: an option out of range.
+
+    References:
+        Geyer, "On the convergence of Monte Carlo maximum likelihood calculations", 1994.
+    """
+
+    x: Tensor
+    energies: Tensor
+    size: Tensor
+    age: Tensor
+
+    TARGET = 0.7
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        samples: int = 1000,
+        anchor: int = 20,
+        steps: int = 10,
+        leaps: int = 5,
+        regularization: float = 0.0,
+    ) -> None:
+        super().__init__(spec, regularization=regularization)
+        for name, value in {"anchor": anchor, "steps": steps, "leaps": leaps}.items():
+            if value < 1:
+                raise ValueError(f"objective.{name}={value}: at least 1")
+        if samples < 2:
+            raise ValueError(f"objective.samples={samples}: at least 2")
+        self.anchor, self.steps, self.leaps = anchor, steps, leaps
+        self.register_buffer("x", torch.zeros(samples, *spec.shape))
+        self.register_buffer("energies", torch.zeros(samples))
+        self.register_buffer("size", torch.tensor(0.1))
+        self.register_buffer("age", torch.zeros((), dtype=torch.int64))
+        self.steps_taken: int | None = 0  # ``age`` on the host, so that no step waits for the device
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "steps_taken", None))
+
+    def advice(self) -> str:
+        norm = float(self.x.flatten(1).norm(dim=1).max())
+        return (
+            f"Chains: HMC with a step size of {float(self.size):.3g}, largest norm of a chain {norm:.3g}. "
+            "Take a smaller optimizer.lr or a smaller objective.anchor"
+        )
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        if model.conditional:
+            raise ValueError("objective=mcmc_mle keeps chains without labels: model.conditional=false")
+
+    @torch.no_grad()
+    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+        super().initialize(model, x, y)
+        assert isinstance(model, Unnormalized)
+        self.x.copy_(model.start(len(self.x), noise=StepNoise(x.device, 2)))
+
+    def _anchor(self, model: Unnormalized, noise: Noise) -> None:
+        """psi <- theta: chains walk on, and their energies are kept."""
+        with frozen(model):
+            point = Point.at(model.energy, self.x)
+            adapt = DualAveraging(self.size.view(1), self.TARGET)
+            for _ in range(self.steps):
+                point, accept = hmc(model.energy, point, noise, step=adapt.step.expand(len(self.x)), leaps=self.leaps)
+                adapt.update(accept.mean().view(1))
+        self.x.copy_(point.x)
+        self.energies.copy_(point.energy)
+        self.size.copy_(adapt.average[0])
+
+    def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
+        if self.steps_taken is None:
+            self.steps_taken = int(self.age)
+        if self.steps_taken % self.anchor == 0:
+            self._anchor(model, noise)
+        self.steps_taken += 1
+        self.age += 1
+        of_data, of_samples = model.energy(batch.x, batch.y), model.energy(self.x)
+        log_weights = self.energies - of_samples
+        value = of_data.mean() + log_mean_exp(log_weights)[0]
+        share = ess(log_weights.detach()) / len(self.x)
+        return Loss(value + self.held_level(of_data, of_samples), {"ess": share, "step_size": self.size.clone()})

@@ -1,0 +1,90 @@
+"""Noise-contrastive estimation: tell data from noise of a known density, with log Z as one more parameter."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gencli.core.noise import Noise, StepNoise
+from gencli.core.spec import Batch, Spec
+from gencli.core.tensors import log_mean_exp
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, ModelFactory, Unnormalized
+from gencli.objectives.base import Loss
+from gencli.objectives.energy.base import EnergyObjective
+
+
+class NCE(EnergyObjective):
+    """J = E_data[softplus(-G)] + nu E_noise[softplus(G)] with G(x) = -E(x) - c - log(nu q(x)).
+
+    c is learned and becomes log Z; it starts at an importance estimate. The noise q is fitted to the training data
+    once and then fixed.
+
+    Args:
+        spec: of model space.
+        noise: builds q, a density with samples.
+        ratio: nu, noise samples an example.
+        regularization: alpha of alpha E[E(x)^2].
+
+    Raises:
+        ValueError: a ratio below 1, or noise without density or samples.
+
+    References:
+        Gutmann and Hyvärinen, "Noise-contrastive estimation of unnormalized statistical models, with applications to
+        natural image statistics", 2012.
+    """
+
+    EXAMPLES = 20_000
+
+    def __init__(self, spec: Spec, *, noise: ModelFactory, ratio: int = 4, regularization: float = 0.0) -> None:
+        super().__init__(spec, regularization=regularization)
+        if ratio < 1:
+            raise ValueError(f"objective.ratio={ratio}: at least 1")
+        q = noise(spec)
+        if not isinstance(q, ExactLikelihood) or not isinstance(q, DirectSampling):
+            raise ValueError("objective.noise needs a density that can be drawn from, such as a Reference")
+        self.q = q.requires_grad_(False)
+        self.ratio = ratio
+        self.c = nn.Parameter(torch.zeros(()))
+        self.initial_examples = self.EXAMPLES
+
+    @torch.no_grad()
+    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+        assert isinstance(model, Unnormalized)
+        assert isinstance(self.q, ExactLikelihood)
+        assert isinstance(self.q, DirectSampling)
+        if isinstance(self.q, DataInitialized):
+            self.q.initialize(x)
+        drawn = self.q.sample(len(x), noise=StepNoise(x.device, 0))
+        self.c.copy_(log_mean_exp(-model.energy(drawn, y) - self.q.log_prob(drawn))[0])
+
+    def _gap(self, model: Unnormalized, x: Tensor, y: Tensor | None) -> Tensor:
+        """G(x), (B,)."""
+        assert isinstance(self.q, ExactLikelihood)
+        with torch.no_grad():
+            log_q = self.q.log_prob(x)
+        return -model.energy(x, y) - self.c - log_q - math.log(self.ratio)
+
+    def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """The two terms of each row, (B,)."""
+        assert isinstance(self.q, DirectSampling)
+        n = len(batch.x)
+        with torch.no_grad():
+            drawn = torch.cat([self.q.sample(n, noise=noise) for _ in range(self.ratio)])
+        y = None if batch.y is None else batch.y.repeat(self.ratio, *[1] * (batch.y.ndim - 1))
+        of_noise = F.softplus(self._gap(model, drawn, y)).view(self.ratio, n).sum(0)
+        return F.softplus(-self._gap(model, batch.x, batch.y)), of_noise
+
+    def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
+        of_data, of_noise = self.rows(model, batch, noise)
+        value = (of_data + of_noise).mean()
+        if self.regularization:
+            value = value + self.held_level(model.energy(batch.x, batch.y))
+        return Loss(value, {"log_z": self.c.detach().clone()})
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, Unnormalized)
+        of_data, of_noise = self.rows(model, batch, noise)
+        return of_data + of_noise

@@ -1,0 +1,28 @@
+"""Maximum likelihood: minimise E[-log p_theta(x)], the cross entropy of data and model."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Batch
+from gencli.models.base import ExactLikelihood, Model, log_likelihood
+from gencli.objectives.base import Loss, Objective, Turn
+
+
+class NLL(Objective):
+    """-log p(x given y), averaged over the batch, in nats; one turn on all parameters of the model."""
+
+    requires = (ExactLikelihood,)
+
+    def turns(self, model: Model) -> list[Turn]:
+        assert isinstance(model, ExactLikelihood)
+
+        def loss(batch: Batch, noise: Noise) -> Loss:
+            return Loss(-log_likelihood(model, batch).mean())
+
+        return [Turn("model", list(model.parameters()), loss)]
+
+    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+        assert isinstance(model, ExactLikelihood)
+        return -log_likelihood(model, batch)

@@ -1,0 +1,1 @@
+"""The group path: from data to noise."""

@@ -1,0 +1,178 @@
+"""Config -> objects, in the one legal order: data, preprocessing, model, objective, sampler, estimator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gencli.core import options
+from gencli.core.errors import RunFailed, UsageError
+from gencli.data.base import Dataset
+from gencli.data.preprocess import Preprocess
+from gencli.estimators.base import Estimator
+from gencli.models.base import Autoregressive, Model
+from gencli.objectives.base import Objective
+from gencli.run import checkpoint as checkpoints
+from gencli.run.build import resolve
+from gencli.run.device import resolve_device
+from gencli.run.opened import builder
+from gencli.samplers.base import Sampler
+
+PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
+"""Keys of the data group that belong to the way into model space, not to the data set."""
+
+
+@dataclass
+class Parts:
+    """What a config builds. The sampler or the estimator is None where a model has none."""
+
+    device: torch.device
+    dataset: Dataset
+    preprocess: Preprocess
+    model: Model
+    objective: Objective
+    sampler: Sampler | None
+    estimator: Estimator | None
+    weights: str = "raw"
+    checkpoint: Path | None = None
+
+    def protocol(self) -> dict[str, Any]:
+        """What a number depends on besides the model: two records compare only if it is equal."""
+        return {
+            "data": self.dataset.name,
+            **self.preprocess.protocol(),
+            "binarization": self.dataset.binarization,
+            "train_on": self.dataset.train_on,
+            "context": None if not self.model.conditional else "labels" if self.dataset.spec.classes else "vector",
+            **self.dataset.protocol(),
+        }
+
+
+def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
+    """Build every part of a config, with fresh weights drawn from ``seed``; first every section is checked.
+
+    Args:
+        cfg: the config.
+        download: whether missing data files may be fetched into ``data.root``.
+
+    Raises:
+        UsageError: a part refuses its arguments or the data, in one line that names the key.
+    """
+    trust = cfg.get("trust") or []
+    build = builder(trust)
+    try:
+        device = resolve_device(cfg["device"])
+        torch.manual_seed(cfg["seed"])
+        data = dict(cfg["data"])
+        way = {key: data.pop(key) for key in PREPROCESSING if key in data}
+        if "root" not in inspect.signature(resolve(data, Dataset, trust)).parameters:
+            data.pop("root", None)  # embedded data read no files
+        make_dataset = build.factory(data, Dataset)
+        model_class = resolve(cfg["model"], Model, trust)
+        make_model = build.factory(cfg["model"], Model, given=1)
+        make_objective = build.factory(cfg["objective"], Objective, given=1)
+        make_sampler = build.factory(cfg["sampler"], Sampler) if cfg.get("sampler") else None
+        make_estimator = build.factory(cfg["estimator"], Estimator) if cfg.get("estimator") else None
+
+        options.check(way, options.of_class(Preprocess), "data", "preprocessing")
+
+        dataset = make_dataset()
+        dataset.download = download
+        preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
+            device
+        )
+        model = make_model(preprocess.model_spec).to(device)
+        objective = make_objective(preprocess.model_spec)
+        try:
+            objective.attach(model)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"objective ({cfg['objective']['_target_']}): {str(error).splitlines()[0]}") from error
+        objective.to(device)
+        sampler = make_sampler() if make_sampler else None
+        estimator = make_estimator() if make_estimator else None
+    except (ValueError, ArithmeticError) as error:
+        raise UsageError(str(error)) from error
+    if dataset.per is not None and not (isinstance(model, Autoregressive) and model.natural):
+        raise UsageError(
+            f"model={cfg['choices'].get('model')} is not Autoregressive in the order of the data: "
+            f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it"
+        )
+    for group, part in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
+        if part is not None:
+            check_part(group, part, model, dataset)
+    if sampler is not None and sampler.classes is not None:
+        count = dataset.spec.classes or 0
+        if not model.conditional or any(not 0 <= c < count for c in sampler.classes):
+            has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
+            raise UsageError(f"sampler.classes={sampler.classes}: this model {has}")
+    return Parts(device, dataset, preprocess, model, objective, sampler, estimator)
+
+
+def check_part(group: str, part: Objective | Sampler | Estimator, model: Model, dataset: Dataset) -> None:
+    """Whether a partner of the model, once built, can serve this model on this data.
+
+    Raises:
+        UsageError: the model lacks a capability, discrete x would be moved continuously, an option cannot be honoured,
+            or an estimator cannot score windows whose beginning is given.
+    """
+    kind = type(part).__name__
+    lacking = [c.__name__ for c in part.requires if not isinstance(model, c)]
+    if lacking:  # the class gate, for classes whose source it could not follow
+        raise UsageError(f"{group}: {kind} needs {' and '.join(lacking)}, which the model lacks")
+    if part.continuous and model.spec.support.discrete:
+        raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
+    try:
+        part.check(model)
+    except (ValueError, ArithmeticError) as error:
+        raise UsageError(str(error)) from error
+    if dataset.per is not None and isinstance(part, Estimator) and not part.scores_given:
+        raise UsageError(
+            f"estimator: {kind}{part.variant} cannot score windows whose beginning is given, as data={dataset.name} "
+            "needs; estimator=exact can"
+        )
+
+
+def restore(
+    cfg: Mapping[str, Any], run: Path, device: str, weights: str | None, which: str, *, download: bool = True
+) -> Parts:
+    """Build the parts of a run on a device and load a checkpoint into them; see ``assemble`` and ``load_weights``."""
+    parts = assemble({**cfg, "device": device}, download=download)
+    load_weights(parts, run, weights, which)
+    return parts
+
+
+def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> None:
+    """Load a checkpoint's weights, statistics and state into parts, and set them to evaluation.
+
+    Args:
+        parts: as the run's config builds them.
+        run: the run folder.
+        weights: ``ema`` or ``raw``; None: the EMA where there is one.
+        which: ``best``, ``last``, ``previous`` or a path; ``best`` is ``last`` in a run without validation.
+
+    Raises:
+        UsageError: no such checkpoint or weights.
+        RunFailed: the checkpoint is damaged or does not fit the config.
+    """
+    if which == "best" and not (run / "checkpoints" / "best.safetensors").exists():
+        which = "last"
+    path = checkpoints.path_of(run, which)
+    tensors, _ = checkpoints.read(path)
+    kept = "ema" if any(name.startswith("ema/") for name in tensors) else "raw"
+    weights = weights or kept
+    if weights == "ema" and kept == "raw":
+        raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
+    try:
+        parts.model.load_state_dict(checkpoints.under("ema" if weights == "ema" else "model", tensors))
+        parts.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
+        parts.objective.load_state_dict(checkpoints.under("objective", tensors))
+    except RuntimeError as error:
+        raise RunFailed(f"{path} does not fit the run's config.yaml: {str(error).splitlines()[-1].strip()}") from error
+    parts.model.eval()
+    parts.preprocess.eval()
+    parts.weights, parts.checkpoint = weights, path

@@ -1,0 +1,25 @@
+"""Where a run computes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is the first CUDA device, else MPS, else the CPU.
+
+    Raises:
+        ValueError: the device is not to be had on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps", "xpu"):
+            raise ValueError(f"device={name}: auto, cpu, cuda, cuda:1 or mps")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={name} is not to be had here: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # or fp32 likelihoods of convolutions would have 10 bits of mantissa
+    return device

@@ -1,0 +1,164 @@
+"""The run folder as its own process writes it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gencli.config import stored
+from gencli.core.errors import RunFailed, UsageError
+from gencli.core.files import append, inside, write_json, write_whole
+from gencli.run import checkpoint as checkpoints
+
+
+class RunFolder:
+    """The files of one run, as its own process writes them; other ranks hold one that writes nothing.
+
+    Args:
+        path: the folder.
+        writes: whether this process is the one that writes.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path = path
+        self.writes = writes
+        self.info: dict[str, Any] = {}
+
+    @classmethod
+    def fresh_path(cls, cfg: Mapping[str, Any], sweep_dir: Path | None) -> Path:
+        """A new folder, made: ``run_dir``, the sweep's job folder, or outputs/<model>-<data>/<date>_<time>[-k].
+
+        Raises:
+            UsageError: ``run_dir`` exists and holds something, or the folder cannot be made.
+        """
+        try:
+            return cls._fresh_path(cfg, sweep_dir)
+        except OSError as error:
+            raise UsageError(f"run_dir: the folder cannot be made ({error})") from error
+
+    @staticmethod
+    def _fresh_path(cfg: Mapping[str, Any], sweep_dir: Path | None) -> Path:
+        if cfg["run_dir"]:
+            path = Path(cfg["run_dir"])
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise UsageError(f"run_dir={path} exists and is not empty: choose another, or go on with resume={path}")
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+        if sweep_dir is not None:
+            sweep_dir.mkdir(parents=True)
+            return sweep_dir
+        names = cfg["choices"]
+        stem = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
+        parent = Path("outputs") / f"{names['model']}-{names['data']}"
+        parent.mkdir(parents=True, exist_ok=True)
+        k = 0
+        while True:  # two runs in one second, or in two processes: the folder belongs to whoever makes it
+            path = parent / (f"{stem}-{k}" if k else stem)
+            try:
+                path.mkdir()
+            except FileExistsError:
+                k += 1
+            else:
+                return path
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """Refuse a folder in which a run could not go on, before anything of it is written.
+
+        Raises:
+            RunFailed: a link or something else stands where a file or folder of a run belongs.
+        """
+        for name in ("checkpoints", "samples", "eval", "tensorboard"):
+            if (found := inside(path, name)).exists() and not found.is_dir():
+                raise RunFailed(f"{found} is no folder: remove it")
+        names: list[tuple[str, ...]] = [("config.yaml",), ("run.json",), ("metrics.jsonl",), ("train.log",)]
+        if (path / "checkpoints").is_dir():
+            names += [("checkpoints", f"{name}.safetensors") for name in checkpoints.NAMES]
+        for parts in names:
+            if (found := inside(path, *parts)).exists() and not found.is_file():
+                raise RunFailed(f"{found} is no file: remove it")
+
+    def begin(self, cfg: Mapping[str, Any], **info: Any) -> None:
+        """Write config.yaml and the first run.json."""
+        self._write_config(cfg)
+        self.info = {"status": "running", "started": _now(), "versions": versions(), "git_commit": git_commit(), **info}
+        self.update()
+
+    def _write_config(self, cfg: Mapping[str, Any]) -> None:
+        if self.writes:
+            text = yaml.dump(dict(cfg), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            write_whole(inside(self.path, "config.yaml"), text)
+
+    def reopen(self, cfg: Mapping[str, Any], **info: Any) -> None:
+        """Go on in a folder that an earlier process began, with the config that goes on."""
+        self.info = stored.info(self.path)
+        self.info.pop("reason", None)
+        self._write_config(cfg)
+        if self.writes:
+            for left_over in self.path.rglob(".*.tmp"):  # of a write that was killed
+                if left_over.is_file() or left_over.is_symlink():
+                    left_over.unlink()
+        self.update(status="running", resumed=_now(), versions=versions(), git_commit=git_commit(), **info)
+
+    def update(self, **info: Any) -> None:
+        """Change fields of run.json."""
+        self.info |= info
+        if self.writes:
+            write_json(inside(self.path, "run.json"), self.info)
+
+    def metric(self, line: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        if self.writes:
+            append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too."""
+        if self.writes and (self.path / "metrics.jsonl").exists():
+            lines = [json.dumps(line) + "\n" for line in stored.metrics(self.path) if line["step"] <= step]
+            write_whole(inside(self.path, "metrics.jsonl"), "".join(lines))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Plain data only: equal lists are written out, where YAML would name one and refer to it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a number."""
+    names = ("gencli", "torch", "torchvision", "numpy", "hydra-core")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "source"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree that runs, with + if it was changed; None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run(
+            ["git", "-C", root, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

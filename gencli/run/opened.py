@@ -1,0 +1,127 @@
+"""A trained run inside another: the base that an energy tilts, noise, where annealing starts, a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gencli.config import stored
+from gencli.config.locate import find_run
+from gencli.core.errors import UsageError, quoted
+from gencli.core.noise import Noise
+from gencli.core.spec import Spec
+from gencli.models.base import DirectSampling, ExactLikelihood, Model, TimeField, TrainedRun
+from gencli.objectives.base import Objective
+from gencli.run import checkpoint as checkpoints
+from gencli.run.build import Builder
+
+DEEPEST = 8
+"""Runs within runs: a base of a base of a base ..."""
+
+_opening: ContextVar[tuple[Path, ...]] = ContextVar("opening", default=())
+
+
+@dataclass(frozen=True)
+class NamedRun(TrainedRun):
+    """The run in a folder, opened when it is asked for; see ``opened``.
+
+    Args:
+        path: the run folder.
+        trust: packages other than gencli whose classes its config may name.
+    """
+
+    path: str
+    trust: Sequence[str] = ()
+
+    def model(self, spec: Spec) -> Model:
+        return opened(spec, self.path, self.trust)
+
+    def density(self, spec: Spec) -> Trained:
+        try:
+            return Trained(spec, self.model(spec))
+        except ValueError as error:
+            raise UsageError(f"run={quoted(self.path, 200)}: {error}") from error
+
+
+def builder(trust: Sequence[str]) -> Builder:
+    """What builds the components of a config, runs that it names included."""
+    return Builder(trust, NamedRun)
+
+
+def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> Model:
+    """The model of a run as it was at its best checkpoint (EMA weights if it has them), fixed.
+
+    Args:
+        spec: of the model that uses it. Any model in its space will do; one of other data is merely far away.
+        path: the run folder.
+        trust: packages other than gencli whose classes its config may name.
+
+    Raises:
+        UsageError: there is no such run, its config is no plain data, it is made of itself, or its model is of another
+            space.
+    """
+    folder = find_run(path).resolve()
+    outer = _opening.get()
+    if folder in outer or len(outer) >= DEEPEST:
+        raise UsageError(f"the run {folder} is made of {'itself' if folder in outer else 'too many others'}")
+    token = _opening.set((*outer, folder))
+    try:
+        config = stored.config(folder)
+        build = builder(trust)
+        model = build.component(config["model"], Model, spec)
+        best = folder / "checkpoints" / "best.safetensors"
+        tensors, _ = checkpoints.read(best if best.exists() else checkpoints.path_of(folder, "last"))
+        try:
+            model.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
+        except RuntimeError as error:
+            raise UsageError(f"{folder}: the model of this run is not of the shape {spec.shape}") from error
+        if isinstance(model, TimeField):
+            build.component(config["objective"], Objective, spec).check(model)  # what training made right in it
+    except ValueError as error:
+        raise UsageError(f"{folder}: {error}") from error
+    finally:
+        _opening.reset(token)
+    return model.eval().requires_grad_(False)
+
+
+class Trained(ExactLikelihood, DirectSampling):
+    """The model of a run as a density in model space.
+
+    Args:
+        spec: of the model that uses it.
+        model: as ``opened`` gives it. No config can name one: only ``NamedRun`` makes this class.
+
+    Raises:
+        ValueError: the model has no density or no samples of its own, or is conditional.
+    """
+
+    supports = ("real", "unit", "binary", "levels", "categorical")
+    shapes = ("vector", "image")
+
+    def __init__(self, spec: Spec, model: Model) -> None:
+        super().__init__(spec)
+        if not isinstance(model, Model):
+            raise ValueError("a model is needed")
+        if not isinstance(model, ExactLikelihood) or not isinstance(model, DirectSampling):
+            raise ValueError("its model has no exact density with samples of its own")
+        if model.conditional:
+            raise ValueError("its model is conditional")
+        self.model = model
+
+    def train(self, mode: bool = True) -> Trained:
+        """Stays in evaluation mode: it is no part of what is trained."""
+        return super().train(False)
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        assert isinstance(self.model, ExactLikelihood)
+        return self.model.log_prob(x)
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        assert isinstance(self.model, DirectSampling)
+        return self.model.sample(n, noise=noise, temperature=temperature)

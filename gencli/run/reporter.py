@@ -1,0 +1,141 @@
+"""What a run says while it works: a rich progress bar on a terminal, plain lines elsewhere, train.log, TensorBoard."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gencli.core.errors import quoted, shown
+from gencli.core.files import append, inside
+from gencli.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PLAIN_EVERY = 15.0
+"""Seconds between plain progress lines where there is no terminal."""
+
+
+class Reporter:
+    """Speaks for a run: say a line, show progress, log metrics.
+
+    Args:
+        folder: where train.log, metrics.jsonl and tensorboard/ lie; None: nothing is kept (sample, eval).
+        tensorboard: also write TensorBoard events.
+        quiet: say nothing (ranks other than 0).
+        start: metrics of later steps are purged from TensorBoard (a resumed run).
+    """
+
+    def __init__(
+        self, folder: RunFolder | None = None, *, tensorboard: bool = False, quiet: bool = False, start: int = 0
+    ) -> None:
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.folder = folder
+        self.board: Any = None
+        if tensorboard and folder is not None and folder.writes:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(inside(folder.path, "tensorboard")), purge_step=start + 1 if start else None)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print a line, and keep it in train.log."""
+        text = shown(text)
+        self.console.print(text, style=style, markup=False)
+        self.log(text)
+
+    def warn(self, text: str) -> None:
+        """A line that should be read."""
+        self.say(f"warning: {text}", style="yellow")
+
+    def metrics(self, step: int, split: str, seconds: float, weights: str, values: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl, and the same scalars for TensorBoard."""
+        if self.folder is not None:
+            self.folder.metric(
+                {"step": step, "split": split, "seconds": round(seconds, 3), "weights": weights, **values}
+            )
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"{split}/{name}", value, step)
+
+    def image(self, tag: str, image: Tensor, step: int) -> None:
+        """A picture (3, H, W) in [0, 1] for TensorBoard."""
+        if self.board is not None:
+            self.board.add_image(tag, image, step)
+
+    def text(self, tag: str, text: str) -> None:
+        """A text for TensorBoard, verbatim."""
+        if self.board is not None:
+            self.board.add_text(tag, "    " + text.replace("\n", "\n    "))
+
+    def progress(self, what: str, total: int | None, minutes: float | None = None) -> Bar:
+        """A bar over ``total`` units (or a span of minutes)."""
+        return Bar(self, what, total, minutes)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self.board is not None:
+            self.board.close()
+
+    def log(self, text: str) -> None:
+        """Keep a line in train.log only."""
+        if self.folder is not None and self.folder.writes:
+            append(self.folder.path / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown(text)}\n")
+
+
+class Bar:
+    """Progress of one piece of work; a context manager."""
+
+    def __init__(self, reporter: Reporter, what: str, total: int | None, minutes: float | None) -> None:
+        self.reporter, self.what, self.total, self.minutes = reporter, what, total, minutes
+        self.rich: Progress | None = None
+        if reporter.console.is_terminal and not reporter.console.quiet:
+            self.rich = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=reporter.console,
+            )
+            self.task = self.rich.add_task(what, total=total, note="")
+        self.spoken = time.monotonic()
+
+    def __enter__(self) -> Bar:
+        if self.rich:
+            self.rich.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.rich:
+            self.rich.stop()
+
+    def at(self, done: int, note: str = "", seconds: float | None = None) -> None:
+        """Show that ``done`` units are done; seconds: time spent, for work bounded by minutes."""
+        if self.rich:
+            total = self.total
+            if self.minutes and seconds:  # whichever bound comes first is the one to show
+                by_clock = max(done, math.ceil(done * self.minutes * 60 / seconds))
+                total = by_clock if total is None else min(total, by_clock)
+            self.rich.update(self.task, completed=done, total=total, note=note)
+        elif time.monotonic() - self.spoken > PLAIN_EVERY:
+            self.spoken = time.monotonic()
+            of = f"/{self.total}" if self.total else ""
+            self.reporter.say(f"{self.what} {done}{of} {note}".rstrip())
+
+
+def relative(path: Path) -> str:
+    """A path as people type it from here, on one line."""
+    try:
+        return quoted(path.resolve().relative_to(Path.cwd()), 1000)
+    except ValueError:
+        return quoted(path, 1000)

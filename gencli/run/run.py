@@ -1,0 +1,265 @@
+"""A run, opened again: its model, samples, likelihoods; the Python side of ``gencli sample`` and ``eval``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gencli.config import stored
+from gencli.config.locate import checkpoint_in, find_run
+from gencli.core import distributed
+from gencli.core.errors import RunFailed, UsageError
+from gencli.core.files import inside
+from gencli.core.noise import RowNoise
+from gencli.core.spec import Batch
+from gencli.estimators.base import Estimator
+from gencli.models.base import ExactLikelihood, Model, log_likelihood
+from gencli.run import quality, sampling
+from gencli.run.assembly import Parts, check_part, restore
+from gencli.run.nll import measure
+from gencli.run.opened import builder
+from gencli.run.reporter import Reporter
+
+
+class Run:
+    """A finished or unfinished run, opened for reading, sampling and scoring.
+
+    Opening runs no code of the folder: the config is plain data, classes come from gencli or from trusted packages,
+    weights are safetensors.
+
+    Args:
+        path: the run folder.
+        trust: packages whose classes its config may name.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        weights: ``ema`` or ``raw``; None: the EMA where the run kept one.
+        checkpoint: ``best``, ``last``, ``previous`` or a path.
+        overrides: replacements within the config, by group.
+
+    Raises:
+        UsageError: the folder holds no run, or its config no plain data.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        trust: Sequence[str] = (),
+        device: str = "auto",
+        weights: str | None = None,
+        checkpoint: str = "best",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.trust = list(trust)
+        self.device = device
+        self.wanted = (weights, checkpoint)
+        self.trained: dict[str, Any] = stored.config(self.path)
+        self.config: dict[str, Any] = self.trained | dict(overrides or {}) | {"trust": self.trust}
+        self._parts: Parts | None = None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """run.json."""
+        return stored.info(self.path)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """metrics.jsonl, a dict a line."""
+        return stored.metrics(self.path)
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The result records under eval/."""
+        return [stored.record(file) for file in sorted((self.path / "eval").glob("*.json"))]
+
+    @property
+    def parts(self) -> Parts:
+        """Data, preprocessing, model and its partners, with the checkpoint's weights."""
+        if self._parts is None:
+            self._parts = restore(self.config, self.path, self.device, *self.wanted, download=not self._reads_only)
+        return self._parts
+
+    @property
+    def _reads_only(self) -> bool:
+        """Whether the folder of data files is one that the run names, not the user."""
+        root = self.config["data"].get("root")
+        return root is not None and root == self.trained["data"].get("root")
+
+    @property
+    def model(self) -> Model:
+        """The model, in evaluation mode."""
+        return self.parts.model
+
+    def sample(self, n: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
+        """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None)."""
+        return sampling.draw(self.parts, n, seed, y)[0].cpu()
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None, seed: int = 0, given: Tensor | None = None) -> Tensor:
+        """Log p(x) in data space, (B,) nats; of integer data under a model of reals, a lower bound.
+
+        Args:
+            x: (B, *) examples in data units.
+            y: (B,) labels or (B, C) contexts of a conditional model.
+            seed: of the dequantization.
+            given: (B,) number of leading symbols of each row that are context and not scored; only of text.
+
+        Raises:
+            UsageError: this model has no normalised density, or x is not in data space.
+        """
+        parts, spec = self.parts, self.parts.dataset.spec
+        if not isinstance(parts.model, ExactLikelihood):
+            raise UsageError(
+                f"model={self.config['choices']['model']} has no exact likelihood: see `gencli list model`"
+            )
+        if tuple(x.shape[1:]) != spec.shape:
+            raise UsageError(f"x has shape {tuple(x.shape)}, this data {('B', *spec.shape)}")
+        levels = spec.support.levels
+        if levels and not bool(((x == x.long()) & (x >= 0) & (x < levels)).all()):
+            raise UsageError(f"x is not in data units: integers 0..{levels - 1} ({spec.support})")
+        if given is not None and parts.dataset.per is None:
+            raise UsageError("log_prob(x, given=...) needs data that is measured per symbol, such as text")
+        if parts.model.conditional and (y is None or len(y) != len(x)):
+            raise UsageError("this model is conditional: log_prob(x, y) needs a label or context for each row of x")
+        total = []
+        with torch.no_grad():
+            for ids in torch.arange(len(x), device=parts.device).split(self.config["trainer"]["eval_batch_size"]):
+                z, terms = parts.preprocess(x[ids.cpu()].to(parts.device), RowNoise(seed, ids))
+                some = None if y is None else y[ids.cpu()].to(parts.device)
+                known = None if given is None else given[ids.cpu()].to(parts.device)
+                log_p = log_likelihood(parts.model, Batch(z, some, known))
+                total.append(log_p.cpu().double() - sum(t.cpu().double() for t in terms.values()))
+        return torch.cat(total)
+
+    def nll(
+        self,
+        split: str = "test",
+        *,
+        estimator: str | None = None,
+        batch_size: int | None = None,
+        examples: int | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """A result record, as ``gencli eval run=... split=...`` gives it and writes it.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            estimator: an option's name as on the command line; None: the run's own.
+            batch_size: rows at a time; None: the run's ``trainer.eval_batch_size``.
+            examples: measure this many, drawn at random; None: the run's ``trainer.eval_examples``, else all.
+            seed: of the dequantization and of the estimator.
+
+        Raises:
+            UsageError: there is no such split or estimator, or the model has none.
+        """
+        name, config = self.config["choices"].get("estimator"), self.config.get("estimator")
+        if estimator is not None:
+            from gencli.config.compose import compose, quote
+
+            name = estimator
+            config = compose("eval", [f"run={quote(str(self.path))}", f"estimator={estimator}"])["estimator"]
+        self.parts.estimator = builder(self.trust).component(config, Estimator) if config else None
+        if self.parts.estimator is not None:
+            check_part("estimator", self.parts.estimator, self.model, self.parts.dataset)
+        return measure(
+            self.parts,
+            split,
+            config or {},
+            str(name),
+            seed=seed,
+            batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
+            examples=examples or self.config["trainer"].get("eval_examples"),
+            run=self.path,
+            world=distributed.World(),
+            reporter=Reporter(quiet=True),
+        )
+
+    def measure(
+        self,
+        metrics: Sequence[str],
+        split: str = "test",
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        **options: Mapping[str, Any],
+    ) -> dict[str, dict[str, Any]]:
+        """Compare samples with a split: records by metric, as ``gencli eval run=... metrics=[...]`` writes them.
+
+        Args:
+            metrics: options of the group ``metric``, such as ``["mmd", "c2st"]``.
+            split: the reference: ``test``, ``val`` or ``train``.
+            n: number of samples; None: as many as there are reference examples, 10,000 at most.
+            seed: of the samples and of the metrics' own draws.
+            batch_size: samples drawn at a time; None: the run's ``trainer.eval_batch_size``.
+            options: a metric's settings under its name, such as ``mmd={"bandwidth": 1.0}``.
+
+        Raises:
+            UsageError: a metric does not fit this data or model, or takes no such option.
+        """
+        from gencli.config.compose import compose, quote
+
+        chosen = compose("eval", [f"run={quote(str(self.path))}", f"metrics=[{','.join(metrics)}]"])["metrics"]
+        for name in sorted({*options} - {*chosen}):
+            raise UsageError(f"options for {name}, which is not among metrics=[{','.join(metrics)}]")
+        wanted = {name: {**node, **options.get(name, {})} for name, node in chosen.items()}
+        records = quality.measure(
+            self.parts,
+            quality.build(wanted, self.parts, self.trust),
+            {**self.config, "metrics": wanted},
+            split_name=split,
+            n=n,
+            seed=seed,
+            batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
+            run=self.path,
+            reporter=Reporter(quiet=True),
+        )
+        return {record["metric"]: record for record in records}
+
+
+def load(path: str | Path = "latest", **options: Any) -> Run:
+    """Open a run folder, a checkpoint in it, or the ``latest`` run; options as for ``Run``."""
+    named = checkpoint_in(str(path))
+    return Run(find_run(str(path)), **({"checkpoint": named} if named else {}) | options)
+
+
+def open_run(cfg: Mapping[str, Any], results: str, *partners: str) -> Run:
+    """The run of an eval or sample command, with the command's own partners of the model: estimator, sampler.
+
+    Args:
+        cfg: the command's config.
+        results: the folder in the run that the command will write into.
+        partners: groups of the command's config that stand for the run's own.
+
+    Raises:
+        UsageError: the command changes the model, or the data beyond where its files lie.
+        RunFailed: the folder of results is a link.
+    """
+    run = Run(
+        find_run(cfg["run"]),
+        trust=cfg["trust"],
+        device=cfg["device"],
+        weights=cfg["weights"],
+        checkpoint=cfg["checkpoint"],
+        overrides={key: cfg[key] for key in ("data", *partners) if key in cfg},
+    )
+    refuse_changes(run.trained, cfg, ("model", "data"))
+    if (folder := inside(run.path, results)).exists() and not folder.is_dir():
+        raise RunFailed(f"{folder} is no folder: remove it")
+    return run
+
+
+def refuse_changes(trained: Mapping[str, Any], cfg: Mapping[str, Any], groups: Sequence[str]) -> None:
+    """A run keeps what its weights and its numbers mean; only where its files lie may change.
+
+    Raises:
+        UsageError: names the first key of these groups that the command changes.
+    """
+    for group in groups:
+        own, asked = trained.get(group) or {}, cfg.get(group) or {}
+        for key in sorted({*own, *asked} - ({"root", "path"} if group == "data" else set())):
+            if key not in own or own[key] != asked[key]:
+                raise UsageError(f"{group}.{key}={asked[key]}: a run keeps the {group} that it was trained with")

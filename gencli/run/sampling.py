@@ -1,0 +1,179 @@
+"""Samples of a built model, in data units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gencli.core.errors import UsageError, near
+from gencli.core.noise import RowNoise
+from gencli.core.spec import Batch, Given, Spec
+from gencli.data.base import Split
+from gencli.models.base import Autoregressive
+from gencli.run.assembly import Parts
+
+REGIONS: dict[str, Callable[[int, int], tuple[slice, slice]]] = {
+    "top_half": lambda h, w: (slice(0, h // 2), slice(None)),
+    "bottom_half": lambda h, w: (slice(h // 2, None), slice(None)),
+    "left_half": lambda h, w: (slice(None), slice(0, w // 2)),
+    "right_half": lambda h, w: (slice(None), slice(w // 2, None)),
+}
+"""Parts of an image that ``sampler.given`` can keep: rows and columns for a height and a width."""
+
+
+@torch.no_grad()
+def draw(
+    parts: Parts,
+    n: int,
+    seed: int,
+    y: Tensor | None = None,
+    *,
+    batch_size: int = 500,
+    tick: Callable[[int], None] = lambda done: None,
+) -> tuple[Tensor, Tensor | None]:
+    """N samples in data units and their labels.
+
+    Sample i is a function of (seed, i): the same whatever n and the batch size.
+
+    Raises:
+        UsageError: the model has no sampler, or needs a context that only the caller can give.
+    """
+    if n < 1:
+        raise UsageError(f"n={n}: at least 1")
+    if y is not None and len(y) != n:
+        raise UsageError(f"y has {len(y)} rows for n={n} samples")
+    if parts.sampler is None:
+        raise UsageError("this model has no sampler; see `gencli list model`")
+    y = y if y is not None else labels(parts, n)
+    x_given, mask = _given(parts, n)
+    samples, said = [], []
+    for start in range(0, n, batch_size):
+        ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
+        some = None if y is None else y[start : start + batch_size].to(parts.device)
+        noise = RowNoise(seed, ids)
+        if mask is None:
+            z = parts.sampler.sample(parts.model, len(ids), some, noise)
+        else:
+            kept, _ = parts.preprocess(x_given[start : start + batch_size].to(parts.device), noise)
+            keep = mask.to(parts.device).reshape(1, *kept.shape[1:]).expand_as(kept)
+            z = parts.sampler.sample(parts.model, len(ids), some, noise, given=Given(kept, keep))
+        samples.append(parts.preprocess.inverse(z))
+        said.append((len(ids), parts.sampler.diagnostics))
+        tick(min(start + batch_size, n))
+    parts.sampler.diagnostics = {key: sum(k * d[key] for k, d in said) / n for key in said[0][1]}
+    return torch.cat(samples), y
+
+
+def originals(parts: Parts, n: int) -> Batch:
+    """The first n held-out examples in data space: what a completion starts from and is compared with.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    split = held_out(parts)
+    if n > len(split):
+        raise UsageError(f"n={n}: there are {len(split)} held-out examples to complete")
+    return split.gather(torch.arange(n))
+
+
+def region(spec: Spec, given: str | list[int]) -> Tensor:
+    """A mask of an example's shape: True where ``sampler.given`` keeps it, a region of an image or some coordinates.
+
+    Raises:
+        UsageError: there is no such region or coordinate, or it is none of this data.
+    """
+    mask = torch.zeros(spec.shape, dtype=torch.bool)
+    if isinstance(given, str):
+        if given not in REGIONS:
+            raise UsageError(f"sampler.given={given}: no such region. {near(given, REGIONS)}")
+        if spec.kind != "image":
+            raise UsageError(
+                f"sampler.given={given} needs images; this data is of shape {spec.shape}: give a list of coordinates, "
+                "such as sampler.given=[0]"
+            )
+        rows, columns = REGIONS[given](*spec.shape[1:])
+        mask[:, rows, columns] = True
+        return mask
+    if spec.kind == "image":
+        raise UsageError(f"sampler.given={given}: of images a region is kept: {', '.join(REGIONS)}")
+    for k in given:
+        if not isinstance(k, int) or not 0 <= k < spec.dim:
+            raise UsageError(f"sampler.given={given}: {k} is no coordinate; this data has 0 to {spec.dim - 1}")
+    if not 0 < len(set(given)) < spec.dim:
+        raise UsageError(f"sampler.given={given}: at least one of the {spec.dim} coordinates, and not all")
+    mask[given] = True
+    return mask
+
+
+def region_name(given: str | list[int]) -> str:
+    """What is kept, as part of a file's name."""
+    if isinstance(given, str):
+        return given
+    return "given-" + ("-".join(map(str, given)) if len(given) <= 8 else f"{len(given)}-coordinates")
+
+
+def held_out(parts: Parts) -> Split:
+    """The examples to look at: the test split, else validation, else what there is."""
+    split = parts.dataset.split("test") or parts.dataset.split("val") or parts.dataset.split("train")
+    assert split is not None
+    return split
+
+
+def check(parts: Parts) -> None:
+    """Refuse what a sampler is asked to complete, where it makes no sense, without reading any data.
+
+    Raises:
+        UsageError: there is no such region, the data have none, or the prompt is no text of this data.
+    """
+    if parts.sampler is not None:
+        _kept(parts)
+
+
+def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
+    """What a completing sampler keeps: examples x (n, *) of data space and a mask (*) of known coordinates, or None."""
+    x, mask = _kept(parts)
+    if mask is not None and x is None:
+        return originals(parts, n).x, mask
+    return (torch.empty(0) if x is None else x.expand(n, -1)), mask
+
+
+def _kept(parts: Parts) -> tuple[Tensor | None, Tensor | None]:
+    """A prompt (T,) or None, where held-out images are completed, and a mask of known coordinates, or None."""
+    sampler, spec = parts.sampler, parts.dataset.spec
+    assert sampler is not None
+    if sampler.given is not None and sampler.prompt is not None:
+        raise UsageError("sampler.given and sampler.prompt exclude each other")
+    if sampler.given is not None:
+        return None, region(spec, sampler.given)
+    if sampler.length is not None and parts.dataset.per is None:
+        raise UsageError(f"sampler.length={sampler.length} needs data that is text; this data is of shape {spec.shape}")
+    if sampler.prompt is not None or sampler.length is not None:
+        try:
+            start = parts.dataset.encode(sampler.prompt or "")
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        length = spec.dim if sampler.length is None else sampler.length
+        if length != spec.dim and not (isinstance(parts.model, Autoregressive) and parts.model.any_length):
+            raise UsageError(f"sampler.length={length}: this model draws its window of {spec.dim} symbols only")
+        if len(start) >= length:
+            raise UsageError(f"sampler.length={length}: the prompt alone has {len(start)} symbols")
+        x = start.new_zeros(length)
+        x[: len(start)] = start
+        return x, torch.arange(length) < len(start)
+    return None, None
+
+
+def labels(parts: Parts, n: int) -> Tensor | None:
+    """Labels of a conditional model's samples: the sampler's classes in turn, those of what it completes, or all."""
+    if not parts.model.conditional:
+        return None
+    spec = parts.dataset.spec
+    if not spec.classes:
+        raise UsageError("this model is conditional on a vector: draw with gencli.load(run).sample(n, y=...)")
+    chosen = parts.sampler.classes if parts.sampler is not None else None
+    if chosen is None and parts.sampler is not None and parts.sampler.given is not None:
+        return originals(parts, n).y
+    classes = torch.tensor(chosen or list(range(spec.classes)))
+    return classes[torch.arange(n) % len(classes)]

@@ -1,0 +1,50 @@
+"""Samples by jumps to the end of the flow, with noise anew in between."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.models.base import Model, TimeField
+from gencli.samplers.diffusion.walk import Guided, Steps
+
+
+class Consistency(Steps):
+    """x = f(x_t, t), then back to an earlier time s: x_s = r x + sqrt(sigma_s^2 - (r sigma_0)^2) z.
+
+    Here r = alpha_s / alpha_0, and 0 stands for t_min.
+
+    Args:
+        steps: number of jumps, one evaluation each.
+        grid: times from which they start: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
+        guidance: w.
+        classes: labels to draw.
+
+    Raises:
+        ValueError: a number out of range.
+
+    References:
+        Song, Dhariwal, Chen and Sutskever, "Consistency models", 2023 (algorithm 1).
+    """
+
+    steps_of = "consistency"
+
+    def __init__(
+        self, steps: int = 1, grid: str = "uniform", guidance: float = 1.0, classes: list[int] | None = None
+    ) -> None:
+        super().__init__(steps, grid, guidance, classes)
+
+    def check(self, model: Model) -> None:
+        super().check(model)
+        assert isinstance(model, TimeField)
+        if model.right != "consistency":
+            raise ValueError("sampler: only objective=consistency teaches a model to jump; sampler=ode")
+
+    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        path, x = field.path, field(x, t).x0
+        if s <= path.t_min:
+            return x
+        end = s.new_tensor(path.t_min)
+        kept = path.alpha(s) / path.alpha(end)
+        spread = (path.sigma(s) ** 2 - (kept * path.sigma(end)) ** 2).sqrt()
+        return kept.to(x) * x + spread.to(x) * noise.randn(*x.shape).to(x)

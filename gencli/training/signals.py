@@ -1,0 +1,38 @@
+"""SIGINT and SIGTERM, heard where the work can stop."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+from gencli.core.errors import Interrupted
+
+
+class StopRequest:
+    """Turns SIGINT and SIGTERM into a wish that the loop grants at the next step; a second one stops at once.
+
+    at_once: the message with which the first one stops at once too, where nothing is left to be saved; None: it waits.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self.at_once: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        except ValueError:  # not the main thread: the caller keeps its own handlers
+            pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal or self.at_once:
+            raise Interrupted(self.at_once or "stopped at once", number)
+        self.signal = number

@@ -1,0 +1,188 @@
+"""`gencli compare`: what is ranked, what stands apart, and the paired errors."""
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from gencli.cli import main as cli
+from gencli.cli.compare import compare, expand
+from gencli.core.errors import UsageError
+
+PROTOCOL = {"data": "digits", "support": "levels:17", "dequantization": "uniform", "transform": [], "train_on": "train"}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a run folder whose examples cost `nats`; more keys replace those of its record."""
+
+    def make_run(name, nats, ids=None, estimator="exact", status="finished", **record):
+        run = tmp_path / "outputs" / name
+        (run / "eval").mkdir(parents=True, exist_ok=True)
+        (run / "run.json").write_text(
+            json.dumps({"status": status, "parameters": 12345, "wall_seconds": 75.0, "seed": 3, "status_note": ""})
+        )
+        (run / "config.yaml").write_text("{}")
+        if nats is None:
+            return run
+        nats = np.asarray(nats, dtype=float)
+        full = {
+            "metric": "nll",
+            "value": float(nats.mean()),
+            "unit": "nats",
+            "bits_per_dim": float(nats.mean()) / (64 * math.log(2)),
+            "bound": "upper",
+            "estimator": estimator,
+            "se_examples": float(nats.std() / math.sqrt(len(nats))),
+            "se_estimator": None,
+            "split": "test",
+            "split_sha256": "abc",
+            "protocol": PROTOCOL,
+            "weights": "raw",
+            "seed": 0,
+        }
+        (run / "eval" / f"test-{estimator}.json").write_text(json.dumps(full | record))
+        ids = np.arange(len(nats)) if ids is None else ids
+        np.savez(run / "eval" / f"test-{estimator}.npz", ids=ids, nll=nats)
+        return run
+
+    return make_run
+
+
+def test_paired_difference_and_rank(make):
+    rng = np.random.default_rng(0)
+    base = rng.normal(90, 20, 400)
+    noise = rng.normal(1.0, 2.0, 400)
+    better, worse = make("m/a", base), make("m/b", base + noise)
+    (rows,) = compare([worse, better]).groups
+    assert [row.run for row in rows] == [better, worse]
+    assert [row.rank for row in rows] == [1, 2]
+    assert rows[0].difference is None
+    assert rows[1].difference == pytest.approx(noise.mean())
+    assert rows[1].difference_se == pytest.approx(noise.std(ddof=1) / 20)  # not the spread of the examples, 1.4
+    assert rows[1].z == pytest.approx(noise.mean() / noise.std(ddof=1) * 20)
+
+
+def test_pairs_go_by_id_and_only_over_shared_ones(make):
+    nats = np.array([1.0, 2.0, 3.0, 4.0])
+    a = make("m/a", nats)
+    order = np.array([3, 1, 0])
+    b = make("m/b", nats[order] + 1.0, ids=order, value=3.5)
+    (rows,) = compare([a, b]).groups
+    assert rows[1].difference_se == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"split_sha256": "def"}, "split_sha256 is def, not abc"),
+        ({"unit": "bits"}, "unit is bits, not nats"),
+        ({"metric": "mmd", "better": "lower"}, "metric is mmd, not nll"),
+        ({"protocol": PROTOCOL | {"dequantization": None}}, "dequantization is None, not uniform"),
+        ({"protocol": PROTOCOL | {"transform": ["logit(0.01)"]}}, "transform is logit(0.01), not none"),
+        ({"protocol": PROTOCOL | {"context": "labels"}}, "context is labels, not None"),
+        ({"protocol": PROTOCOL | {"data": "moons"}, "split_sha256": "x"}, "data is moons, not digits"),
+    ],
+)
+def test_only_equal_protocols_are_ranked_together(make, change, reason):
+    comparison = compare([make("m/a", [2, 3]), make("m/b", [2.5, 3]), make("m/c", [1, 2], **change)])
+    assert [len(rows) for rows in comparison.groups] == [2, 1]
+    assert comparison.reasons == [reason]
+    assert comparison.groups[1][0].difference is None
+
+
+def test_bounds(make):
+    runs = [
+        make("m/lower", [1, 1], bound="lower"),
+        make("m/upper", [2, 2], bound="upper"),
+        make("m/nan", [3, 3], value=math.inf),
+    ]
+    (rows,) = compare(runs).groups
+    assert [(row.run.name, row.rank) for row in rows] == [("upper", 1), ("nan", 2), ("lower", None)]
+    assert rows[1].difference is None
+
+
+def test_table(make, capsys):
+    make("realnvp-digits/2026-01-01_10-00-00", [92.0, 93.0, 91.0])
+    make("maf-digits/2026-01-01_10-00-00", [91.0, 92.5, 90.0], bound="exact", se_estimator=0.01)
+    make("maf-moons/2026-01-01_10-00-00", [1.0, 2.0], protocol=PROTOCOL | {"data": "moons"})
+    make("glow-digits/2026-01-01_10-00-00", None, status="interrupted")
+    assert cli.main(["compare", "outputs/*/*"]) == 0
+    out = capsys.readouterr().out
+    assert all(len(line.rstrip()) <= 120 for line in out.splitlines())
+    table = out[: out.index("not comparable")]
+    assert all(len(line.rstrip()) <= 100 for line in table.splitlines())
+    first, second = (line for line in table.splitlines() if "=" in line)
+    assert "maf-digits/ " in first  # whole, though the numbers take most of the line
+    assert "exact raw" in first
+    assert "= 91.167" in first
+    assert "<= 92.000" in second
+    assert "+0.833 ±0.167" in second
+    assert "5.0" in second
+    assert "12.3k" in first
+    assert "data is moons, not digits" in out
+    assert "glow-digits" in out
+    assert "interrupted, no result on test" in out
+
+
+def test_csv_and_json(make, capsys):
+    make("m/a", [1.0, 2.0])
+    make("m/b", [2.0, 2.0])
+    assert cli.main(["compare", "outputs/m/a", "outputs/m/b", "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["run"], row["rank"], row["value"]) for row in rows] == [
+        ("outputs/m/a", "1", "1.5"),
+        ("outputs/m/b", "2", "2.0"),
+    ]
+    assert cli.main(["compare", "--json", "outputs/m"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [row["difference"] for row in content["groups"][0]["rows"]] == [None, 0.5]
+
+
+def test_what_cannot_be_compared(make, capsys):
+    assert cli.main(["compare"]) == 2
+    assert cli.main(["compare", "outputs/nothing"]) == 2
+    assert "no such run folder" in capsys.readouterr().err
+    run = make("m/a", None, status="running")
+    (run / "eval" / "test-exact.json").write_text('{"value": ')  # cut short
+    assert cli.main(["compare", "outputs/m/a"]) == 2
+    assert "outputs/m/a/eval/test-exact.json is damaged" in capsys.readouterr().err
+    (run / "eval" / "test-exact.json").unlink()
+    assert cli.main(["compare", "outputs/m/a"]) == 2
+    assert "outputs/m/a: running, no result on test" in capsys.readouterr().err
+    (run.parent / "empty").mkdir()
+    with pytest.raises(UsageError, match="no run folder"):
+        expand(["outputs/m/empty"])
+
+
+def test_patterns_name_each_run_once(make, tmp_path):
+    make("sweeps/x/0", [1, 2])
+    make("sweeps/x/1", [1, 2])
+    found = expand(["outputs/sweeps/x", "outputs/sweeps/*/1", "latest"])
+    assert sorted(str(path) for path in found) == ["outputs/sweeps/x/0", "outputs/sweeps/x/1"]
+
+
+def test_no_text_of_a_run_cuts_the_numbers_of_another(make, capsys):
+    make("m/a", [123456.789, 123456.789], estimator="a" * 90)
+    run = make("m/b", [123457.789, 123457.789])
+    (run / "run.json").write_text(json.dumps({"wall_seconds": 1e308, "parameters": 2**63, "seed": 2**63}))
+    assert cli.main(["compare", "outputs/m"]) == 0
+    out = capsys.readouterr().out
+    for number in ("123456.789", "123457.789", "+1.000", str(2**63)):
+        assert number in out
+
+
+def test_what_better_means_is_not_for_a_likelihood_to_say(make):
+    (rows,) = compare([make("m/a", [3.0, 3.0]), make("m/b", [1000.0, 1000.0], better="higher")]).groups
+    assert [row.run.name for row in rows] == ["a", "b"]
+    low, high = ({"metric": "mmd", "better": better} for better in ("lower", "higher"))
+    groups = compare([make("m/c", [0.1, 0.1], **low), make("m/d", [0.9, 0.9], **high)]).groups
+    assert [len(rows) for rows in groups] == [1, 1]

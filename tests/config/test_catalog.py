@@ -1,0 +1,102 @@
+"""`gencli list`, and the static reading behind it: no class of the package is imported."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gencli.cli import main as cli
+from gencli.cli.list import group_page, overview
+from gencli.config import catalog, compatibility
+
+ZOO = Path(__file__).resolve().parents[1] / "zoo"
+CONF = [str(ZOO / "conf")]
+
+
+@pytest.fixture(autouse=True)
+def zoo(monkeypatch):
+    monkeypatch.syspath_prepend(str(ZOO))
+    catalog.class_info.cache_clear()
+    catalog._module.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("toyzoo")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_classes_are_read_and_not_imported():
+    info = catalog.class_info("toyzoo.models.Heir")
+    assert info.name == "toyzoo.models.Heir"
+    assert {"toyzoo.models.Toy", "gencli.models.base.ExactLikelihood", "gencli.models.base.Model"} <= info.bases
+    assert info.attributes["shapes"] == ("vector", "image")
+    assert catalog.class_info("toyzoo.models.Chained").attributes["requires"] == ("gencli.models.base.Unnormalized",)
+    assert catalog.class_info("toyzoo.models.Model").name == "gencli.models.base.Model"  # through an import
+    assert catalog.class_info("toyzoo.models.Nothing") is None
+    assert catalog.class_info("os.PathLike") is None or "toyzoo" not in sys.modules
+    assert not any(name.startswith("toyzoo") for name in sys.modules)
+
+
+def test_an_odd_source_is_left_unread(tmp_path, monkeypatch):
+    (tmp_path / "odd.py").write_text("class Model(:")
+    (tmp_path / "circle.py").write_text("from circle import A\nclass B(B): pass")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert catalog.class_info("odd.Model") is None
+    assert catalog.class_info("circle.A") is None
+    assert catalog.class_info("circle.B").bases == {"circle.B"}
+
+
+def test_relative_imports_and_re_exports(tmp_path, monkeypatch):
+    package = tmp_path / "far"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .deep.leaf import Leaf as Public")
+    (package / "deep" / "__init__.py").touch()
+    (package / "base.py").write_text("import gencli.interfaces as i\nclass Base(i.ExactLikelihood): pass")
+    (package / "deep" / "leaf.py").write_text("from ..base import Base\nclass Leaf(Base): supports = ('unit',)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    info = catalog.class_info("far.Public")
+    assert info.name == "far.deep.leaf.Leaf"
+    assert "gencli.models.base.Unnormalized" in info.bases
+    assert info.attributes["supports"] == ("unit",)
+
+
+def test_options_are_read_from_yaml():
+    models = catalog.options("model", CONF)
+    assert models["energy"].description == "An energy with its own objective"
+    assert models["energy"].target == "toyzoo.models.Energy"
+    assert models["energy"].partners == {"objective": "gap", "sampler": None, "estimator": None}
+    assert catalog.options("trainer")["quick"].keys["batch_size"] == 128  # inherited
+    assert catalog.options("trainer")["quick"].keys["max_steps"] == 300
+    assert all(option.description for group in catalog.groups() for option in catalog.options(group).values())
+
+
+def test_who_fits_whom():
+    assert compatibility.missing("gencli.objectives.likelihood.NLL", "toyzoo.models.Energy") == ["ExactLikelihood"]
+    assert compatibility.missing("gencli.objectives.likelihood.NLL", "toyzoo.models.Heir") == []
+    assert compatibility.missing("gencli.objectives.likelihood.NLL", "unread.Class") == []
+    assert {"nll", "gap"} <= set(compatibility.fitting("objective", "toyzoo.models.Toy", CONF))
+    assert "nll" not in compatibility.fitting("objective", "toyzoo.models.Energy", CONF)
+    fitting = compatibility.fitting_models("gencli.estimators.exact.Exact", CONF)
+    assert "toy" in fitting
+    assert "energy" not in fitting
+
+
+def test_pages():
+    text = "\n".join(overview(CONF, 80))
+    assert "  toy" in text
+    assert "Maximum likelihood" in text
+    for group in catalog.groups(CONF):
+        assert all(len(line) <= 80 for line in group_page(group, CONF, 80))
+    model = group_page("model", CONF, 80)
+    assert any("offers: DirectSampling, ExactLikelihood, Unnormalized" in line for line in model)
+    assert any("brings: objective=gap, no sampler, no estimator" in line for line in model)
+    for objective, mark in (("nll", "."), ("gap", "x")):  # the matrix comes in blocks that fit the width
+        header = next(line for line in model if line.startswith("objective ") and objective in line.split())
+        row = next(line for line in model[model.index(header) :] if line.startswith("energy "))
+        assert row[header.index(f"  {objective}") + 2] == mark
+    assert any("requires: ExactLikelihood" in line for line in group_page("estimator", CONF, 80))
+
+
+def test_command(capsys):
+    assert cli.main(["list", "objective", "--config-dir", *CONF]) == 0
+    assert "Energy gap" in capsys.readouterr().out
+    assert cli.main(["list", "objectiv"]) == 2
+    assert "Did you mean 'objective'?" in capsys.readouterr().err
+    assert cli.main(["list", "--nope"]) == 2

@@ -1,0 +1,454 @@
+"""Opening a stranger's run runs none of its code: not its config's classes, not its weights, not its package."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import save
+
+import gencli
+from gencli.cli.completion import candidates
+from gencli.cli.main import main
+from gencli.core.errors import GencliError
+
+
+@pytest.fixture
+def stranger(tiny_run, tmp_path):
+    folder = tmp_path / "stranger"
+    shutil.copytree(tiny_run, folder)
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/__init__.py").write_text("open('ran', 'w').close()\nclass Model: pass\n")
+    return folder
+
+
+def poison(folder, path, value):
+    file = folder / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    node = config
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    file.write_text(yaml.safe_dump(config))
+
+
+EVIL = [
+    {"_target_": "os.system", "command": "touch ran"},
+    {"_target_": "torch.hub.load", "repo_or_dir": "a/b", "model": "c"},
+    {"_target_": "webbrowser.open", "url": "http://example.org"},
+    {"_target_": "evil.Model"},
+    {"_target_": "gencli.run.subprocess.run", "args": ["touch", "ran"]},
+    {"_target_": "gencli.run.build.importlib.import_module", "name": "evil"},
+    {"_target_": "builtins.exec", "_args_": ["open('ran', 'w')"]},
+]
+PLACES = [("model",), ("data",), ("sampler",), ("estimator",), ("objective",), ("model", "net")]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+@pytest.mark.parametrize("evil", EVIL, ids=lambda node: node["_target_"])
+def test_no_class_of_a_config_runs(stranger, evil, place, monkeypatch, capsys):
+    import webbrowser
+
+    monkeypatch.setattr(webbrowser, "open", lambda *_: pytest.fail("a browser was opened"))
+    monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("the hub was asked"))
+    poison(stranger, place, evil)
+    commands = ["sample", "eval", "train"]
+    for verb in commands:
+        key = "resume" if verb == "train" else "run"
+        unused = {"sample": ("estimator",), "eval": ("sampler",)}.get(verb)
+        code = main([verb, f"{key}={stranger}", "device=cpu"])
+        if place != unused:
+            assert code == 2, verb
+        message = capsys.readouterr().err
+        assert "Traceback" not in message
+        assert not os.path.exists("ran")
+    with pytest.raises(GencliError):
+        gencli.load(stranger, device="cpu").sample(1)
+    assert not os.path.exists("ran")
+
+
+def commands(folder):
+    """Every verb that opens a run."""
+    yield ["sample", f"run={folder}", "device=cpu", "n=4"]
+    yield ["eval", f"run={folder}", "device=cpu"]
+    yield ["train", f"resume={folder}"]
+
+
+def refused(folder, capsys, says="", code=2):
+    """Every verb refuses in one line, writes nothing and runs nothing."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for words in commands(folder):
+        capsys.readouterr()
+        assert main(words) == code, words
+        error = capsys.readouterr().err
+        assert says in error
+        assert len(error.splitlines()) == 1
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert not os.path.exists("ran")
+
+
+def test_a_folder_cannot_trust_itself(stranger, capsys):
+    poison(stranger, ("trust",), ["evil"])
+    poison(stranger, ("model", "_target_"), "evil.Model")
+    refused(stranger, capsys, "add trust=[evil]")
+
+
+# --- nothing of a run reaches Hydra ----------------------------------------------------------------------------------
+
+RUNNERS = [  # none of them on Hydra's own list of blocked targets
+    {"_target_": "torch.utils.collect_env.run", "command": "touch ran"},
+    {"_target_": "torch.hub.load", "repo_or_dir": ".", "model": "x", "source": "local"},
+    {"_target_": "torch.load", "f": "payload", "weights_only": False},
+    {"_target_": "pandas.read_pickle", "filepath_or_buffer": "payload"},
+    {"_target_": "joblib.load", "filename": "payload"},
+    {"_target_": "evil.Model"},
+]
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize("runner", RUNNERS, ids=lambda node: node["_target_"])
+@pytest.mark.parametrize("group", ["model", "data", "sampler", "estimator", "objective"])
+def test_a_defaults_list_in_a_section_adds_no_callback(stranger, runner, group, capsys, monkeypatch):
+    """Hydra reads the key ``defaults`` in any node that it is given: so was a command run without any trust."""
+    with open("payload", "wb") as file:
+        pickle.dump(Payload(), file)
+    monkeypatch.syspath_prepend(os.getcwd())
+    config = yaml.safe_load((stranger / "config.yaml").read_text())
+    config[group] = {"defaults": [{"/logger@_global_.hydra.callbacks.x": "from_run"}, "_self_"], **config[group]}
+    config["logger"] = runner
+    (stranger / "config.yaml").write_text(yaml.safe_dump(config))
+    refused(stranger, capsys, "logger._target_: logger of a run takes no such option")
+    poison(stranger, ("logger",), None)
+    refused(stranger, capsys, f"{group}.defaults: ")
+
+
+def test_hydra_is_given_nothing_of_a_run(stranger):
+    """The composed config, Hydra's own sections included, is that of our configs and of the command line."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from gencli.config.compose import prepare
+    from gencli.config.locate import config_dir
+
+    def composed():
+        prepared = prepare("eval", [f"run={stranger}", "estimator.draws=3", "~sampler"])
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            whole = compose(prepared.config_name, prepared.overrides, return_hydra_config=True)
+        return OmegaConf.to_container(whole, resolve=False)
+
+    plain = composed()
+    assert plain["hydra"]["callbacks"] == {}
+    assert (plain["model"], plain["data"], plain["estimator"]) == ({}, {}, {"draws": 3})
+    for group in ("model", "data", "sampler", "estimator", "objective"):
+        poison(stranger, (group, "defaults"), [{"override /hydra/launcher@_global_.hydra.launcher": "joblib"}])
+        poison(stranger, (group, "hydra"), {"sweeper": {"_target_": "evil.Model"}})
+    assert composed() == plain
+
+
+@pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "defaults", "hydra", "_self_"])
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+def test_words_of_hydra_are_options_that_nothing_declares(stranger, place, key, capsys):
+    poison(stranger, (*place, key), ["x"])
+    refused(stranger, capsys, f"{'.'.join(place)}.{key}: ")
+
+
+@pytest.mark.parametrize("name", ["${oc.env:SECRET}", "a${now:%Y}", "${hydra:run.dir}"])
+def test_the_name_of_a_folder_is_not_interpolated(tiny_run, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setenv("SECRET", "hidden")
+    shutil.copytree(tiny_run, tmp_path / "outputs" / "m-d" / name)
+    assert main(["eval", "run=latest", "device=cpu"]) == 0
+    assert f"outputs/m-d/{name}/eval/test-exact.json" in capsys.readouterr().out
+
+
+def test_settings_of_hydra_in_a_run_are_refused(stranger, capsys):
+    poison(stranger, ("hydra",), {"callbacks": {"x": {"_target_": "evil.Model"}}, "searchpath": ["pkg://evil"]})
+    refused(stranger, capsys, "hydra: a run has no such key")
+
+
+# --- a config is plain data ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("evil: !!python/object/apply:os.system ['touch ran']", "a tag; a config is plain data"),
+        ("evil: !!binary aGk=", "a tag"),
+        ("evil: !include other.yaml", "a tag"),
+        ("run_dir: !!str x", "a tag"),
+        ("a: &a [1]\nb: *a", "an anchor or alias"),
+        ("run_dir: &x y", "an anchor or alias"),
+        ("trust: [{<<: {a: 1}}]", "a merge key"),
+        ("seed: 1", "the key seed is there twice"),
+        ("when: 2020-01-01", "when=2020-01-01: date is no plain data"),
+        ("1: 2", "1: a key is a printable text"),
+        (r'"a\x1b[31m": 2', "a key is a printable text"),
+        ("trust: " + "[" * 200 + "]" * 200, "deeper than any config"),
+        ("trust: [" + "0, " * 50_000 + "0]", "larger than any config"),
+        ("run_dir: " + "x" * 2**20, "larger than 1048576 bytes"),
+        ("--- \na: 1", "but found another document"),
+        ("run_dir: [", "config.yaml is damaged, line "),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_all_by_which_yaml_means_more_than_it_says_is_refused(stranger, text, says, capsys):
+    with (stranger / "config.yaml").open("a") as file:
+        file.write(text + "\n")
+    refused(stranger, capsys, says)
+
+
+def test_bytes_that_are_no_text(stranger, capsys):
+    with (stranger / "config.yaml").open("ab") as file:
+        file.write(b"run_dir: \xff\n")
+    refused(stranger, capsys, "it is no UTF-8 at byte ")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("model",), None, "model=None: a section is needed"),
+        (("model",), [1], "model=[1]: a section is needed"),
+        (("seed",), "1", "seed=1: of the wrong type"),
+        (("seed",), True, "seed=True: of the wrong type"),
+        (("seed",), 2**70, "an integer of more than 64 bits"),
+        (("choices", "model"), "../../x", "choices.model=../../x: no name of an option"),
+        (("choices", "sampler"), ["x"], "choices.sampler=['x']: no name of an option"),
+        (("trainer", "max_steps"), "many", "trainer.max_steps=many: an integer or null is needed"),
+        (("trainer", "batch_size"), -1, "trainer.batch_size=-1: at least 1"),
+        (("trainer", "precision"), "fp8", "trainer.precision=fp8: one of auto, fp32, bf16, fp16 is needed"),
+        (("trainer", "evil"), 1, "trainer.evil: "),
+        (("optimizer", "betas"), ["x"], "optimizer.betas=['x']: a list, of each entry a number, is needed"),
+        (("optimizer", "name"), ["sgd"], "optimizer.name=['sgd']: one of adamw"),
+        (("logger",), {"tensorboard": 1}, "logger.tensorboard=1: true or false is needed"),
+        (("model", "couplings"), "8", "model.couplings=8: an integer is needed"),
+        (("model", "net"), 5, "model.net=5: a section with a _target_ is needed"),
+        (("model", "_target_"), "x\x1b[31m.y", r"model._target_=x\x1b[31m.y: the dotted name of a class is needed"),
+        (("model", "_target_"), "gencli.run.opened.Trained", "takes no such option"),
+        (("sampler", "temperature"), [1], "sampler.temperature=[1]: a number is needed"),
+        (("estimator", "draws"), 1.5, "estimator.draws=1.5: an integer is needed"),
+        (("data", "transform"), {"a": 1}, "data.transform={'a': 1}: a text is needed"),
+    ],
+    ids=str,
+)
+def test_values_are_of_the_types_that_are_declared(stranger, path, value, says, capsys):
+    poison(stranger, path, value)
+    refused(stranger, capsys, says)
+
+
+def test_a_missing_section_is_named(stranger, capsys):
+    config = yaml.safe_load((stranger / "config.yaml").read_text())
+    del config["objective"]
+    (stranger / "config.yaml").write_text(yaml.safe_dump(config))
+    refused(stranger, capsys, "config.yaml: objective is missing")
+
+
+# --- runs within runs ------------------------------------------------------------------------------------------------
+
+
+def tilt(folder, inner):
+    """Make a run one of an energy that tilts the model of another run."""
+    model = {"_target_": "gencli.models.energy.ebm.EBM", "base": "run", "run": str(inner)}
+    poison(folder, ("model",), {**model, "net": {"_target_": "gencli.nn.energy.EnergyNet"}})
+    poison(folder, ("objective",), {"_target_": "gencli.objectives.energy.energy_discrepancy.EnergyDiscrepancy"})
+    poison(folder, ("sampler",), {"_target_": "gencli.samplers.hmc.HMC"})
+    poison(folder, ("estimator",), {"_target_": "gencli.estimators.partition.Quadrature"})
+
+
+def test_a_run_made_of_itself(stranger, capsys):
+    tilt(stranger, stranger)
+    refused(stranger, capsys, "is made of itself")
+
+
+def test_no_run_is_opened_with_a_trust_of_its_own(stranger, tiny_run, tmp_path, capsys):
+    """A config could once name the class that opens runs, with whom it trusts."""
+    inner = tmp_path / "inner"
+    shutil.copytree(tiny_run, inner)
+    poison(inner, ("model",), {"_target_": "evil.Model"})
+    poison(stranger, ("model",), {"_target_": "gencli.run.opened.Trained", "path": str(inner), "trust": ["evil"]})
+    refused(stranger, capsys, "model.path: gencli.run.opened.Trained takes no such option")
+    tilt(stranger, inner)
+    refused(stranger, capsys, "add trust=[evil]")
+
+
+# --- nothing outside of the folder -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["samples", "eval", "checkpoints", "tensorboard", "metrics.jsonl", "train.log"])
+def test_nothing_is_written_through_a_link(stranger, tmp_path, name, capsys):
+    victim = tmp_path / "victim"
+    own = stranger / name
+    if own.is_dir():
+        shutil.copytree(own, victim)
+        shutil.rmtree(own)
+    elif name == "tensorboard":
+        victim.mkdir()
+    else:
+        victim.write_text(own.read_text())
+        own.unlink()
+    own.symlink_to(victim)
+    before = {path: path.read_bytes() for path in [victim, *victim.rglob("*")] if path.is_file()}
+    verb = {"samples": "sample", "eval": "eval"}.get(name, "train")
+    words = next(words for words in commands(stranger) if words[0] == verb)
+    assert main([*words, *(["trainer.max_steps=21", "logger=tensorboard"] if verb == "train" else [])]) == 1
+    error = capsys.readouterr().err
+    assert f"{name} is a symbolic link" in error
+    assert len(error.splitlines()) == 1
+    assert {path: path.read_bytes() for path in [victim, *victim.rglob("*")] if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "x\ny"])
+def test_a_name_does_not_leave_the_folder(tiny_run, name, capsys):
+    assert main(["sample", f"run={tiny_run}", f"name='{name}'", "device=cpu"]) == 2
+    assert "a file name without / is needed" in capsys.readouterr().err
+
+
+def test_nothing_is_downloaded_into_a_folder_that_a_run_names(stranger, tmp_path, capsys):
+    data = {"_target_": "gencli.data.sets.mnist.MNIST", "root": str(tmp_path / "elsewhere"), "transform": "logit"}
+    poison(stranger, ("data",), data)
+    assert main(["train", f"resume={stranger}"]) == 2
+    assert "nothing is downloaded into a folder that a run names" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# --- what a run says is shown as text --------------------------------------------------------------------------------
+
+
+def test_escapes_and_markup_are_text(stranger, capsys):
+    named = stranger.rename(stranger.with_name("\x1b[31m[link=x]\nevil"))
+    file = named / "eval" / "test-exact.json"
+    record = json.loads(file.read_text())
+    record["protocol"]["data"] = "\x1b]0;mine\x07[b]moons\n\na table of mine"
+    file.write_text(json.dumps(record))
+    for words in ([], ["--csv"], ["--json"]):
+        assert main(["compare", str(named), *words]) == 0
+        out = capsys.readouterr().out
+        assert "\x1b" not in out
+        assert "\x07" not in out
+        assert "\na table of mine" not in out
+        assert "[link=x]" in out
+    assert main(["sample", f"run={named}", "sampler.x=1"]) == 2
+    assert main(["sample", "-m", f"run='{named}'", "n=2,3", "device=cpu"]) == 0
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    file.write_text(json.dumps({**record, "estimator": "x\ny"}))
+    assert main(["compare", str(named)]) == 2
+    error = capsys.readouterr().err
+    assert r"estimator=x\ny is no short text of one line" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"value": "low"}, "value=low is of the wrong type"),
+        ({"value": float("nan")}, "value=nan"),
+        ({"value": float("-inf")}, "value=-inf"),
+        ({"bound": "Lower"}, "Lower is none of exact, upper, lower, estimate"),
+        ({"estimator": "x" * 120}, "is no short text of one line"),
+        ({"bound": 3}, "bound=3 is of the wrong type"),
+        ({"diagnostics": {"ess": "x"}}, "diagnostics.ess is no number"),
+        ({"protocol": [1]}, "protocol=[1] is of the wrong type"),
+        ({"se_examples": [1]}, "se_examples=[1] is of the wrong type"),
+    ],
+    ids=str,
+)
+def test_a_damaged_record_is_named_and_not_ranked(stranger, tiny_run, change, says, capsys):
+    file = stranger / "eval" / "test-exact.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    assert main(["compare", str(stranger), str(tiny_run)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert says in out
+    with pytest.raises(GencliError, match="is damaged"):
+        gencli.load(stranger).results  # noqa: B018
+
+
+def test_a_pickle_among_scores_is_not_opened(stranger, tiny_run, capsys):
+    np.savez(stranger / "eval" / "test-exact.npz", ids=np.arange(2), nll=np.array([Payload(), 1], dtype=object))
+    assert main(["compare", str(stranger), str(tiny_run)]) == 0
+    assert "test-exact.npz is damaged" in " ".join(capsys.readouterr().out.split())
+    assert not os.path.exists("ran")
+
+
+def test_a_name_that_a_shell_would_run_is_not_completed():
+    for name in ("$(touch ran)", "a;touch ran", "`touch ran`", "a b", "plain-1"):
+        folder = Path("outputs") / name
+        folder.mkdir(parents=True)
+        for file in ("run.json", "config.yaml"):
+            (folder / file).touch()
+    assert candidates(["sample", "run="]) == ["run=latest", "run=outputs/plain-1"]
+
+
+def test_modules_in_the_current_folder_are_not_taken(tiny_run):
+    for name in ("torch.py", "numpy.py", "hydra_plugins/evil.py", "matplotlib.py"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("open('ran', 'w').close()\n")
+    Path("matplotlibrc").write_text("text.usetex: True\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(gencli.__file__).resolve().parents[1])}
+    words = ["sample", f"run={tiny_run}", "n=4", "name=here", "device=cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gencli", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not os.path.exists("ran")
+    (tiny_run / "samples" / "here.png").unlink()
+    (tiny_run / "samples" / "here.npz").unlink()
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("meta", "says"),
+    [
+        ([1], "its scalars are no mapping"),
+        ({"step": "x"}, "step=x is of the wrong type"),
+        ({"step": -1}, "a counter is -1"),
+        ({"seconds": float("nan")}, "a counter is nan"),
+        ({"best": [1]}, "best=[1] is no score and step"),
+        ({"optimizers": {"model": 3}}, "does not fit the run's config"),
+    ],
+    ids=str,
+)
+def test_scalars_of_a_checkpoint_are_checked(stranger, meta, says, capsys):
+    file = stranger / "checkpoints" / "last.safetensors"
+    with safe_open(str(file), framework="pt") as opened:
+        header = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    header["meta"] = json.dumps({**json.loads(header["meta"]), **meta} if isinstance(meta, dict) else meta)
+    file.write_bytes(save(tensors, metadata=header))
+    assert main(["train", f"resume={stranger}", "trainer.max_steps=21"]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_interpolation_in_a_run_stays_text(stranger, monkeypatch):
+    monkeypatch.setenv("SECRET", "42")
+    poison(stranger, ("data", "which"), "${oc.env:SECRET}")
+    assert main(["sample", f"run={stranger}"]) == 2
+
+
+@pytest.mark.parametrize("protocol", ["pickle", "torch"])
+def test_pickled_weights_are_not_opened(stranger, protocol, capsys):
+    file = stranger / "checkpoints" / "best.safetensors"
+    if protocol == "pickle":
+        file.write_bytes(pickle.dumps(Payload()))
+    else:
+        torch.save({"model": Payload()}, file)
+    assert main(["sample", f"run={stranger}", "device=cpu"]) == 1
+    error = capsys.readouterr().err
+    assert "checkpoint=last" in error  # what still loads
+    assert "Traceback" not in error
+    assert not os.path.exists("ran")
+    assert main(["sample", f"run={stranger}", "device=cpu", "checkpoint=last", "n=4"]) == 0

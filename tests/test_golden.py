@@ -4,10 +4,10 @@ What they said stands in golden/expected.json; golden/cases.py asks. Numbers are
 builds of torch agree; ``scripts/golden`` compares to the bit on one machine.
 """
 
+import functools
 import json
 import math
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,7 @@ def test_other_estimators_and_samplers_say_what_they_said(name, tmp_path):
     near(cases.others(name), EXPECTED[name]["others"], NEAR)
 
 
+@functools.cache
 def configs():
     return [yaml.safe_load((cases.HERE / "runs" / name / "config.yaml").read_text()) for name in cases.CASES]
 
@@ -155,17 +156,15 @@ def test_configs_of_today_name_classes_by_known_paths():
         assert {words[1] for words in lines if words[:1] == ["_target_:"]} <= known, file
 
 
-def test_a_difference_is_seen_and_a_rename_is_applied(tmp_path):
+def test_a_difference_is_seen_and_a_rename_is_applied(tmp_path, capsys):
     before, after, table = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "renamed.txt"
     before.write_text(json.dumps({"x": [1.0, 2.0], "configs": {"train": "a: 1\n_target_: old.place.Net\n"}}))
     after.write_text(json.dumps({"x": [1.0, 2.0], "configs": {"train": "a: 1\n_target_: new.place.Net\n"}}))
     table.write_text("old.place new.place\n")
-    script = [sys.executable, str(ROOT / "scripts" / "golden"), "compare", str(before), str(after)]
-    seen = subprocess.run(script, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert seen.returncode == 1
-    assert "configs > train > 1" in seen.stdout
-    same = subprocess.run([*script, "--renamed", str(table)], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert same.returncode == 0, same.stdout + same.stderr
+    compare = runpy.run_path(str(ROOT / "scripts" / "golden"), run_name="golden_script")["compare"]
+    assert compare(before, after, None, 10) == 1
+    assert "configs > train > 1" in capsys.readouterr().out
+    assert compare(before, after, table, 10) == 0
     assert cases.renamed("old.placement.Net old.place.Net bold.place", {"old.place": "new"}) == (
         "old.placement.Net new.Net bold.place"
     )

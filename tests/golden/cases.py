@@ -26,7 +26,8 @@ import yaml
 from safetensors.torch import load_file
 
 import gencli
-from gencli import cli
+from gencli.cli import main as cli
+from gencli.config import renamed as names
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = Path("tests/golden")
@@ -521,12 +522,12 @@ def class_paths() -> list[str]:
 
 
 def resolve(path: str) -> type:
-    """The class behind a path. If old names are to be led on by a table, this is the one place that has to ask it.
+    """The class behind a path that once stood in a config.
 
     Raises:
         TypeError: there is something else.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = names.current(path).rpartition(".")
     found = getattr(importlib.import_module(module), name)
     if not inspect.isclass(found):
         raise TypeError(f"{path} is no class")

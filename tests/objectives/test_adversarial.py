@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.test_models import VECTOR, build, labels
+from test_models import VECTOR, build, labels
 from torch import nn
 
 import gencli

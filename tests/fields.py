@@ -9,15 +9,15 @@ from torch import Tensor
 
 from gencli.core.spec import Spec, Support
 from gencli.core.tensors import like
-from gencli.models.base import TimeField
+from gencli.models.base import Learned, TimeField, TrainedModel, TrainedRun
 from gencli.paths.base import Path, Prediction
-from gencli.paths.learned import Learned
+from gencli.paths.learned import LearnedSchedule
 from gencli.paths.schedules import VE, VP, Cosine, Straight, SubVP, Trigonometric
 
 
-def learned() -> Learned:
+def learned() -> LearnedSchedule:
     """A schedule that training has bent."""
-    path = Learned()
+    path = LearnedSchedule()
     with torch.no_grad():
         path.w.copy_(torch.linspace(-1.5, 1.5, len(path.w)).square())
     return path.requires_grad_(False)
@@ -104,3 +104,16 @@ def flow_of_gaussian(field: MixtureField, x: Tensor, t0: float, t1: float) -> Te
         alpha = field.path.alpha(at)
         out.append((alpha * field.means[0], ((alpha * field.std) ** 2 + field.path.sigma(at) ** 2).sqrt()))
     return out[1][0] + (x - out[0][0]) / out[0][1] * out[1][1]
+
+
+class Known(TrainedRun):
+    """A run whose model is at hand."""
+
+    def __init__(self, field, learned=None):
+        self.field, self.learned = field, learned or Learned()
+
+    def open(self, spec):
+        return TrainedModel(self.field, self.learned)
+
+    def density(self, spec):
+        return self.field

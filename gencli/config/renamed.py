@@ -68,11 +68,17 @@ MODULES = {
 }
 """Modules that moved whole; a class keeps its name."""
 
+CLASSES = {
+    "gencli.paths.learned.Learned": "gencli.paths.learned.LearnedSchedule",
+}
+"""Classes whose own name changed, by what the table above makes of it."""
+
 
 def current(target: str) -> str:
     """The name that a class has today."""
     module, _, name = target.rpartition(".")
-    return f"{MODULES[module]}.{name}" if module in MODULES else target
+    moved = f"{MODULES.get(module, module)}.{name}" if module else target
+    return CLASSES.get(moved, moved)
 
 
 def update(node: Any) -> None:

@@ -17,7 +17,7 @@ from gencli.core.spec import Bound
 from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.estimators.partition import PartitionEstimator, fitted
 from gencli.methods.bridge import AveragedNormals, Bridge, Still
-from gencli.models.base import DirectSampling, Model, ModelFactory, Unnormalized
+from gencli.models.base import DirectSampling, Learned, Model, ModelFactory, Unnormalized
 
 PATHS = ("geometric", "moments")
 
@@ -64,8 +64,8 @@ class Annealed(PartitionEstimator):
         self.base, self.chains, self.betas, self.path = base, chains, betas, path
         self.leaps, self.target, self.adapt = leaps, target, adapt
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
         assert isinstance(model, Unnormalized)
         if self.base is None and model.reference() is None:
             raise ValueError("estimator.base=null: this model has no base of its own")
@@ -127,8 +127,8 @@ class AIS(Annealed):
             raise ValueError(f"estimator.refresh={refresh}: at least 0")
         self.reverse, self.report, self.refresh = reverse, report, refresh
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
         if self.report == "reverse":
             self.bound = "upper" if isinstance(model, DirectSampling) else "estimate"
 

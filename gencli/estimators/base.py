@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Bound
-from gencli.models.base import Model
+from gencli.models.base import Learned, Model
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Estimator(ABC):
             raise ValueError(f"estimator.draws={draws}: at least 1")
         self.draws = draws
 
-    def check(self, model: Model) -> None:  # noqa: B027
+    def check(self, model: Model, learned: Learned) -> None:  # noqa: B027
         """Refuse options that this model cannot honour.
 
         Raises:

@@ -7,7 +7,7 @@ import torch
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator
-from gencli.models.base import Ensemble, ExactLikelihood, Model, log_likelihood
+from gencli.models.base import Ensemble, ExactLikelihood, Learned, Model, log_likelihood
 
 
 class Exact(Estimator):
@@ -32,7 +32,7 @@ class Exact(Estimator):
         self.scores_given = masks is None
         self.variant = "" if masks is None else f"-masks{masks}"
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, learned: Learned) -> None:
         if self.masks is None:
             return
         if not isinstance(model, Ensemble):

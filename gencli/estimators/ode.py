@@ -30,7 +30,7 @@ from gencli.core.spec import Batch, Bound, Spec
 from gencli.core.tensors import like
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods import ode, volume
-from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.base import Learned, Model, TimeField, VelocityField
 from gencli.paths.base import Path
 
 EXACT_DIM = 64
@@ -86,13 +86,10 @@ class ODE(Estimator):
         self.trace, self.probes, self.method, self.steps = trace, probes, method, steps
         self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, learned: Learned) -> None:
         assert isinstance(model, VelocityField)
-        if isinstance(model, TimeField) and model.right not in ("score", "velocity"):
-            raise ValueError(
-                f"estimator: this student is drawn from by sampler={model.right}, whose density nobody knows; the flow "
-                "along its velocity is another model: estimator=null"
-            )
+        if not learned.velocity:
+            raise ValueError(f"estimator: {learned.limit}, whose samples have no known density: estimator=null")
         if model.timesteps:
             raise ValueError(
                 f"model.timesteps={model.timesteps}: the flow runs through times in between, which this model does not "

@@ -18,7 +18,15 @@ from gencli.core.spec import Batch
 from gencli.core.tensors import ess, log_mean_exp
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods.bridge import Density
-from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, ModelFactory, Unnormalized
+from gencli.models.base import (
+    DataInitialized,
+    DirectSampling,
+    ExactLikelihood,
+    Learned,
+    Model,
+    ModelFactory,
+    Unnormalized,
+)
 
 
 class PartitionEstimator(Estimator):
@@ -32,7 +40,7 @@ class PartitionEstimator(Estimator):
         super().__init__(draws)
         self.log_z = float("nan")
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, learned: Learned) -> None:
         if model.conditional:
             raise ValueError("estimator: Z depends on y; for a conditional density take estimator=exact")
 
@@ -90,8 +98,8 @@ class Importance(PartitionEstimator):
             raise ValueError(f"estimator.samples={samples}: at least 2")
         self.proposal, self.samples = proposal, samples
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
         assert isinstance(model, Unnormalized)
         if self.proposal is None and model.reference() is None:
             raise ValueError("estimator.proposal=null: this model has no base of its own")
@@ -137,8 +145,8 @@ class Quadrature(PartitionEstimator):
             raise ValueError(f"estimator.points={points}: at least {2 * self.FIRST}")
         self.tolerance, self.points = tolerance, points
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
         if model.spec.dim > 2:
             raise ValueError(f"estimator=quadrature is for one or two dimensions; this model has {model.spec.dim}")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator, Shared
-from gencli.models.base import DirectSampling, Model
+from gencli.models.base import DirectSampling, Learned, Model
 
 CHUNK = 1000
 """Samples drawn at a time."""
@@ -55,7 +55,7 @@ class Parzen(Estimator):
         self.samples = torch.empty(0)
         self.y: Tensor | None = None
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, learned: Learned) -> None:
         if model.spec.support.kind != "real":
             raise ValueError(f"estimator=parzen needs a model of reals; this one models {model.spec.support}")
         if model.conditional and not model.spec.classes:

@@ -13,7 +13,7 @@ from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator
 from gencli.methods.diffusion_bound import Bound
-from gencli.models.base import Model, TimeField
+from gencli.models.base import Learned, Model, TimeField
 
 RECONSTRUCTIONS = 4
 """Draws of the reconstruction under a T."""
@@ -47,18 +47,12 @@ class VLB(Estimator):
             raise ValueError(f"estimator.samples={samples}: at least 2, so that their spread gives a standard error")
         self.timesteps, self.samples = timesteps, samples
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, learned: Learned) -> None:
         assert isinstance(model, TimeField)
-        if model.right == "velocity":
-            raise ValueError(
-                "objective: training on pairs of data and noise (coupling=optimal, reflow) teaches no denoised mean, "
-                "of which this bound is made: estimator=ode"
-            )
-        if model.right != "score":
-            raise ValueError(
-                f"estimator: this student is drawn from by sampler={model.right}, whose density nobody knows; this "
-                "bound is that of another sampler: estimator=null"
-            )
+        if not learned.velocity:
+            raise ValueError(f"estimator: {learned.limit}, whose samples have no known density: estimator=null")
+        if not learned.score:
+            raise ValueError(f"estimator: {learned.limit}; this bound needs them: estimator=ode")
         if model.timesteps and self.timesteps not in (None, model.timesteps):
             raise ValueError(
                 f"estimator.timesteps={self.timesteps}: this model knows model.timesteps={model.timesteps}"

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm as constrain
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Model, Reparameterized
+from gencli.models.base import Learned, Model, Reparameterized
 from gencli.nn.base import NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn
 
@@ -97,12 +97,13 @@ class Adversarial(Objective):
         """What the critic minimises besides: a scalar."""
         return 0.5 * self.r1 * self.slope(x, context).mean() if self.r1 else x.new_zeros(())
 
-    def attach(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
         self.critic = self.make(self.spec.shape, (1,), model.context_dim)
         if self.spectral_norm:
             for layer in [*self.critic.modules()]:
                 if isinstance(layer, nn.Linear | nn.Conv2d):
                     constrain(layer)
+        return Learned()
 
     def slope(self, x: Tensor, context: Tensor | None) -> Tensor:
         """|grad_x D(x)|^2 of each row, (B,), differentiable in the critic's parameters; always in float32."""

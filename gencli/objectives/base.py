@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Model
+from gencli.models.base import Learned, Model
 
 
 @dataclass
@@ -44,9 +44,12 @@ class Turn:
 class Objective(nn.Module, ABC):
     """What training minimises. Critics, teachers and buffers are its own state.
 
+    In order: ``bind`` whenever a run is built or opened; to train, ``open`` before anything is written, ``start``, and
+    ``turns``; then ``score``. All get the same model.
+
     score_name: what ``score`` measures: ``nll`` (nats a row in model space, or an upper bound of them, to which the
     caller adds the terms of preprocessing) or another name that is logged as it is. Lower is better.
-    initial_examples: the most training examples that ``initialize`` wants to see; 0: it is not called.
+    initial_examples: the most training examples that ``start`` wants to see; 0: it gets none.
     continuous: whether it moves x in R^D, which bits and levels do not bear; samplers and estimators say so too.
     """
 
@@ -59,27 +62,37 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.spec = spec
 
-    def attach(self, model: Model) -> None:
-        """Build what depends on the model, such as a critic that sees y where the model does; once, after both."""
+    def bind(self, model: Model) -> Learned:
+        """Check the options against the model, and build what depends on it, such as a critic that sees y as it does.
 
-    def check(self, model: Model) -> None:
-        """Refuse options that this model cannot honour.
+        Once, before weights are loaded, also where the run is only drawn from or measured. It changes nothing of the
+        model and opens no other run.
+
+        Returns:
+            Which outputs of the model are valid once it is trained.
 
         Raises:
-            ValueError: names the key to change.
+            ValueError: an option that this model cannot honour; names the key to change.
         """
+        return Learned()
 
     def open(self, model: Model) -> None:
-        """Open what only training needs, such as a teacher's run; after ``check``, before anything is written.
+        """Open the runs that only training needs, such as a teacher; before anything is written.
+
+        So a bad teacher is refused without a trace, and a student outlives its teacher.
 
         Raises:
             ValueError: names the key to change.
         """
 
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        """Set the objective's own state (noise distributions, buffers) from training examples, once before step 0.
+    def start(self, model: Model, examples: Batch | None) -> None:
+        """Set what training starts from, before step 0: noise densities, chains, a student's weights.
 
-        A student takes its teacher's weights here.
+        A resumed run starts in the same way, and then loads its checkpoint over it.
+
+        Args:
+            model: with its own data-dependent start behind it.
+            examples: ``initial_examples`` of the training split, in model space, or fewer; None where that is 0.
         """
 
     def advice(self) -> str:

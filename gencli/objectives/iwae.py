@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import LatentVariable, Model
+from gencli.models.base import LatentVariable, Learned, Model
 from gencli.objectives.base import Loss, Objective, Turn
 
 
@@ -43,10 +43,11 @@ class IWAE(Objective):
             raise ValueError(f"objective.gradient={gradient}: plain or dreg")
         self.k, self.gradient = k, gradient
 
-    def check(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
         assert isinstance(model, LatentVariable)
         if self.gradient == "dreg" and not model.stoppable:
             raise ValueError("objective.gradient=dreg: this model's q has no parameters of its own; take plain")
+        return Learned()
 
     def _bound(self, log_w: Tensor) -> Tensor:
         return log_w.logsumexp(1) - math.log(self.k)

@@ -146,7 +146,7 @@ class Prediction:
 
     @property
     def score(self) -> Tensor:
-        """grad log p_t(x_t); right only where data and noise were drawn independently (``TimeField.right``)."""
+        """grad log p_t(x_t); valid where data and noise were drawn independently (``Learned.score``)."""
         return -self.eps / self._c(self.path.sigma(self.t))
 
     def at(self, s: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from gencli.paths.base import Path
 _BISECTIONS = 54  # as many as fp64 has bits
 
 
-class Learned(Path):
+class LearnedSchedule(Path):
     """Variance preserving: sigma^2 = sigmoid(gamma(t)), alpha^2 = sigmoid(-gamma(t)), gamma growing from end to end.
 
     gamma(t) = gamma_0 + (gamma_1 - gamma_0) m(t), where m, from 0 to 1, is a polynomial in Bernstein's form,

@@ -49,12 +49,12 @@ class Guidance(Picture):
             guided = copy.copy(sampler)
             guided.guidance = w
             try:
-                guided.check(parts.model)
+                guided.check(parts.view, parts.learned)
             except ValueError as error:
                 raise UsageError(str(error)) from error
             noise = RowNoise(seed, torch.arange(len(y), device=parts.device))
             with torch.no_grad():
-                x = parts.preprocess.inverse(guided.sample(parts.model, len(y), y, noise)).cpu()
+                x = parts.preprocess.inverse(guided.sample(parts.view, len(y), y, noise)).cpu()
             images = parts.dataset.to_image(x)
             if images is None:
                 raise UsageError(f"picture=guidance shows images; data={parts.dataset.name} has none")

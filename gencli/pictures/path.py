@@ -145,7 +145,7 @@ class SamplePath(Picture):
 
 @torch.no_grad()
 def _run(parts: Parts, sampler: Walk, n: int, y: Tensor | None, seed: int, visit: Visit) -> None:
-    sampler.run(parts.model, n, y, RowNoise(seed, torch.arange(n, device=parts.device)), visit)
+    sampler.run(parts.view, n, y, RowNoise(seed, torch.arange(n, device=parts.device)), visit)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from gencli.core.errors import RunFailed, UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
-from gencli.models.base import Autoregressive, Model
+from gencli.models.base import Autoregressive, Learned, Model
 from gencli.objectives.base import Objective
 from gencli.run import checkpoint as checkpoints
 from gencli.run.build import resolve
@@ -38,8 +38,14 @@ class Parts:
     objective: Objective
     sampler: Sampler | None
     estimator: Estimator | None
+    learned: Learned = field(default_factory=Learned)
     weights: str = "raw"
     checkpoint: Path | None = None
+
+    @property
+    def view(self) -> Model:
+        """The model at the times that are valid once it is trained: what samplers draw from."""
+        return self.learned.view(self.model)
 
     def protocol(self) -> dict[str, Any]:
         """What a number depends on besides the model: two records compare only if it is equal."""
@@ -88,10 +94,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         )
         model = make_model(preprocess.model_spec).to(device)
         objective = make_objective(preprocess.model_spec)
-        try:
-            objective.attach(model)
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"objective ({cfg['objective']['_target_']}): {str(error).splitlines()[0]}") from error
+        check_capabilities("objective", objective, model)
+        learned = objective.bind(model)
         objective.to(device)
         sampler = make_sampler() if make_sampler else None
         estimator = make_estimator() if make_estimator else None
@@ -102,23 +106,23 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
             f"model={cfg['choices'].get('model')} is not Autoregressive in the order of the data: "
             f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it"
         )
-    for group, part in (("objective", objective), ("sampler", sampler), ("estimator", estimator)):
+    parts = Parts(device, dataset, preprocess, model, objective, sampler, estimator, learned)
+    for group, part in (("sampler", sampler), ("estimator", estimator)):
         if part is not None:
-            check_part(group, part, model, dataset)
+            check_part(group, part, parts)
     if sampler is not None and sampler.classes is not None:
         count = dataset.spec.classes or 0
         if not model.conditional or any(not 0 <= c < count for c in sampler.classes):
             has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
             raise UsageError(f"sampler.classes={sampler.classes}: this model {has}")
-    return Parts(device, dataset, preprocess, model, objective, sampler, estimator)
+    return parts
 
 
-def check_part(group: str, part: Objective | Sampler | Estimator, model: Model, dataset: Dataset) -> None:
-    """Whether a partner of the model, once built, can serve this model on this data.
+def check_capabilities(group: str, part: Objective | Sampler | Estimator, model: Model) -> None:
+    """Whether a model offers what a partner requires.
 
     Raises:
-        UsageError: the model lacks a capability, discrete x would be moved continuously, an option cannot be honoured,
-            or an estimator cannot score windows whose beginning is given.
+        UsageError: it lacks a capability, or its discrete x would be moved continuously.
     """
     kind = type(part).__name__
     lacking = [c.__name__ for c in part.requires if not isinstance(model, c)]
@@ -126,14 +130,25 @@ def check_part(group: str, part: Objective | Sampler | Estimator, model: Model, 
         raise UsageError(f"{group}: {kind} needs {' and '.join(lacking)}, which the model lacks")
     if part.continuous and model.spec.support.discrete:
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
+
+
+def check_part(group: str, part: Sampler | Estimator, parts: Parts) -> None:
+    """Whether a sampler or estimator can serve the model of a run, as it is trained, on its data.
+
+    Raises:
+        UsageError: the model lacks a capability or a valid output, an option cannot be honoured, or an estimator cannot
+            score windows whose beginning is given.
+    """
+    dataset = parts.dataset
+    check_capabilities(group, part, parts.model)
     try:
-        part.check(model)
+        part.check(parts.view, parts.learned)
     except (ValueError, ArithmeticError) as error:
         raise UsageError(str(error)) from error
     if dataset.per is not None and isinstance(part, Estimator) and not part.scores_given:
         raise UsageError(
-            f"estimator: {kind}{part.variant} cannot score windows whose beginning is given, as data={dataset.name} "
-            "needs; estimator=exact can"
+            f"estimator: {type(part).__name__}{part.variant} cannot score windows whose beginning is given, as "
+            f"data={dataset.name} needs; estimator=exact can"
         )
 
 

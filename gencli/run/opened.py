@@ -15,7 +15,7 @@ from gencli.config.locate import find_run
 from gencli.core.errors import UsageError, quoted
 from gencli.core.noise import Noise
 from gencli.core.spec import Spec
-from gencli.models.base import DirectSampling, ExactLikelihood, Model, TimeField, TrainedRun
+from gencli.models.base import DirectSampling, ExactLikelihood, Learned, Model, TimeField, TrainedModel, TrainedRun
 from gencli.objectives.base import Objective
 from gencli.run import checkpoint as checkpoints
 from gencli.run.build import Builder
@@ -38,12 +38,12 @@ class NamedRun(TrainedRun):
     path: str
     trust: Sequence[str] = ()
 
-    def model(self, spec: Spec) -> Model:
+    def open(self, spec: Spec) -> TrainedModel:
         return opened(spec, self.path, self.trust)
 
     def density(self, spec: Spec) -> Trained:
         try:
-            return Trained(spec, self.model(spec))
+            return Trained(spec, self.open(spec).model)
         except ValueError as error:
             raise UsageError(f"run={quoted(self.path, 200)}: {error}") from error
 
@@ -53,8 +53,8 @@ def builder(trust: Sequence[str]) -> Builder:
     return Builder(trust, NamedRun)
 
 
-def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> Model:
-    """The model of a run as it was at its best checkpoint (EMA weights if it has them), fixed.
+def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> TrainedModel:
+    """The model of a run as it was at its best checkpoint (EMA weights if it has them), fixed, and what of it is valid.
 
     Args:
         spec: of the model that uses it. Any model in its space will do; one of other data is merely far away.
@@ -80,13 +80,14 @@ def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> Model:
             model.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
         except RuntimeError as error:
             raise UsageError(f"{folder}: the model of this run is not of the shape {spec.shape}") from error
+        learned = Learned()
         if isinstance(model, TimeField):
-            build.component(config["objective"], Objective, spec).check(model)  # what training made right in it
+            learned = build.component(config["objective"], Objective, spec).bind(model)
     except ValueError as error:
         raise UsageError(f"{folder}: {error}") from error
     finally:
         _opening.reset(token)
-    return model.eval().requires_grad_(False)
+    return TrainedModel(learned.view(model.eval().requires_grad_(False)), learned)
 
 
 class Trained(ExactLikelihood, DirectSampling):
@@ -94,7 +95,7 @@ class Trained(ExactLikelihood, DirectSampling):
 
     Args:
         spec: of the model that uses it.
-        model: as ``opened`` gives it. No config can name one: only ``NamedRun`` makes this class.
+        model: that of ``opened``. No config can name one: only ``NamedRun`` makes this class.
 
     Raises:
         ValueError: the model has no density or no samples of its own, or is conditional.

@@ -163,7 +163,7 @@ class Run:
             config = compose("eval", [f"run={quote(str(self.path))}", f"estimator={estimator}"])["estimator"]
         self.parts.estimator = builder(self.trust).component(config, Estimator) if config else None
         if self.parts.estimator is not None:
-            check_part("estimator", self.parts.estimator, self.model, self.parts.dataset)
+            check_part("estimator", self.parts.estimator, self.parts)
         return measure(
             self.parts,
             split,

@@ -54,11 +54,11 @@ def draw(
         some = None if y is None else y[start : start + batch_size].to(parts.device)
         noise = RowNoise(seed, ids)
         if mask is None:
-            z = parts.sampler.sample(parts.model, len(ids), some, noise)
+            z = parts.sampler.sample(parts.view, len(ids), some, noise)
         else:
             kept, _ = parts.preprocess(x_given[start : start + batch_size].to(parts.device), noise)
             keep = mask.to(parts.device).reshape(1, *kept.shape[1:]).expand_as(kept)
-            z = parts.sampler.sample(parts.model, len(ids), some, noise, given=Given(kept, keep))
+            z = parts.sampler.sample(parts.view, len(ids), some, noise, given=Given(kept, keep))
         samples.append(parts.preprocess.inverse(z))
         said.append((len(ids), parts.sampler.diagnostics))
         tick(min(start + batch_size, n))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Autoregressive, Model
+from gencli.models.base import Autoregressive, Learned, Model
 from gencli.models.distributions import Categorical, Conditional
 from gencli.samplers.base import Sampler
 
@@ -62,7 +62,7 @@ class Ancestral(Sampler):
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.given, self.prompt, self.length, self.cached = given, prompt, length, cached
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, learned: Learned) -> None:
         if not model.spec.support.discrete:
             for key, value in (("top_k", self.top_k), ("top_p", self.top_p)):
                 if value is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Model
+from gencli.models.base import Learned, Model
 
 
 class Sampler(ABC):
@@ -41,7 +41,7 @@ class Sampler(ABC):
         self.classes = classes
         self.diagnostics: dict[str, float] = {}
 
-    def check(self, model: Model) -> None:  # noqa: B027
+    def check(self, model: Model, learned: Learned) -> None:  # noqa: B027
         """Refuse options that this model cannot honour.
 
         Raises:

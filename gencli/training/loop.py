@@ -100,9 +100,8 @@ class Trainer:
                 self.model.initialize_from(self._first_examples(self.model.initial_examples))
             except ValueError as error:
                 raise RunFailed(str(error)) from error
-        if self.parts.objective.initial_examples:
-            first = self._first_examples(self.parts.objective.initial_examples)
-            self.parts.objective.initialize(self.model, first.x, first.y)
+        wanted = self.parts.objective.initial_examples
+        self.parts.objective.start(self.model, self._first_examples(wanted) if wanted else None)
         distributed.broadcast_state(self.model, self.parts.objective)
         if self.trainer["ema_decay"]:
             self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()

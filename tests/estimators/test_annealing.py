@@ -18,7 +18,7 @@ from gencli.estimators.partition import Quadrature
 from gencli.kernels.base import slope
 from gencli.kernels.hmc import Point
 from gencli.methods.bridge import AveragedNormals, Bridge, Still
-from gencli.models.base import DirectSampling, ExactLikelihood
+from gencli.models.base import DirectSampling, ExactLikelihood, Learned
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
@@ -89,7 +89,7 @@ def flow() -> AffineCoupling:
 
 
 def measured(estimator, model, x: Tensor, seed: int = 0) -> tuple[float, float, dict[str, float]]:
-    estimator.check(model)
+    estimator.check(model, Learned())
     shared = estimator.prepare(model, Batch(x), noise(seed))
     return shared.diagnostics["log_z"], math.sqrt(shared.variance), shared.diagnostics
 

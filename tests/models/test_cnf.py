@@ -18,7 +18,7 @@ from gencli.core.spec import Batch, Spec, Support
 from gencli.estimators.ode import ODE
 from gencli.methods import ode
 from gencli.methods.volume import log_prior
-from gencli.models.base import VelocityField
+from gencli.models.base import Learned, VelocityField
 from gencli.models.diffusion.cnf import CNF
 from gencli.models.diffusion.field import NetworkField
 from gencli.nn.residual import ResidualMLP
@@ -248,7 +248,7 @@ def test_flow_matching_is_tuned_by_likelihood():
     with torch.no_grad():
         model.net.last.bias += 0.5
     objective = FlowNLL(spec, steps=4)
-    objective.check(model)
+    assert objective.bind(model) == Learned(score=False)
     before = objective.score(model, Batch(x, y), noise(100)).mean()
     train(model, objective, Batch(x, y), 2, lr=2e-2)
     assert objective.score(model, Batch(x, y), noise(100)).mean() < before - 1e-3
@@ -291,7 +291,7 @@ def test_values_are_checked(option, value):
 def test_discrete_times_are_refused():
     model = NetworkField(Spec((2,), REALS), net=NET, path=Straight, timesteps=10)
     with pytest.raises(ValueError, match=r"model\.timesteps=10"):
-        FlowNLL(model.spec).check(model)
+        FlowNLL(model.spec).bind(model)
 
 
 class Explosion(Linear):

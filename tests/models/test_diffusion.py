@@ -16,6 +16,7 @@ from gencli.estimators.ode import ODE
 from gencli.estimators.vlb import VLB
 from gencli.methods import ode
 from gencli.methods.volume import rates
+from gencli.models.base import Learned
 from gencli.models.diffusion.field import NetworkField
 from gencli.nn.field import AutoField
 from gencli.nn.mlp import MLP
@@ -143,10 +144,9 @@ def test_predictions_say_one_thing(path, prediction):
 
 def test_a_coupled_field_has_no_bound_by_its_denoised_mean():
     model = build("straight")
-    VLB().check(model)
-    model.right = "velocity"
+    VLB().check(model, Learned())
     with pytest.raises(ValueError, match="estimator=ode"):
-        VLB().check(model)
+        VLB().check(model, Learned(score=False))
 
 
 def test_labels_are_hidden_by_minus_one_and_by_none():
@@ -232,8 +232,7 @@ def test_optimal_coupling_is_the_best_permutation():
     best = min(itertools.permutations(range(6)), key=lambda p: float((x - eps[list(p)]).square().sum()))
     assert assignment(x, eps).tolist() == list(best)
     model, objective = build("straight"), FlowMatching(PLANE, coupling="optimal")
-    objective.check(model)
-    assert model.right == "velocity"
+    assert objective.bind(model) == Learned(score=False)
 
 
 def test_dropped_labels_train_the_unconditional_model():
@@ -254,18 +253,18 @@ def test_dropped_labels_train_the_unconditional_model():
         (lambda: Denoise(PLANE, times="log"), r"objective\.times=log"),
         (lambda: Denoise(PLANE, gamma=0), r"objective\.gamma=0"),
         (lambda: Denoise(PLANE, passes=0), r"objective\.passes=0"),
-        (lambda: Denoise(PLANE, "likelihood").check(build(timesteps=10)), r"objective\.weighting=likelihood"),
+        (lambda: Denoise(PLANE, "likelihood").bind(build(timesteps=10)), r"objective\.weighting=likelihood"),
         (lambda: FlowMatching(PLANE, coupling="ot"), r"objective\.coupling=ot"),
         (lambda: DSM(PLANE, low=2, high=1), r"objective\.low=2"),
-        (lambda: DSM(PLANE, low=0.001).check(build("ve")), r"objective\.low=0.001"),
+        (lambda: DSM(PLANE, low=0.001).bind(build("ve")), r"objective\.low=0.001"),
         (lambda: ODE(trace="hutch"), r"estimator\.trace=hutch"),
         (lambda: ODE(method="rk45"), r"estimator\.method=rk45"),
         (lambda: ODE(probes=1), r"estimator\.probes=1"),
         (lambda: ODE(rtol=0), r"estimator\.rtol=0"),
-        (lambda: ODE().check(build(timesteps=10)), r"model\.timesteps=10"),
+        (lambda: ODE().check(build(timesteps=10), Learned()), r"model\.timesteps=10"),
         (lambda: VLB(samples=1), r"estimator\.samples=1"),
         (lambda: VLB(timesteps=1), r"estimator\.timesteps=1"),
-        (lambda: VLB(timesteps=5).check(build(timesteps=10)), r"estimator\.timesteps=5"),
+        (lambda: VLB(timesteps=5).check(build(timesteps=10), Learned()), r"estimator\.timesteps=5"),
     ],
 )
 def test_refusals(make, message):

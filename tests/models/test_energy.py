@@ -26,6 +26,7 @@ from gencli.estimators.partition import Importance, Quadrature
 from gencli.kernels.base import slope
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
 from gencli.kernels.hmc import DualAveraging, Point, leapfrog
+from gencli.models.base import Learned
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
@@ -257,7 +258,7 @@ def test_score_matching_is_the_fisher_divergence(kind):
     assert float(j + constant) == pytest.approx(float(fisher), abs=1e-6)
 
     diffusion = DiffusionScoreMatching(spec(2), nu=0.7).double()
-    diffusion.initialize(model, normal(1000, 2) * 1.2 + 0.3)
+    diffusion.start(model, Batch(normal(1000, 2) * 1.2 + 0.3))
     a = 1 / (1 + ((x - diffusion.mean) / diffusion.std).square().sum(1) / (0.7 * 2))
     j = (p * diffusion.score(model, Batch(x), noise())).sum()
     fisher = 0.5 * (p * a * (s - data_score).square().sum(1)).sum()
@@ -462,7 +463,7 @@ def test_noise_contrast_knows_log_z():
     model = quadratic()
     x = exact_samples(model, 20_000)
     objective = nce(2).double()
-    objective.initialize(model, x)
+    objective.start(model, Batch(x))
     assert float(objective.c.detach()) == pytest.approx(float(model.log_partition().detach()), abs=0.05)
     with torch.no_grad():
         objective.c.copy_(model.log_partition())
@@ -599,7 +600,7 @@ def test_every_objective_of_rows_recovers_an_exponential_family(name, family):
     best = exact_mle(model, x)
     model = fresh(model)
     objective = ROW_OBJECTIVES[name](model.spec).double()
-    objective.initialize(model, x)
+    objective.start(model, Batch(x))
     batch = Batch(x.repeat(copies, 1))
     turn = objective.turns(model)[0]
 
@@ -635,7 +636,7 @@ def test_every_objective_with_chains_recovers_an_exponential_family(name, family
     best = exact_mle(model, x)
     model = fresh(model)
     objective = CHAIN_OBJECTIVES[name](model.spec).double()
-    objective.initialize(model, x)
+    objective.start(model, Batch(x))
     turn = objective.turns(model)[0]
     steps = 400
     optimizer = torch.optim.Adam(turn.parameters, lr=0.03)
@@ -653,7 +654,7 @@ def test_every_objective_with_chains_recovers_an_exponential_family(name, family
 def test_replay_buffer_moves_and_restarts():
     model = wavy()
     objective = PersistentContrastiveDivergence(spec(2), buffer=64, reinit=0.5, steps=3)
-    objective.initialize(model, normal(100, 2).float())
+    objective.start(model, Batch(normal(100, 2).float()))
     before = objective.chains.clone()
     loss = objective.loss(model, Batch(normal(16, 2).float()), noise())
     changed = (objective.chains != before).any(1)
@@ -751,7 +752,7 @@ def test_a_run_of_an_energy_end_to_end(tmp_path):
 
 
 def measured(estimator, model, x: Tensor, seed: int = 0) -> tuple[float, float, dict[str, float]]:
-    estimator.check(model)
+    estimator.check(model, Learned())
     shared = estimator.prepare(model, Batch(x), noise(seed))
     return shared.diagnostics["log_z"], math.sqrt(shared.variance), shared.diagnostics
 
@@ -893,17 +894,17 @@ def test_bounds_are_named():
     model, energy = two_modes(), wavy()
     for kind in (AIS, SMC):
         estimator = kind(lambda s: Reference(s))
-        estimator.check(energy)
+        estimator.check(energy, Learned())
         assert estimator.bound == "lower"
     for some, bound in ((model, "upper"), (energy, "estimate")):
         estimator = AIS(lambda s: Reference(s), report="reverse")
-        estimator.check(some)
+        estimator.check(some, Learned())
         assert estimator.bound == bound
     with pytest.raises(ValueError, match="no base of its own"):
-        AIS(None).check(quadratic())
-    AIS(None).check(energy)
+        AIS(None).check(quadratic(), Learned())
+    AIS(None).check(energy, Learned())
     with pytest.raises(ValueError, match="one or two dimensions"):
-        Quadrature().check(Quadratic(spec(3)))
+        Quadrature().check(Quadratic(spec(3)), Learned())
 
 
 def test_systematic_resampling_is_unbiased():

@@ -364,7 +364,7 @@ def test_refusals(make, key):
 
 def test_ppca_refuses_dreg():
     with pytest.raises(ValueError, match=r"objective\.gradient"):
-        IWAE(Spec((6,), REAL), gradient="dreg").check(PPCA(Spec((6,), REAL), latent=2))
+        IWAE(Spec((6,), REAL), gradient="dreg").bind(PPCA(Spec((6,), REAL), latent=2))
 
 
 # --- the estimator ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch, Given, Spec, Support
 from gencli.estimators.exact import Exact
 from gencli.models.autoregressive.made import MADE
-from gencli.models.base import Ensemble
+from gencli.models.base import Ensemble, Learned
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.distributions import Fair
 from gencli.samplers.ancestral import Ancestral
@@ -427,8 +427,8 @@ def test_wrong_options_of_the_sampler(options, message):
 def test_truncation_needs_discrete_data(options):
     (key,) = options
     with pytest.raises(ValueError, match=rf"^sampler\.{key}=.* needs discrete data; this model's is real$"):
-        Ancestral(**options).check(real("normal"))
-    Ancestral(**options).check(discrete("levels"))
+        Ancestral(**options).check(real("normal"), Learned())
+    Ancestral(**options).check(discrete("levels"), Learned())
 
 
 def test_masks_of_the_estimator():
@@ -440,11 +440,11 @@ def test_masks_of_the_estimator():
         assert torch.equal(found[4], found[None])
         assert torch.allclose(found[1], -model.log_conditionals_of(0, batch.x).sum(1))
         assert torch.equal(found[2], -model.log_prob_of(2, batch.x))
-    Exact(masks=4).check(model)
+    Exact(masks=4).check(model, Learned())
     with pytest.raises(ValueError, match=r"^estimator.masks=5: this model has 4 \(model.masks\)$"):
-        Exact(masks=5).check(model)
+        Exact(masks=5).check(model, Learned())
     with pytest.raises(ValueError, match=r"^estimator.masks=2 needs a model that is an ensemble"):
-        Exact(masks=2).check(Gaussian(Spec((2,), Support("real"))))
+        Exact(masks=2).check(Gaussian(Spec((2,), Support("real"))), Learned())
     with pytest.raises(ValueError, match=r"^estimator.masks=0: a number of members"):
         Exact(masks=0)
 

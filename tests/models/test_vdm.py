@@ -19,7 +19,7 @@ from gencli.nn.mlp import MLP
 from gencli.objectives.diffusion.denoise import DSM, Denoise
 from gencli.objectives.diffusion.flow_matching import FlowMatching
 from gencli.objectives.diffusion.vlb import VLB
-from gencli.paths.learned import Learned, bernstein
+from gencli.paths.learned import LearnedSchedule, bernstein
 from gencli.paths.schedules import VP
 
 CPU = torch.device("cpu")
@@ -51,11 +51,11 @@ def error(gamma, s=0.6):
 
 def test_it_starts_as_a_line_and_its_interior_moves_no_end():
     t = torch.linspace(0, 1, 50).double()
-    path = Learned(-9.0, 4.0)
+    path = LearnedSchedule(-9.0, 4.0)
     assert torch.allclose(path.gamma(t), -9 + 13 * t, atol=1e-5)
     bent = learned()
-    assert not torch.allclose(bent.gamma(t), Learned().gamma(t), atol=0.5)
-    assert torch.allclose(bent.gamma(t[[0, -1]]), Learned().gamma(t[[0, -1]]))
+    assert not torch.allclose(bent.gamma(t), LearnedSchedule().gamma(t), atol=0.5)
+    assert torch.allclose(bent.gamma(t[[0, -1]]), LearnedSchedule().gamma(t[[0, -1]]))
     assert path.interior() == [path.w]
 
 
@@ -74,7 +74,7 @@ def test_what_lies_beyond_the_ends_is_at_the_nearer_end():
 
 @pytest.mark.parametrize("name", ["alpha", "sigma", "d_alpha", "d_sigma", "turn", "log_snr", "d_log_snr"])
 def test_coefficients_are_differentiable_in_all_parameters(name):
-    path = Learned(-8.0, 3.0).double()
+    path = LearnedSchedule(-8.0, 3.0).double()
     t = torch.tensor([0.3, 0.8]).double()
     parameters = list(path.parameters())
     gradients = torch.autograd.grad(getattr(path, name)(t).sum(), parameters, materialize_grads=True)
@@ -93,7 +93,7 @@ def test_coefficients_are_differentiable_in_all_parameters(name):
 
 def test_a_network_on_it_knows_the_noise_and_not_the_time():
     """Or the bound of what is between the ends would depend on the schedule."""
-    straight, bent = network(Learned), network(learned)
+    straight, bent = network(LearnedSchedule), network(learned)
     x, gamma = torch.randn(5, 2), torch.linspace(-8, 4, 5).double()
     with torch.no_grad():
         one, two = (model.predict(x, model.path.time(-gamma)).v for model in (straight, bent))
@@ -102,7 +102,7 @@ def test_a_network_on_it_knows_the_noise_and_not_the_time():
 
 
 def test_an_mlp_feels_time_as_its_context():
-    for path in (VP, Learned):
+    for path in (VP, LearnedSchedule):
         model = network(path, conditional=True)
         x, y = torch.randn(3, 2), torch.zeros(3).long()
         early, late = (model.predict(x, torch.full((3,), t).double(), y).v for t in (0.3, 0.6))
@@ -133,7 +133,7 @@ def test_its_loss_its_score_and_the_estimator_are_one_bound(path, T):
 
 def test_the_bound_moves_the_ends_as_calculus_says():
     """d/d gamma_0 = (1 - e(gamma_0)) / 2 and so on; both ends far from where they would rest."""
-    path = Learned(-2.0, 1.0)
+    path = LearnedSchedule(-2.0, 1.0)
     field, s, m = gaussian(path), 0.6, 0.5
     (turn, _) = VLB(LINE).turns(field)
     for k in range(20):
@@ -153,7 +153,7 @@ def test_the_interior_changes_the_variance_and_not_the_bound():
     values, spreads = [], []
     spec = Spec((16,), Support("real"))
     x = gaussian(VP(), dim=16).draw(20_000)
-    for path in (Learned(), learned()):
+    for path in (LearnedSchedule(), learned()):
         model, schedule = VLB(spec).turns(gaussian(path, dim=16))
         values.append(model.loss(Batch(x), StepNoise(CPU, 1)).value.item())
         spreads.append(schedule.loss(Batch(x), StepNoise(CPU, 2)).value.item())
@@ -167,7 +167,7 @@ def test_the_schedule_finds_the_least_variance():
     The errors of D dimensions are independent and normal: E e^2 = (1 + 2/D) (E e)^2 at every noise, which no schedule
     takes away.
     """
-    D, path = 16, Learned(-6.0, 2.0)
+    D, path = 16, LearnedSchedule(-6.0, 2.0)
     field = gaussian(path, dim=D)
     _, schedule = VLB(Spec((D,), Support("real"))).turns(field)
     assert schedule.name == "schedule"
@@ -192,14 +192,14 @@ def test_the_schedule_finds_the_least_variance():
 
 
 def test_turns_share_the_parameters_out():
-    model = network(Learned)
+    model = network(LearnedSchedule)
     one, two = VLB(model.spec).turns(model)
     assert len(one.parameters) + len(two.parameters) == len(list(model.parameters()))
     x = torch.randn(64, 2)
     one.loss(Batch(x), StepNoise(CPU, 0)).value.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in one.parameters)
     assert float(model.path.gamma_0.grad.abs()) > 0
-    discrete = network(Learned, timesteps=10)
+    discrete = network(LearnedSchedule, timesteps=10)
     (turn,) = VLB(discrete.spec).turns(discrete)  # here the bound depends on the interior too
     turn.loss(Batch(x), StepNoise(CPU, 0)).value.backward()
     assert float(discrete.path.w.grad.abs().max()) > 0
@@ -215,7 +215,7 @@ def test_a_row_is_scored_by_itself(T):
 
 
 def test_labels_are_hidden_in_training():
-    model = network(Learned, conditional=True, label_dropout=0.5)
+    model = network(LearnedSchedule, conditional=True, label_dropout=0.5)
     seen, predict = [], model.predict
     model.predict = lambda x, t, y: (seen.append(y), predict(x, t, y))[1]
     for turn in VLB(model.spec).turns(model):
@@ -227,13 +227,13 @@ def test_labels_are_hidden_in_training():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Learned(1.0, 1.0), r"model\.path\.gamma_0=1"),
-        (lambda: Learned(degree=0), r"model\.path\.degree=0"),
+        (lambda: LearnedSchedule(1.0, 1.0), r"model\.path\.gamma_0=1"),
+        (lambda: LearnedSchedule(degree=0), r"model\.path\.degree=0"),
         (lambda: VLB(LINE, passes=0), r"objective\.passes=0"),
-        (lambda: VLB(LINE).check(network(VP, timesteps=1)), r"model\.timesteps=1"),
-        (lambda: Denoise(LINE).check(network(Learned)), "objective=vlb"),
-        (lambda: FlowMatching(LINE).check(network(Learned)), "objective=vlb"),
-        (lambda: DSM(LINE).check(network(Learned)), "objective=vlb"),
+        (lambda: VLB(LINE).bind(network(VP, timesteps=1)), r"model\.timesteps=1"),
+        (lambda: Denoise(LINE).bind(network(LearnedSchedule)), "objective=vlb"),
+        (lambda: FlowMatching(LINE).bind(network(LearnedSchedule)), "objective=vlb"),
+        (lambda: DSM(LINE).bind(network(LearnedSchedule)), "objective=vlb"),
     ],
 )
 def test_refusals(make, message):

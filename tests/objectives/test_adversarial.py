@@ -19,7 +19,7 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise, StepNoise
 from gencli.core.spec import Batch, Spec, Support
 from gencli.estimators.parzen import Parzen
-from gencli.models.base import Model, Reparameterized
+from gencli.models.base import Learned, Model, Reparameterized
 from gencli.models.generator import Generator
 from gencli.nn.adversarial import CriticNet, GeneratorNet
 from gencli.nn.base import Network
@@ -50,7 +50,7 @@ def game(kind: type[Adversarial], model: Model | None = None, critic=Linear, **o
     torch.manual_seed(0)
     model = model or Generator(REALS, net=small_net, latent=4)
     objective = kind(model.spec, critic=critic, **options)
-    objective.attach(model)
+    objective.bind(model)
     return objective, model
 
 
@@ -452,7 +452,7 @@ def test_a_critic_finds_every_mode():
     hidden = {"hidden": [64, 64]}
     model = Generator(REALS, net=functools.partial(GeneratorNet, vector=hidden), latent=8)
     objective = WGANGP(REALS, critic=functools.partial(CriticNet, vector=hidden), gradient_penalty=0.1)
-    objective.attach(model)
+    objective.bind(model)
     turns = objective.turns(model)
     optimizers = [torch.optim.Adam(turn.parameters, 2e-3, betas=(0.5, 0.9)) for turn in turns]
     moves = 0
@@ -557,11 +557,11 @@ def test_parzen_compares_a_row_with_its_own_class():
 def test_parzen_refuses_what_has_no_kernel():
     binary = Generator(Spec((2,), Support.parse("binary")), net=small_net)
     with pytest.raises(ValueError, match="model of reals"):
-        Parzen().check(binary)
+        Parzen().check(binary, Learned())
     with pytest.raises(ValueError, match="vector context"):
-        Parzen().check(Generator(Spec((2,), Support("real"), context=3), net=small_net, conditional=True))
+        Parzen().check(Generator(Spec((2,), Support("real"), context=3), net=small_net, conditional=True), Learned())
     with pytest.raises(ValueError, match=r"estimator\.n=5"):
-        Parzen(n=5).check(Generator(Spec((2,), Support("real"), classes=3), net=small_net, conditional=True))
+        Parzen(n=5).check(Generator(Spec((2,), Support("real"), classes=3), net=small_net, conditional=True), Learned())
     for options, says in (({"n": 1}, "n=1"), ({"rows": 0}, "rows=0")):
         with pytest.raises(ValueError, match=re.escape(f"estimator.{says}")):
             Parzen(**options)

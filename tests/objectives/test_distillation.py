@@ -1,39 +1,30 @@
-"""Students of teachers that are known in closed form, and of runs."""
+"""Students of teachers that are known in closed form."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from itertools import pairwise
 
 import pytest
 import torch
-from fields import MixtureField, flow_of_gaussian, gaussian, three
-from safetensors.torch import load_file
+from fields import Known, flow_of_gaussian, gaussian, three
 from torch import nn
 
-from gencli.cli import main as cli
 from gencli.core.noise import RowNoise, StepNoise
 from gencli.core.spec import Batch, Spec, Support
 from gencli.core.tensors import like
 from gencli.estimators.ode import ODE as Density
-from gencli.estimators.vlb import VLB
-from gencli.models.base import TimeField, TrainedRun, VelocityField
-from gencli.models.classical.gaussian import Gaussian
+from gencli.models.base import Learned, TimeField
 from gencli.objectives.distillation.base import Grid, ddim, heun
 from gencli.objectives.distillation.consistency import Consistency
 from gencli.objectives.distillation.progressive import Progressive
 from gencli.objectives.distillation.reflow import Reflow
 from gencli.paths.base import Prediction
-from gencli.paths.learned import Learned
+from gencli.paths.learned import LearnedSchedule
 from gencli.paths.schedules import VE, VP, Straight, Trigonometric
 from gencli.samplers.diffusion.consistency import Consistency as Jumps
-from gencli.samplers.diffusion.ddim import DDIM, DDPM
-from gencli.samplers.diffusion.dpm_solver import DPMSolver
-from gencli.samplers.diffusion.edm import EDM
+from gencli.samplers.diffusion.ddim import DDIM
 from gencli.samplers.diffusion.ode import ODE
-from gencli.training.signals import StopRequest
 
 CPU = torch.device("cpu")
 LINE, PLANE = Spec((1,), Support("real"), classes=1), Spec((2,), Support("real"), classes=3)
@@ -46,22 +37,9 @@ def noise(n, seed=0):
 
 def taught(objective, teacher, student):
     """An objective that is ready to train a student."""
-    objective.attach(student)
-    objective.check(student)
+    objective.bind(student)
     objective.open(student)
     return objective
-
-
-class Known(TrainedRun):
-    """A run whose model is at hand."""
-
-    def __init__(self, field):
-        self.field = field
-
-    def model(self, spec):
-        return self.field
-
-    density = model
 
 
 class Says(TimeField):
@@ -77,9 +55,9 @@ class Says(TimeField):
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_a_learned_path_is_not_moved_by_distillation(name):
-    student = three(Learned())
+    student = three(LearnedSchedule())
     with pytest.raises(ValueError, match="objective=vlb"):
-        STUDENTS[name](PLANE, teacher=Known(student)).check(student)
+        STUDENTS[name](PLANE, teacher=Known(student)).bind(student)
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------
@@ -103,11 +81,10 @@ def test_the_chain_of_training_is_that_of_the_sampler():
         field, n = three(path), 50
         drawn = DDIM(8).sample(field, n, None, noise(n))
         assert torch.allclose(ddim(field, noise(n).randn(n, 2), None, 8), drawn, atol=1e-5)
-        field.timesteps = 4  # a student's grid is its own, whatever number the sampler is given
+        student = Learned(timesteps=4).view(field)  # its grid is its own, whatever number the sampler is given
         sampler = DDIM()
-        assert torch.allclose(
-            sampler.sample(field, n, None, noise(n)), ddim(field, noise(n).randn(n, 2), None, 4), atol=1e-5
-        )
+        drawn = sampler.sample(student, n, None, noise(n))
+        assert torch.allclose(drawn, ddim(field, noise(n).randn(n, 2), None, 4), atol=1e-5)
         assert sampler.diagnostics["nfe"] == 4
 
 
@@ -126,7 +103,7 @@ def test_grids():
 def test_pairs_are_the_ends_of_the_teachers_flow(path):
     teacher, student = gaussian(path), gaussian(Straight())
     objective = taught(Reflow(LINE, Known(teacher), pairs=2500, tolerance=1e-6), teacher, student)
-    objective.initialize(student, torch.zeros(5, 1))
+    objective.start(student, Batch(torch.zeros(5, 1)))
     z = objective.z.double() * path.prior_std
     assert torch.allclose(objective.x.double(), flow_of_gaussian(teacher, z, path.t_max, path.t_min), atol=2e-3)
     assert abs(float(objective.z.mean())) < 4 / 50
@@ -138,7 +115,7 @@ def test_reflow_of_normal_data_is_straight():
     teacher = gaussian(Straight())
     best = Says(Straight(), _line, "velocity")
     objective = taught(Reflow(LINE, Known(teacher), pairs=500, tolerance=1e-7), teacher, best)
-    objective.initialize(best, torch.zeros(5, 1))
+    objective.start(best, Batch(torch.zeros(5, 1)))
     (turn,) = objective.turns(best)
     batch = Batch(torch.zeros(200, 1))
     assert float(turn.loss(batch, StepNoise(CPU, 0)).value) < 1e-8
@@ -163,7 +140,7 @@ def test_reflow_pairs_keep_their_labels():
     teacher = three(Straight(), conditional=True)
     student = three(Straight(), conditional=True)
     objective = taught(Reflow(PLANE, Known(teacher), pairs=300), teacher, student)
-    objective.initialize(student, torch.zeros(4, 2), torch.tensor([0, 1, 1, 2]))
+    objective.start(student, Batch(torch.zeros(4, 2), torch.tensor([0, 1, 1, 2])))
     assert torch.bincount(objective.y).tolist() == [75, 150, 75]
     away = (objective.x.double() - teacher.means[objective.y]) / 0.3
     assert float(away.square().mean()) == pytest.approx(1, abs=0.25)
@@ -186,8 +163,8 @@ def test_the_best_progressive_student_takes_two_steps_of_the_teacher_in_one():
 
     student = Says(path, two)
     objective = Progressive(LINE, Known(teacher), start=2 * n, end=n)
+    learned = objective.bind(student)
     objective.master, objective.opened = teacher, (teacher,)
-    objective.check(student)
     x, t = teacher.draw(400), grid.at(path, torch.rand(400, generator=torch.Generator().manual_seed(0)).double())
     eps = torch.randn(400, 1, generator=torch.Generator().manual_seed(1)).double()
     assert float(objective.rows(student, x, None, t, eps).max()) < 1e-12
@@ -195,7 +172,7 @@ def test_the_best_progressive_student_takes_two_steps_of_the_teacher_in_one():
     batch = Batch(torch.zeros(100, 1))
     assert float(objective.score(student, batch, noise(100)).max()) < 1e-8
     assert float(objective.score(teacher, batch, noise(100)).mean()) > 1e-4
-    drawn = DDIM().sample(student, 100, None, noise(100))
+    drawn = DDIM().sample(learned.view(student), 100, None, noise(100))
     assert torch.allclose(drawn, DDIM(2 * n).sample(teacher, 100, None, noise(100)), atol=1e-4)
 
 
@@ -231,7 +208,7 @@ class Affine(TimeField):
 def test_the_student_becomes_the_master_when_its_stage_is_over():
     teacher, student = Affine(VP(), gain=0.5), Affine(VP())
     objective = taught(Progressive(LINE, Known(teacher), start=16, end=2), teacher, student)
-    objective.initialize(student, torch.zeros(3, 1))
+    objective.start(student, Batch(torch.zeros(3, 1)))
     assert torch.equal(student.gain, teacher.gain)
     (turn,) = objective.turns(student)
     seen = []
@@ -244,7 +221,7 @@ def test_the_student_becomes_the_master_when_its_stage_is_over():
     assert int(objective.stage) == 2
 
     again = Progressive(LINE, Known(teacher), start=16, end=2)
-    again.attach(student)
+    again.bind(student)
     again.load_state_dict(objective.state_dict())
     again._advance(student, 0.4)  # a budget that grew takes no stage back
     assert (float(again.master.gain), again.times.n) == (9.5, 2)
@@ -303,7 +280,7 @@ def test_the_first_time_of_the_grid_has_the_teachers_end_as_its_target():
 def test_the_average_follows():
     teacher, student = Affine(VP()), Affine(VP())
     objective = taught(Consistency(LINE, Known(teacher), decay=0.75), teacher, student)
-    objective.initialize(student, torch.zeros(3, 1))
+    objective.start(student, Batch(torch.zeros(3, 1)))
     (turn,) = objective.turns(student)
     assert turn.parameters == [student.gain]
     turn.loss(Batch(torch.ones(8, 1)), StepNoise(CPU, 0)).value.backward()
@@ -320,204 +297,9 @@ def test_the_average_follows():
 def test_jumps_of_the_exact_function_draw_the_data(path, steps):
     teacher, n = gaussian(path), 20_000
     student = Says(path, exact_end(teacher))
-    student.right = "consistency"
     sampler = Jumps(steps)
-    sampler.check(student)
     x = sampler.sample(student, n, None, noise(n))
     assert float(x.mean()) == pytest.approx(0.5, abs=4 * 0.6 / math.sqrt(n) + 0.005)
     assert float(x.std()) == pytest.approx(0.6, abs=4 * 0.6 / math.sqrt(2 * n) + 0.002)
     assert sampler.diagnostics["nfe"] == steps
     assert torch.equal(sampler.sample(student, 10, None, noise(10)), x[:10])
-
-
-# --- what is refused -------------------------------------------------------------------------------------------------
-
-
-def test_a_student_of_steps_has_no_density_and_one_sampler():
-    for kind, own in (("ddim", DDIM(4)), ("consistency", Jumps())):
-        field = three(VP())
-        field.right = kind
-        own.check(field)
-        for other in (ODE(), EDM(), DPMSolver(), DDPM(), DDIM(eta=0.5), Jumps() if kind == "ddim" else DDIM()):
-            with pytest.raises(ValueError, match=f"sampler={kind}"):
-                other.check(field)
-        for estimator in (Density(), VLB()):
-            with pytest.raises(ValueError, match="estimator=null"):
-                estimator.check(field)
-    with pytest.raises(ValueError, match="objective=consistency"):
-        Jumps().check(three(VP()))
-    coupled = three(Straight())
-    coupled.right = "velocity"
-    Density().check(coupled)
-    with pytest.raises(ValueError, match="estimator=ode"):
-        VLB().check(coupled)
-
-
-RIGHT = {"reflow": "velocity", "progressive": "ddim", "consistency": "consistency"}
-
-
-@pytest.mark.parametrize(("name", "right"), RIGHT.items())
-def test_objectives_say_what_they_make_of_a_field(name, right):
-    field = three(Straight())
-    STUDENTS[name](PLANE, Known(field)).check(field)
-    assert field.right == right
-    assert field.timesteps == (4 if name == "progressive" else None)
-
-
-class Whirl(VelocityField):
-    def velocity(self, x, t, y=None):
-        return x.flip(1)
-
-
-@pytest.mark.parametrize("name", STUDENTS)
-def test_teachers_that_cannot_teach(name):
-    make = STUDENTS[name]
-    with pytest.raises(ValueError, match=r"objective\.teacher=null: name the run"):
-        make(PLANE, None)
-
-    def opened(teacher, student=None):
-        student = student or three(Straight())
-        objective = make(PLANE, Known(teacher))
-        objective.attach(student)
-        objective.open(student)
-
-    opened(three(Straight()))
-    with pytest.raises(ValueError, match=r"objective\.teacher: the model of this run is no (Time|Velocity)Field"):
-        opened(Gaussian(PLANE))
-    with pytest.raises(ValueError, match=r"model\.conditional=False"):
-        opened(three(Straight(), conditional=True))
-    student = three(Straight())
-    student.right = "consistency"
-    with pytest.raises(ValueError, match="sampler=consistency"):
-        opened(student)
-    discrete = three(Straight())
-    discrete.timesteps = 100
-    with pytest.raises(ValueError, match=r"model\.timesteps=100"):
-        opened(discrete)
-    for other in (three(VP()), Whirl(PLANE), MixtureField(Straight(), torch.ones(3, 2), 0.5)):
-        if name == "reflow":
-            opened(other)
-        else:
-            with pytest.raises(ValueError, match=r"objective\.teacher"):
-                opened(other)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda t: Reflow(PLANE, t, pairs=0), r"objective\.pairs=0"),
-        (lambda t: Reflow(PLANE, t, tolerance=0), r"objective\.tolerance=0"),
-        (lambda t: Reflow(PLANE, t).check(three(VP())), r"model\.path"),
-        (lambda t: Reflow(PLANE, t).check(three(Trigonometric())), r"model\.path"),
-        (lambda t: Progressive(PLANE, t, start=4, end=4), r"objective\.start=4"),
-        (lambda t: Progressive(PLANE, t, start=12, end=4), r"objective\.start=12"),
-        (lambda t: Progressive(PLANE, t, start=10, end=4), r"objective\.start=10"),
-        (lambda t: Consistency(PLANE, t, steps=0), r"objective\.steps=0"),
-        (lambda t: Consistency(PLANE, t, decay=1), r"objective\.decay=1"),
-        (lambda t: Consistency(PLANE, t, loss="l1"), r"objective\.loss=l1"),
-        (lambda t: Jumps(0), r"sampler\.steps=0"),
-    ],
-)
-def test_values_are_checked(make, message):
-    with pytest.raises(ValueError, match=message):
-        make(Known(three(Straight())))
-
-
-# --- runs ------------------------------------------------------------------------------------------------------------
-
-TOY = ["data=moons", "data.train=300", "data.val=40", "data.test=40", "device=cpu", "logger=none", "n=8"]
-TOY += ["net.vector.width=16", "net.vector.blocks=1"]
-SHORT = ["trainer.batch_size=16", "trainer.eval_every=5", "optimizer.warmup_steps=0"]
-OWN = {
-    "reflow": [
-        "objective.pairs=100",
-        "sampler.method=euler",
-        "sampler.steps=1",
-        "estimator.method=rk4",
-        "estimator.steps=20",
-    ],
-    "progressive": ["objective.start=16", "objective.end=2", "sampler=ddim", "estimator=null"],
-    "consistency": ["objective.steps=5", "sampler=consistency", "estimator=null"],
-}
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teacher")
-    words = [*TOY, *SHORT, "model=flow_matching", "trainer.max_steps=5", "estimator=null", f"run_dir={folder / 'run'}"]
-    words = [word.replace("net.vector", "model.net.vector") for word in words]
-    assert cli.main(["train", *words]) == 0
-    return folder / "run"
-
-
-def student_words(name, steps, run):
-    words = [*TOY, *SHORT, "model=flow_matching", f"objective={name}", *OWN[name], f"trainer.max_steps={steps}"]
-    return [word.replace("net.vector", "model.net.vector") for word in [*words, f"run_dir={run}"]]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STUDENTS)
-def test_a_student_resumes_to_the_bit_and_outlives_its_teacher(name, teacher, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(teacher, "t")
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert cli.main(["train", *student_words(name, 10, whole), "objective.teacher=t"]) == 0
-    with monkeypatch.context() as patched:  # as if Ctrl-C came at step 5
-        asked = []
-
-        def signal(self):
-            asked.append(1)
-            return 2 if len(asked) >= 5 else 0
-
-        patched.setattr(StopRequest, "signal", property(signal, lambda self, value: None), raising=False)
-        assert cli.main(["train", *student_words(name, 10, halves), "objective.teacher=t"]) == 130
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")  # the teacher is found from anywhere
-    assert cli.main(["train", "resume=../halves"]) == 0
-    one, two = (load_file(run / "checkpoints" / "last.safetensors") for run in (whole, halves))
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert not any("teacher" in key for key in one)
-
-    shutil.rmtree(tmp_path / "t")
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["sample", "run=whole", "n=4", "device=cpu"]) == 0
-    metric = ["metrics=[mmd]", "metrics.mmd.permutations=9", "n=40", "device=cpu"]
-    assert cli.main(["eval", "run=whole", "estimator=null", *metric]) == 0
-    density = ["estimator=ode", "estimator.method=rk4", "estimator.steps=20"]
-    assert cli.main(["eval", "run=whole", *density, "device=cpu"]) == (0 if name == "reflow" else 2)
-    assert cli.main(["train", "resume=whole", "trainer.max_steps=12"]) == 2
-
-
-def chosen(words):
-    return {word.partition("=")[0] for word in words}
-
-
-def test_the_command_line_refuses_before_a_folder_is_made(teacher, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for words, message in [
-        ([], "objective.teacher=null"),
-        (["objective.teacher=nowhere"], "nowhere: no such run folder"),
-        ([f"objective.teacher={teacher}", "data.transform=standardize"], "data.transform=standardize"),
-        ([f"objective.teacher={teacher}", "model.net.vector.width=8"], "the student starts as its teacher"),
-        ([f"objective.teacher={teacher}", "path@model.path=trigonometric"], "the student starts as its teacher"),
-        ([f"objective.teacher={teacher}", "sampler=ode"], "sampler=consistency"),
-        ([f"objective.teacher={teacher}", "estimator=ode"], "estimator=null"),
-    ]:
-        plain = [
-            w for w in student_words("consistency", 5, tmp_path / "run") if w.partition("=")[0] not in chosen(words)
-        ]
-        assert cli.main(["train", *plain, *words]) == 2, words
-        assert message in capsys.readouterr().err
-        assert not (tmp_path / "run").exists()
-
-
-def test_a_student_is_known_as_one_when_it_teaches(teacher, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", *student_words("progressive", 5, tmp_path / "p"), f"objective.teacher={teacher}"]) == 0
-    assert json.loads((tmp_path / "p" / "run.json").read_text())["status"] == "finished"
-    words = student_words("reflow", 5, tmp_path / "r")
-    assert cli.main(["train", *words, "objective.teacher=p"]) == 2
-    assert "sampler=ddim has no flow" in capsys.readouterr().err
-    halved = [*student_words("progressive", 5, tmp_path / "q"), "objective.start=2", "objective.end=1"]
-    assert cli.main(["train", *halved, "objective.teacher=p"]) == 0

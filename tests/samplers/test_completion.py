@@ -16,7 +16,7 @@ from gencli.cli import main as cli
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Given, Spec, Support
-from gencli.models.base import TimeField
+from gencli.models.base import Learned, TimeField
 from gencli.paths.base import Path, Prediction
 from gencli.paths.schedules import VP, Straight
 from gencli.run.sampling import region
@@ -156,10 +156,9 @@ def test_guided_completions():
 
 def test_what_completion_refuses():
     field = gaussian(Straight(), dim=2)
-    DDIM(given=[0]).check(field)
-    field.right = "velocity"
+    DDIM(given=[0]).check(field, Learned())
     with pytest.raises(ValueError, match=r"sampler\.given=\[0\].*coupling=optimal"):
-        DDIM(given=[0]).check(field)
+        DDIM(given=[0]).check(field, Learned(score=False))
     with pytest.raises(ValueError, match=r"sampler\.resample=0"):
         EDM(resample=0)
 

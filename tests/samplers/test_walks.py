@@ -13,6 +13,7 @@ from fields import PATHS, MixtureField, flow_of_gaussian, gaussian, three
 
 from gencli.core.noise import RowNoise
 from gencli.methods import ode
+from gencli.models.base import Learned
 from gencli.paths.schedules import VE, VP, Straight
 from gencli.samplers.diffusion.ddim import DDIM, DDPM
 from gencli.samplers.diffusion.dpm_solver import DPMSolver
@@ -108,7 +109,7 @@ def test_guidance_one_is_the_conditional_model_and_zero_the_unconditional_one(na
     draws, costs = {}, {}
     for w in (1.0, 0.0, 3.0):
         sampler.guidance = w
-        sampler.check(field)
+        sampler.check(field, Learned())
         field.evaluations = 0
         draws[w] = sampler.sample(field, 4, y, noise(4))
         costs[w] = field.evaluations
@@ -125,19 +126,19 @@ def test_guidance_needs_a_model_that_knows_both():
     field = three(VP(), conditional=True)
     field.label_dropout = 0.0
     with pytest.raises(ValueError, match=r"sampler\.guidance=2.*label_dropout"):
-        ODE(guidance=2.0).check(field)
+        ODE(guidance=2.0).check(field, Learned())
     with pytest.raises(ValueError, match=r"sampler\.guidance=0"):
-        ODE(guidance=0.0).check(three(VP()))
+        ODE(guidance=0.0).check(three(VP()), Learned())
 
 
 def test_what_needs_a_score_refuses_coupled_training():
     field = three(Straight())
-    field.right = "velocity"
+    paired = Learned(score=False)
     for sampler in (DDPM(), DDIM(eta=0.5), EulerMaruyama(), PredictorCorrector(), EDM(churn=1)):
         with pytest.raises(ValueError, match=r"coupling=optimal, reflow"):
-            sampler.check(field)
+            sampler.check(field, paired)
     for sampler in (ODE(), DDIM(), EDM(), DPMSolver()):
-        sampler.check(field)
+        sampler.check(field, paired)
 
 
 def test_discrete_models_are_asked_only_at_their_times():
@@ -154,7 +155,7 @@ def test_discrete_models_are_asked_only_at_their_times():
     known = [path.t_min + (1 - path.t_min) * i / 20 for i in range(1, 21)]
     for sampler in (DDPM(), DDIM(7), DPMSolver(10), EulerMaruyama(50), PredictorCorrector(9)):
         seen.clear()
-        sampler.check(field)
+        sampler.check(field, Learned())
         sampler.sample(field, 3, None, noise(3))
         assert all(min(abs(t - k) for k in known) < 1e-9 for t in seen), type(sampler)
         assert len(seen) > 5
@@ -163,9 +164,9 @@ def test_discrete_models_are_asked_only_at_their_times():
     assert len(seen) == 20
     for sampler in (ODE(), EDM()):
         with pytest.raises(ValueError, match=r"model\.timesteps=20"):
-            sampler.check(field)
+            sampler.check(field, Learned())
     with pytest.raises(ValueError, match=r"sampler\.steps=30"):
-        DDPM(30).check(field)
+        DDPM(30).check(field, Learned())
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -15,7 +15,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.base import Learned, Model, TimeField, VelocityField
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.times import Times, stratified
 from gencli.paths.base import Path, Prediction
@@ -47,10 +47,11 @@ class Regression(Objective):
             raise ValueError(f"objective.passes={passes}: at least 1")
         self.times, self.passes = times, passes
 
-    def check(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
         assert isinstance(model, TimeField)
         if model.path.interior():
             raise ValueError("model.path is learned, which only the bound knows how to do: objective=vlb")
+        return Learned()
 
     @abstractmethod
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
@@ -140,11 +141,11 @@ class Denoise(Regression):
             raise ValueError(f"objective.gamma={gamma}: above 0")
         self.weighting, self.gamma = weighting, gamma
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def bind(self, model: Model) -> Learned:
         assert isinstance(model, TimeField)
         if self.weighting == "likelihood" and model.timesteps:
             raise ValueError("objective.weighting=likelihood is of continuous time; model.timesteps=null")
+        return super().bind(model)
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         t, x = prediction.t, prediction.x
@@ -183,16 +184,16 @@ class DSM(Regression):
         super().__init__(spec, _LogNoise(low, high), passes)
         self.low, self.high = low, high
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def bind(self, model: Model) -> Learned:
         assert isinstance(model, TimeField)
-        path = model.path
+        learned, path = super().bind(model), model.path
         ends = (-0.5 * path.log_snr(torch.tensor([path.t_min, path.t_max], dtype=torch.float64))).exp().tolist()
         for name, value in (("low", self.low), ("high", self.high)):
             if not ends[0] * (1 - 1e-6) <= value <= ends[1] * (1 + 1e-6):
                 raise ValueError(
                     f"objective.{name}={value}: sigma/alpha of this path goes from {ends[0]:.3g} to {ends[1]:.3g}"
                 )
+        return learned
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         return like(path.alpha(prediction.t).square(), prediction.x)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from gencli.core.spec import Spec
 from gencli.core.tensors import like
-from gencli.models.base import Model, TimeField
+from gencli.models.base import Learned, Model
 from gencli.objectives.diffusion.coupling import assignment
 from gencli.objectives.diffusion.denoise import Regression
 from gencli.objectives.diffusion.times import Times
@@ -20,7 +22,7 @@ class FlowMatching(Regression):
 
     ``independent``: eps is drawn for itself. ``optimal``: within each batch the pairs of x_0 and eps are those whose
     squared distances have the least sum, so that the lines cross less and become straighter. The velocity is then still
-    right, while eps has no longer the law given x_t that turns it into a score: samplers that need the score refuse.
+    valid, while eps has no longer the law given x_t that turns it into a score: samplers that need the score refuse.
 
     Args:
         spec: what one example is.
@@ -53,11 +55,8 @@ class FlowMatching(Regression):
             raise ValueError(f"objective.coupling={coupling}: one of {', '.join(COUPLINGS)}")
         self.coupling = coupling
 
-    def check(self, model: Model) -> None:
-        super().check(model)
-        assert isinstance(model, TimeField)
-        if self.coupling == "optimal":
-            model.right = "velocity"
+    def bind(self, model: Model) -> Learned:
+        return replace(super().bind(model), score=self.coupling == "independent")
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         return like(path.turn(prediction.t).square(), prediction.x)

@@ -12,7 +12,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.methods import volume
-from gencli.models.base import Model, VelocityField
+from gencli.models.base import Learned, Model, VelocityField
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.denoise import hide
 
@@ -90,13 +90,14 @@ class FlowNLL(Objective):
         self.trace, self.probes, self.kinetic, self.jacobian = trace, probes, kinetic, jacobian
         self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
 
-    def check(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
         assert isinstance(model, VelocityField)
         if model.timesteps:
             raise ValueError(
                 f"model.timesteps={model.timesteps}: the flow runs through times in between, which this model does not "
                 "know; null"
             )
+        return Learned(score=False)  # nothing holds the flow to the path, whose score it would be
 
     def advice(self) -> str:
         return f"Try more objective.steps or a larger objective.kinetic; {super().advice()[4:]}"

@@ -8,7 +8,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.methods.diffusion_bound import Bound
-from gencli.models.base import Model, TimeField
+from gencli.models.base import Learned, Model, TimeField
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.denoise import hide
 from gencli.objectives.diffusion.times import stratified
@@ -46,10 +46,11 @@ class VLB(Objective):
             raise ValueError(f"objective.passes={passes}: at least 1")
         self.passes = passes
 
-    def check(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
         assert isinstance(model, TimeField)
         if model.timesteps == 1:
             raise ValueError("model.timesteps=1: the bound needs at least 2; null for continuous time")
+        return Learned()
 
     def turns(self, model: Model) -> list[Turn]:
         assert isinstance(model, TimeField)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
-from gencli.core.spec import Spec
+from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Model, TimeField, TrainedRun, VelocityField
+from gencli.models.base import Learned, Model, TimeField, TrainedRun, VelocityField
 from gencli.objectives.diffusion.denoise import Regression
 from gencli.objectives.diffusion.times import Times
 from gencli.paths.base import Path, Prediction
@@ -39,7 +39,6 @@ class Distillation(Regression):
 
     teachers: ClassVar[type[VelocityField]] = TimeField
     same: ClassVar[bool] = True
-    initial_examples = 64
 
     def __init__(self, spec: Spec, teacher: TrainedRun | None, times: Times, passes: int = 1) -> None:
         super().__init__(spec, times, passes)
@@ -55,14 +54,15 @@ class Distillation(Regression):
 
     def open(self, model: Model) -> None:
         try:
-            teacher = self.run.model(model.spec)
+            run = self.run.open(model.spec)
         except (ValueError, UsageError) as error:
             raise ValueError(f"objective.teacher: {error}") from error
+        teacher = run.model
         if not isinstance(teacher, self.teachers):
             raise ValueError(f"objective.teacher: the model of this run is no {self.teachers.__name__}")
         if teacher.conditional != model.conditional:
             raise ValueError(f"model.conditional={model.conditional}: that of objective.teacher is the other way round")
-        self.accepts(teacher)
+        self.accepts(teacher, run.learned)
         if self.same and not _alike(model, teacher):
             raise ValueError(
                 "objective.teacher: the student starts as its teacher, so that model must be the run's own"
@@ -70,16 +70,14 @@ class Distillation(Regression):
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.opened = (teacher.to(device),)
 
-    def accepts(self, teacher: VelocityField) -> None:
-        """Refuse a teacher whose velocity is not to be followed at all times.
+    def accepts(self, teacher: VelocityField, learned: Learned) -> None:
+        """Refuse a teacher whose velocity is not valid at all times.
 
         Raises:
-            ValueError: it is a student of few steps, or knows discrete times only.
+            ValueError: it was distilled for the steps of a sampler, or knows discrete times only.
         """
-        if isinstance(teacher, TimeField) and teacher.right not in ("score", "velocity"):
-            raise ValueError(
-                f"objective.teacher: a student drawn from by sampler={teacher.right} has no flow to follow"
-            )
+        if not learned.velocity:
+            raise ValueError(f"objective.teacher: {learned.limit} and has no flow to follow")
         if teacher.timesteps:
             raise ValueError(
                 f"objective.teacher: this run has model.timesteps={teacher.timesteps}; the objective asks for times in "
@@ -87,7 +85,7 @@ class Distillation(Regression):
             )
 
     @torch.no_grad()
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+    def start(self, model: Model, examples: Batch | None) -> None:
         if _alike(model, self.teacher):
             model.load_state_dict(self.teacher.state_dict())
 

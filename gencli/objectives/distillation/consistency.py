@@ -11,7 +11,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Model, TimeField, TrainedRun
+from gencli.models.base import Learned, Model, TimeField, TrainedRun
 from gencli.objectives.base import Turn
 from gencli.objectives.distillation.base import Distillation, Grid, distance, fixed, heun
 
@@ -62,17 +62,14 @@ class Consistency(Distillation):
         super().__init__(spec, teacher, self.grid)
         self.decay, self.loss = decay, loss
 
-    def attach(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
+        learned = super().bind(model)
         self.target = fixed(model)
-
-    def check(self, model: Model) -> None:
-        super().check(model)
-        assert isinstance(model, TimeField)
-        model.right = "consistency"
+        return replace(learned, score=False, velocity=False, steps_of="consistency")
 
     @torch.no_grad()
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        super().initialize(model, x, y)
+    def start(self, model: Model, examples: Batch | None) -> None:
+        super().start(model, examples)
         self.target.load_state_dict(model.state_dict())
 
     def turns(self, model: Model) -> list[Turn]:

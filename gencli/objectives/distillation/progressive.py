@@ -10,7 +10,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Model, TimeField, TrainedRun, VelocityField
+from gencli.models.base import Learned, Model, TimeField, TrainedRun, VelocityField
 from gencli.objectives.base import Loss, Turn
 from gencli.objectives.distillation.base import Distillation, Grid, ddim, distance, fixed
 
@@ -46,31 +46,28 @@ class Progressive(Distillation):
         if end < 1 or start <= end or start % end or (start // end) & (start // end - 1):
             raise ValueError(f"objective.start={start}: objective.end={end} times 2, 4, 8 ...")
         super().__init__(spec, teacher, Grid(start // 2))
-        self.start, self.end = start, end
+        self.teacher_steps, self.student_steps = start, end
         self.stages = (start // end).bit_length() - 1
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self.now: int | None = None  # the stage, where the host can read it
 
-    def attach(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
+        learned = super().bind(model)
         self.master = fixed(model)
+        return replace(learned, score=False, velocity=False, steps_of="ddim", timesteps=self.student_steps)
 
-    def check(self, model: Model) -> None:
-        super().check(model)
-        assert isinstance(model, TimeField)
-        model.right, model.timesteps = "ddim", self.end
-
-    def accepts(self, teacher: VelocityField) -> None:
+    def accepts(self, teacher: VelocityField, learned: Learned) -> None:
         """A teacher of discrete times will do, if ``start`` of its steps make its grid."""
-        if isinstance(teacher, TimeField) and teacher.right not in ("score", "velocity", "ddim"):
-            raise ValueError(f"objective.teacher: a student drawn from by sampler={teacher.right} has no steps of ddim")
-        if teacher.timesteps and teacher.timesteps % self.start:
+        if learned.steps_of not in (None, "ddim"):
+            raise ValueError(f"objective.teacher: {learned.limit} and has no steps of ddim")
+        if teacher.timesteps and teacher.timesteps % self.teacher_steps:
             raise ValueError(
-                f"objective.start={self.start}: the teacher knows model.timesteps={teacher.timesteps} times"
+                f"objective.start={self.teacher_steps}: the teacher knows model.timesteps={teacher.timesteps} times"
             )
 
     @torch.no_grad()
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        super().initialize(model, x, y)
+    def start(self, model: Model, examples: Batch | None) -> None:
+        super().start(model, examples)
         self.master.load_state_dict(model.state_dict())
 
     def turns(self, model: Model) -> list[Turn]:
@@ -91,7 +88,7 @@ class Progressive(Distillation):
             self.now = due
             self.stage.fill_(due)
             self.master.load_state_dict(model.state_dict())
-        self.times = Grid(self.start >> (self.now + 1))
+        self.times = Grid(self.teacher_steps >> (self.now + 1))
 
     def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
         path, master, grid = model.path, self.master, self.times
@@ -111,4 +108,4 @@ class Progressive(Distillation):
         assert isinstance(model, TimeField)
         assert isinstance(self.teacher, TimeField)
         z, y = model.prior_std * noise.randn(*batch.x.shape), batch.y if model.conditional else None
-        return distance(ddim(model, z, y, self.end), ddim(self.teacher, z, y, self.start))
+        return distance(ddim(model, z, y, self.student_steps), ddim(self.teacher, z, y, self.teacher_steps))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.methods import ode
-from gencli.models.base import Model, TimeField, TrainedRun, VelocityField
+from gencli.models.base import Learned, Model, TimeField, TrainedRun, VelocityField
 from gencli.objectives.base import Loss, Turn
 from gencli.objectives.diffusion.denoise import hide
 from gencli.objectives.diffusion.times import Times, stratified
@@ -22,7 +24,7 @@ class Reflow(Distillation):
     """E |velocity((1 - t) x + t z, t) - (z - x)|^2 over noise z and x = the end of the teacher's flow from z.
 
     The student's flow has the marginals that the teacher's pairs give, and lines that cross less, so that few Euler
-    steps follow it (``sampler=ode sampler.method=euler sampler.steps=1``). Its velocity is right and estimator ``ode``
+    steps follow it (``sampler=ode sampler.method=euler sampler.steps=1``). Its velocity is valid and estimator ``ode``
     gives its density; there is no score, since noise and data are paired.
 
     The pairs are made before step 0, and again when a run is resumed: they are a function of the teacher.
@@ -65,18 +67,20 @@ class Reflow(Distillation):
         for name in ("z", "x", "y"):
             self.register_buffer(name, None, persistent=False)
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def bind(self, model: Model) -> Learned:
         assert isinstance(model, TimeField)
+        learned = super().bind(model)
         t = torch.tensor([0.2, 0.5, 0.8])
         rates = torch.stack([-model.path.d_alpha(t), model.path.d_sigma(t)])
         if not torch.allclose(rates, torch.ones_like(rates)):
             raise ValueError("model.path: reflow needs straight lines; path@model.path=straight")
-        model.right = "velocity"
+        return replace(learned, score=False)
 
     @torch.no_grad()
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        super().initialize(model, x, y)
+    def start(self, model: Model, examples: Batch | None) -> None:
+        super().start(model, examples)
+        assert examples is not None
+        x, y = examples.x, examples.y
         noise, rows = StepNoise(x.device, 3), torch.arange(self.pairs, device=x.device)
         self.y = None if y is None or not model.conditional else y[rows % len(y)]
         ends = []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Model, Unnormalized
+from gencli.models.base import Learned, Model, Unnormalized
 from gencli.objectives.base import Loss, Objective, Turn
 
 
@@ -39,9 +39,10 @@ class EnergyObjective(Objective):
             raise ValueError(f"objective.regularization={regularization}: at least 0")
         self.regularization = regularization
 
-    def check(self, model: Model) -> None:
+    def bind(self, model: Model) -> Learned:
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError("the model has no parameter to train")
+        return Learned()
 
     def turns(self, model: Model) -> list[Turn]:
         assert isinstance(model, Unnormalized)
@@ -130,8 +131,9 @@ class ChainObjective(EnergyObjective):
         super().__init__(spec, regularization=regularization)
         self.register_buffer("scale", torch.ones(spec.shape))
 
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        self.scale.copy_(0.5 * x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
+    def start(self, model: Model, examples: Batch | None) -> None:
+        assert examples is not None
+        self.scale.copy_(0.5 * examples.x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
 
     def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
         assert isinstance(model, Unnormalized)

@@ -18,7 +18,7 @@ from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import frozen
 from gencli.kernels.hmc import Point, hmc
 from gencli.kernels.langevin import langevin
-from gencli.models.base import Model, Unnormalized
+from gencli.models.base import Learned, Model, Unnormalized
 from gencli.objectives.base import Loss
 from gencli.objectives.energy.base import ChainObjective
 
@@ -162,16 +162,16 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         self.reinit, self.noise = reinit, noise
         self.register_buffer("chains", torch.zeros(buffer, *spec.shape))
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def bind(self, model: Model) -> Learned:
         if model.conditional:
             raise ValueError("objective=pcd keeps chains without labels: model.conditional=false, or objective=cd")
+        return super().bind(model)
 
     @torch.no_grad()
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
-        super().initialize(model, x, y)
+    def start(self, model: Model, examples: Batch | None) -> None:
+        super().start(model, examples)
         assert isinstance(model, Unnormalized)
-        self.chains.copy_(model.start(len(self.chains), noise=StepNoise(x.device, 1)))
+        self.chains.copy_(model.start(len(self.chains), noise=StepNoise(self.chains.device, 1)))
 
     def begin(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
         n = len(batch.x)

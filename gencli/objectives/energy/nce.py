@@ -36,7 +36,7 @@ class NCE(EnergyObjective):
         natural image statistics", 2012.
     """
 
-    EXAMPLES = 20_000
+    initial_examples = 20_000
 
     def __init__(self, spec: Spec, *, noise: ModelFactory, ratio: int = 4, regularization: float = 0.0) -> None:
         super().__init__(spec, regularization=regularization)
@@ -48,10 +48,11 @@ class NCE(EnergyObjective):
         self.q = q.requires_grad_(False)
         self.ratio = ratio
         self.c = nn.Parameter(torch.zeros(()))
-        self.initial_examples = self.EXAMPLES
 
     @torch.no_grad()
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+    def start(self, model: Model, examples: Batch | None) -> None:
+        assert examples is not None
+        x, y = examples.x, examples.y
         assert isinstance(model, Unnormalized)
         assert isinstance(self.q, ExactLikelihood)
         assert isinstance(self.q, DirectSampling)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.models.base import Model, TimeField
+from gencli.models.base import Learned, Model
 from gencli.samplers.diffusion.walk import Guided, Steps
 
 
@@ -34,11 +34,10 @@ class Consistency(Steps):
     ) -> None:
         super().__init__(steps, grid, guidance, classes)
 
-    def check(self, model: Model) -> None:
-        super().check(model)
-        assert isinstance(model, TimeField)
-        if model.right != "consistency":
-            raise ValueError("sampler: only objective=consistency teaches a model to jump; sampler=ode")
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
+        if learned.steps_of != self.steps_of:
+            raise ValueError("sampler: only objective=consistency trains a model to jump; sampler=ode")
 
     def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         path, x = field.path, field(x, t).x0

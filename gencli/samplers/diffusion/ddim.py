@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.models.base import Model, VelocityField
+from gencli.models.base import Learned, Model, VelocityField
 from gencli.samplers.diffusion.walk import Guided, Steps
 
 
@@ -107,8 +107,8 @@ class DDPM(DDIM):
             self.steps = model.timesteps or 1000
         return super().times(model)
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
         assert isinstance(model, VelocityField)
         if self.own and model.timesteps and self.steps > model.timesteps:
             raise ValueError(f"sampler.steps={self.steps}: this model knows {model.timesteps} times")

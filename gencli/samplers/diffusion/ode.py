@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.methods import ode
-from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.base import Learned, Model, TimeField, VelocityField
 from gencli.samplers.diffusion.walk import GRIDS, Guided, Visit, Walk, on, times
 
 
@@ -63,8 +63,8 @@ class ODE(Walk):
         self.method, self.steps, self.grid = method, steps, grid
         self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
 
-    def check(self, model: Model) -> None:
-        super().check(model)
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
         if self.method != "dopri5" and self.grid != "uniform" and not isinstance(model, TimeField):
             raise ValueError(f"sampler.grid={self.grid}: this model has no noise level to space times by; uniform")
 

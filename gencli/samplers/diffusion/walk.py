@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.base import Learned, Model, TimeField, VelocityField
 from gencli.paths.base import Path, Prediction
 from gencli.samplers.base import Sampler
 
@@ -129,27 +129,23 @@ class Walk(Sampler):
     stochastic: bool = False  # whether it uses the score
     finite: bool = False  # whether it divides by alpha
     any_time: bool = False  # whether it asks for times between those of a discrete model
-    steps_of: str | None = None  # its name, where students learn its steps (``TimeField.right``)
+    steps_of: str | None = None  # its name, where models are distilled for its steps (``Learned.steps_of``)
 
     def __init__(self, guidance: float = 1.0, classes: list[int] | None = None) -> None:
         super().__init__(classes)
         self.guidance = guidance
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, learned: Learned) -> None:
         assert isinstance(model, VelocityField)
         if self.guidance != 1 and not (model.conditional and model.label_dropout):
             raise ValueError(
                 f"sampler.guidance={self.guidance}: this model has to know p(x) beside p(x given y); train with "
                 "model.conditional=true and a model.label_dropout such as 0.1"
             )
-        right = model.right if isinstance(model, TimeField) else "velocity"
-        if right not in ("score", "velocity", self.steps_of):
-            raise ValueError(f"sampler: this student learned the steps of another: sampler={right}")
-        if self.stochastic and isinstance(model, TimeField) and right == "velocity":
-            raise ValueError(
-                "objective: training on pairs of data and noise (coupling=optimal, reflow) teaches no score, which "
-                "samplers that add noise need: sampler=ode"
-            )
+        if learned.steps_of not in (None, self.steps_of):
+            raise ValueError(f"sampler: {learned.limit}; other samplers are not valid for it")
+        if self.stochastic and not learned.score:
+            raise ValueError(f"sampler: {learned.limit}; samplers that add noise need them: sampler=ode")
         if self.any_time and model.timesteps:
             raise ValueError(
                 f"model.timesteps={model.timesteps}: this sampler asks for times in between; sampler=ddpm, ddim or "
@@ -254,13 +250,10 @@ class Steps(Gridded):
             raise ValueError(f"sampler.resample={resample}: at least 1")
         self.given, self.resample = given, resample
 
-    def check(self, model: Model) -> None:
-        super().check(model)
-        if self.given is not None and isinstance(model, TimeField) and model.right != "score":
-            raise ValueError(
-                f"sampler.given={self.given}: this model was not trained on independent data and noise "
-                "(coupling=optimal, a student), so what is given cannot be noised"
-            )
+    def check(self, model: Model, learned: Learned) -> None:
+        super().check(model, learned)
+        if self.given is not None and not learned.score:
+            raise ValueError(f"sampler.given={self.given}: {learned.limit}; completion needs its score")
 
     def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
         grid = on(self.times(field.model), x)

@@ -9,7 +9,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Generic, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Learned:
             "score and denoised mean are not valid"
         )
 
-    def view(self, model: AnyModel) -> AnyModel:
+    def view(self, model: M) -> M:
         """The model at its valid times: a shallow copy with all parameters and buffers in common."""
         if self.timesteps is None:
             return model
@@ -134,7 +134,26 @@ class Model(nn.Module, ABC):
         return {}
 
 
-AnyModel = TypeVar("AnyModel", bound=Model)
+M = TypeVar("M", bound=Model)
+
+
+class Partner(Generic[M]):
+    """What works with models of a kind M: an objective, a sampler, an estimator.
+
+    What it requires of a model stands in its type parameter: ``class HMC(Sampler[Unnormalized])``. A class that needs
+    two capabilities, or whose base has no parameter, says ``requires = (A, B)`` itself.
+
+    requires: the capabilities that the model must offer; heirs have their parent's.
+    """
+
+    requires: ClassVar[tuple[type[Model], ...]] = ()
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        named = [kind for base in vars(cls).get("__orig_bases__", ()) for kind in get_args(base)]
+        kinds = tuple(kind for kind in named if isinstance(kind, type) and issubclass(kind, Model))
+        if kinds and "requires" not in vars(cls):
+            cls.requires = kinds
 
 
 class Unnormalized(Model):

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm as constrain
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Learned, Model, Reparameterized
+from gencli.models.base import Learned, Reparameterized
 from gencli.nn.base import NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn
 
@@ -47,7 +47,7 @@ def energy_distance(x: Tensor, z: Tensor) -> Tensor:
     return share.fill_diagonal_(0.0).sum(1) / max(len(x) - 1, 1)
 
 
-class Adversarial(Objective):
+class Adversarial(Objective[Reparameterized]):
     """What the games share.
 
     Args:
@@ -65,7 +65,6 @@ class Adversarial(Objective):
         Miyato, Kataoka, Koyama and Yoshida, "Spectral normalization for generative adversarial networks", 2018.
     """
 
-    requires = (Reparameterized,)
     score_name = "energy_distance"
     critic: nn.Module
 
@@ -97,7 +96,7 @@ class Adversarial(Objective):
         """What the critic minimises besides: a scalar."""
         return 0.5 * self.r1 * self.slope(x, context).mean() if self.r1 else x.new_zeros(())
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: Reparameterized) -> Learned:
         self.critic = self.make(self.spec.shape, (1,), model.context_dim)
         if self.spectral_norm:
             for layer in [*self.critic.modules()]:
@@ -112,8 +111,7 @@ class Adversarial(Objective):
             (slope,) = torch.autograd.grad(self.critic(x, context).sum(), x, create_graph=True)
         return slope.flatten(1).square().sum(1)
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, Reparameterized)
+    def turns(self, model: Reparameterized) -> list[Turn]:
 
         def draw(batch: Batch, noise: Noise) -> tuple[Tensor, Tensor | None]:
             context = model.context(batch.y)
@@ -145,9 +143,8 @@ class Adversarial(Objective):
     def project(self) -> None:
         """After each move of the critic: nothing, unless its parameters are bounded."""
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+    def score(self, model: Reparameterized, batch: Batch, noise: Noise) -> Tensor:
         """The energy distance of a batch to as many samples, with their y appended to both, row by row."""
-        assert isinstance(model, Reparameterized)
         context = model.context(batch.y)
 
         def with_context(x: Tensor) -> Tensor:

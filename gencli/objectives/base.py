@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Learned, Model
+from gencli.models.base import Learned, M, Partner
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Turn:
     project: Callable[[], None] | None = None
 
 
-class Objective(nn.Module, ABC):
+class Objective(nn.Module, Partner[M], ABC):
     """What training minimises. Critics, teachers and buffers are its own state.
 
     In order: ``bind`` whenever a run is built or opened; to train, ``open`` before anything is written, ``start``, and
@@ -53,7 +53,6 @@ class Objective(nn.Module, ABC):
     continuous: whether it moves x in R^D, which bits and levels do not bear; samplers and estimators say so too.
     """
 
-    requires: ClassVar[tuple[type[Model], ...]] = ()
     continuous: ClassVar[bool] = False
     score_name: ClassVar[str] = "nll"
     initial_examples: int = 0
@@ -62,7 +61,7 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.spec = spec
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: M) -> Learned:
         """Check the options against the model, and build what depends on it, such as a critic that sees y as it does.
 
         Once, before weights are loaded, also where the run is only drawn from or measured. It changes nothing of the
@@ -76,7 +75,7 @@ class Objective(nn.Module, ABC):
         """
         return Learned()
 
-    def open(self, model: Model) -> None:
+    def open(self, model: M) -> None:
         """Open the runs that only training needs, such as a teacher; before anything is written.
 
         So a bad teacher is refused without a trace, and a student outlives its teacher.
@@ -85,7 +84,7 @@ class Objective(nn.Module, ABC):
             ValueError: names the key to change.
         """
 
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: M, examples: Batch | None) -> None:
         """Set what training starts from, before step 0: noise densities, chains, a student's weights.
 
         A resumed run starts in the same way, and then loads its checkpoint over it.
@@ -100,9 +99,9 @@ class Objective(nn.Module, ABC):
         return "Try a smaller optimizer.lr, a longer optimizer.warmup_steps or a smaller trainer.clip_norm"
 
     @abstractmethod
-    def turns(self, model: Model) -> list[Turn]:
+    def turns(self, model: M) -> list[Turn]:
         """The players, in order."""
 
     @abstractmethod
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+    def score(self, model: M, batch: Batch, noise: Noise) -> Tensor:
         """The validation score of each row: (B,)."""

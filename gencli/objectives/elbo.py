@@ -6,11 +6,11 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import LatentVariable, Model
+from gencli.models.base import LatentVariable
 from gencli.objectives.base import Loss, Objective, Turn
 
 
-class ELBO(Objective):
+class ELBO(Objective[LatentVariable]):
     """distortion + beta(t) sum_u max(free_bits, rate_u), from one sample of z a row, averaged over the batch, in nats.
 
     rate_u is the KL divergence of latent unit (or group of units) u, in closed form where there is one. The score is
@@ -32,8 +32,6 @@ class ELBO(Objective):
         Kingma et al., "Improved variational inference with inverse autoregressive flow", 2016 (free bits).
     """
 
-    requires = (LatentVariable,)
-
     def __init__(self, spec: Spec, beta: float = 1.0, warmup: float = 0.0, free_bits: float = 0.0) -> None:
         super().__init__(spec)
         if beta < 0 or free_bits < 0:
@@ -43,8 +41,7 @@ class ELBO(Objective):
             raise ValueError(f"objective.warmup={warmup}: a fraction of the training budget, 0 to 1")
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, LatentVariable)
+    def turns(self, model: LatentVariable) -> list[Turn]:
 
         def loss(batch: Batch, noise: Noise) -> Loss:
             terms = model.elbo(batch.x, batch.y, noise=noise)
@@ -56,7 +53,6 @@ class ELBO(Objective):
 
         return [Turn("model", list(model.parameters()), loss)]
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, LatentVariable)
+    def score(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
         terms = model.elbo(batch.x, batch.y, noise=noise)
         return terms.distortion + terms.rate.sum(1)

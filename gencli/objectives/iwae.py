@@ -8,11 +8,11 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import LatentVariable, Learned, Model
+from gencli.models.base import LatentVariable, Learned
 from gencli.objectives.base import Loss, Objective, Turn
 
 
-class IWAE(Objective):
+class IWAE(Objective[LatentVariable]):
     """-log 1/k sum_i w_i from k samples a row, averaged over the batch, in nats; k = 1 is the ELBO.
 
     The gradient is that of the bound (``plain``), or for the parameters of q the doubly reparameterised one (``dreg``),
@@ -33,8 +33,6 @@ class IWAE(Objective):
         Tucker, Lawson, Gu and Maddison, "Doubly reparameterized gradient estimators for Monte Carlo objectives", 2019.
     """
 
-    requires = (LatentVariable,)
-
     def __init__(self, spec: Spec, k: int = 5, gradient: str = "plain") -> None:
         super().__init__(spec)
         if k < 1:
@@ -43,8 +41,7 @@ class IWAE(Objective):
             raise ValueError(f"objective.gradient={gradient}: plain or dreg")
         self.k, self.gradient = k, gradient
 
-    def bind(self, model: Model) -> Learned:
-        assert isinstance(model, LatentVariable)
+    def bind(self, model: LatentVariable) -> Learned:
         if self.gradient == "dreg" and not model.stoppable:
             raise ValueError("objective.gradient=dreg: this model's q has no parameters of its own; take plain")
         return Learned()
@@ -52,8 +49,7 @@ class IWAE(Objective):
     def _bound(self, log_w: Tensor) -> Tensor:
         return log_w.logsumexp(1) - math.log(self.k)
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, LatentVariable)
+    def turns(self, model: LatentVariable) -> list[Turn]:
 
         def plain(batch: Batch, noise: Noise) -> Loss:
             return Loss(-self._bound(model.log_weights(batch.x, self.k, batch.y, noise=noise)).mean())
@@ -73,6 +69,5 @@ class IWAE(Objective):
 
         return [Turn("model", list(model.parameters()), dreg if self.gradient == "dreg" else plain)]
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, LatentVariable)
+    def score(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
         return -self._bound(model.log_weights(batch.x, self.k, batch.y, noise=noise))

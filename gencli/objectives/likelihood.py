@@ -6,23 +6,19 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch
-from gencli.models.base import ExactLikelihood, Model, log_likelihood
+from gencli.models.base import ExactLikelihood, log_likelihood
 from gencli.objectives.base import Loss, Objective, Turn
 
 
-class NLL(Objective):
+class NLL(Objective[ExactLikelihood]):
     """-log p(x given y), averaged over the batch, in nats; one turn on all parameters of the model."""
 
-    requires = (ExactLikelihood,)
-
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, ExactLikelihood)
+    def turns(self, model: ExactLikelihood) -> list[Turn]:
 
         def loss(batch: Batch, noise: Noise) -> Loss:
             return Loss(-log_likelihood(model, batch).mean())
 
         return [Turn("model", list(model.parameters()), loss)]
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, ExactLikelihood)
+    def score(self, model: ExactLikelihood, batch: Batch, noise: Noise) -> Tensor:
         return -log_likelihood(model, batch)

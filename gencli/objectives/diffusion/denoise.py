@@ -15,7 +15,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, Model, TimeField, VelocityField
+from gencli.models.base import Learned, TimeField, VelocityField
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.times import Times, stratified
 from gencli.paths.base import Path, Prediction
@@ -23,7 +23,7 @@ from gencli.paths.base import Path, Prediction
 WEIGHTINGS = ("simple", "snr", "min_snr", "likelihood")
 
 
-class Regression(Objective):
+class Regression(Objective[TimeField]):
     """E over t, x_0, eps of weight (v - v^)^2, averaged over coordinates; subclasses give the weight.
 
     Times are stratified: over the rows of a batch in training, over ``passes`` evaluations of each row in
@@ -38,7 +38,6 @@ class Regression(Objective):
         ValueError: passes below 1.
     """
 
-    requires = (TimeField,)
     score_name = "loss"
 
     def __init__(self, spec: Spec, times: Times, passes: int = 4) -> None:
@@ -47,8 +46,7 @@ class Regression(Objective):
             raise ValueError(f"objective.passes={passes}: at least 1")
         self.times, self.passes = times, passes
 
-    def bind(self, model: Model) -> Learned:
-        assert isinstance(model, TimeField)
+    def bind(self, model: TimeField) -> Learned:
         if model.path.interior():
             raise ValueError("model.path is learned, which only the bound knows how to do: objective=vlb")
         return Learned()
@@ -68,8 +66,7 @@ class Regression(Objective):
         error = (prediction.v - path.v(x, eps, t)).square()
         return (self.weight(path, prediction) * error).flatten(1).mean(1)
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, TimeField)
+    def turns(self, model: TimeField) -> list[Turn]:
 
         def loss(batch: Batch, noise: Noise) -> Loss:
             x = batch.x
@@ -79,8 +76,7 @@ class Regression(Objective):
 
         return [Turn("model", list(model.parameters()), loss)]
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, TimeField)
+    def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         x = batch.x
         start = noise.rand(len(x))
         total = torch.zeros_like(start)
@@ -141,8 +137,7 @@ class Denoise(Regression):
             raise ValueError(f"objective.gamma={gamma}: above 0")
         self.weighting, self.gamma = weighting, gamma
 
-    def bind(self, model: Model) -> Learned:
-        assert isinstance(model, TimeField)
+    def bind(self, model: TimeField) -> Learned:
         if self.weighting == "likelihood" and model.timesteps:
             raise ValueError("objective.weighting=likelihood is of continuous time; model.timesteps=null")
         return super().bind(model)
@@ -184,8 +179,7 @@ class DSM(Regression):
         super().__init__(spec, _LogNoise(low, high), passes)
         self.low, self.high = low, high
 
-    def bind(self, model: Model) -> Learned:
-        assert isinstance(model, TimeField)
+    def bind(self, model: TimeField) -> Learned:
         learned, path = super().bind(model), model.path
         ends = (-0.5 * path.log_snr(torch.tensor([path.t_min, path.t_max], dtype=torch.float64))).exp().tolist()
         for name, value in (("low", self.low), ("high", self.high)):

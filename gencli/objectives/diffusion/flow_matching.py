@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gencli.core.spec import Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, Model
+from gencli.models.base import Learned, TimeField
 from gencli.objectives.diffusion.coupling import assignment
 from gencli.objectives.diffusion.denoise import Regression
 from gencli.objectives.diffusion.times import Times
@@ -55,7 +55,7 @@ class FlowMatching(Regression):
             raise ValueError(f"objective.coupling={coupling}: one of {', '.join(COUPLINGS)}")
         self.coupling = coupling
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: TimeField) -> Learned:
         return replace(super().bind(model), score=self.coupling == "independent")
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.methods import volume
-from gencli.models.base import Learned, Model, VelocityField
+from gencli.models.base import Learned, VelocityField
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.denoise import hide
 
@@ -21,7 +21,7 @@ EXACT_DIM = 8
 """Dimension up to which ``trace=auto`` takes the exact trace."""
 
 
-class FlowNLL(Objective):
+class FlowNLL(Objective[VelocityField]):
     """-log p(x given y) + kinetic int |v|^2 dt + jacobian int |dv/dz|_F^2 dt, in nats, by fixed steps uniform in t.
 
     Among the flows of one density the penalties prefer straight and even motion, which few steps solve well. Training
@@ -54,7 +54,6 @@ class FlowNLL(Objective):
         regularization", 2020.
     """
 
-    requires = (VelocityField,)
     continuous = True
 
     def __init__(
@@ -90,8 +89,7 @@ class FlowNLL(Objective):
         self.trace, self.probes, self.kinetic, self.jacobian = trace, probes, kinetic, jacobian
         self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
 
-    def bind(self, model: Model) -> Learned:
-        assert isinstance(model, VelocityField)
+    def bind(self, model: VelocityField) -> Learned:
         if model.timesteps:
             raise ValueError(
                 f"model.timesteps={model.timesteps}: the flow runs through times in between, which this model does not "
@@ -102,8 +100,7 @@ class FlowNLL(Objective):
     def advice(self) -> str:
         return f"Try more objective.steps or a larger objective.kinetic; {super().advice()[4:]}"
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, VelocityField)
+    def turns(self, model: VelocityField) -> list[Turn]:
         parameters = [p for p in model.parameters() if p.requires_grad]
 
         def loss(batch: Batch, noise: Noise) -> Loss:
@@ -155,8 +152,7 @@ class FlowNLL(Objective):
         return -volume.log_prior(model, end[:, :D]) - end[:, D], end[:, D + 1 :]
 
     @torch.no_grad()
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, VelocityField)
+    def score(self, model: VelocityField, batch: Batch, noise: Noise) -> Tensor:
 
         solve = volume.adaptive(model, atol=self.atol, rtol=self.rtol, max_nfe=self.max_nfe, what="objective.max_nfe")
         return -volume.log_prob(model, batch.x, batch.y, self._probes(batch.x, noise), solve)[0].mean(1)

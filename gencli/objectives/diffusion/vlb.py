@@ -8,7 +8,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.methods.diffusion_bound import Bound
-from gencli.models.base import Learned, Model, TimeField
+from gencli.models.base import Learned, TimeField
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.denoise import hide
 from gencli.objectives.diffusion.times import stratified
@@ -17,7 +17,7 @@ SHARE = 4
 """A schedule of a few numbers learns from one in SHARE rows of its batch."""
 
 
-class VLB(Objective):
+class VLB(Objective[TimeField]):
     """The bound in nats a dimension, at one time a row, stratified over the batch.
 
     Under a learned path its ends move by the bound like the network. In continuous time what lies between them does not
@@ -38,22 +38,18 @@ class VLB(Objective):
         the variance).
     """
 
-    requires = (TimeField,)
-
     def __init__(self, spec: Spec, passes: int = 4) -> None:
         super().__init__(spec)
         if passes < 1:
             raise ValueError(f"objective.passes={passes}: at least 1")
         self.passes = passes
 
-    def bind(self, model: Model) -> Learned:
-        assert isinstance(model, TimeField)
+    def bind(self, model: TimeField) -> Learned:
         if model.timesteps == 1:
             raise ValueError("model.timesteps=1: the bound needs at least 2; null for continuous time")
         return Learned()
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, TimeField)
+    def turns(self, model: TimeField) -> list[Turn]:
         interior = [] if model.timesteps else model.path.interior()
         others = [p for p in model.parameters() if all(p is not q for q in interior)]
 
@@ -77,8 +73,7 @@ class VLB(Objective):
         turns = [Turn("model", others, loss)]
         return [*turns, Turn("schedule", interior, spread)] if interior else turns
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, TimeField)
+    def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         start = noise.rand(len(batch.x))
         bound = Bound(model, batch.x, batch.y, model.timesteps)
         diffusion = [bound.diffusion((start + k / self.passes) % 1, noise) for k in range(self.passes)]

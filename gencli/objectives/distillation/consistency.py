@@ -11,7 +11,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, Model, TimeField, TrainedRun
+from gencli.models.base import Learned, TimeField, TrainedRun
 from gencli.objectives.base import Turn
 from gencli.objectives.distillation.base import Distillation, Grid, distance, fixed, heun
 
@@ -62,17 +62,17 @@ class Consistency(Distillation):
         super().__init__(spec, teacher, self.grid)
         self.decay, self.loss = decay, loss
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: TimeField) -> Learned:
         learned = super().bind(model)
         self.target = fixed(model)
         return replace(learned, score=False, velocity=False, steps_of="consistency")
 
     @torch.no_grad()
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: TimeField, examples: Batch | None) -> None:
         super().start(model, examples)
         self.target.load_state_dict(model.state_dict())
 
-    def turns(self, model: Model) -> list[Turn]:
+    def turns(self, model: TimeField) -> list[Turn]:
         (turn,) = super().turns(model)
         averaged, own = ([p.detach() for p in m.parameters()] for m in (self.target, model))
 
@@ -97,8 +97,7 @@ class Consistency(Distillation):
         c = 0.00054 * square.shape[1] ** 0.5
         return (square.sum(1) + c**2).sqrt() - c
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, TimeField)
+    def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         assert isinstance(self.teacher, TimeField)
         path, y = model.path, batch.y if model.conditional else None
         x = z = model.prior_std * noise.randn(*batch.x.shape)

@@ -10,7 +10,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, Model, TimeField, TrainedRun, VelocityField
+from gencli.models.base import Learned, TimeField, TrainedRun, VelocityField
 from gencli.objectives.base import Loss, Turn
 from gencli.objectives.distillation.base import Distillation, Grid, ddim, distance, fixed
 
@@ -51,7 +51,7 @@ class Progressive(Distillation):
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self.now: int | None = None  # the stage, where the host can read it
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: TimeField) -> Learned:
         learned = super().bind(model)
         self.master = fixed(model)
         return replace(learned, score=False, velocity=False, steps_of="ddim", timesteps=self.student_steps)
@@ -66,11 +66,11 @@ class Progressive(Distillation):
             )
 
     @torch.no_grad()
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: TimeField, examples: Batch | None) -> None:
         super().start(model, examples)
         self.master.load_state_dict(model.state_dict())
 
-    def turns(self, model: Model) -> list[Turn]:
+    def turns(self, model: TimeField) -> list[Turn]:
         (turn,) = super().turns(model)
 
         def loss(batch: Batch, noise: Noise) -> Loss:
@@ -79,7 +79,7 @@ class Progressive(Distillation):
 
         return [replace(turn, loss=loss)]
 
-    def _advance(self, model: Model, progress: float) -> None:
+    def _advance(self, model: TimeField, progress: float) -> None:
         """The student becomes the master once its share of the budget is used."""
         if self.now is None:
             self.now = int(self.stage)
@@ -104,8 +104,7 @@ class Progressive(Distillation):
         weight = torch.maximum(path.alpha(t), path.sigma(t)).square()
         return weight * v_error.square().flatten(1).mean(1)
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, TimeField)
+    def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         assert isinstance(self.teacher, TimeField)
         z, y = model.prior_std * noise.randn(*batch.x.shape), batch.y if model.conditional else None
         return distance(ddim(model, z, y, self.student_steps), ddim(self.teacher, z, y, self.teacher_steps))

@@ -10,7 +10,7 @@ from torch import Tensor
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.methods import ode
-from gencli.models.base import Learned, Model, TimeField, TrainedRun, VelocityField
+from gencli.models.base import Learned, TimeField, TrainedRun, VelocityField
 from gencli.objectives.base import Loss, Turn
 from gencli.objectives.diffusion.denoise import hide
 from gencli.objectives.diffusion.times import Times, stratified
@@ -67,8 +67,7 @@ class Reflow(Distillation):
         for name in ("z", "x", "y"):
             self.register_buffer(name, None, persistent=False)
 
-    def bind(self, model: Model) -> Learned:
-        assert isinstance(model, TimeField)
+    def bind(self, model: TimeField) -> Learned:
         learned = super().bind(model)
         t = torch.tensor([0.2, 0.5, 0.8])
         rates = torch.stack([-model.path.d_alpha(t), model.path.d_sigma(t)])
@@ -77,7 +76,7 @@ class Reflow(Distillation):
         return replace(learned, score=False)
 
     @torch.no_grad()
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: TimeField, examples: Batch | None) -> None:
         super().start(model, examples)
         assert examples is not None
         x, y = examples.x, examples.y
@@ -109,8 +108,7 @@ class Reflow(Distillation):
         )
         return solved.x.view_as(z)
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, TimeField)
+    def turns(self, model: TimeField) -> list[Turn]:
 
         def loss(batch: Batch, noise: Noise) -> Loss:
             B = len(batch.x)
@@ -121,8 +119,7 @@ class Reflow(Distillation):
 
         return [Turn("model", list(model.parameters()), loss)]
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, TimeField)
+    def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         start, z = noise.rand(len(batch.x)), noise.randn(*batch.x.shape)
         y = batch.y if model.conditional else None
         x, total = self.end(z, y), torch.zeros_like(start)

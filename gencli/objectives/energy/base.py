@@ -13,11 +13,11 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Learned, Model, Unnormalized
+from gencli.models.base import Learned, Unnormalized
 from gencli.objectives.base import Loss, Objective, Turn
 
 
-class EnergyObjective(Objective):
+class EnergyObjective(Objective[Unnormalized]):
     """An objective of any energy, which moves every parameter that is free.
 
     Args:
@@ -29,7 +29,6 @@ class EnergyObjective(Objective):
         ValueError: a negative alpha.
     """
 
-    requires = (Unnormalized,)
     continuous = True
     score_name = "loss"
 
@@ -39,13 +38,12 @@ class EnergyObjective(Objective):
             raise ValueError(f"objective.regularization={regularization}: at least 0")
         self.regularization = regularization
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: Unnormalized) -> Learned:
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError("the model has no parameter to train")
         return Learned()
 
-    def turns(self, model: Model) -> list[Turn]:
-        assert isinstance(model, Unnormalized)
+    def turns(self, model: Unnormalized) -> list[Turn]:
         own = [p for p in self.parameters() if p.requires_grad]
         moved = [p for p in model.parameters() if p.requires_grad] + own
         return [Turn("model", moved, lambda batch, noise: self.loss(model, batch, noise))]
@@ -74,8 +72,7 @@ class RowObjective(EnergyObjective):
             value = value + self.held_level(model.energy(batch.x, batch.y))
         return Loss(value)
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, Unnormalized)
+    def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         with torch.enable_grad():  # a score needs dE/dx even where no parameter is trained
             return self.rows(model, batch, noise).detach()
 
@@ -131,12 +128,11 @@ class ChainObjective(EnergyObjective):
         super().__init__(spec, regularization=regularization)
         self.register_buffer("scale", torch.ones(spec.shape))
 
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None
         self.scale.copy_(0.5 * examples.x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, Unnormalized)
+    def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         x = batch.x
         centre = x + self.scale * noise.randn(*x.shape).to(x)
         others = centre[:, None] + self.scale * noise.randn(len(x), self.SAMPLES, *x.shape[1:]).to(x)

@@ -18,7 +18,7 @@ from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import frozen
 from gencli.kernels.hmc import Point, hmc
 from gencli.kernels.langevin import langevin
-from gencli.models.base import Learned, Model, Unnormalized
+from gencli.models.base import Learned, Unnormalized
 from gencli.objectives.base import Loss
 from gencli.objectives.energy.base import ChainObjective
 
@@ -162,15 +162,14 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         self.reinit, self.noise = reinit, noise
         self.register_buffer("chains", torch.zeros(buffer, *spec.shape))
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: Unnormalized) -> Learned:
         if model.conditional:
             raise ValueError("objective=pcd keeps chains without labels: model.conditional=false, or objective=cd")
         return super().bind(model)
 
     @torch.no_grad()
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: Unnormalized, examples: Batch | None) -> None:
         super().start(model, examples)
-        assert isinstance(model, Unnormalized)
         self.chains.copy_(model.start(len(self.chains), noise=StepNoise(self.chains.device, 1)))
 
     def begin(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.kernels.hmc import DualAveraging, Point, hmc
-from gencli.models.base import Learned, Model, Unnormalized
+from gencli.models.base import Learned, Unnormalized
 from gencli.objectives.base import Loss
 from gencli.objectives.energy.base import ChainObjective
 
@@ -74,15 +74,14 @@ class MonteCarloMLE(ChainObjective):
             "Take a smaller optimizer.lr or a smaller objective.anchor"
         )
 
-    def bind(self, model: Model) -> Learned:
+    def bind(self, model: Unnormalized) -> Learned:
         if model.conditional:
             raise ValueError("objective=mcmc_mle keeps chains without labels: model.conditional=false")
         return super().bind(model)
 
     @torch.no_grad()
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: Unnormalized, examples: Batch | None) -> None:
         super().start(model, examples)
-        assert isinstance(model, Unnormalized)
         self.x.copy_(model.start(len(self.x), noise=StepNoise(self.x.device, 2)))
 
     def _anchor(self, model: Unnormalized, noise: Noise) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import log_mean_exp
-from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, ModelFactory, Unnormalized
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, ModelFactory, Unnormalized
 from gencli.objectives.base import Loss
 from gencli.objectives.energy.base import EnergyObjective
 
@@ -50,10 +50,9 @@ class NCE(EnergyObjective):
         self.c = nn.Parameter(torch.zeros(()))
 
     @torch.no_grad()
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None
         x, y = examples.x, examples.y
-        assert isinstance(model, Unnormalized)
         assert isinstance(self.q, ExactLikelihood)
         assert isinstance(self.q, DirectSampling)
         if isinstance(self.q, DataInitialized):
@@ -85,7 +84,6 @@ class NCE(EnergyObjective):
             value = value + self.held_level(model.energy(batch.x, batch.y))
         return Loss(value, {"log_z": self.c.detach().clone()})
 
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(model, Unnormalized)
+    def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         of_data, of_noise = self.rows(model, batch, noise)
         return of_data + of_noise

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Model, Unnormalized
+from gencli.models.base import Unnormalized
 from gencli.objectives.energy.base import RowObjective, score_of
 
 
@@ -164,7 +164,7 @@ class DiffusionScoreMatching(RowObjective):
         self.register_buffer("std", torch.ones(spec.shape))
 
     @torch.no_grad()
-    def start(self, model: Model, examples: Batch | None) -> None:
+    def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None
         self.mean.copy_(examples.x.mean(0))
         self.std.copy_(examples.x.std(0, unbiased=False))

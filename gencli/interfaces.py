@@ -12,18 +12,16 @@ from gencli.models.base import (
     Ensemble,
     ExactLikelihood,
     LatentVariable,
-    Learned,
     Model,
     ModelFactory,
     Reparameterized,
     TimeField,
-    TrainedModel,
-    TrainedRun,
     Unnormalized,
     VelocityField,
     log_likelihood,
 )
 from gencli.models.distributions import Categorical, Conditional, Fair
+from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.nn.base import Network, NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.paths.base import Path, Prediction

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gencli.core.spec import Spec, Support
 from gencli.core.tensors import like
-from gencli.models.base import Learned, TimeField, TrainedModel, TrainedRun
+from gencli.models.base import TimeField
+from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.paths.base import Path, Prediction
 from gencli.paths.learned import LearnedSchedule
 from gencli.paths.schedules import VE, VP, Cosine, Straight, SubVP, Trigonometric

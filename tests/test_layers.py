@@ -48,7 +48,7 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 """Rooms of options, of which other rooms see the contract: ``base.py``."""
 
 BESIDES = {
-    "models": {"distributions"},
+    "models": {"distributions", "trained"},
     "data": {"preprocess", "split", "loading"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples"},  # what the command sample writes

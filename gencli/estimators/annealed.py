@@ -17,7 +17,8 @@ from gencli.core.spec import Bound
 from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.estimators.partition import PartitionEstimator, fitted
 from gencli.methods.bridge import AveragedNormals, Bridge, Still
-from gencli.models.base import DirectSampling, Learned, Model, ModelFactory, Unnormalized
+from gencli.models.base import DirectSampling, Model, ModelFactory, Unnormalized
+from gencli.models.trained import Learned
 
 PATHS = ("geometric", "moments")
 

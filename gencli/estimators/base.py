@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Bound
-from gencli.models.base import Learned, M, Partner
+from gencli.models.base import M, Partner
+from gencli.models.trained import Learned
 
 
 @dataclass

@@ -7,7 +7,8 @@ import torch
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator
-from gencli.models.base import Ensemble, ExactLikelihood, Learned, Model, log_likelihood
+from gencli.models.base import Ensemble, ExactLikelihood, Model, log_likelihood
+from gencli.models.trained import Learned
 
 
 class Exact(Estimator):

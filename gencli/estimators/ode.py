@@ -30,7 +30,8 @@ from gencli.core.spec import Batch, Bound, Spec
 from gencli.core.tensors import like
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods import ode, volume
-from gencli.models.base import Learned, Model, TimeField, VelocityField
+from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.trained import Learned
 from gencli.paths.base import Path
 
 EXACT_DIM = 64

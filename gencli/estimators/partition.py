@@ -18,15 +18,8 @@ from gencli.core.spec import Batch
 from gencli.core.tensors import ess, log_mean_exp
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods.bridge import Density
-from gencli.models.base import (
-    DataInitialized,
-    DirectSampling,
-    ExactLikelihood,
-    Learned,
-    Model,
-    ModelFactory,
-    Unnormalized,
-)
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, ModelFactory, Unnormalized
+from gencli.models.trained import Learned
 
 
 class PartitionEstimator(Estimator):

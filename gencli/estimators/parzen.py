@@ -17,7 +17,8 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator, Shared
-from gencli.models.base import DirectSampling, Learned, Model
+from gencli.models.base import DirectSampling, Model
+from gencli.models.trained import Learned
 
 CHUNK = 1000
 """Samples drawn at a time."""

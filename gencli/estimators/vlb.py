@@ -13,7 +13,8 @@ from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator
 from gencli.methods.diffusion_bound import Bound
-from gencli.models.base import Learned, Model, TimeField
+from gencli.models.base import Model, TimeField
+from gencli.models.trained import Learned
 
 RECONSTRUCTIONS = 4
 """Draws of the reconstruction under a T."""

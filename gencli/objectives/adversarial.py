@@ -16,7 +16,8 @@ from torch.nn.utils.parametrizations import spectral_norm as constrain
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Learned, Reparameterized
+from gencli.models.base import Reparameterized
+from gencli.models.trained import Learned
 from gencli.nn.base import NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Learned, M, Partner
+from gencli.models.base import M, Partner
+from gencli.models.trained import Learned
 
 
 @dataclass

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import LatentVariable, Learned
+from gencli.models.base import LatentVariable
+from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 
 

@@ -15,7 +15,8 @@ from gencli.core.errors import RunFailed, UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
-from gencli.models.base import Autoregressive, Learned, Model
+from gencli.models.base import Autoregressive, Model
+from gencli.models.trained import Learned
 from gencli.objectives.base import Objective
 from gencli.run import checkpoint as checkpoints
 from gencli.run.build import resolve

@@ -23,7 +23,8 @@ from gencli.config.stored import TARGET
 from gencli.core import options
 from gencli.core.errors import UsageError, near, quoted
 from gencli.data.base import Dataset
-from gencli.models.base import Model, TrainedRun
+from gencli.models.base import Model
+from gencli.models.trained import TrainedRun
 from gencli.nn.base import Network
 from gencli.paths.base import Path as ProbabilityPath
 

@@ -15,7 +15,8 @@ from gencli.config.locate import find_run
 from gencli.core.errors import UsageError, quoted
 from gencli.core.noise import Noise
 from gencli.core.spec import Spec
-from gencli.models.base import DirectSampling, ExactLikelihood, Learned, Model, TimeField, TrainedModel, TrainedRun
+from gencli.models.base import DirectSampling, ExactLikelihood, Model, TimeField
+from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.objectives.base import Objective
 from gencli.run import checkpoint as checkpoints
 from gencli.run.build import Builder
@@ -119,10 +120,8 @@ class Trained(ExactLikelihood, DirectSampling):
         return super().train(False)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        assert isinstance(self.model, ExactLikelihood)
         return self.model.log_prob(x)
 
     @torch.no_grad()
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
-        assert isinstance(self.model, DirectSampling)
         return self.model.sample(n, noise=noise, temperature=temperature)

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Autoregressive, Learned
+from gencli.models.base import Autoregressive
 from gencli.models.distributions import Categorical, Conditional
+from gencli.models.trained import Learned
 from gencli.samplers.base import Sampler
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Learned, M, Partner
+from gencli.models.base import M, Partner
+from gencli.models.trained import Learned
 
 
 class Sampler(Partner[M], ABC):

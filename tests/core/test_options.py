@@ -18,8 +18,9 @@ from gencli.core import options
 from gencli.core.errors import UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
-from gencli.models.base import Model, TrainedRun
+from gencli.models.base import Model
 from gencli.models.flows.maps import Map
+from gencli.models.trained import TrainedRun
 from gencli.nn.base import Network
 from gencli.objectives.base import Objective
 

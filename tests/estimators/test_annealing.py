@@ -18,12 +18,13 @@ from gencli.estimators.partition import Quadrature
 from gencli.kernels.base import slope
 from gencli.kernels.hmc import Point
 from gencli.methods.bridge import AveragedNormals, Bridge, Still
-from gencli.models.base import DirectSampling, ExactLikelihood, Learned
+from gencli.models.base import DirectSampling, ExactLikelihood
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
 from gencli.models.energy.reference import Reference
 from gencli.models.flows.coupling import AffineCoupling
+from gencli.models.trained import Learned
 from gencli.nn.energy import EnergyNet
 from gencli.nn.mlp import MLP
 from gencli.samplers.langevin import Langevin, ShortRun

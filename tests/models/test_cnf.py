@@ -18,9 +18,10 @@ from gencli.core.spec import Batch, Spec, Support
 from gencli.estimators.ode import ODE
 from gencli.methods import ode
 from gencli.methods.volume import log_prior
-from gencli.models.base import Learned, VelocityField
+from gencli.models.base import VelocityField
 from gencli.models.diffusion.cnf import CNF
 from gencli.models.diffusion.field import NetworkField
+from gencli.models.trained import Learned
 from gencli.nn.residual import ResidualMLP
 from gencli.objectives.diffusion.flow_nll import FlowNLL
 from gencli.samplers.diffusion.ode import ODE as Sampler

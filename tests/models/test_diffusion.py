@@ -16,8 +16,8 @@ from gencli.estimators.ode import ODE
 from gencli.estimators.vlb import VLB
 from gencli.methods import ode
 from gencli.methods.volume import rates
-from gencli.models.base import Learned
 from gencli.models.diffusion.field import NetworkField
+from gencli.models.trained import Learned
 from gencli.nn.field import AutoField
 from gencli.nn.mlp import MLP
 from gencli.nn.residual import ResidualMLP

@@ -26,11 +26,11 @@ from gencli.estimators.partition import Importance, Quadrature
 from gencli.kernels.base import slope
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
 from gencli.kernels.hmc import DualAveraging, Point, leapfrog
-from gencli.models.base import Learned
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
 from gencli.models.energy.reference import Reference
+from gencli.models.trained import Learned
 from gencli.nn.energy import EnergyNet
 from gencli.objectives.energy.base import contrast
 from gencli.objectives.energy.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence

@@ -18,9 +18,10 @@ from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch, Given, Spec, Support
 from gencli.estimators.exact import Exact
 from gencli.models.autoregressive.made import MADE
-from gencli.models.base import Ensemble, Learned
+from gencli.models.base import Ensemble
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.distributions import Fair
+from gencli.models.trained import Learned
 from gencli.samplers.ancestral import Ancestral
 
 CLASSES = 3

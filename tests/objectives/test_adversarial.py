@@ -19,8 +19,9 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise, StepNoise
 from gencli.core.spec import Batch, Spec, Support
 from gencli.estimators.parzen import Parzen
-from gencli.models.base import Learned, Model, Reparameterized
+from gencli.models.base import Model, Reparameterized
 from gencli.models.generator import Generator
+from gencli.models.trained import Learned
 from gencli.nn.adversarial import CriticNet, GeneratorNet
 from gencli.nn.base import Network
 from gencli.objectives.adversarial import GAN, WGAN, WGANGP, Adversarial, Hinge, energy_distance

@@ -14,7 +14,8 @@ from gencli.core.noise import RowNoise, StepNoise
 from gencli.core.spec import Batch, Spec, Support
 from gencli.core.tensors import like
 from gencli.estimators.ode import ODE as Density
-from gencli.models.base import Learned, TimeField
+from gencli.models.base import TimeField
+from gencli.models.trained import Learned
 from gencli.objectives.distillation.base import Grid, ddim, heun
 from gencli.objectives.distillation.consistency import Consistency
 from gencli.objectives.distillation.progressive import Progressive
@@ -256,13 +257,13 @@ def test_the_exact_consistency_function_has_no_loss(path):
     for steps in (25, 50, 100):
         objective = Consistency(LINE, Known(teacher), steps=steps, decay=0, loss="l2")
         objective.opened, objective.target = (teacher,), student
-        found.append(float(objective.rows(student, x, None, objective.grid.at(path, u), eps).mean()))
+        found.append(float(objective.rows(student, x, None, objective.times.at(path, u), eps).mean()))
         assert float(objective.score(student, Batch(torch.zeros(50, 1)), noise(50)).mean()) < 1e-3
     assert found[-1] < 1e-8
     assert found[0] > 16 * found[1] > 100 * found[2]
     other = Says(path, lambda x, t: 1.2 * student.function(x, t))
     objective.target = other
-    assert float(objective.rows(other, x, None, objective.grid.at(path, u), eps).mean()) > 1e3 * found[-1]
+    assert float(objective.rows(other, x, None, objective.times.at(path, u), eps).mean()) > 1e3 * found[-1]
 
 
 def test_the_first_time_of_the_grid_has_the_teachers_end_as_its_target():

@@ -14,8 +14,9 @@ from gencli.cli import main as cli
 from gencli.core.spec import Spec, Support
 from gencli.estimators.ode import ODE as Density
 from gencli.estimators.vlb import VLB
-from gencli.models.base import Learned, VelocityField
+from gencli.models.base import VelocityField
 from gencli.models.classical.gaussian import Gaussian
+from gencli.models.trained import Learned
 from gencli.objectives.distillation.consistency import Consistency
 from gencli.objectives.distillation.progressive import Progressive
 from gencli.objectives.distillation.reflow import Reflow

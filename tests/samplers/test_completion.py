@@ -16,7 +16,8 @@ from gencli.cli import main as cli
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Given, Spec, Support
-from gencli.models.base import Learned, TimeField
+from gencli.models.base import TimeField
+from gencli.models.trained import Learned
 from gencli.paths.base import Path, Prediction
 from gencli.paths.schedules import VP, Straight
 from gencli.run.sampling import region

@@ -13,7 +13,7 @@ from fields import PATHS, MixtureField, flow_of_gaussian, gaussian, three
 
 from gencli.core.noise import RowNoise
 from gencli.methods import ode
-from gencli.models.base import Learned
+from gencli.models.trained import Learned
 from gencli.paths.schedules import VE, VP, Straight
 from gencli.samplers.diffusion.ddim import DDIM, DDPM
 from gencli.samplers.diffusion.dpm_solver import DPMSolver

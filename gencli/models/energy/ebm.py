@@ -7,8 +7,9 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Spec
-from gencli.models.base import DataInitialized, Model, TrainedRun, Unnormalized
+from gencli.models.base import DataInitialized, Model, Unnormalized
 from gencli.models.energy.reference import KINDS, Reference
+from gencli.models.trained import TrainedRun
 from gencli.nn.base import NetworkFactory
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Spec
-from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, TrainedRun
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.gmm import GMM
+from gencli.models.trained import TrainedRun
 
 KINDS = ("gaussian", "gmm", "run")
 

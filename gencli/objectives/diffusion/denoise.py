@@ -15,7 +15,8 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, TimeField, VelocityField
+from gencli.models.base import TimeField, VelocityField
+from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.times import Times, stratified
 from gencli.paths.base import Path, Prediction

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gencli.core.spec import Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, TimeField
+from gencli.models.base import TimeField
+from gencli.models.trained import Learned
 from gencli.objectives.diffusion.coupling import assignment
 from gencli.objectives.diffusion.denoise import Regression
 from gencli.objectives.diffusion.times import Times

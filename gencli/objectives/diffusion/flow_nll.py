@@ -12,7 +12,8 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.methods import volume
-from gencli.models.base import Learned, VelocityField
+from gencli.models.base import VelocityField
+from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.denoise import hide
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.methods.diffusion_bound import Bound
-from gencli.models.base import Learned, TimeField
+from gencli.models.base import TimeField
+from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.denoise import hide
 from gencli.objectives.diffusion.times import stratified

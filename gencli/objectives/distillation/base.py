@@ -16,16 +16,17 @@ from torch import Tensor
 from gencli.core.errors import UsageError
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, Model, TimeField, TrainedRun, VelocityField
+from gencli.models.base import M, TimeField, VelocityField
+from gencli.models.trained import Learned, TrainedRun
 from gencli.objectives.diffusion.denoise import Regression
 from gencli.objectives.diffusion.times import Times
 from gencli.paths.base import Path, Prediction
 
 
 class Distillation(Regression):
-    """What students share: the teacher, and a start from its weights.
+    """What students share: the teacher, and a start from its weights if student and teacher are alike.
 
-    ``teachers``: what a teacher has to be. ``same``: whether student and teacher must be one function of their weights.
+    ``teachers``: what a teacher has to be.
 
     Args:
         spec: what one example is.
@@ -37,15 +38,14 @@ class Distillation(Regression):
         ValueError: no teacher.
     """
 
-    teachers: ClassVar[type[VelocityField]] = TimeField
-    same: ClassVar[bool] = True
+    teachers: ClassVar[type[VelocityField]] = VelocityField
+    opened: tuple[VelocityField, ...] = ()  # a tuple, so that it is not registered and not saved
 
     def __init__(self, spec: Spec, teacher: TrainedRun | None, times: Times, passes: int = 1) -> None:
         super().__init__(spec, times, passes)
         if teacher is None:
             raise ValueError("objective.teacher=null: name the run to distil")
         self.run = teacher
-        self.opened: tuple[VelocityField, ...] = ()  # a tuple, so that it is not registered and not saved
 
     @property
     def teacher(self) -> VelocityField:
@@ -63,10 +63,6 @@ class Distillation(Regression):
         if teacher.conditional != model.conditional:
             raise ValueError(f"model.conditional={model.conditional}: that of objective.teacher is the other way round")
         self.accepts(teacher, run.learned)
-        if self.same and not _alike(model, teacher):
-            raise ValueError(
-                "objective.teacher: the student starts as its teacher, so that model must be the run's own"
-            )
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.opened = (teacher.to(device),)
 
@@ -100,6 +96,25 @@ class Distillation(Regression):
         return torch.ones_like(prediction.v)
 
 
+class FewSteps(Distillation):
+    """Students that start as their teacher, one function of the same weights, and learn larger steps."""
+
+    teachers = TimeField
+    times: Grid
+    opened: tuple[TimeField, ...]
+
+    @property
+    def teacher(self) -> TimeField:
+        return self.opened[0]
+
+    def open(self, model: TimeField) -> None:
+        super().open(model)
+        if not _alike(model, self.teacher):
+            raise ValueError(
+                "objective.teacher: the student starts as its teacher, so that model must be the run's own"
+            )
+
+
 class Grid(Times):
     """The times t_min + (t_max - t_min) i / n, i = 1..n, equally likely.
 
@@ -120,7 +135,7 @@ class Grid(Times):
         return (t - share * (path.t_max - path.t_min) / self.n).clamp(min=path.t_min)
 
 
-def fixed(model: Model) -> Model:
+def fixed(model: M) -> M:
     """A copy of a model that no optimizer moves."""
     return copy.deepcopy(model).requires_grad_(False).eval()
 
@@ -156,15 +171,13 @@ def distance(x: Tensor, to: Tensor) -> Tensor:
     return (x - to).square().flatten(1).mean(1)
 
 
-def _alike(model: Model, teacher: Model) -> bool:
+def _alike(model: TimeField, teacher: VelocityField) -> bool:
     """Whether the two say the same when they have the same weights; tried on noise, with the teacher's in a copy."""
     if type(model) is not type(teacher) or _shapes(model.state_dict()) != _shapes(teacher.state_dict()):
         return False
-    assert isinstance(teacher, TimeField)
     if (model.t_min, model.t_max, model.prior_std) != (teacher.t_min, teacher.t_max, teacher.prior_std):
         return False
     copied = fixed(model)
-    assert isinstance(copied, TimeField)
     copied.load_state_dict(teacher.state_dict())
     t = torch.linspace(model.t_min, model.t_max, 7)[1:-1]
     x = torch.randn(len(t), *model.spec.shape, generator=torch.Generator().manual_seed(0))

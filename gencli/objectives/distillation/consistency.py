@@ -11,14 +11,15 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, TimeField, TrainedRun
+from gencli.models.base import TimeField
+from gencli.models.trained import Learned, TrainedRun
 from gencli.objectives.base import Turn
-from gencli.objectives.distillation.base import Distillation, Grid, distance, fixed, heun
+from gencli.objectives.distillation.base import FewSteps, Grid, distance, fixed, heun
 
 LOSSES = ("huber", "l2")
 
 
-class Consistency(Distillation):
+class Consistency(FewSteps):
     """E over adjacent times s < t of a grid of d(f(x_t, t), f'(x_s, s)), where x_s is the teacher's step from x_t.
 
     f is the denoised mean that the student says, f' that of an average of its weights, and f(x, t_min) = x, so that f
@@ -44,6 +45,8 @@ class Consistency(Distillation):
         for training consistency models", 2024.
     """
 
+    target: TimeField
+
     def __init__(
         self,
         spec: Spec,
@@ -58,8 +61,7 @@ class Consistency(Distillation):
             raise ValueError(f"objective.decay={decay}: at least 0 and below 1")
         if loss not in LOSSES:
             raise ValueError(f"objective.loss={loss}: one of {', '.join(LOSSES)}")
-        self.grid = Grid(steps)
-        super().__init__(spec, teacher, self.grid)
+        super().__init__(spec, teacher, Grid(steps))
         self.decay, self.loss = decay, loss
 
     def bind(self, model: TimeField) -> Learned:
@@ -83,13 +85,11 @@ class Consistency(Distillation):
 
     def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
         path, teacher, target = model.path, self.teacher, self.target
-        assert isinstance(teacher, TimeField)
-        assert isinstance(target, TimeField)
-        s, x_t = self.grid.before(path, t), path.noised(x, eps, t)
+        s, x_t = self.times.before(path, t), path.noised(x, eps, t)
         with torch.no_grad():
             x_s = heun(teacher, x_t, t, s, y)
             # Half a step tells the first time of the grid from the next, whatever the rounding
-            last = like(t < path.t_min + 1.5 * (path.t_max - path.t_min) / self.grid.n, x).bool()
+            last = like(t < path.t_min + 1.5 * (path.t_max - path.t_min) / self.times.n, x).bool()
             end = torch.where(last, x_s, target.predict(x_s, s, y).x0)
         square = (model.predict(x_t, t, y).x0 - end).square().flatten(1)
         if self.loss == "l2":
@@ -98,10 +98,9 @@ class Consistency(Distillation):
         return (square.sum(1) + c**2).sqrt() - c
 
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(self.teacher, TimeField)
         path, y = model.path, batch.y if model.conditional else None
         x = z = model.prior_std * noise.randn(*batch.x.shape)
-        times = torch.linspace(path.t_max, path.t_min, self.grid.n + 1, dtype=torch.float64).to(x)
+        times = torch.linspace(path.t_max, path.t_min, self.times.n + 1, dtype=torch.float64).to(x)
         for t, s in pairwise(times.unbind()):
             x = heun(self.teacher, x, t.expand(len(x)), s.expand(len(x)), y)
         return distance(model.predict(z, times[0].expand(len(x)), y).x0, x)

@@ -10,12 +10,13 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
-from gencli.models.base import Learned, TimeField, TrainedRun, VelocityField
+from gencli.models.base import TimeField, VelocityField
+from gencli.models.trained import Learned, TrainedRun
 from gencli.objectives.base import Loss, Turn
-from gencli.objectives.distillation.base import Distillation, Grid, ddim, distance, fixed
+from gencli.objectives.distillation.base import FewSteps, Grid, ddim, distance, fixed
 
 
-class Progressive(Distillation):
+class Progressive(FewSteps):
     """E over times t of the grid of max(SNR, 1) |x0^ - x0~|^2, where a step from t with x0~ is two of the master's.
 
     The first master is the teacher, of ``start`` steps of ``ddim``; the student has half as many. When a stage of the
@@ -41,6 +42,7 @@ class Progressive(Distillation):
     """
 
     stage: Tensor
+    master: TimeField
 
     def __init__(self, spec: Spec, teacher: TrainedRun | None = None, start: int = 64, end: int = 4) -> None:
         if end < 1 or start <= end or start % end or (start // end) & (start // end - 1):
@@ -92,8 +94,6 @@ class Progressive(Distillation):
 
     def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
         path, master, grid = model.path, self.master, self.times
-        assert isinstance(master, TimeField)
-        assert isinstance(grid, Grid)
         middle, s = grid.before(path, t, 0.5), grid.before(path, t)
         x_t = path.noised(x, eps, t)
         with torch.no_grad():
@@ -105,6 +105,5 @@ class Progressive(Distillation):
         return weight * v_error.square().flatten(1).mean(1)
 
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
-        assert isinstance(self.teacher, TimeField)
         z, y = model.prior_std * noise.randn(*batch.x.shape), batch.y if model.conditional else None
         return distance(ddim(model, z, y, self.student_steps), ddim(self.teacher, z, y, self.teacher_steps))

@@ -10,7 +10,8 @@ from torch import Tensor
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.methods import ode
-from gencli.models.base import Learned, TimeField, TrainedRun, VelocityField
+from gencli.models.base import TimeField
+from gencli.models.trained import Learned, TrainedRun
 from gencli.objectives.base import Loss, Turn
 from gencli.objectives.diffusion.denoise import hide
 from gencli.objectives.diffusion.times import Times, stratified
@@ -43,8 +44,6 @@ class Reflow(Distillation):
         Liu, Gong and Liu, "Flow straight and fast: learning to generate and transfer data with rectified flow", 2023.
     """
 
-    teachers = VelocityField
-    same = False
     initial_examples = 10_000
     z: Tensor
     x: Tensor

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Learned, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 
 

@@ -18,7 +18,8 @@ from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import frozen
 from gencli.kernels.hmc import Point, hmc
 from gencli.kernels.langevin import langevin
-from gencli.models.base import Learned, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
 from gencli.objectives.energy.base import ChainObjective
 

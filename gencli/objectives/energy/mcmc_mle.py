@@ -9,7 +9,8 @@ from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.kernels.hmc import DualAveraging, Point, hmc
-from gencli.models.base import Learned, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
 from gencli.objectives.energy.base import ChainObjective
 

@@ -53,8 +53,6 @@ class NCE(EnergyObjective):
     def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None
         x, y = examples.x, examples.y
-        assert isinstance(self.q, ExactLikelihood)
-        assert isinstance(self.q, DirectSampling)
         if isinstance(self.q, DataInitialized):
             self.q.initialize(x)
         drawn = self.q.sample(len(x), noise=StepNoise(x.device, 0))
@@ -62,14 +60,12 @@ class NCE(EnergyObjective):
 
     def _gap(self, model: Unnormalized, x: Tensor, y: Tensor | None) -> Tensor:
         """G(x), (B,)."""
-        assert isinstance(self.q, ExactLikelihood)
         with torch.no_grad():
             log_q = self.q.log_prob(x)
         return -model.energy(x, y) - self.c - log_q - math.log(self.ratio)
 
     def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
         """The two terms of each row, (B,)."""
-        assert isinstance(self.q, DirectSampling)
         n = len(batch.x)
         with torch.no_grad():
             drawn = torch.cat([self.q.sample(n, noise=noise) for _ in range(self.ratio)])

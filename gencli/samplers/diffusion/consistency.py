@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.models.base import Learned, Model
+from gencli.models.base import Model
+from gencli.models.trained import Learned
 from gencli.samplers.diffusion.walk import Guided, Steps
 
 

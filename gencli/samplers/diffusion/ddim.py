@@ -10,7 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.models.base import Learned, Model, VelocityField
+from gencli.models.base import Model, VelocityField
+from gencli.models.trained import Learned
 from gencli.samplers.diffusion.walk import Guided, Steps
 
 

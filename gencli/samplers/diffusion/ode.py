@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.methods import ode
-from gencli.models.base import Learned, Model, TimeField, VelocityField
+from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.trained import Learned
 from gencli.samplers.diffusion.walk import GRIDS, Guided, Visit, Walk, on, times
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Learned, Model, TimeField, VelocityField
+from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.trained import Learned
 from gencli.paths.base import Path, Prediction
 from gencli.samplers.base import Sampler
 

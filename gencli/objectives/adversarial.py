@@ -8,6 +8,7 @@ energy distance to the held-out data.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm as constrain
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, NonNegative, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import Reparameterized
 from gencli.models.trained import Learned
@@ -58,9 +60,6 @@ class Adversarial(Objective[Reparameterized]):
         r1: gamma of the penalty gamma/2 E|grad_x D(x)|^2 on data, which makes the game converge; 0: none.
         spectral_norm: hold the largest singular value of every layer of the critic at 1.
 
-    Raises:
-        ValueError: no moves, or a negative penalty.
-
     References:
         Mescheder, Geiger and Nowozin, "Which training methods for GANs do actually converge?", 2018 (R1).
         Miyato, Kataoka, Koyama and Yoshida, "Spectral normalization for generative adversarial networks", 2018.
@@ -74,15 +73,11 @@ class Adversarial(Objective[Reparameterized]):
         spec: Spec,
         *,
         critic: NetworkFactory,
-        critic_steps: int = 1,
-        r1: float = 0.0,
+        critic_steps: Count = 1,
+        r1: NonNegative = 0.0,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__(spec)
-        if critic_steps < 1:
-            raise ValueError(f"objective.critic_steps={critic_steps}: at least 1")
-        if r1 < 0:
-            raise ValueError(f"objective.r1={r1}: a penalty is not negative")
         self.make, self.critic_steps, self.r1, self.spectral_norm = critic, critic_steps, r1, spectral_norm
 
     @abstractmethod
@@ -206,10 +201,11 @@ class WGAN(_Wasserstein):
 
     Args:
         clip: the bound; null: none, where ``spectral_norm`` or ``r1`` takes its place.
-        shared: the arguments of ``Adversarial``.
+        critic_steps: moves of the critic for one of the model.
+        shared: the other options of ``Adversarial``.
 
     Raises:
-        ValueError: the bound is not positive, or nothing bounds the critic.
+        ValueError: nothing bounds the critic.
 
     References:
         Arjovsky, Chintala and Bottou, "Wasserstein generative adversarial networks", 2017.
@@ -219,16 +215,12 @@ class WGAN(_Wasserstein):
         self,
         spec: Spec,
         *,
-        critic: NetworkFactory,
-        clip: float | None = 0.01,
-        critic_steps: int = 5,
-        r1: float = 0.0,
-        spectral_norm: bool = False,
+        clip: Positive | None = 0.01,
+        critic_steps: Count = 5,
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, critic=critic, critic_steps=critic_steps, r1=r1, spectral_norm=spectral_norm)
-        if clip is not None and clip <= 0:
-            raise ValueError(f"objective.clip={clip}: positive, or null")
-        if clip is None and not (r1 or spectral_norm):
+        super().__init__(spec, critic_steps=critic_steps, **shared)
+        if clip is None and not (self.r1 or self.spectral_norm):
             raise ValueError("objective.clip=null: then set objective.spectral_norm=true or objective.r1 > 0")
         self.clip = clip
 
@@ -246,10 +238,8 @@ class WGANGP(_Wasserstein):
 
     Args:
         gradient_penalty: lambda.
-        shared: the arguments of ``Adversarial``.
-
-    Raises:
-        ValueError: lambda is not positive.
+        critic_steps: moves of the critic for one of the model.
+        shared: the other options of ``Adversarial``.
 
     References:
         Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, "Improved training of Wasserstein GANs", 2017.
@@ -259,15 +249,11 @@ class WGANGP(_Wasserstein):
         self,
         spec: Spec,
         *,
-        critic: NetworkFactory,
-        gradient_penalty: float = 10.0,
-        critic_steps: int = 5,
-        r1: float = 0.0,
-        spectral_norm: bool = False,
+        gradient_penalty: Positive = 10.0,
+        critic_steps: Count = 5,
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, critic=critic, critic_steps=critic_steps, r1=r1, spectral_norm=spectral_norm)
-        if gradient_penalty <= 0:
-            raise ValueError(f"objective.gradient_penalty={gradient_penalty}: positive")
+        super().__init__(spec, critic_steps=critic_steps, **shared)
         self.gradient_penalty = gradient_penalty
 
     def penalty(self, x: Tensor, fake: Tensor, context: Tensor | None, noise: Noise) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Fraction, NonNegative
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import LatentVariable
 from gencli.objectives.base import Loss, Objective, Turn
@@ -22,9 +23,6 @@ class ELBO(Objective[LatentVariable]):
         warmup: fraction of the training budget in which the weight rises from 0 to beta.
         free_bits: nats of each unit's rate, averaged over the batch, that cost nothing.
 
-    Raises:
-        ValueError: a negative weight, or a fraction outside [0, 1].
-
     References:
         Kingma and Welling, "Auto-encoding variational Bayes", 2014.
         Higgins et al., "beta-VAE: learning basic visual concepts with a constrained variational framework", 2017.
@@ -32,13 +30,10 @@ class ELBO(Objective[LatentVariable]):
         Kingma et al., "Improved variational inference with inverse autoregressive flow", 2016 (free bits).
     """
 
-    def __init__(self, spec: Spec, beta: float = 1.0, warmup: float = 0.0, free_bits: float = 0.0) -> None:
+    def __init__(
+        self, spec: Spec, beta: NonNegative = 1.0, warmup: Fraction = 0.0, free_bits: NonNegative = 0.0
+    ) -> None:
         super().__init__(spec)
-        if beta < 0 or free_bits < 0:
-            name, value = ("beta", beta) if beta < 0 else ("free_bits", free_bits)
-            raise ValueError(f"objective.{name}={value}: not negative")
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"objective.warmup={warmup}: a fraction of the training budget, 0 to 1")
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
 
     def turns(self, model: LatentVariable) -> list[Turn]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import LatentVariable
 from gencli.models.trained import Learned
@@ -26,20 +28,13 @@ class IWAE(Objective[LatentVariable]):
         k: samples a row.
         gradient: ``plain`` or ``dreg``.
 
-    Raises:
-        ValueError: fewer than one sample, or no such gradient.
-
     References:
         Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
         Tucker, Lawson, Gu and Maddison, "Doubly reparameterized gradient estimators for Monte Carlo objectives", 2019.
     """
 
-    def __init__(self, spec: Spec, k: int = 5, gradient: str = "plain") -> None:
+    def __init__(self, spec: Spec, k: Count = 5, gradient: Literal["plain", "dreg"] = "plain") -> None:
         super().__init__(spec)
-        if k < 1:
-            raise ValueError(f"objective.k={k}: at least 1")
-        if gradient not in ("plain", "dreg"):
-            raise ValueError(f"objective.gradient={gradient}: plain or dreg")
         self.k, self.gradient = k, gradient
 
     def bind(self, model: LatentVariable) -> Learned:

@@ -270,25 +270,6 @@ def test_a_run_from_the_command_line_is_measured_exactly(tmp_path):
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("method", "dopri8"),
-        ("trace", "some"),
-        ("steps", 0),
-        ("probes", 0),
-        ("kinetic", -1.0),
-        ("jacobian", math.nan),
-        ("atol", 0.0),
-        ("rtol", -1.0),
-        ("max_nfe", 0),
-    ],
-)
-def test_values_are_checked(option, value):
-    with pytest.raises(ValueError, match=rf"objective\.{option}={value}"):
-        FlowNLL(Spec((2,), REALS), **{option: value})
-
-
 def test_discrete_times_are_refused():
     model = NetworkField(Spec((2,), REALS), net=NET, path=Straight, timesteps=10)
     with pytest.raises(ValueError, match=r"model\.timesteps=10"):

@@ -337,10 +337,6 @@ def test_objective_elbo():
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda s: ELBO(s, beta=-1), "objective.beta"),
-        (lambda s: ELBO(s, warmup=2), "objective.warmup"),
-        (lambda s: IWAE(s, k=0), "objective.k"),
-        (lambda s: IWAE(s, gradient="double"), "objective.gradient"),
         (lambda s: EstimateIWAE(k=0), "estimator.k"),
         (lambda s: EstimateELBO(samples=0), "estimator.samples"),
         (lambda s: VAE(s, net=SMALL, latent=0), "model.latent"),

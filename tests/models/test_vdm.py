@@ -228,8 +228,6 @@ def test_labels_are_hidden_in_training():
     ("make", "message"),
     [
         (lambda: LearnedSchedule(1.0, 1.0), r"model\.path\.gamma_0=1"),
-        (lambda: LearnedSchedule(degree=0), r"model\.path\.degree=0"),
-        (lambda: VLB(LINE, passes=0), r"objective\.passes=0"),
         (lambda: VLB(LINE).bind(network(VP, timesteps=1)), r"model\.timesteps=1"),
         (lambda: Denoise(LINE).bind(network(LearnedSchedule)), "objective=vlb"),
         (lambda: FlowMatching(LINE).bind(network(LearnedSchedule)), "objective=vlb"),

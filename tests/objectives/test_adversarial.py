@@ -227,19 +227,10 @@ def test_a_critic_sees_what_the_model_sees():
         assert model.sample(3, torch.arange(3), noise=noise()).shape == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "says"),
-    [
-        (GAN, {"critic_steps": 0}, "critic_steps=0"),
-        (GAN, {"r1": -1.0}, "r1=-1"),
-        (WGAN, {"clip": 0.0}, "clip=0"),
-        (WGAN, {"clip": None}, "clip=null"),
-        (WGANGP, {"gradient_penalty": 0.0}, "gradient_penalty=0"),
-    ],
-)
-def test_refusals(kind, options, says):
-    with pytest.raises(ValueError, match=re.escape(f"objective.{says}")):
-        kind(REALS, critic=Linear, **options)
+def test_a_wasserstein_critic_is_bounded_by_something():
+    with pytest.raises(ValueError, match=r"objective\.clip=null"):
+        WGAN(REALS, critic=Linear, clip=None)
+    WGAN(REALS, critic=Linear, clip=None, r1=1.0)
 
 
 def test_networks_fit_every_shape():

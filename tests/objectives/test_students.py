@@ -112,16 +112,11 @@ def test_teachers_that_cannot_teach(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda t: Reflow(PLANE, t, pairs=0), r"objective\.pairs=0"),
-        (lambda t: Reflow(PLANE, t, tolerance=0), r"objective\.tolerance=0"),
         (lambda t: Reflow(PLANE, t).bind(three(VP())), r"model\.path"),
         (lambda t: Reflow(PLANE, t).bind(three(Trigonometric())), r"model\.path"),
         (lambda t: Progressive(PLANE, t, start=4, end=4), r"objective\.start=4"),
         (lambda t: Progressive(PLANE, t, start=12, end=4), r"objective\.start=12"),
         (lambda t: Progressive(PLANE, t, start=10, end=4), r"objective\.start=10"),
-        (lambda t: Consistency(PLANE, t, steps=0), r"objective\.steps=0"),
-        (lambda t: Consistency(PLANE, t, decay=1), r"objective\.decay=1"),
-        (lambda t: Consistency(PLANE, t, loss="l1"), r"objective\.loss=l1"),
         (lambda t: Jumps(0), r"sampler\.steps=0"),
     ],
 )

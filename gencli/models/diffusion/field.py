@@ -7,11 +7,13 @@ a coordinate, which ``Prediction`` turns into velocity, score, noise and denoise
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gencli.core.options import BelowOne, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import like
 from gencli.models.base import DataInitialized, TimeField
@@ -19,9 +21,8 @@ from gencli.nn.base import NetworkFactory
 from gencli.nn.fourier import Fourier
 from gencli.paths.base import Path, Prediction
 
-PREDICTIONS = ("edm", "eps", "x0", "v")
 RANGE = 14.0
-"""Log-SNR is told to the network within [-RANGE, RANGE]."""
+"""Log-SNR is given to the network within [-RANGE, RANGE]."""
 
 
 class NetworkField(TimeField, DataInitialized):
@@ -46,7 +47,7 @@ class NetworkField(TimeField, DataInitialized):
         timesteps: T, to train and to draw on T discrete times only; None: continuous time.
 
     Raises:
-        ValueError: an unknown prediction, one that the ends of the path make infinite, or a number out of range.
+        ValueError: a prediction that the ends of the path make infinite, or hidden labels where there are none.
 
     References:
         Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020; Song et al., "Score-based generative
@@ -65,19 +66,13 @@ class NetworkField(TimeField, DataInitialized):
         net: NetworkFactory,
         path: Callable[[], Path],
         conditional: bool = False,
-        prediction: str = "edm",
-        label_dropout: float = 0.0,
-        timesteps: int | None = None,
+        prediction: Literal["edm", "eps", "x0", "v"] = "edm",
+        label_dropout: BelowOne = 0.0,
+        timesteps: Count | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        if prediction not in PREDICTIONS:
-            raise ValueError(f"model.prediction={prediction}: one of {', '.join(PREDICTIONS)}")
-        if not 0 <= label_dropout < 1:
-            raise ValueError(f"model.label_dropout={label_dropout}: a probability below 1")
         if label_dropout and not (conditional and spec.classes):
             raise ValueError(f"model.label_dropout={label_dropout} needs model.conditional=true and data with classes")
-        if timesteps is not None and timesteps < 1:
-            raise ValueError(f"model.timesteps={timesteps}: at least 1; null for continuous time")
         self.path, self.prediction = path(), prediction
         self.label_dropout, self.timesteps = label_dropout, timesteps
         low, high = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
@@ -100,12 +95,12 @@ class NetworkField(TimeField, DataInitialized):
     def _context(self, t: Tensor, y: Tensor | None) -> Tensor:
         """Features of t and of log-SNR, both in about [-1, 1], and the label; -1 or None hides it.
 
-        On a learned path t means another noise every step, so log-SNR alone is told: what the network says of x_t then
+        On a learned path t means another noise every step, so log-SNR alone is given: what the network says of x_t then
         depends on the noise in it and not on when it came, as a bound needs that does not depend on the schedule.
         """
         log_snr = self.path.log_snr(t.double() if t.device.type != "mps" else t).clamp(-RANGE, RANGE) / RANGE
-        told = [log_snr.to(t)] if self.learned else [t, log_snr.to(t)]
-        features = [self.time(torch.stack(told, 1).to(self.mean))]
+        clock = [log_snr.to(t)] if self.learned else [t, log_snr.to(t)]
+        features = [self.time(torch.stack(clock, 1).to(self.mean))]
         if self.conditional and self.spec.classes:
             labels = torch.full((len(t),), -1, device=t.device) if y is None else y
             features.append(F.one_hot(labels.clamp(min=0), self.spec.classes) * (labels >= 0)[:, None])

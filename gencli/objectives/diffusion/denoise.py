@@ -6,22 +6,21 @@ eps - eps^ = alpha (v - v^), x_0 - x_0^ = -sigma (v - v^), velocity - velocity^ 
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
 from gencli.models.base import TimeField, VelocityField
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
-from gencli.objectives.diffusion.times import Times, stratified
+from gencli.objectives.diffusion.times import Distribution, LogitNormal, LogNoise, LogSNR, Times, Uniform, stratified
 from gencli.paths.base import Path, Prediction
-
-WEIGHTINGS = ("simple", "snr", "min_snr", "likelihood")
 
 
 class Regression(Objective[TimeField]):
@@ -34,17 +33,12 @@ class Regression(Objective[TimeField]):
         spec: what one example is.
         times: distribution of t.
         passes: times at which validation scores each row.
-
-    Raises:
-        ValueError: passes below 1.
     """
 
     score_name = "loss"
 
-    def __init__(self, spec: Spec, times: Times, passes: int = 4) -> None:
+    def __init__(self, spec: Spec, times: Times, passes: Count = 4) -> None:
         super().__init__(spec)
-        if passes < 1:
-            raise ValueError(f"objective.passes={passes}: at least 1")
         self.times, self.passes = times, passes
 
     def bind(self, model: TimeField) -> Learned:
@@ -94,7 +88,36 @@ def hide(model: VelocityField, y: Tensor | None, noise: Noise) -> Tensor | None:
     return torch.where(noise.rand(len(y)) < model.label_dropout, -1, y)
 
 
-class Denoise(Regression):
+class FreeTimes(Regression):
+    """A regression at times whose distribution is an option.
+
+    Args:
+        spec: what one example is.
+        times: ``uniform``, ``logit_normal`` or ``log_snr``.
+        location: of ``logit_normal``.
+        spread: of ``logit_normal``.
+        passes: times at which validation scores each row.
+    """
+
+    times: Distribution
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        times: Literal["uniform", "logit_normal", "log_snr"] = "uniform",
+        location: float = 0.0,
+        spread: Positive = 1.0,
+        passes: Count = 4,
+    ) -> None:
+        super().__init__(
+            spec,
+            {"uniform": Uniform(), "logit_normal": LogitNormal(location, spread), "log_snr": LogSNR()}[times],
+            passes,
+        )
+
+
+class Denoise(FreeTimes):
     """The losses of diffusion models.
 
     ``simple``: squared error of what the network gives, in its own units (of eps: "L_simple"). ``snr``: SNR times the
@@ -107,13 +130,7 @@ class Denoise(Regression):
         spec: what one example is.
         weighting: one of the above.
         gamma: of ``min_snr``.
-        times: ``uniform``, ``logit_normal`` or ``log_snr``.
-        location: of ``logit_normal``.
-        spread: of ``logit_normal``.
-        passes: times at which validation scores each row.
-
-    Raises:
-        ValueError: an unknown weighting or distribution, or a number out of range.
+        shared: the options of ``FreeTimes``.
 
     References:
         simple: Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020. min_snr: Hang et al., "Efficient
@@ -124,18 +141,11 @@ class Denoise(Regression):
     def __init__(
         self,
         spec: Spec,
-        weighting: str = "simple",
-        gamma: float = 5.0,
-        times: str = "uniform",
-        location: float = 0.0,
-        spread: float = 1.0,
-        passes: int = 4,
+        weighting: Literal["simple", "snr", "min_snr", "likelihood"] = "simple",
+        gamma: Positive = 5.0,
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, Times(times, location, spread), passes)
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"objective.weighting={weighting}: one of {', '.join(WEIGHTINGS)}")
-        if not gamma > 0:
-            raise ValueError(f"objective.gamma={gamma}: above 0")
+        super().__init__(spec, **shared)
         self.weighting, self.gamma = weighting, gamma
 
     def bind(self, model: TimeField) -> Learned:
@@ -167,17 +177,17 @@ class DSM(Regression):
         passes: times at which validation scores each row.
 
     Raises:
-        ValueError: not 0 < low < high, or a range beyond the path's own.
+        ValueError: low is not below high, or a range beyond the path's own.
 
     References:
         Vincent, "A connection between score matching and denoising autoencoders", 2011; Song and Ermon, "Generative
         modeling by estimating gradients of the data distribution", 2019.
     """
 
-    def __init__(self, spec: Spec, low: float = 0.01, high: float = 50.0, passes: int = 4) -> None:
-        if not 0 < low < high:
-            raise ValueError(f"objective.low={low}: above 0 and below objective.high={high}")
-        super().__init__(spec, _LogNoise(low, high), passes)
+    def __init__(self, spec: Spec, low: Positive = 0.01, high: Positive = 50.0, passes: Count = 4) -> None:
+        if not low < high:
+            raise ValueError(f"objective.low={low}: below objective.high={high}")
+        super().__init__(spec, LogNoise(low, high), passes)
         self.low, self.high = low, high
 
     def bind(self, model: TimeField) -> Learned:
@@ -192,14 +202,3 @@ class DSM(Regression):
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         return like(path.alpha(prediction.t).square(), prediction.x)
-
-
-class _LogNoise(Times):
-    """ln(sigma/alpha) uniform on [ln low, ln high]."""
-
-    def __init__(self, low: float, high: float) -> None:
-        super().__init__("log_snr")
-        self.top, self.bottom = -2 * math.log(low), -2 * math.log(high)
-
-    def at(self, path: Path, u: Tensor) -> Tensor:
-        return path.time(self.top - u * (self.top - self.bottom)).clamp(path.t_min, path.t_max)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -11,14 +12,11 @@ from gencli.core.tensors import like
 from gencli.models.base import TimeField
 from gencli.models.trained import Learned
 from gencli.objectives.diffusion.coupling import assignment
-from gencli.objectives.diffusion.denoise import Regression
-from gencli.objectives.diffusion.times import Times
+from gencli.objectives.diffusion.denoise import FreeTimes
 from gencli.paths.base import Path, Prediction
 
-COUPLINGS = ("independent", "optimal")
 
-
-class FlowMatching(Regression):
+class FlowMatching(FreeTimes):
     """E |velocity(x_t, t) - (alpha' x_0 + sigma' eps)|^2, averaged over coordinates.
 
     ``independent``: eps is drawn for itself. ``optimal``: within each batch the pairs of x_0 and eps are those whose
@@ -27,14 +25,8 @@ class FlowMatching(Regression):
 
     Args:
         spec: what one example is.
-        coupling: ``independent`` or ``optimal``.
-        times: ``uniform``, ``logit_normal`` or ``log_snr``.
-        location: of ``logit_normal``.
-        spread: of ``logit_normal``.
-        passes: times at which validation scores each row; with ``optimal``, pairs are those of its validation batch.
-
-    Raises:
-        ValueError: an unknown coupling or distribution, or a number out of range.
+        coupling: ``independent`` or ``optimal``. In validation, pairs are those of its batch.
+        shared: the options of ``FreeTimes``.
 
     References:
         Lipman et al., "Flow matching for generative modeling", 2023; Pooladian et al., "Multisample flow matching:
@@ -45,15 +37,10 @@ class FlowMatching(Regression):
     def __init__(
         self,
         spec: Spec,
-        coupling: str = "independent",
-        times: str = "uniform",
-        location: float = 0.0,
-        spread: float = 1.0,
-        passes: int = 4,
+        coupling: Literal["independent", "optimal"] = "independent",
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, Times(times, location, spread), passes)
-        if coupling not in COUPLINGS:
-            raise ValueError(f"objective.coupling={coupling}: one of {', '.join(COUPLINGS)}")
+        super().__init__(spec, **shared)
         self.coupling = coupling
 
     def bind(self, model: TimeField) -> Learned:

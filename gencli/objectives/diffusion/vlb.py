@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Batch, Spec
 from gencli.methods.diffusion_bound import Bound
 from gencli.models.base import TimeField
@@ -31,18 +32,13 @@ class VLB(Objective[TimeField]):
         passes: times at which validation scores each row; the same noise at every validation, so that their order is
             less noisy than the number itself.
 
-    Raises:
-        ValueError: passes below 1.
-
     References:
         Kingma, Salimans, Poole and Ho, "Variational diffusion models", 2021 (low-discrepancy times; appendix on
         the variance).
     """
 
-    def __init__(self, spec: Spec, passes: int = 4) -> None:
+    def __init__(self, spec: Spec, passes: Count = 4) -> None:
         super().__init__(spec)
-        if passes < 1:
-            raise ValueError(f"objective.passes={passes}: at least 1")
         self.passes = passes
 
     def bind(self, model: TimeField) -> Learned:

@@ -123,7 +123,6 @@ class Grid(Times):
     """
 
     def __init__(self, n: int) -> None:
-        super().__init__("uniform")
         self.n = n
 
     def at(self, path: Path, u: Tensor) -> Tensor:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import BelowOne, Count
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
 from gencli.models.base import TimeField
 from gencli.models.trained import Learned, TrainedRun
 from gencli.objectives.base import Turn
 from gencli.objectives.distillation.base import FewSteps, Grid, distance, fixed, heun
-
-LOSSES = ("huber", "l2")
 
 
 class Consistency(FewSteps):
@@ -38,7 +38,7 @@ class Consistency(FewSteps):
         loss: ``huber``: sqrt(|d|^2 + c^2) - c with c = 0.00054 sqrt(D); ``l2``: |d|^2 / D.
 
     Raises:
-        ValueError: no teacher, an unknown loss, or a number out of range.
+        ValueError: no teacher.
 
     References:
         Song, Dhariwal, Chen and Sutskever, "Consistency models", 2023; huber: Song and Dhariwal, "Improved techniques
@@ -51,16 +51,10 @@ class Consistency(FewSteps):
         self,
         spec: Spec,
         teacher: TrainedRun | None = None,
-        steps: int = 50,
-        decay: float = 0.95,
-        loss: str = "huber",
+        steps: Count = 50,
+        decay: BelowOne = 0.95,
+        loss: Literal["huber", "l2"] = "huber",
     ) -> None:
-        if steps < 1:
-            raise ValueError(f"objective.steps={steps}: at least 1")
-        if not 0 <= decay < 1:
-            raise ValueError(f"objective.decay={decay}: at least 0 and below 1")
-        if loss not in LOSSES:
-            raise ValueError(f"objective.loss={loss}: one of {', '.join(LOSSES)}")
         super().__init__(spec, teacher, Grid(steps))
         self.decay, self.loss = decay, loss
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
 from gencli.models.base import TimeField, VelocityField
@@ -44,8 +45,8 @@ class Progressive(FewSteps):
     stage: Tensor
     master: TimeField
 
-    def __init__(self, spec: Spec, teacher: TrainedRun | None = None, start: int = 64, end: int = 4) -> None:
-        if end < 1 or start <= end or start % end or (start // end) & (start // end - 1):
+    def __init__(self, spec: Spec, teacher: TrainedRun | None = None, start: Count = 64, end: Count = 4) -> None:
+        if start <= end or start % end or (start // end) & (start // end - 1):
             raise ValueError(f"objective.start={start}: objective.end={end} times 2, 4, 8 ...")
         super().__init__(spec, teacher, Grid(start // 2))
         self.teacher_steps, self.student_steps = start, end

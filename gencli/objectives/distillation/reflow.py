@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise, StepNoise
+from gencli.core.options import Count, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.methods import ode
 from gencli.models.base import TimeField
 from gencli.models.trained import Learned, TrainedRun
 from gencli.objectives.base import Loss, Turn
 from gencli.objectives.diffusion.denoise import hide
-from gencli.objectives.diffusion.times import Times, stratified
+from gencli.objectives.diffusion.times import Uniform, stratified
 from gencli.objectives.distillation.base import Distillation
 
 _CHUNK = 1000  # pairs that are solved together
@@ -38,7 +39,7 @@ class Reflow(Distillation):
         passes: times at which validation scores each row, with noise of its own.
 
     Raises:
-        ValueError: no teacher, or a number out of range.
+        ValueError: no teacher.
 
     References:
         Liu, Gong and Liu, "Flow straight and fast: learning to generate and transfer data with rectified flow", 2023.
@@ -53,15 +54,11 @@ class Reflow(Distillation):
         self,
         spec: Spec,
         teacher: TrainedRun | None = None,
-        pairs: int = 50_000,
-        tolerance: float = 1e-4,
-        passes: int = 4,
+        pairs: Count = 50_000,
+        tolerance: Positive = 1e-4,
+        passes: Count = 4,
     ) -> None:
-        super().__init__(spec, teacher, Times("uniform"), passes)
-        if pairs < 1:
-            raise ValueError(f"objective.pairs={pairs}: at least 1")
-        if not tolerance > 0:
-            raise ValueError(f"objective.tolerance={tolerance}: above 0")
+        super().__init__(spec, teacher, Uniform(), passes)
         self.pairs, self.tolerance = pairs, tolerance
         for name in ("z", "x", "y"):
             self.register_buffer(name, None, persistent=False)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import NonNegative
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
@@ -25,18 +27,13 @@ class EnergyObjective(Objective[Unnormalized]):
         spec: of model space.
         regularization: alpha of alpha E[E(x)^2], which holds the level of the energies (Du and Mordatch, "Implicit
             generation and modeling with energy-based models", 2019).
-
-    Raises:
-        ValueError: a negative alpha.
     """
 
     continuous = True
     score_name = "loss"
 
-    def __init__(self, spec: Spec, *, regularization: float = 0.0) -> None:
+    def __init__(self, spec: Spec, *, regularization: NonNegative = 0.0) -> None:
         super().__init__(spec)
-        if regularization < 0:
-            raise ValueError(f"objective.regularization={regularization}: at least 0")
         self.regularization = regularization
 
     def bind(self, model: Unnormalized) -> Learned:
@@ -125,8 +122,8 @@ class ChainObjective(EnergyObjective):
 
     SAMPLES = 32
 
-    def __init__(self, spec: Spec, *, regularization: float = 0.0) -> None:
-        super().__init__(spec, regularization=regularization)
+    def __init__(self, spec: Spec, **shared: Any) -> None:
+        super().__init__(spec, **shared)
         self.register_buffer("scale", torch.ones(spec.shape))
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, NonNegative, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import Unnormalized
 from gencli.objectives.energy.base import RowObjective, contrast
-
-PERTURBATIONS = ("gaussian", "ou", "pooling")
 
 
 def detail(x: Tensor) -> Tensor:
@@ -53,10 +53,10 @@ class EnergyDiscrepancy(RowObjective):
         samples: M, contrastive samples an example.
         w: stabilization; at 0 the logarithm has a heavy-tailed error where all x' have a high energy.
         perturbation: ``gaussian``, ``ou`` or ``pooling``.
-        regularization: alpha of alpha E[E(x)^2].
+        shared: the options of ``EnergyObjective``.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: pooling of what has no neighbours.
 
     References:
         Schröder, Ou, Lim, Li, Vollmer and Duncan, "Energy discrepancies: a score-independent loss for energy-based
@@ -67,21 +67,13 @@ class EnergyDiscrepancy(RowObjective):
         self,
         spec: Spec,
         *,
-        t: float = 1.0,
-        samples: int = 4,
-        w: float = 1.0,
-        perturbation: str = "gaussian",
-        regularization: float = 0.0,
+        t: Positive = 1.0,
+        samples: Count = 4,
+        w: NonNegative = 1.0,
+        perturbation: Literal["gaussian", "ou", "pooling"] = "gaussian",
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, regularization=regularization)
-        if t <= 0:
-            raise ValueError(f"objective.t={t}: a variance is positive")
-        if samples < 1:
-            raise ValueError(f"objective.samples={samples}: at least 1")
-        if w < 0:
-            raise ValueError(f"objective.w={w}: at least 0")
-        if perturbation not in PERTURBATIONS:
-            raise ValueError(f"objective.perturbation={perturbation}: {', '.join(PERTURBATIONS)}")
+        super().__init__(spec, **shared)
         if perturbation == "pooling" and spec.shape[-1] < 2:
             raise ValueError(f"objective.perturbation=pooling: an example of shape {spec.shape} has no neighbours")
         self.t, self.samples, self.w, self.perturbation = t, samples, w, perturbation

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencli.core.noise import Noise, StepNoise
+from gencli.core.options import Count
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import log_mean_exp
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, ModelFactory, Unnormalized
@@ -26,10 +28,10 @@ class NCE(EnergyObjective):
         spec: of model space.
         noise: builds q, a density with samples.
         ratio: nu, noise samples an example.
-        regularization: alpha of alpha E[E(x)^2].
+        shared: the options of ``EnergyObjective``.
 
     Raises:
-        ValueError: a ratio below 1, or noise without density or samples.
+        ValueError: noise without density or samples.
 
     References:
         Gutmann and Hyvärinen, "Noise-contrastive estimation of unnormalized statistical models, with applications to
@@ -38,10 +40,8 @@ class NCE(EnergyObjective):
 
     initial_examples = 20_000
 
-    def __init__(self, spec: Spec, *, noise: ModelFactory, ratio: int = 4, regularization: float = 0.0) -> None:
-        super().__init__(spec, regularization=regularization)
-        if ratio < 1:
-            raise ValueError(f"objective.ratio={ratio}: at least 1")
+    def __init__(self, spec: Spec, *, noise: ModelFactory, ratio: Count = 4, **shared: Any) -> None:
+        super().__init__(spec, **shared)
         q = noise(spec)
         if not isinstance(q, ExactLikelihood) or not isinstance(q, DirectSampling):
             raise ValueError("objective.noise needs a density that can be drawn from, such as a Reference")

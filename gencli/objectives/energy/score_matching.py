@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, Positive, Range
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import Unnormalized
 from gencli.objectives.energy.base import RowObjective, score_of
@@ -49,19 +51,14 @@ class SlicedScoreMatching(RowObjective):
     Args:
         spec: of model space.
         slices: directions an example.
-        regularization: alpha of alpha E[E(x)^2].
-
-    Raises:
-        ValueError: no slice.
+        shared: the options of ``EnergyObjective``.
 
     References:
         Song, Garg, Shi and Ermon, "Sliced score matching: a scalable approach to density and score estimation", 2019.
     """
 
-    def __init__(self, spec: Spec, *, slices: int = 1, regularization: float = 0.0) -> None:
-        super().__init__(spec, regularization=regularization)
-        if slices < 1:
-            raise ValueError(f"objective.slices={slices}: at least 1")
+    def __init__(self, spec: Spec, *, slices: Count = 1, **shared: Any) -> None:
+        super().__init__(spec, **shared)
         self.slices = slices
 
     def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
@@ -89,10 +86,10 @@ class DenoisingScoreMatching(RowObjective):
         spec: of model space.
         sigmas: deviations of the noise.
         weights: pi, up to a factor; None: equal.
-        regularization: alpha of alpha E[E(x)^2].
+        shared: the options of ``EnergyObjective``.
 
     Raises:
-        ValueError: no sigma, one that is not positive, or weights that are not positive or not as many.
+        ValueError: not as many weights as sigmas.
 
     References:
         Vincent, "A connection between score matching and denoising autoencoders", 2011. Several levels: Song and Ermon,
@@ -106,16 +103,14 @@ class DenoisingScoreMatching(RowObjective):
         self,
         spec: Spec,
         *,
-        sigmas: Sequence[float] = (0.1,),
-        weights: Sequence[float] | None = None,
-        regularization: float = 0.0,
+        sigmas: Annotated[Sequence[Positive], Range(low=1)] = (0.1,),
+        weights: Sequence[Positive] | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, regularization=regularization)
-        if not sigmas or min(sigmas) <= 0:
-            raise ValueError(f"objective.sigmas={list(sigmas)}: positive deviations, such as [0.1]")
+        super().__init__(spec, **shared)
         pi = torch.tensor([1.0] * len(sigmas) if weights is None else [float(w) for w in weights])
-        if len(pi) != len(sigmas) or not bool((pi > 0).all()):
-            raise ValueError(f"objective.weights={pi.tolist()}: one positive weight for each of objective.sigmas")
+        if len(pi) != len(sigmas):
+            raise ValueError(f"objective.weights={pi.tolist()}: one for each of objective.sigmas")
         self.register_buffer("levels", torch.tensor([float(s) for s in sigmas]), persistent=False)
         self.register_buffer("shares", pi / pi.sum(), persistent=False)
 
@@ -141,10 +136,7 @@ class DiffusionScoreMatching(RowObjective):
     Args:
         spec: of model space.
         nu: how fast a falls; large: score matching.
-        regularization: alpha of alpha E[E(x)^2].
-
-    Raises:
-        ValueError: nu is not positive.
+        shared: the options of ``EnergyObjective``.
 
     References:
         Barp, Briol, Duncan, Girolami and Mackey, "Minimum Stein discrepancy estimators", 2019 (section 3, diffusion
@@ -155,10 +147,8 @@ class DiffusionScoreMatching(RowObjective):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: Spec, *, nu: float = 1.0, regularization: float = 0.0) -> None:
-        super().__init__(spec, regularization=regularization)
-        if nu <= 0:
-            raise ValueError(f"objective.nu={nu}: positive")
+    def __init__(self, spec: Spec, *, nu: Positive = 1.0, **shared: Any) -> None:
+        super().__init__(spec, **shared)
         self.nu = nu
         self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))

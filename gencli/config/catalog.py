@@ -55,7 +55,8 @@ class ClassInfo:
     Args:
         name: dotted name of its definition.
         bases: dotted names of all its ancestors and itself.
-        attributes: literal class attributes, inherited ones included; ``requires`` holds dotted class names.
+        attributes: literal class attributes, inherited ones included; ``requires`` holds dotted class names, those of
+            the type parameter in ``class HMC(Sampler[Unnormalized])`` too.
         whole: whether the source of every ancestor was found.
     """
 
@@ -250,7 +251,8 @@ def _dotted(module: _Module, node: ast.expr) -> str | None:
 
 def _attributes(module: _Module, definition: ast.ClassDef) -> dict[str, Any]:
     """Class attributes with literal values, and ``requires`` as dotted names of the classes' definitions."""
-    found: dict[str, Any] = {}
+    named = _parameters(module, definition)
+    found: dict[str, Any] = {"requires": named} if named else {}
     for statement in definition.body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
             target, value = statement.targets[0], statement.value
@@ -268,6 +270,18 @@ def _attributes(module: _Module, definition: ast.ClassDef) -> dict[str, Any]:
             except ValueError:
                 continue
     return found
+
+
+def _parameters(module: _Module, definition: ast.ClassDef) -> tuple[str, ...]:
+    """The models among the type parameters of its bases, as ``models.base.Partner`` finds them at run time."""
+    subscripts = [base.slice for base in definition.bases if isinstance(base, ast.Subscript)]
+    names = [node for at in subscripts for node in (at.elts if isinstance(at, ast.Tuple) else [at])]
+    found = [_find(_dotted(module, node) or "", module.name.partition(".")[0]) for node in names]
+    return tuple(
+        f"{owner.name}.{kind.name}"
+        for owner, kind in filter(None, found)
+        if any((at.name, model.name) == ("gencli.models.base", "Model") for at, model in _lineage(owner, kind))
+    )
 
 
 def _canonical(module: _Module, node: ast.expr) -> str:

@@ -94,13 +94,17 @@ def of_class(owner: type, given: int = 0, names: Mapping[str, Any] | None = None
     hints: dict[str, Any] = {}
     needed: set[str] = set()
     passes_on = False
-    if dataclasses.is_dataclass(owner):
-        return of_dataclass(owner)
     for ancestor in owner.__mro__:
         init = vars(ancestor).get("__init__")
         if init is None:
             continue
         if ancestor.__module__.partition(".")[0] in ("builtins", "torch"):
+            break
+        if "__dataclass_fields__" in vars(ancestor):  # the constructor was made from the fields
+            fields = of_dataclass(ancestor, names)
+            hints = {**fields.hints, **hints}
+            needed |= frozenset() if passes_on else fields.needed
+            passes_on = False
             break
         types_ = _hints(init, names)
         parameters = list(inspect.signature(init).parameters.values())[1:]
@@ -117,13 +121,13 @@ def of_class(owner: type, given: int = 0, names: Mapping[str, Any] | None = None
     return Options(hints, frozenset(needed), closed=not passes_on)
 
 
-def of_dataclass(kind: type) -> Options:
-    """The fields of a dataclass that its constructor takes."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+def of_dataclass(kind: type, names: Mapping[str, Any] | None = None) -> Options:
+    """The fields of a dataclass that its constructor takes; ``names`` as for ``of_class``."""
+    hints = _hints(kind, names)
     fields = [entry for entry in dataclasses.fields(kind) if entry.init]
     missing = dataclasses.MISSING
     needed = {entry.name for entry in fields if entry.default is missing and entry.default_factory is missing}
-    return Options({entry.name: hints[entry.name] for entry in fields}, frozenset(needed), closed=True)
+    return Options({entry.name: hints.get(entry.name, Any) for entry in fields}, frozenset(needed), closed=True)
 
 
 def check(section: Mapping[str, Any], options: Options, where: str, what: str) -> None:
@@ -207,9 +211,9 @@ def words(hint: Any) -> str:
     return _SCALARS.get(hint) or str(getattr(hint, "words", None) or getattr(hint, "__name__", hint))
 
 
-def _hints(init: Any, names: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Types of a constructor's arguments; none where its module does not show them (a user's own)."""
+def _hints(owner: Any, names: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Types of a constructor's arguments or of fields; none where their module does not show them (a user's own)."""
     try:
-        return typing.get_type_hints(init, localns=dict(names or {}), include_extras=True)
+        return typing.get_type_hints(owner, localns=dict(names or {}), include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Bound
-from gencli.models.base import Model
+from gencli.models.base import M, Partner
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Shared:
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
-class Estimator(ABC):
+class Estimator(Partner[M], ABC):
     """A way to measure the NLL; ``bound`` says what its number is to the true one.
 
     ``scores_given``: whether it honours ``Batch.given``. ``variant``: added to the name of its records where options
@@ -53,7 +53,6 @@ class Estimator(ABC):
             more give the record its ``se_estimator``.
     """
 
-    requires: ClassVar[tuple[type[Model], ...]] = ()
     continuous: ClassVar[bool] = False
     bound: Bound
     examples: int = 0
@@ -65,17 +64,17 @@ class Estimator(ABC):
             raise ValueError(f"estimator.draws={draws}: at least 1")
         self.draws = draws
 
-    def check(self, model: Model) -> None:  # noqa: B027
+    def check(self, model: M) -> None:
         """Refuse options that this model cannot honour.
 
         Raises:
             ValueError: names the key to change.
         """
 
-    def prepare(self, model: Model, examples: Batch | None, noise: Noise) -> Shared:
+    def prepare(self, model: M, examples: Batch | None, noise: Noise) -> Shared:
         """Measure what all rows share (log Z, a bandwidth), once before the rows; ``examples`` in model space."""
         return Shared()
 
     @abstractmethod
-    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
+    def nll(self, model: M, batch: Batch, noise: Noise) -> Estimate:
         """Score the rows of a batch in model space."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,28 @@ class Model(nn.Module, ABC):
     def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
         """Warning signs that are measured on a few validation examples and logged; a flow's round-trip error."""
         return {}
+
+
+M = TypeVar("M", bound=Model)
+
+
+class Partner(Generic[M]):
+    """What works with models of a kind M: an objective, a sampler, an estimator.
+
+    What it requires of a model stands in its type parameter: ``class HMC(Sampler[Unnormalized])``. A class that needs
+    two capabilities, or whose base has no parameter, says ``requires = (A, B)`` itself.
+
+    requires: the capabilities that the model must offer; heirs have their parent's.
+    """
+
+    requires: ClassVar[tuple[type[Model], ...]] = ()
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        named = [kind for base in vars(cls).get("__orig_bases__", ()) for kind in get_args(base)]
+        kinds = tuple(kind for kind in named if isinstance(kind, type) and issubclass(kind, Model))
+        if kinds and "requires" not in vars(cls):
+            cls.requires = kinds
 
 
 class Unnormalized(Model):

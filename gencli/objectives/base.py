@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import Model
+from gencli.models.base import M, Partner
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Turn:
     project: Callable[[], None] | None = None
 
 
-class Objective(nn.Module, ABC):
+class Objective(nn.Module, Partner[M], ABC):
     """What training minimises. Critics, teachers and buffers are its own state.
 
     score_name: what ``score`` measures: ``nll`` (nats a row in model space, or an upper bound of them, to which the
@@ -50,7 +50,6 @@ class Objective(nn.Module, ABC):
     continuous: whether it moves x in R^D, which bits and levels do not bear; samplers and estimators say so too.
     """
 
-    requires: ClassVar[tuple[type[Model], ...]] = ()
     continuous: ClassVar[bool] = False
     score_name: ClassVar[str] = "nll"
     initial_examples: int = 0
@@ -59,24 +58,24 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.spec = spec
 
-    def attach(self, model: Model) -> None:
+    def attach(self, model: M) -> None:
         """Build what depends on the model, such as a critic that sees y where the model does; once, after both."""
 
-    def check(self, model: Model) -> None:
+    def check(self, model: M) -> None:
         """Refuse options that this model cannot honour.
 
         Raises:
             ValueError: names the key to change.
         """
 
-    def open(self, model: Model) -> None:
+    def open(self, model: M) -> None:
         """Open what only training needs, such as a teacher's run; after ``check``, before anything is written.
 
         Raises:
             ValueError: names the key to change.
         """
 
-    def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:
+    def initialize(self, model: M, x: Tensor, y: Tensor | None = None) -> None:
         """Set the objective's own state (noise distributions, buffers) from training examples, once before step 0.
 
         A student takes its teacher's weights here.
@@ -87,9 +86,9 @@ class Objective(nn.Module, ABC):
         return "Try a smaller optimizer.lr, a longer optimizer.warmup_steps or a smaller trainer.clip_norm"
 
     @abstractmethod
-    def turns(self, model: Model) -> list[Turn]:
+    def turns(self, model: M) -> list[Turn]:
         """The players, in order."""
 
     @abstractmethod
-    def score(self, model: Model, batch: Batch, noise: Noise) -> Tensor:
+    def score(self, model: M, batch: Batch, noise: Noise) -> Tensor:
         """The validation score of each row: (B,)."""

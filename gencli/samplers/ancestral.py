@@ -6,12 +6,12 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Autoregressive, Model
+from gencli.models.base import Autoregressive
 from gencli.models.distributions import Categorical, Conditional
 from gencli.samplers.base import Sampler
 
 
-class Ancestral(Sampler):
+class Ancestral(Sampler[Autoregressive]):
     """x_t ~ p(x_t | x_<t, y) for t = 1..D; where part of x is given, that part is kept and the rest is completed.
 
     Coordinates that come after the given ones in the model's order follow p(rest | given); given coordinates that come
@@ -37,8 +37,6 @@ class Ancestral(Sampler):
         Holtzman et al., "The curious case of neural text degeneration", 2020 (top_p).
     """
 
-    requires = (Autoregressive,)
-
     def __init__(
         self,
         temperature: float = 1.0,
@@ -62,15 +60,15 @@ class Ancestral(Sampler):
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.given, self.prompt, self.length, self.cached = given, prompt, length, cached
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Autoregressive) -> None:
         if not model.spec.support.discrete:
             for key, value in (("top_k", self.top_k), ("top_p", self.top_p)):
                 if value is not None:
                     raise ValueError(f"sampler.{key}={value} needs discrete data; this model's is {model.spec.support}")
 
-    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
-        assert isinstance(model, Autoregressive)
-
+    def sample(
+        self, model: Autoregressive, n: int, y: Tensor | None, noise: Noise, given: Given | None = None
+    ) -> Tensor:
         def pick(conditional: Conditional) -> Tensor:
             if isinstance(conditional, Categorical):
                 conditional = conditional.truncated(self.top_k, self.top_p)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import Model
+from gencli.models.base import M, Partner
 
 
-class Sampler(ABC):
+class Sampler(Partner[M], ABC):
     """A way to draw from a model; its options are constructor arguments.
 
     ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: what is kept of held-out
@@ -26,7 +26,6 @@ class Sampler(ABC):
         classes: labels to draw from a conditional model, dealt in turn; None: all of them.
     """
 
-    requires: ClassVar[tuple[type[Model], ...]] = ()
     continuous: ClassVar[bool] = False
     given: str | list[int] | None = None
     caveat: ClassVar[str] = ""
@@ -41,7 +40,7 @@ class Sampler(ABC):
         self.classes = classes
         self.diagnostics: dict[str, float] = {}
 
-    def check(self, model: Model) -> None:  # noqa: B027
+    def check(self, model: M) -> None:
         """Refuse options that this model cannot honour.
 
         Raises:
@@ -49,5 +48,5 @@ class Sampler(ABC):
         """
 
     @abstractmethod
-    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
+    def sample(self, model: M, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
         """n samples (n, *) in model space; given: what to complete, only where the sampler was asked to."""

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Given
-from gencli.models.base import DirectSampling, Model
+from gencli.models.base import DirectSampling
 from gencli.samplers.base import Sampler
 
 
-class Direct(Sampler):
+class Direct(Sampler[DirectSampling]):
     """x ~ p_theta in the model's own sequential passes.
 
     Args:
@@ -21,14 +21,13 @@ class Direct(Sampler):
         ValueError: the temperature is negative.
     """
 
-    requires = (DirectSampling,)
-
     def __init__(self, temperature: float = 1.0, classes: list[int] | None = None) -> None:
         super().__init__(classes)
         if temperature < 0:
             raise ValueError(f"sampler.temperature={temperature}: a scale is not negative")
         self.temperature = temperature
 
-    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
-        assert isinstance(model, DirectSampling)
+    def sample(
+        self, model: DirectSampling, n: int, y: Tensor | None, noise: Noise, given: Given | None = None
+    ) -> Tensor:
         return model.sample(n, y, noise=noise, temperature=self.temperature)

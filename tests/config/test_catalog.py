@@ -1,5 +1,6 @@
 """`gencli list`, and the static reading behind it: no class of the package is imported."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -32,6 +33,25 @@ def test_classes_are_read_and_not_imported():
     assert catalog.class_info("toyzoo.models.Nothing") is None
     assert catalog.class_info("os.PathLike") is None or "toyzoo" not in sys.modules
     assert not any(name.startswith("toyzoo") for name in sys.modules)
+
+
+def test_what_a_part_requires_is_its_type_parameter():
+    base = "gencli.models.base."
+    required = {name: catalog.class_info(f"toyzoo.models.{name}").attributes["requires"] for name in ("Typed", "Told")}
+    assert required["Typed"] == (base + "DirectSampling",)
+    assert required["Told"] == (base + "ExactLikelihood", base + "DirectSampling")
+
+
+def test_the_source_says_what_the_built_class_says():
+    for group in compatibility.PARTS:
+        for option in catalog.options(group, CONF).values():
+            module, _, name = option.target.rpartition(".")
+            built = getattr(importlib.import_module(module), name)
+            read = catalog.class_info(option.target).attributes.get("requires", ())
+            assert read == tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in built.requires), option.target
+    models = importlib.import_module("toyzoo.models")
+    assert [kind.__name__ for kind in models.Typed.requires] == ["DirectSampling"]
+    assert [kind.__name__ for kind in models.Told.requires] == ["ExactLikelihood", "DirectSampling"]
 
 
 def test_an_odd_source_is_left_unread(tmp_path, monkeypatch):

@@ -67,6 +67,37 @@ class Free:
     def __init__(self, spec, **options: Any) -> None: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Record:
+    a: int
+    b: options.Positive = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Longer(Record):
+    c: str = ""
+
+
+class Written(Longer):
+    def __init__(self, d: bool = False, **rest: Any) -> None:
+        super().__init__(2, **rest)
+
+
+class Closed(Record):
+    def __init__(self, e: int) -> None:
+        super().__init__(e)
+
+
+def test_options_of_a_dataclass_are_its_fields_unless_a_child_has_a_constructor():
+    assert options.of_class(Longer) == options.Options(
+        {"a": int, "b": options.Positive, "c": str}, frozenset({"a"}), True
+    )
+    handed_on = options.of_class(Written)
+    assert {*handed_on.hints} == {"a", "b", "c", "d"}
+    assert (handed_on.needed, handed_on.closed) == (frozenset(), True)
+    assert options.of_class(Closed) == options.Options({"e": int}, frozenset({"e"}), True)
+
+
 def test_options_of_parents_are_those_of_the_child_that_hands_them_on():
     own = options.of_class(Child, given=1)
     assert own.hints == {"bins": float, "maps": int, "width": int, "deep": bool}

@@ -41,6 +41,19 @@ class Chained(interfaces.Sampler):
         return torch.zeros(n, *model.spec.shape)
 
 
+class Typed(interfaces.Sampler[interfaces.DirectSampling]):
+    def __init__(self, scale: float = 1.0, **options):
+        super().__init__(**options)
+        self.scale = scale
+
+    def sample(self, model, n, y, noise):
+        return self.scale * model.sample(n, y, noise=noise)
+
+
+class Told(Typed):
+    requires = (ExactLikelihood, DirectSampling)
+
+
 class Line(Network):
     def __init__(self, in_shape, out_shape, context, width=8):
         super().__init__()
@@ -56,4 +69,4 @@ class NoComponent:
         raise AssertionError("this must never be built")
 
 
-__all__ = ["Chained", "Energy", "Heir", "Line", "Model", "NoComponent", "Toy"]
+__all__ = ["Chained", "Energy", "Heir", "Line", "Model", "NoComponent", "Told", "Toy", "Typed"]

@@ -829,7 +829,7 @@ def test_an_estimate_that_is_none_is_refused():
     with torch.no_grad():
         energy.net.net.layers[-1].bias.fill_(math.nan)
     with pytest.raises(RunFailed, match="log Z came out as nan"):
-        measured(Importance(lambda s: Reference(s), samples=100), energy, normal(100, 2).float())
+        measured(Importance(proposal=lambda s: Reference(s), samples=100), energy, normal(100, 2).float())
 
 
 def test_statistics_of_a_polynomial():
@@ -843,10 +843,12 @@ def test_statistics_of_a_polynomial():
 
 
 ESTIMATORS = {
-    "ais": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=60, refresh=50),
-    "ais_even": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=80, adapt=False, leaps=1, refresh=50),
-    "smc": lambda: SMC(lambda s: Reference(s, widen=1.2), chains=256, betas=40, populations=8),
-    "importance": lambda: Importance(lambda s: Reference(s, widen=1.5), samples=5000),
+    "ais": lambda: AIS(base=lambda s: Reference(s, widen=1.2), chains=128, betas=60, refresh=50),
+    "ais_even": lambda: AIS(
+        base=lambda s: Reference(s, widen=1.2), chains=128, betas=80, adapt=False, leaps=1, refresh=50
+    ),
+    "smc": lambda: SMC(base=lambda s: Reference(s, widen=1.2), chains=256, betas=40, populations=8),
+    "importance": lambda: Importance(proposal=lambda s: Reference(s, widen=1.5), samples=5000),
 }
 
 
@@ -879,7 +881,7 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
     """A rough path: weights average to Z in both directions, their logarithms lie below and above log Z = 0."""
     model = two_modes(distance=3.0)
     x = model.sample(500, noise=noise(99)).detach()
-    ais = AIS(lambda s: Reference(s, widen=0.8), chains=2000, betas=4, leaps=1)
+    ais = AIS(base=lambda s: Reference(s, widen=0.8), chains=2000, betas=4, leaps=1)
     bridge = ais.bridge(model, x, noise())
     _, forward, _ = ais.forward(bridge, noise(1))
     back = ais.backward(bridge, model.sample(2000, noise=noise(2)).detach(), noise(3))
@@ -892,16 +894,14 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
 def test_bounds_are_named():
     model, energy = two_modes(), wavy()
     for kind in (AIS, SMC):
-        estimator = kind(lambda s: Reference(s))
-        estimator.check(energy)
-        assert estimator.bound == "lower"
+        estimator = kind(base=lambda s: Reference(s), chains=16, betas=3)
+        assert estimator.prepare(energy, Batch(normal(50, 2).float()), noise()).bound == "lower"
     for some, bound in ((model, "upper"), (energy, "estimate")):
-        estimator = AIS(lambda s: Reference(s), report="reverse")
-        estimator.check(some)
-        assert estimator.bound == bound
+        estimator = AIS(base=lambda s: Reference(s), chains=16, betas=3, refresh=1, report="reverse")
+        assert estimator.prepare(some, Batch(normal(50, 2).float()), noise()).bound == bound
     with pytest.raises(ValueError, match="no base of its own"):
-        AIS(None).check(quadratic())
-    AIS(None).check(energy)
+        AIS(base=None).check(quadratic())
+    AIS(base=None).check(energy)
     with pytest.raises(ValueError, match="one or two dimensions"):
         Quadrature().check(Quadratic(spec(3)))
 

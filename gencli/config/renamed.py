@@ -70,7 +70,12 @@ MODULES = {
 
 
 def current(target: str) -> str:
-    """The name that a class has today."""
+    """The name that a class has today.
+
+    Example:
+        >>> current("gencli.objectives.nce.NCE")
+        'gencli.objectives.energy.nce.NCE'
+    """
     module, _, name = target.rpartition(".")
     return f"{MODULES[module]}.{name}" if module in MODULES else target
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import itertools
 import math
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 import gencli
+from benchmarks.energies import left_weight
 from gencli.cli.main import main
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.noise import Noise, RowNoise
@@ -777,24 +776,15 @@ def test_every_sigma_has_its_weight():
             DenoisingScoreMatching(spec(2), sigmas=[0.1, 1.0], weights=weights)
 
 
-def script():
-    """scripts/table_energies as a module."""
-    name = str(Path(__file__).parents[2] / "scripts" / "table_energies")
-    loader = importlib.machinery.SourceFileLoader("table_energies", name)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("table_energies", loader))
-    loader.exec_module(module)
-    return module
-
-
 def test_the_weight_of_a_mode():
-    """The half-plane that scripts/table_energies looks at, of mixtures whose weights are known."""
+    """The half-plane that benchmarks/energies.py looks at, of mixtures whose weights are known."""
     model = two_modes()
     with torch.no_grad():
         model.normals.mean[:, 0] -= 4
-    assert script().left_weight(model) == pytest.approx(0.2, abs=1e-4)
+    assert left_weight(model) == pytest.approx(0.2, abs=1e-4)
     with torch.no_grad():
         model.logits.copy_(torch.tensor([0.7, 0.3]).log())
-    assert script().left_weight(model) == pytest.approx(0.7, abs=1e-4)
+    assert left_weight(model) == pytest.approx(0.7, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -803,7 +793,7 @@ def test_far_modes_get_their_weights(recipe, tmp_path):
     run = gencli.train(
         [f"experiment={recipe}", "trainer.max_steps=800", "logger=none", "n=0", f"run_dir={tmp_path / 'x'}"]
     )
-    assert script().left_weight(run.model) == pytest.approx(0.2, abs=0.02)
+    assert left_weight(run.model) == pytest.approx(0.2, abs=0.02)
 
 
 def test_quadrature_sees_mass_far_from_the_data_and_refuses_what_has_no_z():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ import torch
 from gencli.core import distributed
 from gencli.core.errors import RunFailed, UsageError
 from gencli.run import quality
-from gencli.run.nll import measure
-from gencli.run.record import headline
+from gencli.run.measure import Measurement, Quantity, measure
+from gencli.run.nll import HeldOutNLL
+from gencli.run.record import NLLRecord, Record
 from gencli.run.reporter import Reporter, relative
-from gencli.run.run import open_run
+from gencli.run.run import Run, open_run
 
 
-def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
+def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
     """Score a split of a run with an estimator, and compare samples with it by the metrics that were asked for.
 
     Every rank of torchrun takes its share of the NLL; metrics are for one process. With metrics, a run without an
@@ -39,58 +41,60 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
         reporter = Reporter(quiet=not world.main)
         if cfg["n"] is not None and (not wanted or cfg["n"] < 1):
             raise UsageError(f"n={cfg['n']}: the number of samples for metrics=[...], at least 1")
-        metrics = quality.build(wanted, run.parts, cfg["trust"])
-        size = cfg["batch_size"] or run.config["trainer"]["eval_batch_size"]
+        at = Measurement(
+            parts=run.parts,
+            run=run.path,
+            split=cfg["split"],
+            seed=cfg["seed"],
+            batch_size=cfg["batch_size"] or run.config["trainer"]["eval_batch_size"],
+            world=world,
+            reporter=reporter,
+        )
         records = []
-        if cfg["estimator"] or not metrics:
-            record = measure(
-                run.parts,
-                cfg["split"],
-                cfg["estimator"] or {},
-                str(cfg["choices"].get("estimator")),
-                seed=cfg["seed"],
-                batch_size=size,
-                examples=cfg["examples"] or run.config["trainer"].get("eval_examples"),
-                run=run.path,
-                world=world,
-                reporter=reporter,
-            )
+        for record in chain.from_iterable(measure(at, quantity) for quantity in _quantities(cfg, run)):
             show(record, reporter)
-            reporter.say(f"  {relative(run.path / 'eval' / (record['split'] + '-' + record['estimator'] + '.json'))}")
+            reporter.say(f"  {relative(run.path / 'eval' / f'{record.split}-{record.name}.json')}")
             records.append(record)
-        if metrics:
-            for found in quality.measure(
-                run.parts,
-                metrics,
-                cfg,
-                split_name=cfg["split"],
-                n=cfg["n"],
-                seed=cfg["seed"],
-                batch_size=size,
-                run=run.path,
-                reporter=reporter,
-            ):
-                reporter.say(quality.headline(found), style="bold")
-                reporter.say(f"  {relative(run.path / 'eval' / (found['split'] + '-' + found['metric'] + '.json'))}")
-                records.append(found)
     finally:
         distributed.leave()
-    broken = records[0].get("n_nonfinite")
-    if broken:
-        raise RunFailed(f"{broken} of {records[0]['n_examples']} examples have no finite NLL: the value is inf")
+    for record in records:
+        if isinstance(record, NLLRecord) and record.n_nonfinite:
+            raise RunFailed(
+                f"{record.n_nonfinite} of {record.n_examples} examples have no finite NLL: the value is inf"
+            )
     return records
 
 
-def show(record: dict[str, Any], reporter: Reporter) -> None:
-    """The headline, its ledger, and what should make one doubt."""
-    reporter.say(headline(record), style="bold")
-    if len(record["ledger"]) > 1:
-        reporter.say("  " + "  ".join(f"{line['term']} {line['nats']:+.3f}" for line in record["ledger"]))
-    kind, _, levels = str(record["protocol"]["support"]).partition(":")
-    if kind in ("levels", "categorical") and record["bits_per_dim"] > math.log2(int(levels)):
+def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
+    """What the command asks for: the NLL, unless metrics are asked for and there is no estimator; the metrics."""
+    metrics = quality.build(cfg.get("metrics") or {}, run.parts, cfg["trust"])
+    wanted: list[Quantity[Any]] = []
+    if cfg["estimator"] or not metrics:
+        wanted.append(
+            HeldOutNLL(
+                estimator=run.parts.estimator,
+                name=str(cfg["choices"].get("estimator")),
+                config=cfg["estimator"] or {},
+                examples=cfg["examples"] or run.config["trainer"].get("eval_examples"),
+            )
+        )
+    if metrics:
+        wanted.append(quality.SampleMetrics(metrics=metrics, config=cfg, n=cfg["n"]))
+    return wanted
+
+
+def show(record: Record, reporter: Reporter) -> None:
+    """The headline; of an NLL also its ledger, and what should make one doubt."""
+    reporter.say(record.headline, style="bold")
+    if not isinstance(record, NLLRecord):
+        return
+    if len(record.ledger) > 1:
+        reporter.say("  " + "  ".join(f"{line['term']} {line['nats']:+.3f}" for line in record.ledger))
+    kind, _, levels = str(record.protocol["support"]).partition(":")
+    if kind in ("levels", "categorical") and record.bits_per_dim > math.log2(int(levels)):
         reporter.warn(f"worse than the uniform distribution on {levels} levels ({math.log2(int(levels)):.3f} bits/dim)")
-    difference = record["diagnostics"].get("nll_minus_entropy")
-    if difference is not None and record["se_examples"] and difference < -3 * record["se_examples"]:
+    difference = record.diagnostics.get("nll_minus_entropy")
+    if difference is not None and record.se_examples and difference < -3 * record.se_examples:
         reporter.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
 
 

@@ -20,7 +20,9 @@ from gencli.pictures.samples import grid_of
 from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import PREPROCESSING, Parts, assemble, load_weights
 from gencli.run.folder import RunFolder
-from gencli.run.nll import measure
+from gencli.run.measure import Measurement, measure
+from gencli.run.nll import HeldOutNLL
+from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, refuse_changes
 from gencli.run.sampling import check as check_sampler
@@ -155,7 +157,10 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
             progress=_progress(trainer),
             wall_seconds=_wall(folder, began),
             result=record
-            and {k: record[k] for k in ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")},
+            and {
+                k: getattr(record, k)
+                for k in ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")
+            },
         )
     place = relative(folder.path)
     reporter.say(f"finished: {place}")
@@ -163,9 +168,7 @@ def _train(cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World
         show(record, reporter)
     if parts.sampler is not None:
         reporter.say(f"  samples   gencli sample run={place} n=64")
-    others = [
-        s for s in ("val", "train") if parts.dataset.split(s) is not None and (not record or record["split"] != s)
-    ]
+    others = [s for s in ("val", "train") if parts.dataset.split(s) is not None and (not record or record.split != s)]
     if others and record:
         reporter.say(f"  measure   gencli eval run={place} split={others[0]}")
     reporter.say(f"  compare   gencli compare {place} ANOTHER_RUN")
@@ -182,7 +185,7 @@ def _finish(
     world: distributed.World,
     stop: StopRequest,
     trainer: Trainer,
-) -> dict[str, Any] | None:
+) -> NLLRecord | None:
     """Open the test split, once, with the best checkpoint; draw samples."""
     distributed.share(None)  # the checkpoint is on disk before other ranks read it
     stop.at_once = "stopped during the final evaluation; training is complete and saved"
@@ -194,19 +197,23 @@ def _finish(
         split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
         if split != "test":
             reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
-        record = measure(
-            parts,
-            split,
-            cfg["estimator"],
-            cfg["choices"]["estimator"],
+        at = Measurement(
+            parts=parts,
+            run=folder.path,
+            split=split,
             seed=0,  # as ``gencli eval`` takes it, so that the two agree to the bit
             batch_size=cfg["trainer"]["eval_batch_size"],
-            examples=cfg["trainer"].get("eval_examples"),
-            run=folder.path,
             world=world,
             reporter=reporter,
         )
-        reporter.metrics(trainer.step, split, trainer.seconds, parts.weights, {"nll": record["value"]})
+        nll = HeldOutNLL(
+            estimator=parts.estimator,
+            name=cfg["choices"]["estimator"],
+            config=cfg["estimator"],
+            examples=cfg["trainer"].get("eval_examples"),
+        )
+        (record,) = measure(at, nll)
+        reporter.metrics(trainer.step, split, trainer.seconds, parts.weights, {"nll": record.value})
     if world.main and _draws(cfg, parts):
         x, y = draw(parts, cfg["n"], cfg["seed"])
         say_text(parts, x, reporter)
@@ -215,8 +222,8 @@ def _finish(
         grid = grid_of(parts, x)
         if grid is not None:
             reporter.image("samples", grid, trainer.step)
-    if record and record["n_nonfinite"]:
-        raise RunFailed(f"{record['n_nonfinite']} of {record['n_examples']} test examples have no finite NLL")
+    if record and record.n_nonfinite:
+        raise RunFailed(f"{record.n_nonfinite} of {record.n_examples} test examples have no finite NLL")
     return record
 
 

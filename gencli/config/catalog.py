@@ -116,7 +116,12 @@ def _read_option(group: str, path: Path) -> Option:
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys of nested mappings, dotted, with their values."""
+    """Keys of nested mappings, dotted, with their values.
+
+    Example:
+        >>> dict(flatten({"model": {"net": {"width": 64}, "levels": 3}}))
+        {'model.net.width': 64, 'model.levels': 3}
+    """
     for key, value in node.items():
         if isinstance(value, dict) and value:
             yield from flatten(value, f"{prefix}{key}.")

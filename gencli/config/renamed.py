@@ -75,7 +75,12 @@ CLASSES = {
 
 
 def current(target: str) -> str:
-    """The name that a class has today."""
+    """The name that a class has today.
+
+    Example:
+        >>> current("gencli.objectives.nce.NCE")
+        'gencli.objectives.energy.nce.NCE'
+    """
     module, _, name = target.rpartition(".")
     moved = f"{MODULES.get(module, module)}.{name}" if module else target
     return CLASSES.get(moved, moved)

@@ -136,7 +136,8 @@ def config(run: Path) -> dict[str, Any]:
             raise UsageError(f"{file}: {where}={quoted(value)}: a run folder is needed")
     renamed.update(found)
     try:
-        return found | _typed(found)
+        removed = {group: None for group in _NULLABLE if group not in found}  # of a run trained with ~estimator
+        return found | removed | _typed(found)
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from error
 

@@ -38,13 +38,25 @@ def shown(text: str) -> str:
 
 
 def quoted(value: object, most: int = 60) -> str:
-    """A value from anywhere within a message: on one line, and not longer than that."""
+    r"""A value from anywhere within a message: on one line, and not longer than that.
+
+    Example:
+        >>> print(quoted("two\nlines\x1b[31m"))
+        two\nlines\x1b[31m
+    """
     text = shown(str(value)).replace("\n", "\\n")
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def near(name: str, options: Iterable[str]) -> str:
-    """A sentence with the options nearest to a mistyped name: ``Did you mean 'maf'?``."""
+    """A sentence with the options nearest to a mistyped name, or with all of them.
+
+    Example:
+        >>> near("mfa", ["glow", "maf", "nice"])
+        "Did you mean 'maf'?"
+        >>> near("vdm", ["glow", "maf"])
+        'There is: glow, maf.'
+    """
     options = sorted(options)
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if close:

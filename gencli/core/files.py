@@ -17,6 +17,10 @@ def named(text: str, key: str) -> Path:
 
     Raises:
         UsageError: it cannot be a path.
+
+    Example:
+        >>> named("~/table.csv", "data.path=") == Path.home() / "table.csv"
+        True
     """
     try:
         path = Path(text).expanduser()

@@ -89,6 +89,11 @@ class RowNoise(Noise):
     Args:
         seed: the stream's seed.
         ids: (B,) integers that name the rows, such as an example's index in its split.
+
+    Example:
+        >>> alone, among = RowNoise(0, torch.tensor([17])), RowNoise(0, torch.arange(64))
+        >>> torch.equal(alone.randn(1, 3)[0], among.randn(64, 3)[17])
+        True
     """
 
     def __init__(self, seed: int, ids: Tensor) -> None:

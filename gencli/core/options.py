@@ -30,6 +30,12 @@ class Range:
         high: the greatest.
         above: all values are greater.
         below: all values are less.
+
+    Example:
+        >>> Range(low=0, below=1).holds(1.0)
+        False
+        >>> f"a number {Range(low=0, below=1)}"
+        'a number of at least 0 and below 1'
     """
 
     low: float | None = None
@@ -155,6 +161,10 @@ def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value is of a type. An integer is a number too; true is neither.
 
     Nothing plain is an object of gencli. Types that a user's class declares and that are none of these fit all values.
+
+    Example:
+        >>> fits(3, Count), fits(0, Count), fits(True, Count), fits(3, float)
+        (True, False, False, True)
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -188,7 +198,12 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def words(hint: Any) -> str:
-    """A type as people say it."""
+    """A type as people say it.
+
+    Example:
+        >>> words(Count | None)
+        'an integer of at least 1 or null'
+    """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         ranges = " and ".join(str(extra) for extra in inner[1:] if isinstance(extra, Range))

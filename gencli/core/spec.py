@@ -34,6 +34,12 @@ class Support:
 
         Raises:
             ValueError: the text names no support.
+
+        Example:
+            >>> Support.parse("levels:256")
+            Support(kind='levels', levels=256)
+            >>> Support.parse("binary").levels, Support.parse("real").discrete
+            (2, False)
         """
         kind, _, levels = text.partition(":")
         counted = kind in ("levels", "categorical")
@@ -61,6 +67,11 @@ class Spec:
         support: where a coordinate lies.
         classes: number of classes if examples have labels y in 0..classes-1.
         context: dimension of y where y is a vector of reals (0: it is not).
+
+    Example:
+        >>> images = Spec((1, 28, 28), Support.parse("levels:256"), classes=10)
+        >>> images.dim, images.kind
+        (784, 'image')
     """
 
     shape: tuple[int, ...]

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 
 def like(t: Tensor, x: Tensor) -> Tensor:
-    """Values (B,) of each row, shaped and typed to multiply x (B, *)."""
+    """Values (B,) of each row, shaped and typed to multiply x (B, *).
+
+    Example:
+        >>> like(torch.ones(5), torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 1, 1, 1])
+    """
     return t.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
@@ -34,7 +39,12 @@ def rows(value: Tensor, like: Tensor) -> Tensor:
 
 
 def ess(log_weights: Tensor) -> Tensor:
-    """Kish's effective sample size of importance weights, (sum w)^2 / sum w^2, over the last dimension."""
+    """Kish's effective sample size of importance weights, (sum w)^2 / sum w^2, over the last dimension.
+
+    Example:
+        >>> ess(torch.tensor([[0.0, 0.0], [0.0, -100.0]]))  # two equal weights; one that has all
+        tensor([2., 1.])
+    """
     return (2 * log_weights.logsumexp(-1) - (2 * log_weights).logsumexp(-1)).exp()
 
 

@@ -8,21 +8,24 @@ invariant; E[w] = Z exactly.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, Natural, ProperFraction, Range
 from gencli.core.spec import Bound
 from gencli.core.tensors import ess, frozen, log_mean_exp
+from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator, fitted
 from gencli.methods.bridge import AveragedNormals, Bridge, Still
-from gencli.models.base import DirectSampling, Model, ModelFactory, Unnormalized
+from gencli.models.base import DirectSampling, ModelFactory, Unnormalized
 from gencli.models.trained import Learned
 
-PATHS = ("geometric", "moments")
 
-
+@dataclass(frozen=True, kw_only=True)
 class Annealed(PartitionEstimator):
     """What AIS and SMC share: a base, a path, and its options.
 
@@ -35,39 +38,21 @@ class Annealed(PartitionEstimator):
         adapt: choose betas by a pilot run; False: evenly spaced.
         path: ``geometric``, or ``moments``: from the normal with the base's mean and covariance, whose moments go over
             to those of the examples.
-        draws: of the dequantization.
-
-    Raises:
-        ValueError: an option out of range.
     """
 
-    DRAWN = 4096  # of the base, for its moments
+    base: ModelFactory | None = None
+    chains: Annotated[int, Range(low=2)] = 256
+    betas: Annotated[int, Range(low=2)] = 500
+    leaps: Count = 3
+    target: ProperFraction = 0.7
+    adapt: bool = True
+    path: Literal["geometric", "moments"] = "geometric"
 
-    def __init__(
-        self,
-        base: ModelFactory | None = None,
-        chains: int = 256,
-        betas: int = 500,
-        leaps: int = 3,
-        target: float = 0.7,
-        adapt: bool = True,
-        path: str = "geometric",
-        draws: int = 2,
-    ) -> None:
-        super().__init__(draws)
-        for name, value, least in (("chains", chains, 2), ("betas", betas, 2), ("leaps", leaps, 1)):
-            if value < least:
-                raise ValueError(f"estimator.{name}={value}: at least {least}")
-        if not 0 < target < 1:
-            raise ValueError(f"estimator.target={target}: a probability")
-        if path not in PATHS:
-            raise ValueError(f"estimator.path={path}: {' or '.join(PATHS)}")
-        self.base, self.chains, self.betas, self.path = base, chains, betas, path
-        self.leaps, self.target, self.adapt = leaps, target, adapt
+    bound = "lower"
+    DRAWN: ClassVar[int] = 4096  # of the base, for its moments
 
-    def check(self, model: Model, learned: Learned) -> None:
+    def check(self, model: Unnormalized, learned: Learned) -> None:
         super().check(model, learned)
-        assert isinstance(model, Unnormalized)
         if self.base is None and model.reference() is None:
             raise ValueError("estimator.base=null: this model has no base of its own")
 
@@ -80,6 +65,7 @@ class Annealed(PartitionEstimator):
         return bridge
 
 
+@dataclass(frozen=True, kw_only=True)
 class AIS(Annealed):
     """Annealed importance sampling: log Z^ = log 1/n sum_i w_i, whose expectation is at most log Z.
 
@@ -92,10 +78,9 @@ class AIS(Annealed):
         report: ``forward``, or ``reverse``: which one the NLL takes.
         reverse: measure in both directions.
         refresh: transitions before reverse chains start, where there are no exact samples.
-        options: those of ``Annealed``.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: ``report=reverse`` without ``reverse``.
 
     References:
         Neal, "Annealed importance sampling", 2001; Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood
@@ -103,35 +88,13 @@ class AIS(Annealed):
         MRF log-likelihood using reverse annealing", 2015.
     """
 
-    bound: Bound = "lower"
+    reverse: bool = True
+    report: Literal["forward", "reverse"] = "forward"
+    refresh: Natural = 200
 
-    def __init__(
-        self,
-        base: ModelFactory | None = None,
-        chains: int = 256,
-        betas: int = 500,
-        leaps: int = 3,
-        target: float = 0.7,
-        adapt: bool = True,
-        path: str = "geometric",
-        reverse: bool = True,
-        report: str = "forward",
-        refresh: int = 200,
-        draws: int = 2,
-    ) -> None:
-        super().__init__(base, chains, betas, leaps, target, adapt, path, draws)
-        if report not in ("forward", "reverse"):
-            raise ValueError(f"estimator.report={report}: forward or reverse")
-        if report == "reverse" and not reverse:
+    def __post_init__(self) -> None:
+        if self.report == "reverse" and not self.reverse:
             raise ValueError("estimator.report=reverse needs estimator.reverse=true")
-        if refresh < 0:
-            raise ValueError(f"estimator.refresh={refresh}: at least 0")
-        self.reverse, self.report, self.refresh = reverse, report, refresh
-
-    def check(self, model: Model, learned: Learned) -> None:
-        super().check(model, learned)
-        if self.report == "reverse":
-            self.bound = "upper" if isinstance(model, DirectSampling) else "estimate"
 
     def forward(self, bridge: Bridge, noise: Noise) -> tuple[Tensor, Tensor, float]:
         """Chains from base to model: their ends, log weights (n,) and mean acceptance."""
@@ -151,7 +114,8 @@ class AIS(Annealed):
             log_w += bridge.step(x, k)
         return log_w
 
-    def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> tuple[float, float, dict[str, float]]:
+    def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
+        bound: Bound = self.bound
         with frozen(model):
             bridge = self.bridge(model, x, noise)
             ends, log_w, acceptance = self.forward(bridge, noise)
@@ -165,7 +129,8 @@ class AIS(Annealed):
                 found |= {"log_z_gap": -float(back) - float(value), "log_z_reverse_se": float(back_variance) ** 0.5}
                 if self.report == "reverse":
                     value, variance = -back, back_variance
-        return float(value), float(variance), found
+                    bound = "upper" if isinstance(model, DirectSampling) else "estimate"
+        return Shared(bound, float(value), float(variance), found)
 
     def _samples(self, bridge: Bridge, ends: Tensor, log_w: Tensor, noise: Noise) -> Tensor:
         """Samples of the model to go back from."""
@@ -178,6 +143,7 @@ class AIS(Annealed):
         return x
 
 
+@dataclass(frozen=True, kw_only=True)
 class SMC(Annealed):
     """Sequential Monte Carlo: annealed chains that are resampled when their weights get uneven.
 
@@ -187,41 +153,28 @@ class SMC(Annealed):
     Args:
         populations: number of populations.
         threshold: resample when the effective sample size falls below this share of a population.
-        options: those of ``Annealed``; ``chains`` counts all populations.
+        chains: of all populations.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: populations of unequal size, or of one chain.
 
     References:
         Del Moral, Doucet and Jasra, "Sequential Monte Carlo samplers", 2006.
     """
 
-    bound = "lower"
+    chains: Annotated[int, Range(low=2)] = 512
+    betas: Annotated[int, Range(low=2)] = 200
+    populations: Annotated[int, Range(low=2)] = 8
+    threshold: Annotated[float, Range(above=0, high=1)] = 0.5
 
-    def __init__(
-        self,
-        base: ModelFactory | None = None,
-        chains: int = 512,
-        betas: int = 200,
-        leaps: int = 3,
-        target: float = 0.7,
-        adapt: bool = True,
-        path: str = "geometric",
-        populations: int = 8,
-        threshold: float = 0.5,
-        draws: int = 2,
-    ) -> None:
-        super().__init__(base, chains, betas, leaps, target, adapt, path, draws)
-        if populations < 2 or chains % populations or chains == populations:
+    def __post_init__(self) -> None:
+        if self.chains % self.populations or self.chains == self.populations:
             raise ValueError(
-                f"estimator.populations={populations}: at least 2, and a divisor of estimator.chains={chains} that "
-                "leaves 2 chains or more to each"
+                f"estimator.populations={self.populations}: a divisor of estimator.chains={self.chains} that leaves 2 "
+                "chains or more to each"
             )
-        if not 0 < threshold <= 1:
-            raise ValueError(f"estimator.threshold={threshold}: a share")
-        self.populations, self.threshold = populations, threshold
 
-    def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> tuple[float, float, dict[str, float]]:
+    def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         R, size = self.populations, self.chains // self.populations
         with frozen(model):
             bridge = self.bridge(model, x, noise)
@@ -243,7 +196,7 @@ class SMC(Annealed):
             log_z += log_w.logsumexp(1) - math.log(size)
             value, variance = log_mean_exp(log_z)
         found = {"acceptance": float(accepted) / (len(bridge.betas) - 1), "resampled": resampled / R}
-        return float(value), float(variance), found
+        return Shared(self.bound, float(value), float(variance), found)
 
 
 def systematic(log_w: Tensor, noise: Noise) -> Tensor:

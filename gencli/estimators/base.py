@@ -1,20 +1,25 @@
-"""The contract of the group ``estimator``: a way to measure the held-out NLL."""
+"""The contract of the group ``estimator``: a way to measure the held-out NLL.
+
+An estimator is its options and nothing else. What it finds out before the rows it returns as ``Shared``, which it is
+given again for each batch; so two measurements with one estimator know nothing of each other.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Batch, Bound
 from gencli.models.base import M, Partner
 from gencli.models.trained import Learned
 
 
-@dataclass
+@dataclass(frozen=True)
 class Estimate:
     """NLL of each row in model space.
 
@@ -29,41 +34,45 @@ class Estimate:
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shared:
     """What an estimator measured once, for all rows alike.
 
     Args:
+        bound: what the NLL of this measurement is to the true one.
+        state: what ``nll`` needs of it, such as log Z.
         variance: of a term that is common to all rows, such as log Z; it joins the record's ``se_estimator``.
         diagnostics: values for the record.
     """
 
+    bound: Bound
+    state: Any = None
     variance: float = 0.0
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Estimator(Partner[M], ABC):
-    """A way to measure the NLL; ``bound`` says what its number is to the true one.
+    """A way to measure the NLL of a model with the capability M.
 
-    ``scores_given``: whether it honours ``Batch.given``. ``variant``: added to the name of its records where options
-    make it measure another density.
-    ``examples``: rows of the validation split (the training split where there is none) that ``prepare`` wants to see.
+    ``bound``: what its number is to the true one, unless ``prepare`` finds another. ``examples``: rows of the
+    validation split (the training split where there is none) that ``prepare`` wants to see. ``scores_given``: whether
+    it honours ``Batch.given``. ``variant``: added to the name of its records where options make it measure another
+    density.
 
     Args:
         draws: dequantization draws that are averaged for each example (1 where preprocessing draws nothing); two or
             more give the record its ``se_estimator``.
     """
 
-    continuous: ClassVar[bool] = False
-    bound: Bound
-    examples: int = 0
-    scores_given: bool = False
-    variant: str = ""
+    draws: Count = 2
 
-    def __init__(self, draws: int = 2) -> None:
-        if draws < 1:
-            raise ValueError(f"estimator.draws={draws}: at least 1")
-        self.draws = draws
+    continuous: ClassVar[bool] = False
+    bound: ClassVar[Bound]
+    # Without annotations, so that they are no options; an estimator may make them depend on its own.
+    examples = 0
+    scores_given = False
+    variant = ""
 
     def check(self, model: M, learned: Learned) -> None:
         """Refuse options that this model cannot honour.
@@ -73,9 +82,22 @@ class Estimator(Partner[M], ABC):
         """
 
     def prepare(self, model: M, examples: Batch | None, noise: Noise) -> Shared:
-        """Measure what all rows share (log Z, a bandwidth), once before the rows; ``examples`` in model space."""
-        return Shared()
+        """Measure what all rows share (log Z, a bandwidth), once before the rows.
+
+        Args:
+            model: in evaluation mode.
+            examples: as many as ``examples`` says, in model space; None: it asks for none.
+            noise: one stream for the whole measurement.
+        """
+        return Shared(self.bound)
 
     @abstractmethod
-    def nll(self, model: M, batch: Batch, noise: Noise) -> Estimate:
-        """Score the rows of a batch in model space."""
+    def nll(self, model: M, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
+        """Score the rows of a batch in model space.
+
+        Args:
+            model: in evaluation mode.
+            batch: B rows.
+            noise: a stream for each row.
+            shared: what ``prepare`` returned.
+        """

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Batch
-from gencli.estimators.base import Estimate, Estimator
-from gencli.models.base import LatentVariable, Model
+from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.models.base import LatentVariable
 
 
-class ELBO(Estimator):
+@dataclass(frozen=True, kw_only=True)
+class ELBO(Estimator[LatentVariable]):
     """Distortion plus rate, in nats, averaged over a few samples of z a row.
 
     Args:
         samples: of z for each row; two or more give a variance.
-        draws: dequantization draws.
-
-    Raises:
-        ValueError: fewer than one sample.
     """
 
-    requires = (LatentVariable,)
+    samples: Count = 16
+
     bound = "upper"
 
-    def __init__(self, samples: int = 16, draws: int = 2) -> None:
-        super().__init__(draws)
-        if samples < 1:
-            raise ValueError(f"estimator.samples={samples}: at least 1")
-        self.samples = samples
-
-    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
-        assert isinstance(model, LatentVariable)
+    def nll(self, model: LatentVariable, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         terms = [model.elbo(batch.x, batch.y, noise=noise) for _ in range(self.samples)]
         distortion = torch.stack([t.distortion for t in terms])
         rate = torch.stack([t.rate.sum(1) for t in terms])

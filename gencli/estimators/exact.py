@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Batch
-from gencli.estimators.base import Estimate, Estimator
-from gencli.models.base import Ensemble, ExactLikelihood, Model, log_likelihood
+from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.models.base import Ensemble, ExactLikelihood, log_likelihood
 from gencli.models.trained import Learned
 
 
-class Exact(Estimator):
+@dataclass(frozen=True, kw_only=True)
+class Exact(Estimator[ExactLikelihood]):
     """-log p(x given y) in nats, with no error of its own.
 
     Args:
-        draws: dequantization draws an example.
         masks: of an ensemble, measure the mixture of its first K members only, itself a density; None: all of them.
-
-    Raises:
-        ValueError: draws or masks below 1.
     """
 
-    requires = (ExactLikelihood,)
+    masks: Count | None = None
+
     bound = "exact"
 
-    def __init__(self, draws: int = 2, masks: int | None = None) -> None:
-        super().__init__(draws)
-        if masks is not None and (not isinstance(masks, int) or masks < 1):
-            raise ValueError(f"estimator.masks={masks}: a number of members, at least 1")
-        self.masks = masks
-        self.scores_given = masks is None
-        self.variant = "" if masks is None else f"-masks{masks}"
+    @property
+    def scores_given(self) -> bool:  # type: ignore[override]
+        return self.masks is None
 
-    def check(self, model: Model, learned: Learned) -> None:
+    @property
+    def variant(self) -> str:  # type: ignore[override]
+        return "" if self.masks is None else f"-masks{self.masks}"
+
+    def check(self, model: ExactLikelihood, learned: Learned) -> None:
         if self.masks is None:
             return
         if not isinstance(model, Ensemble):
@@ -41,11 +42,10 @@ class Exact(Estimator):
         if self.masks > model.members:
             raise ValueError(f"estimator.masks={self.masks}: this model has {model.members} (model.masks)")
 
-    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
+    def nll(self, model: ExactLikelihood, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         if self.masks is None:
-            assert isinstance(model, ExactLikelihood)
             nll = -log_likelihood(model, batch)
-            return Estimate(nll, torch.zeros_like(nll))
-        assert isinstance(model, Ensemble)
-        nll = -model.log_prob_of(self.masks, batch.x, batch.y)
+        else:
+            assert isinstance(model, Ensemble)
+            nll = -model.log_prob_of(self.masks, batch.x, batch.y)
         return Estimate(nll, torch.zeros_like(nll))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gencli.core import tensors
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator, Shared
-from gencli.models.base import LatentVariable, Model
+from gencli.models.base import LatentVariable
 
 ACTIVE = 0.01
 """A unit is active if the variance of its code over the data exceeds this (Burda et al., 2016)."""
 
 
-class IWAE(Estimator):
+@dataclass(frozen=True, kw_only=True)
+class IWAE(Estimator[LatentVariable]):
     """The k-sample importance-weighted bound, in nats.
 
     Each row is encoded once and its samples are decoded in pieces, so that memory does not grow with k but for the k
@@ -28,31 +32,23 @@ class IWAE(Estimator):
     Args:
         k: samples for each row.
         rows: samples decoded at a time, over all rows of a batch.
-        draws: dequantization draws.
-
-    Raises:
-        ValueError: a number is below 1.
 
     References:
         Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
     """
 
-    requires = (LatentVariable,)
+    k: Count = 5000
+    rows: Count = 2000
+
     bound = "upper"
     examples = 2000
 
-    def __init__(self, k: int = 5000, rows: int = 2000, draws: int = 2) -> None:
-        super().__init__(draws)
-        for name, value in (("k", k), ("rows", rows)):
-            if value < 1:
-                raise ValueError(f"estimator.{name}={value}: at least 1")
-        self.k, self.rows = k, rows
-
-    def prepare(self, model: Model, examples: Batch | None, noise: Noise) -> Shared:
-        assert isinstance(model, LatentVariable)
+    def prepare(self, model: LatentVariable, examples: Batch | None, noise: Noise) -> Shared:
         assert examples is not None
         variance = model.encode(examples.x, examples.y).var(0)
-        return Shared(diagnostics={"active_units": float((variance > ACTIVE).sum()), "latent_dim": len(variance)})
+        return Shared(
+            self.bound, diagnostics={"active_units": float((variance > ACTIVE).sum()), "latent_dim": len(variance)}
+        )
 
     def log_weights(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
         """All k log weights of each row, (B, k) float64."""
@@ -66,16 +62,15 @@ class IWAE(Estimator):
             1,
         )
 
-    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
-        assert isinstance(model, LatentVariable)
+    def nll(self, model: LatentVariable, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         log_w = self.log_weights(model, batch, noise)
         k = log_w.shape[1]
         terms = model.elbo(batch.x, batch.y, noise=noise)
-        ess = (2 * log_w.logsumexp(1) - (2 * log_w).logsumexp(1)).exp()
+        ess = tensors.ess(log_w)
         tenth = max(1, k // 10)
         return Estimate(
             math.log(k) - log_w.logsumexp(1),
-            (k / ess - 1) / (k - 1) if k > 1 else None,
+            ((k / ess - 1) / (k - 1)).clamp(min=0) if k > 1 else None,  # ess <= k, but for rounding
             {
                 "k": torch.full_like(ess, k),
                 "ess": ess,

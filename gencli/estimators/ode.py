@@ -21,16 +21,19 @@ References:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.spec import Batch, Bound, Spec
+from gencli.core.options import Count, Positive, Range
+from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import like
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods import ode, volume
-from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.base import TimeField, VelocityField
 from gencli.models.trained import Learned
 from gencli.paths.base import Path
 
@@ -40,8 +43,9 @@ AGREE = 0.01
 """Nats by which the mean NLL of examples may change at half the tolerance for the number to be called exact."""
 
 
-class ODE(Estimator):
-    """The density of the probability flow.
+@dataclass(frozen=True, kw_only=True)
+class ODE(Estimator[VelocityField]):
+    """The density of the probability flow, ``exact`` if ``prepare`` finds that it is.
 
     Args:
         trace: ``exact``: D derivatives; ``hutchinson``: E e^T J e over Rademacher probes e, which are fixed
@@ -52,43 +56,20 @@ class ODE(Estimator):
         atol: absolute tolerance of dopri5, for z and for nats.
         rtol: relative tolerance of dopri5.
         max_nfe: evaluations of dopri5 after which it gives up.
-        draws: dequantization draws.
-
-    Raises:
-        ValueError: an unknown trace or method, or a number out of range.
     """
 
-    requires = (VelocityField,)
-    bound: Bound = "estimate"
+    trace: volume.Trace = "auto"
+    probes: Annotated[int, Range(low=2)] = 4
+    method: ode.Method = "dopri5"
+    steps: Count = 100
+    atol: Positive = 1e-5
+    rtol: Positive = 1e-5
+    max_nfe: Count = 5000
+
+    bound = "estimate"
     examples = 32
 
-    def __init__(
-        self,
-        trace: str = "auto",
-        probes: int = 4,
-        method: str = "dopri5",
-        steps: int = 100,
-        atol: float = 1e-5,
-        rtol: float = 1e-5,
-        max_nfe: int = 5000,
-        draws: int = 2,
-    ) -> None:
-        super().__init__(draws)
-        if trace not in volume.TRACES:
-            raise ValueError(f"estimator.trace={trace}: one of {', '.join(volume.TRACES)}")
-        if method not in ode.METHODS:
-            raise ValueError(f"estimator.method={method}: one of {', '.join(ode.METHODS)}")
-        if probes < 2:
-            raise ValueError(f"estimator.probes={probes}: at least 2, so that their spread gives a standard error")
-        if steps < 1 or max_nfe < 1:
-            raise ValueError(f"estimator.steps={steps} and estimator.max_nfe={max_nfe}: at least 1")
-        if not (atol > 0 and rtol > 0):
-            raise ValueError(f"estimator.atol={atol} and estimator.rtol={rtol}: above 0")
-        self.trace, self.probes, self.method, self.steps = trace, probes, method, steps
-        self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
-
-    def check(self, model: Model, learned: Learned) -> None:
-        assert isinstance(model, VelocityField)
+    def check(self, model: VelocityField, learned: Learned) -> None:
         if not learned.velocity:
             raise ValueError(f"estimator: {learned.limit}, whose samples have no known density: estimator=null")
         if model.timesteps:
@@ -98,33 +79,26 @@ class ODE(Estimator):
             )
 
     @torch.no_grad()
-    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
-        assert isinstance(model, VelocityField)
+    def nll(self, model: VelocityField, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         log_p, nfe = self.log_prob(model, batch.x, batch.y, self._probes(model, batch.x, noise))
         variance = log_p.new_zeros(len(log_p)) if log_p.shape[1] == 1 else log_p.var(1) / log_p.shape[1]
         return Estimate(-log_p.mean(1), variance, {"nfe": nfe.to(log_p)})
 
     @torch.no_grad()
-    def prepare(self, model: Model, examples: Batch | None, noise: Noise) -> Shared:
+    def prepare(self, model: VelocityField, examples: Batch | None, noise: Noise) -> Shared:
         """Check the code on a normal distribution, the solver on examples; say where path and prior end."""
-        assert isinstance(model, VelocityField)
         assert examples is not None
         x = examples.x
         said = {"self_check_error": self._self_check(model, x, noise)}
 
         probes = self._probes(model, x, noise)
         once = self.log_prob(model, x, examples.y, probes)[0]
-        self.steps, self.atol, self.rtol = self.steps * 2, self.atol / 2, self.rtol / 2
-        try:
-            change = (self.log_prob(model, x, examples.y, probes)[0] - once).mean(1).abs()
-        finally:
-            self.steps, self.atol, self.rtol = self.steps // 2, self.atol * 2, self.rtol * 2
+        finer = replace(self, steps=2 * self.steps, atol=self.atol / 2, rtol=self.rtol / 2)
+        change = (finer.log_prob(model, x, examples.y, probes)[0] - once).mean(1).abs()
         said |= {"change_at_half_tolerance": float(change.mean()), "largest_change": float(change.max())}
-        self.bound = "exact" if probes is None and change.mean() <= AGREE else "estimate"
-
         if isinstance(model, TimeField):
             said |= _ends(model.path, x)
-        return Shared(diagnostics=said)
+        return Shared("exact" if probes is None and change.mean() <= AGREE else "estimate", diagnostics=said)
 
     def log_prob(
         self, model: VelocityField, x: Tensor, y: Tensor | None, probes: Tensor | None

@@ -7,20 +7,25 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 
 from gencli.core.noise import Noise
+from gencli.core.options import Range
 from gencli.core.spec import Batch
-from gencli.estimators.base import Estimate, Estimator
+from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods.diffusion_bound import Bound
-from gencli.models.base import Model, TimeField
+from gencli.models.base import TimeField
 from gencli.models.trained import Learned
 
 RECONSTRUCTIONS = 4
 """Draws of the reconstruction under a T."""
 
 
-class VLB(Estimator):
+@dataclass(frozen=True, kw_only=True)
+class VLB(Estimator[TimeField]):
     """The bound in nats, its diffusion part from a stratified sample of times for each row.
 
     It bounds the NLL of the reverse SDE. ``ode`` measures the flow, another model unless the network is an exact score,
@@ -30,26 +35,16 @@ class VLB(Estimator):
 
     Args:
         timesteps: T of the bound; null: that of a discrete model, else continuous time.
-        samples: times for each row, each with noise of its own; with T at most this, every time once.
-        draws: dequantization draws.
-
-    Raises:
-        ValueError: a number out of range.
+        samples: times for each row, each with noise of its own; with T at most this, every time once. At least 2, so
+            that their spread gives a standard error.
     """
 
-    requires = (TimeField,)
+    timesteps: Annotated[int, Range(low=2)] | None = None
+    samples: Annotated[int, Range(low=2)] = 64
+
     bound = "upper"
 
-    def __init__(self, timesteps: int | None = None, samples: int = 64, draws: int = 2) -> None:
-        super().__init__(draws)
-        if timesteps is not None and timesteps < 2:
-            raise ValueError(f"estimator.timesteps={timesteps}: at least 2; null for continuous time")
-        if samples < 2:
-            raise ValueError(f"estimator.samples={samples}: at least 2, so that their spread gives a standard error")
-        self.timesteps, self.samples = timesteps, samples
-
-    def check(self, model: Model, learned: Learned) -> None:
-        assert isinstance(model, TimeField)
+    def check(self, model: TimeField, learned: Learned) -> None:
         if not learned.velocity:
             raise ValueError(f"estimator: {learned.limit}, whose samples have no known density: estimator=null")
         if not learned.score:
@@ -60,8 +55,7 @@ class VLB(Estimator):
             )
 
     @torch.no_grad()
-    def nll(self, model: Model, batch: Batch, noise: Noise) -> Estimate:
-        assert isinstance(model, TimeField)
+    def nll(self, model: TimeField, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         T, B = self.timesteps or model.timesteps, len(batch.x)
         bound = Bound(model, batch.x, batch.y, T)
         start = noise.rand(B).to(bound.clock)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from gencli.core.errors import RunFailed
 Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (n, M), t (n,), rows (n,)) -> dx/dt (n, M); ``rows`` are the positions of these n rows in the whole batch."""
 
-METHODS = ("euler", "heun", "rk4", "dopri5")
+Method = Literal["euler", "heun", "rk4", "dopri5"]
+METHODS = get_args(Method)
 ORDER = {"euler": 1, "heun": 2, "rk4": 4, "dopri5": 5}
 
 # Tableaux: nodes c, matrix a, weights b
@@ -103,47 +105,65 @@ def dopri5(
     B, whole = len(x), t1 - t0
     clock = torch.float32 if x.device.type == "mps" else torch.float64
     t = torch.full((B,), t0, dtype=clock, device=x.device)
-    nfe = torch.zeros(B, dtype=torch.long, device=x.device)
     rows = torch.arange(B, device=x.device)
-    x = x.clone()
     if B == 0 or whole == 0:
-        return Solution(x, nfe)
-    k = f(x, t, rows)
+        return Solution(x.clone(), torch.zeros_like(rows))
+    x, nfe, k = x.clone(), torch.full_like(rows, 2), f(x, t, rows)
     h = _first_step(f, x, t, k, rows, whole, atol, rtol)
-    nfe += 2
     while len(rows):
         if int(nfe[rows].max()) + 6 > max_nfe:
-            worst = int((~torch.isfinite(k)).any(1).sum())
-            why = f"{worst} of them have a velocity that is not finite" if worst else f"at t={float(t[rows].min()):.3g}"
-            raise SolverError(
-                f"{len(rows)} rows are not at their end after {max_nfe} evaluations ({why}): raise {what}, or "
-                "loosen atol and rtol"
-            )
+            raise _unfinished(k, t[rows], max_nfe, what)
         now, at, step = t[rows], x[rows], h[rows]
         last = step.abs() >= (t1 - now).abs()
         step = torch.where(last, t1 - now, step)
-        width = step.to(x.dtype)[:, None]
-        slopes = [k]
-        for c, a in zip(_C[1:], _A[1:], strict=True):
-            to = _combine(at, width, a, slopes)
-            slopes.append(f(to, now + c * step, rows))
+        to, error, after = _try(f, at, now, step, k, rows)
         nfe[rows] += 6
-        error = _combine(torch.zeros_like(at), width, _E, slopes)
-        share = (error / (atol + rtol * torch.maximum(at.abs(), to.abs()))).square()
-        norm = share[:, : x.shape[1] - integrals].mean(1)
-        if integrals:
-            norm = torch.maximum(norm, share[:, -integrals:].amax(1))
-        norm = norm.sqrt().to(clock).nan_to_num(nan=torch.inf)
+        norm = _norm(error / (atol + rtol * torch.maximum(at.abs(), to.abs())), integrals).to(clock)
         good = norm <= 1
-        # Growth at most tenfold, and none right after a refusal; 1/5 because the error is of fifth order in the step
-        factor = (0.9 * norm.clamp(min=1e-10) ** -0.2).clamp(0.2, 10.0)
         x[rows] = torch.where(good[:, None], to, at)
         t[rows] = torch.where(good, torch.where(last, t1, now + step), now)
-        h[rows] = step * torch.where(good, factor, factor.clamp(max=1.0))
-        k = torch.where(good[:, None], slopes[-1], k)  # first same as last
+        h[rows] = step * _growth(norm)
+        k = torch.where(good[:, None], after, k)  # first same as last
         stays = ~(good & last)
         rows, k = rows[stays], k[stays]
     return Solution(x, nfe)
+
+
+def _unfinished(k: Tensor, t: Tensor, max_nfe: int, what: str) -> SolverError:
+    """Why rows with slopes k at times t are not at their end."""
+    worst = int((~torch.isfinite(k)).any(1).sum())
+    why = f"{worst} of them have a velocity that is not finite" if worst else f"at t={float(t.min()):.3g}"
+    return SolverError(
+        f"{len(t)} rows are not at their end after {max_nfe} evaluations ({why}): raise {what}, or loosen atol and rtol"
+    )
+
+
+def _try(f: Derivative, x: Tensor, t: Tensor, h: Tensor, k: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step from x (n, M), whose slope is k: where it leads, its error, and the slope there."""
+    width = h.to(x.dtype)[:, None]
+    slopes, to = [k], x
+    for c, a in zip(_C[1:], _A[1:], strict=True):
+        to = _combine(x, width, a, slopes)
+        slopes.append(f(to, t + c * h, rows))
+    return to, _combine(torch.zeros_like(x), width, _E, slopes), slopes[-1]
+
+
+def _norm(share: Tensor, integrals: int) -> Tensor:
+    """Root mean square of each row (n,), or the largest integral; infinite where it is no number."""
+    squares = share.square()
+    norm = squares[:, : squares.shape[1] - integrals].mean(1)
+    if integrals:
+        norm = torch.maximum(norm, squares[:, -integrals:].amax(1))
+    return norm.sqrt().nan_to_num(nan=torch.inf)
+
+
+def _growth(norm: Tensor) -> Tensor:
+    """The next step's size over this one's: at most ten, and at most one after a refusal.
+
+    The power is 1/5 because the error is of fifth order in the step.
+    """
+    factor = (0.9 * norm.clamp(min=1e-10) ** -0.2).clamp(0.2, 10.0)
+    return torch.where(norm <= 1, factor, factor.clamp(max=1.0))
 
 
 def _combine(x: Tensor, h: Tensor, weights: list[float], slopes: list[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ from gencli.core.noise import Noise
 from gencli.methods import ode
 from gencli.models.base import VelocityField
 
-TRACES = ("auto", "exact", "hutchinson")
+Trace = Literal["auto", "exact", "hutchinson"]
+TRACES = get_args(Trace)
 _ROWS = 8192  # rows of a batch times covectors that are differentiated at once
 
 

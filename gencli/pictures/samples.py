@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencli.core.noise import RowNoise
+from gencli.core.spec import Batch
 from gencli.models.base import ExactLikelihood, Unnormalized
 from gencli.pictures import canvas
 from gencli.run.assembly import Parts
 from gencli.run.sampling import originals, region
+from gencli.run.scoring import score_rows
 
 GRID_POINTS = 200
 """Points a side at which a 2-D log-density is drawn."""
@@ -99,13 +100,14 @@ def some_data(parts: Parts) -> Tensor:
     return split.gather(index).x.cpu().flatten(1)
 
 
-@torch.no_grad()
 def _log_density(parts: Parts, points: Tensor) -> Tensor:
     """Log p (B,) in nats, up to log Z, at points (B, D) of real data space, under an unconditional model."""
-    assert isinstance(parts.model, Unnormalized)
+    model = parts.model
+    assert isinstance(model, Unnormalized)
     points = points.to(parts.device)
-    z, terms = parts.preprocess(points, RowNoise(0, torch.arange(len(points), device=parts.device)))
-    return (-parts.model.energy(z) - sum(terms.values())).cpu()
+    ids = torch.arange(len(points), device=parts.device)
+    scores = score_rows(parts.preprocess, lambda batch, noise: model.energy(batch.x), Batch(points), ids, streams=[0])
+    return -scores.nll
 
 
 def has_surface(parts: Parts) -> bool:

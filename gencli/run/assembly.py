@@ -36,9 +36,9 @@ class Parts:
     dataset: Dataset
     preprocess: Preprocess
     model: Model
-    objective: Objective
-    sampler: Sampler | None
-    estimator: Estimator | None
+    objective: Objective[Any]
+    sampler: Sampler[Any] | None
+    estimator: Estimator[Any] | None
     learned: Learned = field(default_factory=Learned)
     weights: str = "raw"
     checkpoint: Path | None = None
@@ -119,7 +119,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
     return parts
 
 
-def check_capabilities(group: str, part: Objective | Sampler | Estimator, model: Model) -> None:
+def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimator[Any], model: Model) -> None:
     """Whether a model offers what a partner requires.
 
     Raises:
@@ -133,7 +133,7 @@ def check_capabilities(group: str, part: Objective | Sampler | Estimator, model:
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
 
 
-def check_part(group: str, part: Sampler | Estimator, parts: Parts) -> None:
+def check_part(group: str, part: Sampler[Any] | Estimator[Any], parts: Parts) -> None:
     """Whether a sampler or estimator can serve the model of a run, as it is trained, on its data.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from gencli import __version__
 from gencli.config import stored
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.files import append, inside, write_json, write_whole
@@ -135,8 +136,8 @@ class _Dumper(yaml.SafeDumper):
 
 def versions() -> dict[str, str]:
     """Versions of what decides a number."""
-    names = ("gencli", "torch", "torchvision", "numpy", "hydra-core")
-    found = {"python": platform.python_version()}
+    names = ("torch", "torchvision", "numpy", "hydra-core")
+    found = {"python": platform.python_version(), "gencli": __version__}
     for name in names:
         try:
             found[name] = metadata.version(name)

@@ -6,24 +6,22 @@ Nothing here opens the training split unless it is the reference that was asked 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gencli.core.errors import RunFailed, UsageError
-from gencli.core.files import inside, write_json
 from gencli.core.spec import Batch
 from gencli.data.base import Split
-from gencli.data.split import SPLITS
-from gencli.metrics.base import Metric, Samples, space
+from gencli.metrics.base import Measured, Metric, Samples, space
 from gencli.models.base import DirectSampling
-from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import Parts
+from gencli.run.measure import Measurement, Quantity
 from gencli.run.opened import builder
-from gencli.run.reporter import Reporter
+from gencli.run.record import MetricRecord
 from gencli.run.sampling import draw
 
 MOST = 10_000
@@ -66,85 +64,98 @@ def reference_of(split: Split, n: int | None) -> Batch:
     return split.gather(chosen.sort().values)
 
 
-def measure(
-    parts: Parts,
-    metrics: Mapping[str, Metric],
-    config: Mapping[str, Any],
-    *,
-    split_name: str,
-    n: int | None,
-    seed: int,
-    batch_size: int,
-    run: Path,
-    reporter: Reporter,
-) -> list[dict[str, Any]]:
-    """Draw n samples once, compare them by every metric, and write eval/<split>-<metric>.json.
+@dataclass(frozen=True, kw_only=True)
+class SampleMetrics(Quantity[MetricRecord]):
+    """Samples, drawn once, and compared with a split by every metric.
 
     A conditional model is given the labels (or contexts) of the reference, in turn, so that its samples have the
     reference's share of each.
 
     Args:
-        parts: with the checkpoint's weights.
         metrics: as ``build`` gives them.
         config: the command's whole config, for the record's settings.
-        split_name: the reference: ``train``, ``val`` or ``test``.
         n: number of samples; None: as many as there are reference examples.
-        seed: of the samples and of everything random in a metric.
-        batch_size: samples drawn at a time.
-        run: the run folder.
-        reporter: told the progress.
-
-    Raises:
-        UsageError: there is no such split, or too few samples for a metric.
-        RunFailed: a sample is not finite.
     """
-    if split_name not in SPLITS:
-        raise UsageError(f"split={split_name}: train, val or test")
-    split = parts.dataset.split(split_name)
-    if split is None:
-        raise UsageError(f"split={split_name}: data={parts.dataset.name} has none")
-    if n is not None and n < 1:
-        raise UsageError(f"n={n}: at least 1")
-    reference = reference_of(split, n)
+
+    metrics: Mapping[str, Metric]
+    config: Mapping[str, Any]
+    n: int | None = None
+
+    def records(self, at: Measurement) -> Iterator[tuple[MetricRecord, bytes | None]]:
+        """A record for each metric.
+
+        Raises:
+            UsageError: there is no such split, or too few samples for a metric.
+            RunFailed: a sample is not finite.
+        """
+        split = at.examples
+        if self.n is not None and self.n < 1:
+            raise UsageError(f"n={self.n}: at least 1")
+        started = time.perf_counter()
+        samples = _draw(at, reference_of(split, self.n), self.n)
+        drawn = round(time.perf_counter() - started, 2)
+        facts = self._facts(at, samples) | at.facts(split)
+        for name, metric in self.metrics.items():
+            began = time.perf_counter()
+            found = _measured(metric, samples)
+            settings = {key: value for key, value in self.config["metrics"][name].items() if key != "_target_"}
+            record = MetricRecord(
+                metric=name,
+                value=found.value,
+                se=found.se,
+                better=metric.better,
+                diagnostics=found.diagnostics,
+                settings=settings | found.facts,
+                **facts,
+                seconds_sampling=drawn,
+                seconds=round(time.perf_counter() - began, 2),
+            )
+            yield record, None
+
+    def _facts(self, at: Measurement, samples: Samples) -> dict[str, Any]:
+        """What the records of all metrics share."""
+        parts, spec = at.parts, at.parts.dataset.spec
+        context = "the reference's labels" if spec.classes else "the reference's contexts"
+        settings = self.config["sampler"] or {}
+        return {
+            "n_samples": len(samples.x),
+            "n_reference": len(samples.reference.x),
+            "protocol": {
+                "data": parts.dataset.name,
+                "binarization": parts.dataset.binarization,
+                "space": space(spec),
+            },
+            "context": context if parts.model.conditional else None,
+            "sampler": self.config["choices"].get("sampler"),
+            "sampler_settings": {key: value for key, value in settings.items() if key != "_target_"},
+            "sampler_diagnostics": parts.sampler.diagnostics if parts.sampler else {},
+            "passes": parts.model.passes if isinstance(parts.model, DirectSampling) else None,
+        }
+
+
+def _draw(at: Measurement, reference: Batch, n: int | None) -> Samples:
+    """Samples and their reference, on one device."""
+    parts = at.parts
     n = n or len(reference.x)
-    started = time.perf_counter()
-    y = _labels(parts, reference, n, seed)
-    with reporter.progress("sampling", n) as bar:
-        x, y = draw(parts, n, seed, y, batch_size=batch_size, tick=bar.at)
-    drawn = round(time.perf_counter() - started, 2)
+    y = _labels(parts, reference, n, at.seed)
+    with at.reporter.progress("sampling", n) as bar:
+        x, y = draw(parts, n, at.seed, y, batch_size=at.batch_size, tick=bar.at)
     if tuple(x.shape[1:]) != parts.dataset.spec.shape:
         raise UsageError(f"samples of shape {tuple(x.shape[1:])}, examples of {parts.dataset.spec.shape}")
     finite = torch.isfinite(x.float()).flatten(1).all(1)
     if not bool(finite.all()):
         raise RunFailed(f"{int((~finite).sum())} of {n} samples are not finite: there is nothing to compare")
-
     device = parts.device
     there = Batch(reference.x.to(device), None if reference.y is None else reference.y.to(device))
-    samples = Samples(x.to(device), None if y is None else y.to(device), there, parts.dataset, seed)
-    facts = _facts(parts, config, split_name, split, n, len(there.x), seed)
-    records = []
-    for name, metric in metrics.items():
-        began = time.perf_counter()
-        with torch.no_grad():
-            try:
-                found = metric.measure(samples)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-        settings = {key: value for key, value in config["metrics"][name].items() if key != "_target_"}
-        record = {
-            "metric": name,
-            "value": found.value,
-            "se": found.se,
-            "better": metric.better,
-            "diagnostics": found.diagnostics,
-            "settings": settings | found.facts,
-            **facts,
-            "seconds_sampling": drawn,
-            "seconds": round(time.perf_counter() - began, 2),
-        }
-        write_json(inside(run, "eval", f"{split_name}-{name}.json"), record)
-        records.append(record)
-    return records
+    return Samples(x.to(device), None if y is None else y.to(device), there, parts.dataset, at.seed)
+
+
+@torch.no_grad()
+def _measured(metric: Metric, samples: Samples) -> Measured:
+    try:
+        return metric.measure(samples)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _labels(parts: Parts, reference: Batch, n: int, seed: int) -> Tensor | None:
@@ -154,43 +165,3 @@ def _labels(parts: Parts, reference: Batch, n: int, seed: int) -> Tensor | None:
     # through a permutation, so that fewer samples than references have the same share of each label
     order = torch.randperm(len(reference.y), generator=torch.Generator().manual_seed(seed))
     return reference.y[order.to(reference.y.device)[torch.arange(n) % len(reference.y)]]
-
-
-def _facts(
-    parts: Parts, config: Mapping[str, Any], split_name: str, split: Split, n: int, m: int, seed: int
-) -> dict[str, Any]:
-    """What the records of one command share."""
-    sampler = config["sampler"] or {}
-    context = None
-    if parts.model.conditional:
-        context = "the reference's labels" if parts.dataset.spec.classes else "the reference's contexts"
-    return {
-        "split": split_name,
-        "split_sha256": split.sha256,
-        "n_samples": n,
-        "n_reference": m,
-        "protocol": {
-            "data": parts.dataset.name,
-            "binarization": parts.dataset.binarization,
-            "space": space(parts.dataset.spec),
-        },
-        "context": context,
-        "sampler": config["choices"].get("sampler"),
-        "sampler_settings": {key: value for key, value in sampler.items() if key != "_target_"},
-        "sampler_diagnostics": parts.sampler.diagnostics if parts.sampler else {},
-        "passes": parts.model.passes if isinstance(parts.model, DirectSampling) else None,
-        "weights": parts.weights,
-        "checkpoint": parts.checkpoint.stem if parts.checkpoint else None,
-        "checkpoint_sha256": checkpoints.file_sha256(parts.checkpoint) if parts.checkpoint else None,
-        "seed": seed,
-    }
-
-
-def headline(record: Mapping[str, Any]) -> str:
-    """One line for people: value, error, what belongs to it, counts."""
-    error = "" if record["se"] is None else f" ± {record['se']:.2g}"
-    told = "".join(f", {key} {value:.4g}" for key, value in record["diagnostics"].items() if key[:3] != "se_")
-    return (
-        f"{record['split']} {record['metric']} {record['value']:.5g}{error}{told} "
-        f"({record['better']} is better; {record['n_samples']:,} samples, {record['n_reference']:,} examples)"
-    )

@@ -1,19 +1,186 @@
-"""The result record: nats summed, dimensions counted, divided once, every part reported."""
+"""Result records: nats summed, dimensions counted, divided once, every part reported."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gencli.core.spec import Bound, Spec
 from gencli.estimators.base import Shared
+from gencli.run.scoring import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A number about a run on one split, and all that it depends on: ``eval/<split>-<name>.json``.
+
+    Args:
+        metric: ``nll``, or a metric's name.
+        value: the number that runs are ranked by.
+        diagnostics: numbers that belong to it.
+        settings: the options of the estimator or metric.
+        split: ``train``, ``val`` or ``test``.
+        split_sha256: of what was measured, in order.
+        protocol: what the number depends on besides the model: two records compare only if it is equal.
+        weights: ``ema`` or ``raw``.
+        checkpoint: its name; None: fresh weights.
+        checkpoint_sha256: of its file.
+        seed: of everything random in the measurement.
+        seconds: that it took.
+    """
+
+    KEYS: ClassVar[str]
+    """The keys of the file, in order."""
+    OMITTED: ClassVar[frozenset[str]] = frozenset()
+    """Keys that the file lacks where they are None."""
+
+    metric: str
+    value: float
+    diagnostics: dict[str, float]
+    settings: dict[str, Any]
+    split: str
+    split_sha256: str
+    protocol: dict[str, Any]
+    weights: str
+    checkpoint: str | None
+    checkpoint_sha256: str | None
+    seed: int
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """What the file is named by, after its split."""
+        return self.metric
+
+    @property
+    def headline(self) -> str:
+        """One line for people."""
+        raise NotImplementedError
+
+    def plain(self) -> dict[str, Any]:
+        """The file's content."""
+        values = {key: getattr(self, key) for key in self.KEYS.split()}
+        return {key: value for key, value in values.items() if value is not None or key not in self.OMITTED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NLLRecord(Record):
+    """A held-out NLL, in nats per example of data space, or per symbol where rows are windows of a text.
+
+    Args:
+        unit: ``nats``, or ``nats/char`` and the like.
+        bits_per_dim: value / (D ln 2), of a text value / ln 2.
+        perplexity: exp(value) of a text.
+        bound: what the value is to the true NLL.
+        estimator: its name.
+        se_examples: standard error over examples.
+        se_estimator: that of the estimator's own noise; None: it is unknown.
+        se_shared: the part of it that all examples share, and that does not cancel when runs are compared.
+        n_examples: rows.
+        n_symbols: scored symbols of a text.
+        n_nonfinite: rows without a finite NLL, which make the value infinite.
+        ledger: terms that add up to the value.
+    """
+
+    KEYS = (
+        "metric value unit bits_per_dim perplexity bound se_examples se_estimator se_shared n_examples n_symbols "
+        "n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights checkpoint "
+        "checkpoint_sha256 seed seconds"
+    )
+    OMITTED = frozenset({"n_symbols"})
+
+    metric: str = "nll"
+    unit: str
+    bits_per_dim: float
+    perplexity: float | None
+    bound: Bound
+    estimator: str
+    se_examples: float | None
+    se_estimator: float | None
+    se_shared: float | None
+    n_examples: int
+    n_symbols: int | None
+    n_nonfinite: int
+    ledger: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return self.estimator
+
+    @property
+    def headline(self) -> str:
+        """Value, bound, bits per dimension or per symbol, errors."""
+        sign, words = {
+            "exact": ("=", "exact"),
+            "upper": ("<=", "upper bound"),
+            "lower": (">=", "lower bound"),
+            "estimate": ("~", "estimate"),
+        }[self.bound]
+        error = "" if self.se_examples is None else f" ± {self.se_examples:.3f}"
+        per = self.unit.partition("/")[2]
+        bits = f"{self.bits_per_dim:.3f} bits/{per}" if per else f"{self.bits_per_dim:.4f} bits/dim"
+        bits += f", perplexity {self.perplexity:.2f}" if per else ""
+        line = f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({bits}, {words})"
+        if "nll_minus_entropy" in self.diagnostics:
+            line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
+        return line
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRecord(Record):
+    """How far samples of a model lie from held-out examples.
+
+    Args:
+        se: standard error over samples and reference; None: none is known.
+        better: ``lower`` or ``higher``.
+        n_samples: samples.
+        n_reference: examples.
+        context: what a conditional model was given.
+        sampler: its name.
+        sampler_settings: its options.
+        sampler_diagnostics: what it said of itself.
+        passes: network passes that a batch of samples costs; None: unknown.
+        seconds_sampling: that the samples took, which all metrics of a command share.
+    """
+
+    KEYS = (
+        "metric value se better diagnostics settings split split_sha256 n_samples n_reference protocol context sampler "
+        "sampler_settings sampler_diagnostics passes weights checkpoint checkpoint_sha256 seed seconds_sampling seconds"
+    )
+
+    se: float | None
+    better: str
+    n_samples: int
+    n_reference: int
+    context: str | None
+    sampler: str | None
+    sampler_settings: dict[str, Any]
+    sampler_diagnostics: dict[str, float]
+    passes: int | None
+    seconds_sampling: float
+
+    @property
+    def headline(self) -> str:
+        """Value, error, what belongs to it, counts."""
+        error = "" if self.se is None else f" ± {self.se:.2g}"
+        told = "".join(f", {key} {value:.4g}" for key, value in self.diagnostics.items() if key[:3] != "se_")
+        return (
+            f"{self.split} {self.metric} {self.value:.5g}{error}{told} "
+            f"({self.better} is better; {self.n_samples:,} samples, {self.n_reference:,} examples)"
+        )
 
 
 def bits_per_dim(nats: float, dim: int) -> float:
-    """Nats per example -> bits per dimension: nats / (D ln 2). The only place where this is done."""
+    """Nats per example -> bits per dimension: nats / (D ln 2). The only place where this is done.
+
+    Example:
+        >>> bits_per_dim(784 * math.log(256), 784)  # a uniform distribution over 256 levels
+        8.0
+    """
     return nats / (dim * math.log(2.0))
 
 
@@ -29,92 +196,68 @@ def composed_bound(estimator: Bound, preprocessing: Bound) -> Bound:
 
 
 def nll_record(
+    scores: Scores,
     *,
-    nll: Tensor,
-    variance: Tensor | None,
-    terms: dict[str, Tensor],
-    diagnostics: dict[str, Tensor],
-    shared: Shared | None = None,
+    shared: Shared,
     spec: Spec,
-    bound: Bound,
-    entropy: float | None,
+    preprocessing: Bound = "exact",
+    entropy: float | None = None,
     counts: Tensor | None = None,
     per: str | None = None,
     **rest: Any,
-) -> dict[str, Any]:
-    """A record of a held-out NLL, in nats per example of data space, or per symbol where rows are windows of a text.
+) -> NLLRecord:
+    """The record of scored rows, each with its weight c_i: its scored symbols in a text, else 1.
 
-    Per symbol the value is the ratio r = sum_i nll_i / sum_i c_i over rows of c_i scored symbols, and se_examples that
-    of the ratio estimator with rows as clusters: sqrt(n / (n - 1) sum_i (nll_i - r c_i)^2) / sum_i c_i.
+    The value is r = sum_i nll_i / sum_i c_i, and se_examples that of the ratio estimator with rows as clusters,
+    sqrt(n / (n - 1) sum_i (nll_i - r c_i)^2) / sum_i c_i. A non-finite row is counted and makes the value infinite; it
+    is never dropped.
 
     Args:
-        nll: (N,) float64 nats, one for each example.
-        variance: (N,) variance of each entry due to the estimator and its draws; None where it is unknown.
-        terms: (N,) nats by name, which add up to nll.
-        diagnostics: (N,) values by name, of which the mean is kept.
-        shared: what the estimator measured once for all examples.
-        spec: specification of the data.
-        bound: what the value is to the true NLL.
+        scores: the rows.
+        shared: what the estimator measured once for all of them.
+        spec: of the data.
+        preprocessing: what an exact NLL in model space is to the one in data space.
         entropy: H of the data's own distribution in nats, if known: NLL - H is then the Kullback-Leibler divergence.
         counts: (N,) scored symbols of each row; None: the NLL is one of examples.
         per: what a symbol is, for the unit.
-        rest: keys that the caller knows (estimator, settings, split, protocol, ...).
-
-    A non-finite example is counted and makes the value infinite; it is never dropped.
+        rest: fields of the record that the caller knows.
     """
-    n = len(nll)
-    total = n if counts is None else int(counts.sum())
+    nll, n = scores.nll, len(scores.nll)
+    weight = torch.ones_like(nll) if counts is None else counts
+    total = int(weight.sum())
     nonfinite = int((~torch.isfinite(nll)).sum())
-    value = _mean(nll, counts) if nonfinite == 0 else math.inf
-    shown = {name: float(value.double().mean()) for name, value in diagnostics.items()}
-    if shared is not None:
-        shown |= shared.diagnostics
-    common = 0.0 if shared is None else shared.variance * (n / total) ** 2
-    error = None if variance is None else math.sqrt(float(variance.sum()) / total**2 + common)
+    value = _mean(nll, weight) if nonfinite == 0 else math.inf
+    diagnostics = {name: float(values.double().mean()) for name, values in scores.diagnostics.items()}
+    diagnostics |= shared.diagnostics
     if entropy is not None:
-        shown |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
-    return {
-        "metric": "nll",
-        "value": value,
-        "unit": "nats" if counts is None else f"nats/{per}",
-        "bits_per_dim": bits_per_dim(value, spec.dim if counts is None else 1),
-        "perplexity": None if counts is None else math.exp(min(value, 700.0)),
-        "bound": bound,
-        "se_examples": _standard_error(nll, counts) if nonfinite == 0 and n > 1 else None,
-        "se_estimator": error,
-        "se_shared": math.sqrt(common) if shared is not None and shared.variance else None,
-        "n_examples": n,
-        **({} if counts is None else {"n_symbols": total}),
-        "n_nonfinite": nonfinite,
-        "diagnostics": shown,
-        "ledger": [{"term": name, "nats": _mean(values, counts)} for name, values in terms.items()],
+        diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
+    common = shared.variance * (n / total) ** 2
+    own = None if scores.variance is None else float(scores.variance.sum()) / total**2
+    return NLLRecord(
+        value=value,
+        unit="nats" if counts is None else f"nats/{per}",
+        bits_per_dim=bits_per_dim(value, spec.dim if counts is None else 1),
+        perplexity=None if counts is None else math.exp(min(value, 700.0)),
+        bound=composed_bound(shared.bound, preprocessing),
+        se_examples=_standard_error(nll, counts) if nonfinite == 0 and n > 1 else None,
+        se_estimator=None if own is None else math.sqrt(own + common),
+        se_shared=math.sqrt(common) if shared.variance else None,
+        n_examples=n,
+        n_symbols=None if counts is None else total,
+        n_nonfinite=nonfinite,
+        diagnostics=diagnostics,
+        ledger=[{"term": name, "nats": _mean(values, weight)} for name, values in scores.terms.items()],
         **rest,
-    }
+    )
 
 
-def _mean(nats: Tensor, counts: Tensor | None) -> float:
-    return float(nats.mean()) if counts is None else float(nats.sum() / counts.sum())
+def _mean(nats: Tensor, weight: Tensor) -> float:
+    return float(nats.sum() / weight.sum())
 
 
 def _standard_error(nll: Tensor, counts: Tensor | None) -> float:
-    if counts is None:
+    if counts is None:  # the same by a sum that loses less
         return float(nll.std() / math.sqrt(len(nll)))
     n, c = len(nll), counts.to(nll)
     residual = nll - nll.sum() / c.sum() * c
     return float((residual.square().sum() * n / (n - 1)).sqrt() / c.sum())
-
-
-def headline(record: dict[str, Any]) -> str:
-    """One line for people: value, bound, bits per dimension or per symbol, errors."""
-    sign = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}[record["bound"]]
-    error = "" if record["se_examples"] is None else f" ± {record['se_examples']:.3f}"
-    unit, per = record["unit"], record["unit"].partition("/")[2]
-    bits = f"{record['bits_per_dim']:.3f} bits/{per}" if per else f"{record['bits_per_dim']:.4f} bits/dim"
-    bits += f", perplexity {record['perplexity']:.2f}" if per else ""
-    line = f"{record['split']} NLL {sign} {record['value']:.3f}{error} {unit} ({bits}"
-    line += {"exact": ", exact)", "upper": ", upper bound)", "lower": ", lower bound)", "estimate": ", estimate)"}[
-        record["bound"]
-    ]
-    if "nll_minus_entropy" in record["diagnostics"]:
-        line += f", NLL - H = {record['diagnostics']['nll_minus_entropy']:.4f} {unit}"
-    return line

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from gencli.config import stored
 from gencli.config.locate import checkpoint_in, find_run
-from gencli.core import distributed
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.files import inside
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimator
 from gencli.models.base import ExactLikelihood, Model, log_likelihood
 from gencli.run import quality, sampling
 from gencli.run.assembly import Parts, check_part, restore
-from gencli.run.nll import measure
+from gencli.run.measure import Measurement, measure
+from gencli.run.nll import HeldOutNLL
 from gencli.run.opened import builder
-from gencli.run.reporter import Reporter
+from gencli.run.scoring import held_out_streams, score_rows
 
 
 class Run:
@@ -98,41 +98,66 @@ class Run:
         """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None)."""
         return sampling.draw(self.parts, n, seed, y)[0].cpu()
 
-    def log_prob(self, x: Tensor, y: Tensor | None = None, seed: int = 0, given: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        seed: int = 0,
+        given: Tensor | None = None,
+        ids: Tensor | None = None,
+    ) -> Tensor:
         """Log p(x) in data space, (B,) nats; of integer data under a model of reals, a lower bound.
+
+        It is scored as the record of ``estimator=exact`` scores it: with as many draws of the dequantization as the
+        run's estimator takes, and the noise of an example is named by its position. So -log_prob of a split's examples,
+        in their order, is what their record keeps for each.
 
         Args:
             x: (B, *) examples in data units.
             y: (B,) labels or (B, C) contexts of a conditional model.
             seed: of the dequantization.
             given: (B,) number of leading symbols of each row that are context and not scored; only of text.
+            ids: (B,) positions of the rows in their split, which name their noise; None: 0, 1, 2 ...
 
         Raises:
             UsageError: this model has no normalised density, or x is not in data space.
         """
-        parts, spec = self.parts, self.parts.dataset.spec
-        if not isinstance(parts.model, ExactLikelihood):
+        parts = self.parts
+        model = parts.model
+        if not isinstance(model, ExactLikelihood):
             raise UsageError(
                 f"model={self.config['choices']['model']} has no exact likelihood: see `gencli list model`"
             )
+        self._refuse_rows(x, y, given, ids)
+
+        def score(batch: Batch, noise: Noise) -> Tensor:
+            return -log_likelihood(model, batch)
+
+        streams = held_out_streams(seed, (parts.estimator or Estimator).draws)
+        ids = torch.arange(len(x)) if ids is None else ids.cpu()
+        total = []
+        for rows in torch.arange(len(x)).split(self.config["trainer"]["eval_batch_size"]):
+            some, known = (None if values is None else values[rows].to(parts.device) for values in (y, given))
+            batch = Batch(x[rows].to(parts.device), some, known)
+            total.append(-score_rows(parts.preprocess, score, batch, ids[rows].to(parts.device), streams).nll)
+        return torch.cat(total)
+
+    def _refuse_rows(self, x: Tensor, y: Tensor | None, given: Tensor | None, ids: Tensor | None) -> None:
+        """Refuse rows that are not in data space, or lack what belongs to them."""
+        spec = self.parts.dataset.spec
         if tuple(x.shape[1:]) != spec.shape:
             raise UsageError(f"x has shape {tuple(x.shape)}, this data {('B', *spec.shape)}")
         levels = spec.support.levels
-        if levels and not bool(((x == x.long()) & (x >= 0) & (x < levels)).all()):
-            raise UsageError(f"x is not in data units: integers 0..{levels - 1} ({spec.support})")
-        if given is not None and parts.dataset.per is None:
+        if levels:
+            n = x.long()  # a byte cannot be compared with 256
+            if not bool(((x == n) & (n >= 0) & (n < levels)).all()):
+                raise UsageError(f"x is not in data units: integers 0..{levels - 1} ({spec.support})")
+        if given is not None and self.parts.dataset.per is None:
             raise UsageError("log_prob(x, given=...) needs data that is measured per symbol, such as text")
-        if parts.model.conditional and (y is None or len(y) != len(x)):
+        if self.model.conditional and (y is None or len(y) != len(x)):
             raise UsageError("this model is conditional: log_prob(x, y) needs a label or context for each row of x")
-        total = []
-        with torch.no_grad():
-            for ids in torch.arange(len(x), device=parts.device).split(self.config["trainer"]["eval_batch_size"]):
-                z, terms = parts.preprocess(x[ids.cpu()].to(parts.device), RowNoise(seed, ids))
-                some = None if y is None else y[ids.cpu()].to(parts.device)
-                known = None if given is None else given[ids.cpu()].to(parts.device)
-                log_p = log_likelihood(parts.model, Batch(z, some, known))
-                total.append(log_p.cpu().double() - sum(t.cpu().double() for t in terms.values()))
-        return torch.cat(total)
+        if ids is not None and len(ids) != len(x):
+            raise UsageError(f"log_prob(x, ids=...): {len(ids)} ids for {len(x)} rows")
 
     def nll(
         self,
@@ -161,21 +186,17 @@ class Run:
 
             name = estimator
             config = compose("eval", [f"run={quote(str(self.path))}", f"estimator={estimator}"])["estimator"]
-        self.parts.estimator = builder(self.trust).component(config, Estimator) if config else None
-        if self.parts.estimator is not None:
-            check_part("estimator", self.parts.estimator, self.parts)
-        return measure(
-            self.parts,
-            split,
-            config or {},
-            str(name),
-            seed=seed,
-            batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
-            examples=examples or self.config["trainer"].get("eval_examples"),
-            run=self.path,
-            world=distributed.World(),
-            reporter=Reporter(quiet=True),
-        )
+        part = builder(self.trust).component(config, Estimator) if config else None
+        if part is not None:
+            check_part("estimator", part, self.parts)
+        some = examples or self.config["trainer"].get("eval_examples")
+        wanted = HeldOutNLL(estimator=part, name=str(name), config=config or {}, examples=some)
+        (record,) = measure(self._measurement(split, seed, batch_size), wanted)
+        return record.plain()
+
+    def _measurement(self, split: str, seed: int, batch_size: int | None) -> Measurement:
+        size = batch_size or self.config["trainer"]["eval_batch_size"]
+        return Measurement(parts=self.parts, run=self.path, split=split, seed=seed, batch_size=size)
 
     def measure(
         self,
@@ -206,18 +227,11 @@ class Run:
         for name in sorted({*options} - {*chosen}):
             raise UsageError(f"options for {name}, which is not among metrics=[{','.join(metrics)}]")
         wanted = {name: {**node, **options.get(name, {})} for name, node in chosen.items()}
-        records = quality.measure(
-            self.parts,
-            quality.build(wanted, self.parts, self.trust),
-            {**self.config, "metrics": wanted},
-            split_name=split,
-            n=n,
-            seed=seed,
-            batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
-            run=self.path,
-            reporter=Reporter(quiet=True),
+        quantity = quality.SampleMetrics(
+            metrics=quality.build(wanted, self.parts, self.trust), config={**self.config, "metrics": wanted}, n=n
         )
-        return {record["metric"]: record for record in records}
+        records = measure(self._measurement(split, seed, batch_size), quantity)
+        return {record.metric: record.plain() for record in records}
 
 
 def load(path: str | Path = "latest", **options: Any) -> Run:

@@ -22,7 +22,7 @@ Visit = Callable[[Tensor, Tensor], None]
 """Told x (n, *) and its energy (n,) at every recorded step of a chain."""
 
 
-class Chain(Sampler):
+class Chain(Sampler[Unnormalized]):
     """n chains side by side, of which the last points are the samples.
 
     The energies of the recorded half give ``ess`` (effective draws of the energy over all chains and steps) and

@@ -20,7 +20,7 @@ from gencli.core.files import inside, write_json
 from gencli.core.noise import RowNoise, StepNoise, mix_seed, seed_global
 from gencli.core.spec import Batch
 from gencli.data.base import Split
-from gencli.data.loading import held_out_batches, train_batches
+from gencli.data.loading import train_batches
 from gencli.data.split import at_most
 from gencli.models.base import DataInitialized, Model
 from gencli.objectives.base import Turn
@@ -29,6 +29,7 @@ from gencli.run.assembly import Parts
 from gencli.run.folder import RunFolder
 from gencli.run.record import bits_per_dim
 from gencli.run.reporter import Reporter
+from gencli.run.scoring import score_split
 from gencli.training.optim import make_optimizer, schedule
 from gencli.training.signals import StopRequest
 
@@ -359,21 +360,17 @@ class Trainer:
         self.parts.preprocess.eval()
         objective.eval()
         is_nll = objective.score_name == "nll"
-        scores = []
-        for ids, batch in held_out_batches(
+        scores = score_split(
+            self.parts.preprocess,
+            lambda batch, noise: objective.score(model, batch, noise),
             self.val,
-            self.trainer["eval_batch_size"],
-            rank=self.world.rank,
-            world=self.world.size,
+            streams=[mix_seed(self.seed, _VALIDATION)],
             device=self.device,
+            batch_size=self.trainer["eval_batch_size"],
+            world=self.world,
             workers=self.trainer["workers"],
-        ):
-            noise = RowNoise(mix_seed(self.seed, _VALIDATION), ids)
-            z, terms = self.parts.preprocess(batch.x, noise)
-            score = objective.score(model, replace(batch, x=z), noise).cpu().double()
-            scores.append(score + sum(t.cpu().double() for t in terms.values()) if is_nll else score)
-        mine = torch.cat(scores) if scores else torch.zeros(0, dtype=torch.float64)
-        every = torch.cat(distributed.gather(mine))
+        )
+        every = scores.nll if is_nll else scores.terms["model"]
         counts, per = self.val.counts, self.parts.dataset.per
         value = float(every.mean() if counts is None else every.sum() / counts.sum())
         values = {objective.score_name: value}

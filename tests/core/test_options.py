@@ -133,7 +133,7 @@ GIVEN = {Network: 3, Model: 1, Objective: 1}
 
 def understood(hint):
     """Whether ``fits`` says something of a type."""
-    inner = [kind for kind in typing.get_args(hint) if kind is not ...]
+    inner = [kind for kind in typing.get_args(hint) if kind is not ... and not isinstance(kind, options.Range)]
     if hint in (*KNOWN, TrainedRun) or typing.get_origin(hint) in (Callable, Literal):
         return True
     return bool(inner) and all(map(understood, inner))

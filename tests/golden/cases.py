@@ -394,7 +394,6 @@ def opened(name: str, x: Any = None) -> dict[str, Any]:
     says["samples"] = _tensor(samples)
     if run.config["choices"].get("estimator") == "exact":
         x = samples if x is None else torch.tensor(x, dtype=samples.dtype)
-        x = x if x.is_floating_point() else x.long()  # of 256 levels, bytes are taken for none (of a gencli of 0.1.0)
         if y is None and run.config["model"]["conditional"]:
             y = torch.arange(len(x))
         says["log_prob"] = run.log_prob(x, y).tolist()

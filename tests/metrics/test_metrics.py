@@ -462,9 +462,9 @@ ALL = {
 
 def test_no_metric_opens_the_training_split(tmp_path):
     from gencli.data.preprocess import Preprocess
-    from gencli.run import quality
     from gencli.run.assembly import Parts
-    from gencli.run.reporter import Reporter
+    from gencli.run.measure import Measurement, measure
+    from gencli.run.quality import SampleMetrics
     from gencli.samplers.direct import Direct
 
     data = Data(REAL, test=TensorSplit(draw(100, 5)))
@@ -472,14 +472,17 @@ def test_no_metric_opens_the_training_split(tmp_path):
         torch.device("cpu"), data, Preprocess(REAL, ("real",), ("vector",)), Gaussian(REAL), None, Direct(), None
     )
     config = {"metrics": {name: {} for name in ALL}, "sampler": {"temperature": 1.0}, "choices": {"sampler": "direct"}}
-    options = {"seed": 0, "batch_size": 64, "run": tmp_path, "reporter": Reporter(quiet=True)}
-    records = quality.measure(parts, ALL, config, split_name="test", n=None, **options)
-    assert [(r["n_samples"], r["n_reference"]) for r in records] == [(100, 100)] * 4
-    assert records[0]["diagnostics"]["p_value"] > 0.01
+
+    def records_of(split, batch_size=64):
+        at = Measurement(parts=parts, run=tmp_path, split=split, seed=0, batch_size=batch_size)
+        return list(measure(at, SampleMetrics(metrics=ALL, config=config)))
+
+    records = records_of("test")
+    assert [(r.n_samples, r.n_reference) for r in records] == [(100, 100)] * 4
+    assert records[0].diagnostics["p_value"] > 0.01
     with pytest.raises(AssertionError, match="opened the training split"):  # the guard can fail
-        quality.measure(parts, ALL, config, split_name="train", n=None, **options)
-    again = quality.measure(parts, ALL, config, split_name="test", n=None, **{**options, "batch_size": 7})
-    assert [r["value"] for r in again] == [r["value"] for r in records]  # batches do not matter
+        records_of("train")
+    assert [r.value for r in records_of("test", 7)] == [r.value for r in records]  # batches do not matter
 
 
 def test_a_large_split_is_thinned_to_the_same_examples():

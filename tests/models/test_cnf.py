@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from estimates import NOTHING
 from fields import Straight
 from torch import nn
 
@@ -178,7 +179,7 @@ def test_an_untrained_model_is_the_normal_distribution_of_the_data():
     model, x = CNF(Spec((2,), REALS), net=NET), points(1000) * torch.tensor([2.0, 0.1]) + torch.tensor([3.0, -7.0])
     model.initialize(x.float())
     exact = -torch.distributions.Normal(x.mean(0), x.std(0)).log_prob(x).sum(1)
-    assert torch.allclose(ODE(atol=1e-7, rtol=1e-7).nll(model, Batch(x), noise(1000)).nll, exact, atol=1e-4)
+    assert torch.allclose(ODE(atol=1e-7, rtol=1e-7).nll(model, Batch(x), noise(1000), NOTHING).nll, exact, atol=1e-4)
     assert torch.allclose(FlowNLL(model.spec).solve(model, x.float(), None, None)[0].double(), exact, atol=2e-2)
 
 
@@ -192,7 +193,7 @@ def test_the_density_sums_to_one():
 
 def test_score_loss_and_estimator_agree():
     model, x = build(), points(50)
-    estimate = ODE().nll(model, Batch(x), noise(50)).nll
+    estimate = ODE().nll(model, Batch(x), noise(50), NOTHING).nll
     objective = FlowNLL(model.spec, steps=20)
     score = objective.score(model, Batch(x.float()), noise(50))
     assert torch.allclose(score, estimate, atol=5e-3)

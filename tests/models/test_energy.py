@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import itertools
 import math
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 import gencli
+from benchmarks.energies import left_weight
 from gencli.cli.main import main
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.noise import Noise, RowNoise
@@ -778,24 +777,15 @@ def test_every_sigma_has_its_weight():
             DenoisingScoreMatching(spec(2), sigmas=[0.1, 1.0], weights=weights)
 
 
-def script():
-    """scripts/table_energies as a module."""
-    name = str(Path(__file__).parents[2] / "scripts" / "table_energies")
-    loader = importlib.machinery.SourceFileLoader("table_energies", name)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("table_energies", loader))
-    loader.exec_module(module)
-    return module
-
-
 def test_the_weight_of_a_mode():
-    """The half-plane that scripts/table_energies looks at, of mixtures whose weights are known."""
+    """The half-plane that benchmarks/energies.py looks at, of mixtures whose weights are known."""
     model = two_modes()
     with torch.no_grad():
         model.normals.mean[:, 0] -= 4
-    assert script().left_weight(model) == pytest.approx(0.2, abs=1e-4)
+    assert left_weight(model) == pytest.approx(0.2, abs=1e-4)
     with torch.no_grad():
         model.logits.copy_(torch.tensor([0.7, 0.3]).log())
-    assert script().left_weight(model) == pytest.approx(0.7, abs=1e-4)
+    assert left_weight(model) == pytest.approx(0.7, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -804,7 +794,7 @@ def test_far_modes_get_their_weights(recipe, tmp_path):
     run = gencli.train(
         [f"experiment={recipe}", "trainer.max_steps=800", "logger=none", "n=0", f"run_dir={tmp_path / 'x'}"]
     )
-    assert script().left_weight(run.model) == pytest.approx(0.2, abs=0.02)
+    assert left_weight(run.model) == pytest.approx(0.2, abs=0.02)
 
 
 def test_quadrature_sees_mass_far_from_the_data_and_refuses_what_has_no_z():
@@ -830,7 +820,7 @@ def test_an_estimate_that_is_none_is_refused():
     with torch.no_grad():
         energy.net.net.layers[-1].bias.fill_(math.nan)
     with pytest.raises(RunFailed, match="log Z came out as nan"):
-        measured(Importance(lambda s: Reference(s), samples=100), energy, normal(100, 2).float())
+        measured(Importance(proposal=lambda s: Reference(s), samples=100), energy, normal(100, 2).float())
 
 
 def test_statistics_of_a_polynomial():
@@ -844,10 +834,12 @@ def test_statistics_of_a_polynomial():
 
 
 ESTIMATORS = {
-    "ais": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=60, refresh=50),
-    "ais_even": lambda: AIS(lambda s: Reference(s, widen=1.2), chains=128, betas=80, adapt=False, leaps=1, refresh=50),
-    "smc": lambda: SMC(lambda s: Reference(s, widen=1.2), chains=256, betas=40, populations=8),
-    "importance": lambda: Importance(lambda s: Reference(s, widen=1.5), samples=5000),
+    "ais": lambda: AIS(base=lambda s: Reference(s, widen=1.2), chains=128, betas=60, refresh=50),
+    "ais_even": lambda: AIS(
+        base=lambda s: Reference(s, widen=1.2), chains=128, betas=80, adapt=False, leaps=1, refresh=50
+    ),
+    "smc": lambda: SMC(base=lambda s: Reference(s, widen=1.2), chains=256, betas=40, populations=8),
+    "importance": lambda: Importance(proposal=lambda s: Reference(s, widen=1.5), samples=5000),
 }
 
 
@@ -880,7 +872,7 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
     """A rough path: weights average to Z in both directions, their logarithms lie below and above log Z = 0."""
     model = two_modes(distance=3.0)
     x = model.sample(500, noise=noise(99)).detach()
-    ais = AIS(lambda s: Reference(s, widen=0.8), chains=2000, betas=4, leaps=1)
+    ais = AIS(base=lambda s: Reference(s, widen=0.8), chains=2000, betas=4, leaps=1)
     bridge = ais.bridge(model, x, noise())
     _, forward, _ = ais.forward(bridge, noise(1))
     back = ais.backward(bridge, model.sample(2000, noise=noise(2)).detach(), noise(3))
@@ -893,16 +885,14 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
 def test_bounds_are_named():
     model, energy = two_modes(), wavy()
     for kind in (AIS, SMC):
-        estimator = kind(lambda s: Reference(s))
-        estimator.check(energy, Learned())
-        assert estimator.bound == "lower"
+        estimator = kind(base=lambda s: Reference(s), chains=16, betas=3)
+        assert estimator.prepare(energy, Batch(normal(50, 2).float()), noise()).bound == "lower"
     for some, bound in ((model, "upper"), (energy, "estimate")):
-        estimator = AIS(lambda s: Reference(s), report="reverse")
-        estimator.check(some, Learned())
-        assert estimator.bound == bound
+        estimator = AIS(base=lambda s: Reference(s), chains=16, betas=3, refresh=1, report="reverse")
+        assert estimator.prepare(some, Batch(normal(50, 2).float()), noise()).bound == bound
     with pytest.raises(ValueError, match="no base of its own"):
-        AIS(None).check(quadratic(), Learned())
-    AIS(None).check(energy, Learned())
+        AIS(base=None).check(quadratic(), Learned())
+    AIS(base=None).check(energy, Learned())
     with pytest.raises(ValueError, match="one or two dimensions"):
         Quadrature().check(Quadratic(spec(3)), Learned())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from estimates import NOTHING
 from torch import Tensor, nn
 
 from gencli.core.noise import RowNoise, StepNoise
@@ -155,7 +156,7 @@ def test_many_samples_reach_the_exact_likelihood():
     linear.set_posterior(1.5)
     x = linear.exact.sample((20,))
     with torch.no_grad():
-        estimate = EstimateIWAE(k=5000).nll(linear.model, Batch(x), noise(20))
+        estimate = EstimateIWAE(k=5000).nll(linear.model, Batch(x), noise(20), NOTHING)
     away = estimate.nll + linear.exact.log_prob(x)
     assert away.abs().max() < 0.05
     assert (away / estimate.variance.sqrt()).abs().max() < 4.5
@@ -166,7 +167,7 @@ def test_stated_variance_is_that_of_repeated_estimates():
     linear.set_posterior(1.5)
     x = linear.exact.sample((1,)).expand(2000, 5)
     with torch.no_grad():
-        estimate = EstimateIWAE(k=200).nll(linear.model, Batch(x), noise(2000))
+        estimate = EstimateIWAE(k=200).nll(linear.model, Batch(x), noise(2000), NOTHING)
     ratio = float(estimate.nll.var() / estimate.variance.mean())
     assert ratio == pytest.approx(1, abs=0.15)  # 4 standard errors of a variance of 2000 values
 
@@ -258,7 +259,7 @@ def test_hvae_that_is_linear_and_gaussian_stays_below_the_exact_likelihood():
         x = exact.sample((40,))
         log_p = exact.log_prob(x)
         estimators = [EstimateELBO(), *(EstimateIWAE(k=k) for k in (5, 50, 10_000))]
-        nll = [float(e.nll(model, Batch(x), noise(40)).nll.mean()) for e in estimators]
+        nll = [float(e.nll(model, Batch(x), noise(40), NOTHING).nll.mean()) for e in estimators]
     assert nll[0] > nll[1] > nll[2] > nll[3]
     assert nll[3] == pytest.approx(-float(log_p.mean()), abs=0.05)
 
@@ -337,8 +338,6 @@ def test_objective_elbo():
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda s: EstimateIWAE(k=0), "estimator.k"),
-        (lambda s: EstimateELBO(samples=0), "estimator.samples"),
         (lambda s: VAE(s, net=SMALL, latent=0), "model.latent"),
         (lambda s: VAE(s, net=SMALL, posterior="planar"), "model.posterior"),
         (lambda s: VAE(s, net=SMALL, prior="cauchy"), "model.prior"),
@@ -371,21 +370,21 @@ def test_samples_used_are_those_reported_for_any_batch_and_piece(name):
     model, x = build(name, scale=0.12)
     x = x[:12]
     with torch.no_grad():
-        whole = EstimateIWAE(k=101, rows=10**6).nll(model, Batch(x), noise(12))
+        whole = EstimateIWAE(k=101, rows=10**6).nll(model, Batch(x), noise(12), NOTHING)
         for size, limit in ((12, 90), (5, 20), (1, 30)):
             estimator = EstimateIWAE(k=101, rows=limit)
             parts = []
             for ids in torch.arange(12).split(size):
                 used = estimator.log_weights(model, Batch(x[ids]), RowNoise(3, ids))
                 assert used.shape == (len(ids), 101)
-                parts.append(estimator.nll(model, Batch(x[ids]), RowNoise(3, ids)))
+                parts.append(estimator.nll(model, Batch(x[ids]), RowNoise(3, ids), NOTHING))
             assert torch.allclose(torch.cat([p.nll for p in parts]), whole.nll, atol=1e-8)
             for key, value in whole.diagnostics.items():
                 assert torch.allclose(torch.cat([p.diagnostics[key] for p in parts]), value, atol=1e-6), key
     assert (whole.diagnostics["k"] == 101).all()
     assert (whole.diagnostics["ess"] <= 101 + 1e-6).all()
     with torch.no_grad():
-        first = EstimateIWAE(k=10).nll(model, Batch(x), noise(12))
+        first = EstimateIWAE(k=10).nll(model, Batch(x), noise(12), NOTHING)
     assert torch.allclose(whole.diagnostics["nll_tenth"], first.nll)
 
 

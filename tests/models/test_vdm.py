@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from estimates import NOTHING
 from fields import gaussian, learned
 
 import gencli
@@ -119,7 +120,7 @@ def test_its_loss_its_score_and_the_estimator_are_one_bound(path, T):
     field = gaussian(path())
     field.timesteps = T
     x, objective = field.draw(4000).float(), VLB(LINE, passes=16)
-    measured = Estimator(samples=16).nll(field, Batch(x), noise(4000, 1))
+    measured = Estimator(samples=16).nll(field, Batch(x), noise(4000, 1), NOTHING)
     score = objective.score(field, Batch(x), noise(4000))
     away = (score - measured.nll).double()
     assert float(away.mean()) == pytest.approx(0, abs=4 * float(away.std()) / math.sqrt(4000))
@@ -246,12 +247,12 @@ def test_the_bound_of_t_steps_falls_to_that_of_continuous_time_as_one_over_t():
     entropy = 0.5 * math.log(2 * math.pi * math.e * 0.6**2)
     gaps = []
     for T in (100, 200):
-        estimate = Estimator(timesteps=T, samples=T).nll(field, Batch(x), noise(n, T))
+        estimate = Estimator(timesteps=T, samples=T).nll(field, Batch(x), noise(n, T), NOTHING)
         control = -field.log_prob(x) - entropy  # the same examples: what they lie above the entropy
         gaps.append(float((estimate.nll - control).mean()) - entropy)
     assert gaps[1] > 0.1
     assert gaps[0] / gaps[1] == pytest.approx(2, abs=0.3)
-    continuous = Estimator(samples=200).nll(field, Batch(x), noise(n, 1))
+    continuous = Estimator(samples=200).nll(field, Batch(x), noise(n, 1), NOTHING)
     assert float((continuous.nll + field.log_prob(x)).mean()) == pytest.approx(0, abs=0.08)
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from estimates import NOTHING
 from fields import Known, flow_of_gaussian, gaussian, three
 from torch import nn
 
@@ -126,7 +127,7 @@ def test_reflow_of_normal_data_is_straight():
     one, many = (ODE("euler", n).sample(best, 200, None, noise(200)) for n in (1, 50))
     assert torch.allclose(one, many, atol=1e-5)
     assert torch.allclose(one, 0.5 + 0.6 * noise(200).randn(200, 1), atol=1e-5)
-    log_p = -Density().nll(best, Batch(one.double()), noise(200)).nll
+    log_p = -Density().nll(best, Batch(one.double()), noise(200), NOTHING).nll
     exact = -0.5 * ((one - 0.5) / 0.6).double().square()[:, 0] - math.log(0.6 * math.sqrt(2 * math.pi))
     assert torch.allclose(log_p, exact, atol=1e-4)
 

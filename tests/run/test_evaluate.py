@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
+from estimates import NOTHING, SOURCE
 
 import gencli
 from gencli.cli.main import main
-from gencli.core import distributed
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Spec, Support
 from gencli.data.preprocess import Preprocess
@@ -18,8 +18,8 @@ from gencli.estimators.exact import Exact
 from gencli.models.base import ExactLikelihood
 from gencli.models.flows.coupling import AffineCoupling
 from gencli.nn.mlp import MLP
-from gencli.run.nll import score_split
 from gencli.run.record import nll_record
+from gencli.run.scoring import Scores, held_out_streams, score_split
 
 SPEC = Spec((2,), Support.parse("levels:4"))
 CPU = torch.device("cpu")
@@ -119,12 +119,21 @@ class Corners(Noise):
         raise AssertionError
 
 
-def score(batch_size=100, draws=2, world=distributed.World()):  # noqa: B008
+def score(batch_size=100, draws=2):
     x = torch.randint(0, 4, (500, 2), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     preprocess = Preprocess(SPEC, ("real",), ("vector",), transform="logit", alpha=0.05)
     split = TensorSplit(x)
+    return scores_of(flow(preprocess), preprocess, Exact(draws=draws), split, batch_size)
+
+
+def scores_of(model, preprocess, estimator, split, batch_size, seed=0):
     return score_split(
-        flow(preprocess), preprocess, Exact(draws=draws), split, seed=0, device=CPU, batch_size=batch_size, world=world
+        preprocess,
+        lambda batch, noise: estimator.nll(model, batch, noise, NOTHING),
+        split,
+        streams=held_out_streams(seed, estimator.draws),
+        device=CPU,
+        batch_size=batch_size,
     )
 
 
@@ -146,9 +155,7 @@ def test_the_error_of_the_estimator_is_calibrated():
     model, split = flow(preprocess), TensorSplit(x)
     values, errors = [], []
     for seed in range(60):
-        s = score_split(
-            model, preprocess, Exact(draws=4), split, seed=seed, device=CPU, batch_size=200, world=distributed.World()
-        )
+        s = scores_of(model, preprocess, Exact(draws=4), split, 200, seed)
         values.append(float(s.nll.mean()))
         errors.append(float(s.variance.sum().sqrt() / len(s.nll)))
     spread = torch.tensor(values).std()
@@ -166,32 +173,24 @@ def test_a_non_finite_example_is_counted_not_dropped():
     data = Spec((2,), Support.parse("real"))
     preprocess = Preprocess(data, ("real",), ("vector",))
     split = TensorSplit(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 0.5]]))
-    s = score_split(
-        Broken(data), preprocess, Exact(), split, seed=0, device=CPU, batch_size=2, world=distributed.World()
-    )
-    record = nll_record(
-        nll=s.nll, variance=s.variance, terms=s.terms, diagnostics={}, spec=data, bound="exact", entropy=None
-    )
-    assert (record["value"], record["n_nonfinite"], record["n_examples"]) == (math.inf, 1, 3)
+    s = scores_of(Broken(data), preprocess, Exact(), split, 2)
+    record = nll_record(s, shared=Shared("exact"), spec=data, **SOURCE)
+    assert (record.value, record.n_nonfinite, record.n_examples) == (math.inf, 1, 3)
 
 
 def test_an_estimators_own_variance_reaches_the_record():
     class Noisy(Exact):
-        def nll(self, model, batch, noise):
+        def nll(self, model, batch, noise, shared):
             n = len(batch.x)
             return Estimate(torch.ones(n), torch.full((n,), 0.09), {"ess": torch.full((n,), 5.0)})
 
     data = Spec((2,), Support.parse("real"))
     preprocess = Preprocess(data, ("real",), ("vector",))
     split = TensorSplit(torch.zeros(9, 2))
-    s = score_split(
-        Broken(data), preprocess, Noisy(), split, seed=0, device=CPU, batch_size=4, world=distributed.World()
-    )
-    record = nll_record(
-        nll=s.nll, variance=s.variance, terms=s.terms, diagnostics=s.diagnostics, spec=data, bound="upper", entropy=None
-    )
-    assert record["se_estimator"] == pytest.approx(0.3 / 3)
-    assert record["diagnostics"]["ess"] == 5
+    s = scores_of(Broken(data), preprocess, Noisy(), split, 4)
+    record = nll_record(s, shared=Shared("upper"), spec=data, **SOURCE)
+    assert record.se_estimator == pytest.approx(0.3 / 3)
+    assert record.diagnostics["ess"] == 5
 
 
 def test_one_draw_of_the_dequantization_claims_no_error():
@@ -201,14 +200,10 @@ def test_one_draw_of_the_dequantization_claims_no_error():
 def test_what_all_rows_share_does_not_average_out():
     nll = torch.ones(9, dtype=torch.float64)
     record = nll_record(
-        nll=nll,
-        variance=torch.full_like(nll, 0.09),
-        terms={"model": nll},
-        diagnostics={},
-        shared=Shared(0.15, {"log_z": 7.0}),
+        Scores(nll, {"model": nll}, torch.full_like(nll, 0.09)),
+        shared=Shared("lower", variance=0.15, diagnostics={"log_z": 7.0}),
         spec=Spec((2,), Support.parse("real")),
-        bound="lower",
-        entropy=None,
+        **SOURCE,
     )
-    assert record["se_estimator"] == pytest.approx(math.sqrt(0.01 + 0.15))
-    assert record["diagnostics"]["log_z"] == 7
+    assert record.se_estimator == pytest.approx(math.sqrt(0.01 + 0.15))
+    assert record.diagnostics["log_z"] == 7

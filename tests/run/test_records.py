@@ -1,29 +1,22 @@
 """The result record: units, bounds, errors, and no example dropped."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
+from estimates import SOURCE
 
 from gencli.core.spec import Spec, Support
-from gencli.run.record import bits_per_dim, composed_bound, headline, nll_record
+from gencli.estimators.base import Shared
+from gencli.run.record import MetricRecord, NLLRecord, bits_per_dim, composed_bound, nll_record
+from gencli.run.scoring import Scores
 
 SPEC = Spec((1, 8, 8), Support.parse("levels:256"))
 
 
-def record(nll, **changes):
-    options = {
-        "nll": nll,
-        "variance": None,
-        "terms": {"model": nll},
-        "diagnostics": {},
-        "spec": SPEC,
-        "bound": "exact",
-        "entropy": None,
-        "split": "test",
-        "protocol": {"support": "levels:256"},
-    }
-    return nll_record(**(options | changes))
+def record(nll, variance=None, bound="exact", **options):
+    return nll_record(Scores(nll, {"model": nll}, variance), shared=Shared(bound), spec=SPEC, **SOURCE, **options)
 
 
 def test_uniform_on_256_levels_is_eight_bits():
@@ -33,17 +26,17 @@ def test_uniform_on_256_levels_is_eight_bits():
 def test_standard_errors():
     nll = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     r = record(nll, variance=torch.full((4,), 0.04, dtype=torch.float64))
-    assert r["value"] == 2.5
-    assert r["se_examples"] == pytest.approx(math.sqrt(5 / 3 / 4))
-    assert r["se_estimator"] == pytest.approx(0.1)  # sqrt(4 * 0.04) / 4
+    assert r.value == 2.5
+    assert r.se_examples == pytest.approx(math.sqrt(5 / 3 / 4))
+    assert r.se_estimator == pytest.approx(0.1)  # sqrt(4 * 0.04) / 4
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 def test_a_non_finite_example_makes_the_value_infinite(bad):
     r = record(torch.tensor([1.0, bad, 2.0], dtype=torch.float64))
-    assert r["value"] == math.inf
-    assert r["n_nonfinite"] == 1
-    assert r["n_examples"] == 3
+    assert r.value == math.inf
+    assert r.n_nonfinite == 1
+    assert r.n_examples == 3
 
 
 def test_bounds_compose():
@@ -57,12 +50,26 @@ def test_bounds_compose():
 
 def test_a_bound_is_called_a_bound():
     nll = torch.ones(3, dtype=torch.float64)
-    assert "upper bound" in headline(record(nll, bound="upper"))
-    assert "<=" in headline(record(nll, bound="upper"))
-    assert "exact" in headline(record(nll))
+    assert "upper bound" in record(nll, bound="upper").headline
+    assert "<=" in record(nll, bound="upper").headline
+    assert "exact" in record(nll).headline
 
 
 def test_entropy_gives_the_divergence():
     r = record(torch.full((5,), 3.0, dtype=torch.float64), entropy=2.5)
-    assert r["diagnostics"]["nll_minus_entropy"] == pytest.approx(0.5)
-    assert "NLL - H = 0.5" in headline(r)
+    assert r.diagnostics["nll_minus_entropy"] == pytest.approx(0.5)
+    assert "NLL - H = 0.5" in r.headline
+
+
+@pytest.mark.parametrize("kind", [NLLRecord, MetricRecord])
+def test_the_keys_of_a_file_are_the_fields_of_its_record(kind):
+    assert sorted(kind.KEYS.split()) == sorted(field.name for field in dataclasses.fields(kind))
+
+
+def test_symbols_are_counted_where_there_are_any():
+    nll = torch.ones(4, dtype=torch.float64)
+    assert "n_symbols" not in record(nll).plain()
+    text = record(nll, counts=torch.tensor([1, 2, 3, 4]), per="char").plain()
+    assert text["n_symbols"] == 10
+    assert text["value"] == pytest.approx(0.4)
+    assert list(text) == NLLRecord.KEYS.split()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -115,7 +115,7 @@ class Guided:
         return self._blend(lambda y: self.model.velocity(x, t, y), rows)
 
 
-class Walk(Sampler):
+class Walk(Sampler[Any]):
     """A sampler of a field: from its prior at t_max to data at t_min.
 
     Args:

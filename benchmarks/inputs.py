@@ -1,24 +1,25 @@
-#!/usr/bin/env python
 """An epoch of MNIST in shuffled batches of 256 floats: gencli's loader against torchvision's with a DataLoader.
 
-GENCLI_DATA=... .venv/bin/python scripts/bench_input
+GENCLI_DATA=... python -m benchmarks.inputs
 """
 
 from __future__ import annotations
 
-import statistics
-import time
+from itertools import count
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.racing import Report, benchmark, race
 from gencli.config.compose import compose
+from gencli.core.torchvision_compat import torchvision
 from gencli.data.loading import train_batches
 from gencli.run.assembly import assemble
-from gencli.core.torchvision_compat import torchvision
+
+BATCH, ROUNDS = 256, 4
 
 
-class _Files(Dataset):
+class _Files(Dataset[torch.Tensor]):
     """torchvision's way: one PIL image a row through ToTensor."""
 
     def __init__(self, images: torch.Tensor) -> None:
@@ -34,28 +35,28 @@ class _Files(Dataset):
         return self.to_tensor(self.make(self.images[index], mode="L"))
 
 
-def main() -> None:
+def main(report: Report) -> None:
     parts = assemble(compose("train", ["data=mnist", "model=realnvp", "device=cpu"]))
     split = parts.dataset.split("train")
+    assert split is not None
     images = split.gather(torch.arange(len(split))).x
-    loader = DataLoader(_Files(images), batch_size=256, shuffle=True, num_workers=0, drop_last=True)
-    steps = len(images) // 256
-    times: dict[str, list[float]] = {"DataLoader": [], "gencli": []}
-    for number in range(4):
-        began = time.perf_counter()
+    loader = DataLoader(_Files(images), batch_size=BATCH, shuffle=True, num_workers=0, drop_last=True)
+    steps, epochs = len(images) // BATCH, count()
+
+    def theirs() -> None:
         for _ in loader:
             pass
-        times["DataLoader"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        batches = train_batches(split, 256, number, start=0, rank=0, world=1, device=torch.device("cpu"), workers=0)
+
+    def ours() -> None:
+        seed, device = next(epochs), torch.device("cpu")
+        batches = train_batches(split, BATCH, seed, start=0, rank=0, world=1, device=device, workers=0)
         for _ in range(steps):
             next(batches).x.float().div_(255)
-        times["gencli"].append(time.perf_counter() - began)
-    slow, fast = (statistics.median(times[name]) for name in ("DataLoader", "gencli"))
-    print(
-        f"{steps} batches of 256: DataLoader (no workers) {slow:.2f} s, gencli {fast:.3f} s, {slow / fast:.0f} times faster"
-    )
+
+    times = race({"DataLoader, no workers": theirs, "gencli": ours}, ROUNDS + 1)
+    report.table(f"an epoch of {steps} batches of {BATCH}", times)
 
 
 if __name__ == "__main__":
-    main()
+    with benchmark("inputs") as report:
+        main(report)

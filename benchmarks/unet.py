@@ -1,10 +1,9 @@
-#!/usr/bin/env python
 """A U-Net of 2.6 million parameters on 32x32x1, batch 32: training steps a second, and 16 images by 50 DDIM steps.
 
 gencli's trainer and sampler against denoising-diffusion-pytorch where it is installed (`pip install
 denoising-diffusion-pytorch`), in one run on one thread: interleaved rounds, medians of CPU seconds.
 
-    .venv/bin/python scripts/bench_unet
+    python -m benchmarks.unet
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from racing import race, table, training
 from torch import Tensor, nn
 
+from benchmarks.racing import Report, benchmark, race, training
 from gencli.core.noise import RowNoise
-from gencli.samplers.diffusion.ddim import DDIM
 from gencli.core.torchvision_compat import torchvision
+from gencli.samplers.diffusion.ddim import DDIM
 
 STEPS, BATCH, SIDE, IMAGES = 2, 32, 32, 16
 
@@ -39,8 +38,7 @@ def peer() -> tuple[nn.Module, Callable[[], Tensor]] | None:
     return diffusion, lambda: diffusion.sample(batch_size=IMAGES)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def main(report: Report) -> None:
     images = torch.randint(0, 256, (256, 1, SIDE, SIDE), dtype=torch.uint8)
     with TemporaryDirectory() as folder:
         np.savez(Path(folder) / "images.npz", train=images.numpy())
@@ -49,7 +47,10 @@ def main() -> None:
             *("model.net.groups=6", "model.net.heads=4", "data=array", f"data.path={folder}/images.npz"),
             *("data.support=levels:256", "data.transform=scale", f"trainer.batch_size={BATCH}"),
         ]
-        with training(overrides) as (trainer, steps), training([*overrides, "trainer.precision=bf16"]) as (_, half_steps):
+        with (
+            training(overrides) as (trainer, steps),
+            training([*overrides, "trainer.precision=bf16"]) as (_, half_steps),
+        ):
             model = trainer.model
             print(f"gencli: {sum(p.numel() for p in model.parameters()):,} parameters")
             sampler, noise = DDIM(steps=50), RowNoise(0, torch.arange(IMAGES))
@@ -73,9 +74,10 @@ def main() -> None:
                         optimizer.step()
 
                 learning["denoising-diffusion-pytorch"] = peer_steps
-            table(f"training, batch {BATCH}", race(learning, 4), STEPS)
-            table(f"{IMAGES} images by 50 DDIM steps", race(sampling, 1))
+            report.table(f"training, batch {BATCH}", race(learning, 4), STEPS)
+            report.table(f"{IMAGES} images by 50 DDIM steps", race(sampling, 1))
 
 
 if __name__ == "__main__":
-    main()
+    with benchmark("unet") as report:
+        main(report)

@@ -1,10 +1,9 @@
-#!/usr/bin/env python
 """A VAE 784-200-200-50 on bits: training steps a second at batch 100, and the NLL of 100 images by 5,000 samples each.
 
 gencli's trainer and estimator against what a researcher writes by hand, and against pythae where it is installed, in
 one run on one thread. Rounds are interleaved and medians of CPU seconds compared: only the ratios mean something.
 
-    .venv/bin/python scripts/bench_vae
+    python -m benchmarks.vae
 """
 
 from __future__ import annotations
@@ -13,16 +12,19 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from racing import race, stepper, table, training
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.estimators.iwae import IWAE
-from gencli.core.spec import Batch
+from benchmarks.racing import Report, benchmark, race, stepper, training
 from gencli.core.noise import RowNoise
+from gencli.core.spec import Batch
+from gencli.estimators.base import Shared
+from gencli.estimators.iwae import IWAE
+from gencli.models.base import LatentVariable
 
 STEPS, BATCH, LATENT = 60, 100, 50
 IMAGES, SAMPLES = 100, 5000
@@ -61,7 +63,7 @@ class Bare(nn.Module):
         return torch.stack(values)
 
 
-def pythae_model() -> nn.Module | None:
+def pythae_model() -> Any:
     """The same network in pythae, or None."""
     try:
         from pythae.models import VAE, VAEConfig
@@ -91,8 +93,7 @@ def pythae_model() -> nn.Module | None:
     return VAE(config, encoder=Encoder(), decoder=Decoder())
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def main(report: Report) -> None:
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(STEPS * BATCH, 784, generator=generator) < 0.2).to(torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,17 +104,18 @@ def main() -> None:
             *("data=array", f"data.path={path}", "data.support=binary", f"trainer.batch_size={BATCH}"),
         ]
         with training(overrides) as (trainer, steps):
-            compare(x, trainer.model, lambda: steps(STEPS))
+            assert isinstance(trainer.model, LatentVariable)
+            compare(report, x, trainer.model, lambda: steps(STEPS))
 
 
-def compare(x: Tensor, model: nn.Module, gencli_steps: Callable[[], None]) -> None:
+def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Callable[[], None]) -> None:
     bare = Bare()
     learning = {"gencli": gencli_steps, "bare loop": stepper(bare, bare, x, STEPS, BATCH)}
     some, estimator = x[:IMAGES].float().view(-1, 1, 28, 28), IWAE(k=SAMPLES)
 
     @torch.no_grad()
     def gencli_nll() -> Tensor:
-        return estimator.nll(model, Batch(some), RowNoise(0, torch.arange(IMAGES))).nll
+        return estimator.nll(model, Batch(some), RowNoise(0, torch.arange(IMAGES)), Shared("upper")).nll
 
     scoring: dict[str, Callable[[], object]] = {
         "gencli": gencli_nll,
@@ -125,9 +127,10 @@ def compare(x: Tensor, model: nn.Module, gencli_steps: Callable[[], None]) -> No
         learning["pythae"] = stepper(peer, lambda rows: peer({"data": rows}).loss, images, STEPS, BATCH)
         scoring["pythae"] = lambda: peer.get_nll(some, n_samples=SAMPLES)
 
-    table(f"training, batch {BATCH}", race(learning, 6), STEPS)
-    table(f"NLL of {IMAGES} images with {SAMPLES} samples", race(scoring, 1))
+    report.table(f"training, batch {BATCH}", race(learning, 6), STEPS)
+    report.table(f"NLL of {IMAGES} images with {SAMPLES} samples", race(scoring, 1))
 
 
 if __name__ == "__main__":
-    main()
+    with benchmark("vae") as report:
+        main(report)

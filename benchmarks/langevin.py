@@ -1,11 +1,10 @@
-#!/usr/bin/env python
 """An MLP energy 2-128-128-1: 1,000 chains of 100 Langevin steps, and training by CD-10 at batch 256.
 
-gencli's sampler and trainer against what a researcher writes by hand, and against torchebm where it is installed, in one
-run on one thread. Rounds are interleaved and medians of CPU seconds compared: only the ratios mean something.
+gencli's sampler and trainer against what a researcher writes by hand, and against torchebm where it is installed, in
+one run on one thread. Rounds are interleaved and medians of CPU seconds compared: only the ratios mean something.
 
     pip install --target=peers --no-deps torchebm
-    PYTHONPATH=peers .venv/bin/python scripts/bench_langevin
+    PYTHONPATH=peers python -m benchmarks.langevin
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import math
 from collections.abc import Callable
 
 import torch
-from racing import race, stepper, table, training
 from torch import Tensor, nn
 
+from benchmarks.racing import Report, benchmark, race, stepper, training
 from gencli.core.noise import RowNoise
 from gencli.samplers.langevin import Langevin
 
@@ -76,8 +75,7 @@ def torchebm_parts() -> tuple[nn.Module, Walk, Callable[[Tensor], Tensor]] | Non
     return model, lambda x, moves: sampler.sample(x=x, n_steps=moves), lambda x: loss(x)[0]
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def main(report: Report) -> None:
     overrides = [
         *("model=ebm", "model.base=none", "model.net.vector.hidden=[128,128]", "model.net.vector.activation=silu"),
         *("objective=cd", f"objective.steps={K}", f"objective.step={STEP}", f"trainer.batch_size={BATCH}"),
@@ -100,9 +98,10 @@ def main() -> None:
             model, walk, loss_of = peer
             chains["torchebm"] = lambda: walk(start, MOVES)
             learning["torchebm"] = stepper(model, loss_of, x, STEPS, BATCH)
-        table(f"{CHAINS} chains of {MOVES} Langevin steps", race(chains, ROUNDS))
-        table(f"training by CD-{K}, batch {BATCH}", race(learning, ROUNDS), STEPS)
+        report.table(f"{CHAINS} chains of {MOVES} Langevin steps", race(chains, ROUNDS))
+        report.table(f"training by CD-{K}, batch {BATCH}", race(learning, ROUNDS), STEPS)
 
 
 if __name__ == "__main__":
-    main()
+    with benchmark("langevin") as report:
+        main(report)

@@ -1,10 +1,9 @@
-#!/usr/bin/env python
 """Training steps of gencli against a bare PyTorch loop over the same network, batches and optimizer, in one run.
 
 Rounds are interleaved and medians compared, since machines drift: only the ratio means something.
 
-    .venv/bin/python scripts/bench_loop                       the default: RealNVP on digits
-    .venv/bin/python scripts/bench_loop model=maf data.flatten=true trainer.batch_size=256
+    python -m benchmarks.loop                       the default: RealNVP on digits
+    python -m benchmarks.loop model=maf data.flatten=true trainer.batch_size=256
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ from __future__ import annotations
 import sys
 
 import torch
-from racing import race, table, training
 
+from benchmarks.racing import Report, benchmark, race, training
 from gencli.core.noise import StepNoise
+from gencli.models.base import ExactLikelihood
 
 ROUNDS, STEPS = 7, 60
 
 
-def main(overrides: list[str]) -> None:
-    torch.set_num_threads(1)
+def main(report: Report, overrides: list[str]) -> None:
     with training(["optimizer.warmup_steps=0", *overrides]) as (trainer, steps):
-        parts, split = trainer.parts, trainer.train
+        parts, split, model = trainer.parts, trainer.train, trainer.parts.model
+        assert isinstance(model, ExactLikelihood), "the bare loop knows no loss but -log p"
         turn, optimizer, clip = trainer.turns[0], trainer.optimizers[0], trainer.trainer["clip_norm"]
         x = split.gather(torch.arange(len(split))).x.flatten(1)
         shape, size = parts.dataset.spec.shape, trainer.trainer["batch_size"]
@@ -34,7 +34,7 @@ def main(overrides: list[str]) -> None:
                 at = (k * size) % max(len(x) - size, 1)
                 rows = x[order[at : at + size]].view(-1, *shape)
                 z, _ = parts.preprocess(rows, StepNoise(torch.device("cpu"), k))
-                loss = -parts.model.log_prob(z).mean()
+                loss = -model.log_prob(z).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 if clip:
@@ -42,8 +42,9 @@ def main(overrides: list[str]) -> None:
                 optimizer.step()
 
         works = {"bare": bare_steps, "gencli": lambda: steps(STEPS)}
-        table(" ".join(overrides) or "the default", race(works, ROUNDS + 1), STEPS)
+        report.table(" ".join(overrides) or "the default", race(works, ROUNDS + 1), STEPS)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with benchmark("loop") as report:
+        main(report, sys.argv[1:])

@@ -1,11 +1,10 @@
-#!/usr/bin/env python
 """Flow matching on moons, a network of two layers of 256, batch 256: training steps a second by coupling.
 
 gencli's trainer with independent and with optimal pairs, a loop that a researcher writes by hand, and that loop with
 the exact coupling of torchcfm where it is installed, in one run on one thread. Rounds are interleaved and medians of
 CPU seconds compared: only the ratios mean something.
 
-    .venv/bin/python scripts/bench_coupling
+    python -m benchmarks.coupling
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from racing import race, stepper, table, training
 from torch import Tensor, nn
 
+from benchmarks.racing import Report, benchmark, race, stepper, training
 
 STEPS, BATCH, ROUNDS = 40, 256, 8
 
@@ -37,8 +36,7 @@ def torchcfm_flow() -> Flow | None:
     return ExactOptimalTransportConditionalFlowMatcher(sigma=0.0).sample_location_and_conditional_flow
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def main(report: Report) -> None:
     overrides = ["model=flow_matching", "net@model.net=mlp", "model.net.hidden=[256,256]", "data=moons"]
     overrides += [f"data.train={STEPS * BATCH}", f"trainer.batch_size={BATCH}"]
     with training(overrides) as (trainer, steps), training([*overrides, "objective.coupling=optimal"]) as (_, coupled):
@@ -63,8 +61,9 @@ def main() -> None:
             print("torchcfm is not installed: without it (pip install torchcfm pot)")
         else:
             works["torchcfm"] = by_hand(peer)
-        table(f"optimal pairs but where it says independent, batch {BATCH}", race(works, ROUNDS + 1), STEPS)
+        report.table(f"optimal pairs but where it says independent, batch {BATCH}", race(works, ROUNDS + 1), STEPS)
 
 
 if __name__ == "__main__":
-    main()
+    with benchmark("coupling") as report:
+        main(report)

@@ -1,11 +1,10 @@
-#!/usr/bin/env python
 """Text: training steps of gencli's transformer against a bare GPT loop, and cached against naive sampling, in one run.
 
 The bare loop is what nanoGPT does at its size for a CPU: 4 layers, 4 heads, 128 wide, context 64, batches of 12,
 learned positions, AdamW, clipping, batches stacked from random places. Rounds are interleaved and medians compared;
 times are those of one thread's processor, so that other work on the machine counts little.
 
-    .venv/bin/python scripts/bench_text
+    python -m benchmarks.text
 """
 
 from __future__ import annotations
@@ -14,14 +13,15 @@ import sys
 from collections.abc import Callable
 
 import torch
-from racing import race, table, training
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.models.distributions import Conditional
-from gencli.core.spec import Given, Spec, Support
-from gencli.models.autoregressive.transformer import Transformer
+from benchmarks.racing import Report, benchmark, race, training
 from gencli.core.noise import RowNoise
+from gencli.core.spec import Given, Spec, Support
+from gencli.data.split import WindowSplit
+from gencli.models.autoregressive.transformer import Transformer
+from gencli.models.distributions import Conditional
 
 ROUNDS, STEPS, TOKENS = 5, 20, 256
 T, B, WIDTH, LAYERS, HEADS = 64, 12, 128, 4, 4
@@ -59,11 +59,13 @@ class GPT(nn.Module):
         return self.head(self.norm(self.blocks(self.symbols(x) + self.places(torch.arange(x.shape[1])))))
 
 
-def train(overrides: list[str]) -> None:
+def train(report: Report, overrides: list[str]) -> None:
     symbols = ["data=hmm", "data.symbols=62", "data.states=1", f"data.window={T}"]
     own = ["model=transformer", *SHAPE, *symbols, f"trainer.batch_size={B}"]
     with training(["optimizer.warmup_steps=0", *own, *overrides]) as (trainer, steps):
-        text = trainer.parts.dataset.split("train").symbols.long()
+        windows = trainer.parts.dataset.split("train")
+        assert isinstance(windows, WindowSplit)
+        text = windows.symbols.long()
         bare = GPT(62, T)
         optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3)
 
@@ -80,11 +82,11 @@ def train(overrides: list[str]) -> None:
                 loss.item()
 
         works = {"bare": bare_steps, "gencli": lambda: steps(STEPS)}
-        table(f"training, batch {B}, context {T}", race(works, ROUNDS + 1), STEPS)
+        report.table(f"training, batch {B}, context {T}", race(works, ROUNDS + 1), STEPS)
 
 
 @torch.no_grad()
-def sample() -> None:
+def sample(report: Report) -> None:
     spec = Spec((TOKENS,), Support("categorical", 65))
     model, bare = Transformer(spec, layers=LAYERS, heads=HEADS, width=WIDTH).eval(), GPT(65, TOKENS).eval()
 
@@ -107,13 +109,13 @@ def sample() -> None:
             x = torch.cat([x, torch.multinomial(p, 1)], 1)
 
     within = {"bare, naive": naive, "gencli, naive": ours(TOKENS, False), "gencli": ours(TOKENS, True)}
-    table(f"{TOKENS} tokens within the window, gencli cached", race(within, ROUNDS + 1), TOKENS, "tokens/s")
+    report.table(f"{TOKENS} tokens within the window, gencli cached", race(within, ROUNDS + 1), TOKENS, "tokens/s")
     beyond = {"gencli, naive": ours(1000, False), "gencli": ours(1000, True)}
-    table("1000 tokens, gencli cached", race(beyond, 2), 1000, "tokens/s")
+    report.table("1000 tokens, gencli cached", race(beyond, 2), 1000, "tokens/s")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    sample()
-    train(sys.argv[1:])
+    with benchmark("text") as report:
+        torch.manual_seed(0)
+        sample(report)
+        train(report, sys.argv[1:])

@@ -1,0 +1,149 @@
+"""From examples in data space to nats: the one way of validation, records, ``Run.log_prob`` and pictures.
+
+    NLL(x) = score(z) + sum of the terms of preprocessing,    z = T(x, u)
+
+The noise u of an example is a function of a seed and its id, its position in the split; so its nats depend neither on
+the batch size nor on the number of processes, and are the same wherever it is scored with the same streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from gencli.core import distributed
+from gencli.core.noise import Noise, RowNoise, mix_seed
+from gencli.core.spec import Batch
+from gencli.data.base import Split
+from gencli.data.loading import held_out_batches
+from gencli.data.preprocess import Preprocess
+from gencli.estimators.base import Estimate
+
+HELD_OUT = 3
+"""The stream of held-out noise, apart from those of validation and training."""
+
+Score = Callable[[Batch, Noise], Tensor | Estimate]
+"""A batch in model space -> nats a row (B,): an estimator's ``nll``, an objective's ``score``, an energy."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Rows in data space, float64 on the CPU.
+
+    Args:
+        nll: (N,) nats.
+        terms: (N,) nats by name, ``model`` first, which add up to nll.
+        variance: (N,) of nll, due to the estimator and its draws; None: it is unknown.
+        diagnostics: (N,) by name.
+    """
+
+    nll: Tensor
+    terms: dict[str, Tensor]
+    variance: Tensor | None = None
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+
+
+def held_out_streams(seed: int, draws: int) -> list[int]:
+    """The streams of noise of a record: one for each draw of the dequantization."""
+    return [mix_seed(seed, HELD_OUT, draw) for draw in range(draws)]
+
+
+@torch.no_grad()
+def score_rows(preprocess: Preprocess, score: Score, batch: Batch, ids: Tensor, streams: Sequence[int]) -> Scores:
+    """Score rows in data space: the mean over draws of the dequantization, whose spread gives the variance.
+
+    Args:
+        preprocess: data space -> model space.
+        score: what is measured in model space.
+        batch: B rows.
+        ids: (B,) positions in their split, which name their noise.
+        streams: a stream of noise for each draw; the first is enough where preprocessing draws nothing.
+    """
+    draws = [
+        _draw(preprocess, score, batch, RowNoise(stream, ids))
+        for stream in (streams if preprocess.stochastic else streams[:1])
+    ]
+    nll = torch.stack([draw.nll for draw in draws])
+    variance = draws[0].variance
+    if preprocess.stochastic:  # one draw says nothing of the spread of its like
+        variance = nll.var(0) / len(draws) if len(draws) > 1 else None
+    terms, diagnostics = (_mean([getattr(draw, part) for draw in draws]) for part in ("terms", "diagnostics"))
+    return Scores(nll.mean(0), terms, variance, diagnostics)
+
+
+def _draw(preprocess: Preprocess, score: Score, batch: Batch, noise: Noise) -> Scores:
+    """Preprocess, score, add the ledger."""
+    z, ledger = preprocess(batch.x, noise)
+    found = score(replace(batch, x=z), noise)
+    estimate = found if isinstance(found, Estimate) else Estimate(found)
+    terms = {name: value.cpu().double() for name, value in {"model": estimate.nll, **ledger}.items()}
+    diagnostics = {name: value.cpu().double() for name, value in estimate.diagnostics.items()}
+    variance = None if estimate.variance is None else estimate.variance.cpu().double()
+    return Scores(torch.stack([*terms.values()]).sum(0), terms, variance, diagnostics)
+
+
+def _mean(draws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([draw[name] for draw in draws]).mean(0) for name in draws[0]}
+
+
+def score_split(
+    preprocess: Preprocess,
+    score: Score,
+    split: Split,
+    *,
+    streams: Sequence[int],
+    device: torch.device,
+    batch_size: int,
+    world: distributed.World | None = None,
+    workers: int | None = None,
+    tick: Callable[[int], None] = lambda done: None,
+) -> Scores:
+    """Score every example of a split, in order of example.
+
+    Args:
+        preprocess: data space -> model space.
+        score: what is measured in model space.
+        split: the examples.
+        streams: as in ``score_rows``.
+        device: where the model lies.
+        batch_size: rows at a time.
+        world: this process among its peers; None: alone.
+        workers: processes that read a stream.
+        tick: told after every batch how many rows this process has scored.
+
+    Raises:
+        RuntimeError: ranks did not see each example exactly once.
+    """
+    world = world or distributed.World()
+    columns: dict[str, list[Tensor]] = {}
+    batches = held_out_batches(split, batch_size, rank=world.rank, world=world.size, device=device, workers=workers)
+    done = 0
+    for ids, batch in batches:
+        for name, values in _columns(ids, score_rows(preprocess, score, batch, ids, streams)).items():
+            columns.setdefault(name, []).append(values)
+        done += len(ids)
+        tick(done)
+
+    parts = distributed.gather({name: torch.cat(values) for name, values in columns.items()})
+    parts = [part for part in parts if part]
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    order = whole["ids"].argsort()
+    if not torch.equal(whole["ids"][order], torch.arange(len(split))):
+        raise RuntimeError("some example was scored twice or not at all")
+    whole = {name: values[order] for name, values in whole.items()}
+    return Scores(whole["nll"], _with("term/", whole), whole.get("variance"), _with("diagnostic/", whole))
+
+
+def _columns(ids: Tensor, scores: Scores) -> dict[str, Tensor]:
+    """What processes exchange."""
+    columns = {"ids": ids.cpu(), "nll": scores.nll}
+    columns |= {f"term/{name}": values for name, values in scores.terms.items()}
+    columns |= {f"diagnostic/{name}": values for name, values in scores.diagnostics.items()}
+    return columns if scores.variance is None else {**columns, "variance": scores.variance}
+
+
+def _with(prefix: str, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): values for name, values in columns.items() if name.startswith(prefix)}

@@ -114,7 +114,8 @@ def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Call
 
     @torch.no_grad()
     def gencli_nll() -> Tensor:
-        return estimator.nll(model, Batch(some), RowNoise(0, torch.arange(IMAGES))).nll
+        noise = RowNoise(0, torch.arange(IMAGES))
+        return estimator.nll(model, Batch(some), noise, estimator.prepare(model, None, noise)).nll
 
     scoring: dict[str, Callable[[], object]] = {
         "gencli": gencli_nll,

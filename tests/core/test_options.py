@@ -139,7 +139,7 @@ def understood(hint):
     return bool(inner) and all(map(understood, inner))
 
 
-@pytest.mark.parametrize("node", sections())
+@pytest.mark.parametrize("node", [*sections()])
 def test_every_value_of_our_configs_is_of_a_declared_type(node):
     module, _, name = node["_target_"].rpartition(".")
     owner = getattr(importlib.import_module(module), name)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_models import VECTOR, build, labels
 from torch import nn
 
 import gencli
@@ -26,6 +25,7 @@ from gencli.nn.adversarial import CriticNet, GeneratorNet
 from gencli.nn.base import Network
 from gencli.objectives.adversarial import GAN, WGAN, WGANGP, Adversarial, Hinge, energy_distance
 from gencli.run import checkpoint
+from tests.models.test_models import VECTOR, build, labels
 
 CPU = torch.device("cpu")
 REALS = Spec((2,), Support("real"))
@@ -352,7 +352,7 @@ def values(run):
 )
 def test_critics_resume_to_the_bit(objective, monkeypatch):
     """Critic, its optimizer, power iterations, EMA; stopped at step 3 of 6, between two validations."""
-    from tests.test_train import stop_before, tensors
+    from tests.training.test_train import stop_before, tensors
 
     game = [f"objective={objective}", "objective.critic.image.width=8", "objective.spectral_norm=true"]
     words = [*IMAGES, *game, *QUICK]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Decoder(ABC):
+class PixelSteps(ABC):
     """Features of one pixel after another, each computed from what the newest pixel changed."""
 
     @abstractmethod
@@ -44,8 +44,8 @@ class CausalNet(nn.Module, ABC):
         """Features (B, width, H, W) of all pixels at once; context (B, *) or None."""
 
     @abstractmethod
-    def decoder(self, n: int, context: Tensor | None = None) -> Decoder:
-        """A decoder for n images, in evaluation mode: dropout is off."""
+    def steps(self, n: int, context: Tensor | None = None) -> PixelSteps:
+        """The features of n images, one pixel after the other; dropout is off."""
 
 
 def _gate(x: Tensor, dim: int = 1) -> Tensor:
@@ -69,9 +69,6 @@ class GatedStacks(CausalNet):
         first: side of the first window, odd.
         dropout: probability that a gated feature of the horizontal stack is dropped in training.
 
-    Raises:
-        ValueError: a size is not positive, or a window no odd number.
-
     References:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional image generation with
         PixelCNN decoders", 2016.
@@ -89,12 +86,6 @@ class GatedStacks(CausalNet):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, side in (("kernel", kernel), ("first", first)):
-            if side < 3 or side % 2 == 0:
-                raise ValueError(f"model.{name}={side}: an odd number, at least 3")
-        for name, number in (("width", width), ("layers", layers)):
-            if number < 1:
-                raise ValueError(f"model.{name}={number}: at least 1")
         C, height, w = in_shape
         self.in_shape, self.width, self.reach = in_shape, width, first // 2
         self.vertical = nn.Conv2d(C, width, (self.reach, first), bias=False)
@@ -111,8 +102,8 @@ class GatedStacks(CausalNet):
             v, h = layer(v, h, context)
         return h
 
-    def decoder(self, n: int, context: Tensor | None = None) -> Decoder:
-        return _GatedDecoder(self, n, context)
+    def steps(self, n: int, context: Tensor | None = None) -> PixelSteps:
+        return _GatedSteps(self, n, context)
 
 
 class _Gated(nn.Module):
@@ -138,7 +129,7 @@ class _Gated(nn.Module):
         return v, h + self.mix(self.dropout(_gate(b + self.across(v))))
 
 
-class _GatedDecoder(Decoder):
+class _GatedSteps(PixelSteps):
     """Row by row for the vertical stack, pixel by pixel for the horizontal one.
 
     Maps of the vertical stack are kept whole, of the horizontal one only the current row, channels last: a window of
@@ -205,9 +196,6 @@ class ShiftedResNet(CausalNet):
         blocks: number of blocks, of two convolutions each.
         dropout: probability that a feature within a block is dropped in training.
 
-    Raises:
-        ValueError: a size is not positive.
-
     References:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++: improving the PixelCNN with discretized logistic mixture
         likelihood and other modifications", 2017.
@@ -217,9 +205,6 @@ class ShiftedResNet(CausalNet):
         self, in_shape: tuple[int, ...], context: int, *, width: int = 32, blocks: int = 4, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        for name, number in (("width", width), ("blocks", blocks)):
-            if number < 1:
-                raise ValueError(f"model.{name}={number}: at least 1")
         C, height, w = in_shape
         self.in_shape, self.width = in_shape, width
         self.above = nn.Conv2d(C, width, (2, 5), bias=False)  # two rows above, for both streams
@@ -238,8 +223,8 @@ class ShiftedResNet(CausalNet):
             ul = right(ul, context, u)
         return ul
 
-    def decoder(self, n: int, context: Tensor | None = None) -> Decoder:
-        return _ResNetDecoder(self, n, context)
+    def steps(self, n: int, context: Tensor | None = None) -> PixelSteps:
+        return _ResNetSteps(self, n, context)
 
 
 def _elu2(x: Tensor, dim: int = 1) -> Tensor:
@@ -288,8 +273,8 @@ class _Block(nn.Module):
         return x + a * b.sigmoid()
 
 
-class _ResNetDecoder(Decoder):
-    """As ``_GatedDecoder``; of the second stream what the row above says is prepared when a row begins."""
+class _ResNetSteps(PixelSteps):
+    """As ``_GatedSteps``; of the second stream what the row above says is prepared when a row begins."""
 
     def __init__(self, net: ShiftedResNet, n: int, context: Tensor | None) -> None:
         C, height, side = net.in_shape
@@ -323,7 +308,7 @@ class _ResNetDecoder(Decoder):
             h = down.second(_push(self.u[number][1], _elu2(h))) + shift_u[..., None, None]
             a, b = h.chunk(2, 1)
             u = u + a * b.sigmoid()
-            said = [
+            from_above = [
                 F.linear(torch.cat([row[:, :-1], row[:, 1:]], 2), kernel[0].T, conv.bias)
                 for row, kernel, conv in zip(
                     self.ul[number], self.kernels[number], (right.first, right.second), strict=True
@@ -331,7 +316,7 @@ class _ResNetDecoder(Decoder):
             ]
             assert right.aside is not None
             aside = right.aside(_elu2(u))[:, :, 0].transpose(1, 2)
-            first, second = (said[0] + aside), said[1] + shift_ul[:, None]
+            first, second = from_above[0] + aside, from_above[1] + shift_ul[:, None]
             self.above.append((first.transpose(0, 1).contiguous(), second.transpose(0, 1).contiguous()))
 
     def features(self, i: int, j: int) -> Tensor:

@@ -8,6 +8,7 @@ the part that a mask would leave, so that no multiplication is wasted on zeros.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +142,7 @@ class _GatedSteps(PixelSteps):
         new = net.place.new_zeros
         r = net.reach
         self.net, self.x = net, new(n, C, height + r, width + 2 * r)
-        self.layers = [layer for layer in net.layers if isinstance(layer, _Gated)]
+        self.layers = cast(list[_Gated], list(net.layers))
         k = self.layers[0].reach
         self.v = [new(n, net.width, height + k, width + 2 * k) for _ in self.layers]
         self.rows = [new(n, width + k, net.width) for _ in self.layers]
@@ -154,7 +155,7 @@ class _GatedSteps(PixelSteps):
         self.across: list[Tensor] = []
 
     def _row(self, i: int) -> None:
-        """Everything that the rows above i say about row i."""
+        """Everything in row i that depends on the rows above alone."""
         net, r = self.net, self.net.reach
         v = F.conv2d(self.x[:, :, i : i + r], net.vertical.weight) + net.place[: net.width, i : i + 1]
         self.across = []
@@ -274,14 +275,13 @@ class _Block(nn.Module):
 
 
 class _ResNetSteps(PixelSteps):
-    """As ``_GatedSteps``; of the second stream what the row above says is prepared when a row begins."""
+    """As ``_GatedSteps``; the share of the row above in the second stream is computed when a row begins."""
 
     def __init__(self, net: ShiftedResNet, n: int, context: Tensor | None) -> None:
         C, height, side = net.in_shape
         w, new = net.width, net.place.new_zeros
         self.net, self.x = net, new(n, C, height + 2, side + 4)
-        pairs = zip(net.down, net.right, strict=True)
-        self.blocks = [(a, b) for a, b in pairs if isinstance(a, _Block) and isinstance(b, _Block)]
+        self.blocks = cast(list[tuple[_Block, _Block]], list(zip(net.down, net.right, strict=True)))
         self.shifts = [
             tuple(b.context(context) if b.context is not None else new(n, 2 * w) for b in pair) for pair in self.blocks
         ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +182,7 @@ class MaskedSteps:
 
     def __init__(self, net: MaskedMLP, n: int, context: Tensor | None, member: int) -> None:
         self.net, self.d = net, 0
-        layers = [layer for layer in (*net.hidden, net.last) if isinstance(layer, MaskedLinear)]
+        layers = cast(list[MaskedLinear], [*net.hidden, net.last])
         places = net._places(member) if net.permuted else []
         orders = [place.argsort() for place in places]  # in this order of its units every mask is a staircase
 

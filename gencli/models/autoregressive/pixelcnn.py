@@ -35,7 +35,7 @@ def _precise(x: Tensor) -> Tensor:
 class Raster(Autoregressive):
     """What the two PixelCNNs share: the order of the coordinates and its decoding.
 
-    A subclass sets ``net``, of which it uses features (B, width, H, W), and says with ``logits`` what they mean.
+    A subclass sets ``net``, which gives features (B, width, H, W), and turns them into ``logits``.
     """
 
     shapes = ("image",)

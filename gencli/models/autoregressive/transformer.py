@@ -109,8 +109,7 @@ class Transformer(Autoregressive):
         if self.places is not None:
             h = h + self.places[first : first + h.shape[1]]
         context = self.context(y)
-        if context is not None:
-            assert self.of_context is not None
+        if context is not None and self.of_context is not None:
             h = h + self.of_context(context.to(h.dtype))[:, None]
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)

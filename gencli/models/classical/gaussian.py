@@ -35,10 +35,9 @@ class Normals(nn.Module):
         self.log_diagonal = nn.Parameter(torch.zeros(components, 1 if covariance == "isotropic" else dim))
         self.lower = nn.Parameter(torch.zeros(components, dim, dim)) if covariance == "full" and dim > 1 else None
 
-    def _factor(self) -> Tensor:
+    def _factor(self, lower: Tensor) -> Tensor:
         """L of each component: (K, D, D)."""
-        assert self.lower is not None
-        return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+        return lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mu_k, Sigma_k): (B, D) -> (B, K) nats."""
@@ -47,7 +46,7 @@ class Normals(nn.Module):
         if self.lower is None:
             white = away * (-self.log_diagonal[:, None]).exp()
         else:
-            white = torch.linalg.solve_triangular(self._factor(), away.mT, upper=False).mT
+            white = torch.linalg.solve_triangular(self._factor(self.lower), away.mT, upper=False).mT
         log_det = self.log_diagonal.expand(-1, D).sum(1)
         return (-0.5 * (white.square().sum(2) + D * LOG_2PI) - log_det[:, None]).T
 
@@ -56,7 +55,7 @@ class Normals(nn.Module):
         if self.lower is None:
             return self.mean[k] + eps * self.log_diagonal.exp()[k]
         x = self.mean[k]
-        for j, factor in enumerate(self._factor()):
+        for j, factor in enumerate(self._factor(self.lower)):
             x = x + (eps @ factor.T) * (k == j)[:, None]
         return x
 

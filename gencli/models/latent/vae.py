@@ -47,7 +47,7 @@ class VAE(LatentVariable, DataInitialized):
         posterior: ``gaussian`` (diagonal), or a flow on top of it: ``iaf`` or ``realnvp``.
         prior: ``standard``, ``mixture``, ``vamp`` or ``flow`` (Real NVP).
         prior_components: normals of a mixture, pseudo-inputs of a VampPrior.
-        flow: of a posterior or prior that is one: the options of ``FlowOptions``.
+        flow: of a posterior or prior that is one: ``transforms``, ``hidden`` and ``features``, as in ``FlowOptions``.
 
     Raises:
         ValueError: an impossible choice, such as a decoder that gives this data no probability.

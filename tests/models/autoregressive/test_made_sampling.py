@@ -135,7 +135,7 @@ def test_a_mixture_completes_by_its_own_conditional():
             p += 1.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
     start = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     both = torch.stack([torch.cat([start, torch.tensor([b]).double()]) for b in (0.0, 1.0)])
-    wanted = float(model.log_prob(both).softmax(0)[1])
+    wanted = float(model.log_prob(both).detach().softmax(0)[1])
     n = 20_000
     noise = RowNoise(1, torch.arange(n))
     given = Given(both[:1].expand(n, -1), (torch.arange(5) < 4).expand(n, -1))

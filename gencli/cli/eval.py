@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
-
-import torch
 
 from gencli.core import distributed
 from gencli.core.errors import RunFailed, UsageError
 from gencli.run import quality
+from gencli.run.device import on_this_rank
 from gencli.run.nll import measure
-from gencli.run.record import headline
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import open_run
 
@@ -35,7 +32,7 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
     try:
         if wanted and world.size > 1:
             raise UsageError(f"metrics=[{','.join(wanted)}] under torchrun: call gencli eval in one process")
-        run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "eval", "estimator", "sampler")
+        run = open_run({**cfg, "device": on_this_rank(cfg["device"], world)}, "eval", "estimator", "sampler")
         reporter = Reporter(quiet=not world.main)
         if cfg["n"] is not None and (not wanted or cfg["n"] < 1):
             raise UsageError(f"n={cfg['n']}: the number of samples for metrics=[...], at least 1")
@@ -55,7 +52,7 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
                 world=world,
                 reporter=reporter,
             )
-            show(record, reporter)
+            reporter.result(record)
             reporter.say(f"  {relative(run.path / 'eval' / (record['split'] + '-' + record['estimator'] + '.json'))}")
             records.append(record)
         if metrics:
@@ -79,25 +76,3 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[dict[str, Any]]:
     if broken:
         raise RunFailed(f"{broken} of {records[0]['n_examples']} examples have no finite NLL: the value is inf")
     return records
-
-
-def show(record: dict[str, Any], reporter: Reporter) -> None:
-    """The headline, its ledger, and what should make one doubt."""
-    reporter.say(headline(record), style="bold")
-    if len(record["ledger"]) > 1:
-        reporter.say("  " + "  ".join(f"{line['term']} {line['nats']:+.3f}" for line in record["ledger"]))
-    kind, _, levels = str(record["protocol"]["support"]).partition(":")
-    if kind in ("levels", "categorical") and record["bits_per_dim"] > math.log2(int(levels)):
-        reporter.warn(f"worse than the uniform distribution on {levels} levels ({math.log2(int(levels)):.3f} bits/dim)")
-    difference = record["diagnostics"].get("nll_minus_entropy")
-    if difference is not None and record["se_examples"] and difference < -3 * record["se_examples"]:
-        reporter.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
-
-
-def local_device(device: str, world: distributed.World) -> str:
-    """Under torchrun each process takes the GPU of its local rank."""
-    return (
-        f"cuda:{world.local_rank}"
-        if world.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available()
-        else device
-    )

@@ -12,6 +12,7 @@ import torch
 
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError
+from gencli.core.noise import alone
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
@@ -53,6 +54,7 @@ class Parts:
         }
 
 
+@alone
 def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
     """Build every part of a config, with fresh weights drawn from ``seed``; first every section is checked.
 
@@ -90,12 +92,12 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         objective = make_objective(preprocess.model_spec)
         try:
             objective.attach(model)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise UsageError(f"objective ({cfg['objective']['_target_']}): {str(error).splitlines()[0]}") from error
         objective.to(device)
         sampler = make_sampler() if make_sampler else None
         estimator = make_estimator() if make_estimator else None
-    except (ValueError, ArithmeticError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     if dataset.per is not None and not (isinstance(model, Autoregressive) and model.natural):
         raise UsageError(
@@ -128,7 +130,7 @@ def check_part(group: str, part: Objective | Sampler | Estimator, model: Model, 
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
     try:
         part.check(model)
-    except (ValueError, ArithmeticError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     if dataset.per is not None and isinstance(part, Estimator) and not part.scores_given:
         raise UsageError(

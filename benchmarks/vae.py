@@ -102,9 +102,10 @@ def main(report: Report) -> None:
             *("model=vae", "net@model.net=mlp", "model.net.hidden=[200,200]", "model.net.activation=tanh"),
             *("data=array", f"data.path={path}", "data.support=binary", f"trainer.batch_size={BATCH}"),
         ]
-        with training(overrides) as (trainer, steps):
-            assert isinstance(trainer.model, LatentVariable)
-            compare(report, x, trainer.model, lambda: steps(STEPS))
+        with training(overrides) as trainer:
+            model = trainer.parts.model
+            assert isinstance(model, LatentVariable)
+            compare(report, x, model, lambda: trainer.steps(STEPS))
 
 
 def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Callable[[], None]) -> None:

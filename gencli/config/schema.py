@@ -9,12 +9,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 from omegaconf import MISSING, OmegaConf
 
 from gencli.core import options
 from gencli.core.errors import UsageError
+from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive, Range
 
 
 class Precision(Enum):
@@ -48,21 +49,21 @@ OptimizerName = Enum("OptimizerName", ["adamw", "adam", "adamax", "sgd", "rmspro
 class Trainer:
     """Keys of the group ``trainer``; the defaults let a run of an older version resume, default.yaml says the same."""
 
-    max_steps: int | None = 3000
-    max_minutes: float | None = None
-    batch_size: int = 128
-    accumulate: int = 1
-    eval_every: int = 200
-    log_every: int = 50
-    sample_every: int | None = None
+    max_steps: Count | None = 3000
+    max_minutes: Positive | None = None
+    batch_size: Count = 128
+    accumulate: Count = 1
+    eval_every: Count = 200
+    log_every: Count = 50
+    sample_every: Count | None = None
     precision: Precision = Precision.auto
     compile: bool = False
-    ema_decay: float = 0.998
-    clip_norm: float | None = 1.0
-    patience: int | None = None
-    workers: int = 2
-    eval_batch_size: int = 500
-    eval_examples: int | None = None
+    ema_decay: BelowOne = 0.998
+    clip_norm: NonNegative | None = 1.0
+    patience: Count | None = None
+    workers: Annotated[int, Range(low=0, high=1024)] = 2
+    eval_batch_size: Count = 500
+    eval_examples: Count | None = None
 
 
 @dataclass
@@ -70,25 +71,25 @@ class Optimizer:
     """Keys of every optimizer."""
 
     name: OptimizerName = MISSING  # type: ignore[valid-type]  # an Enum made by a call
-    lr: float = MISSING
-    weight_decay: float = 0.0
+    lr: NonNegative = MISSING
+    weight_decay: NonNegative = 0.0
     schedule: Schedule = Schedule.cosine
-    warmup_steps: int = 0
-    final_lr_fraction: float = 0.0
+    warmup_steps: Natural = 0
+    final_lr_fraction: NonNegative = 0.0
 
 
 @dataclass
 class Adam(Optimizer):
     """The Adam family."""
 
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    betas: Annotated[list[BelowOne], Range(low=2, high=2)] = field(default_factory=lambda: [0.9, 0.999])
 
 
 @dataclass
 class Momentum(Optimizer):
     """sgd and rmsprop."""
 
-    momentum: float = 0.0
+    momentum: NonNegative = 0.0
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Train(Common):
 
     run_dir: str | None = None
     resume: str | None = None
-    n: int = MISSING
+    n: Natural = MISSING
     objective: Any = None
     sampler: Any = None
     estimator: Any = None
@@ -130,7 +131,7 @@ class Resume(Train):
 
     seed: int | None = None  # type: ignore[assignment]
     device: str | None = None  # type: ignore[assignment]
-    n: int | None = None  # type: ignore[assignment]
+    n: Natural | None = None  # type: ignore[assignment]
     checkpoint: str = MISSING
     trainer: Any = None
 
@@ -140,10 +141,10 @@ class Sample(Common):
     """Keys of ``gencli sample``."""
 
     run: str = MISSING
-    n: int = MISSING
+    n: Natural = MISSING
     weights: Weights | None = None
     checkpoint: str = MISSING
-    batch_size: int | None = None
+    batch_size: Count | None = None
     name: str | None = None
     sampler: Any = None
     picture: Any = None
@@ -157,12 +158,12 @@ class Eval(Common):
     split: str = MISSING
     weights: Weights | None = None
     checkpoint: str = MISSING
-    batch_size: int | None = None
-    examples: int | None = None
+    batch_size: Count | None = None
+    examples: Count | None = None
     estimator: Any = None
     sampler: Any = None
     metrics: Any = None
-    n: int | None = None
+    n: Natural | None = None
 
 
 _SETTINGS = {
@@ -216,16 +217,15 @@ def typed(group: str, section: Mapping[str, Any]) -> dict[str, Any]:
         if kind is None:
             raise UsageError(f"optimizer.name={section.get('name')}: one of {', '.join(OptimizerName.__members__)}")
     assert kind is not None
-    fields = options.of_dataclass(kind)
-    options.check(section, fields, group, f"{group} of a run")
+    options.check(section, options.of_dataclass(kind), group, f"{group} of a run")
+    types = get_type_hints(kind)
     complete: dict[str, Any] = {}
     for entry in dataclasses.fields(kind):
         value = section.get(entry.name, _default(entry))
         if value is MISSING:
             raise UsageError(f"{group}.{entry.name} is missing")
-        number = isinstance(value, int) and not isinstance(value, bool)
-        floats = number and fields.hints[entry.name] in (float, float | None)
-        complete[entry.name] = float(value) if floats else value
+        whole = isinstance(value, int) and types[entry.name] in (float, float | None)
+        complete[entry.name] = float(value) if whole else value
     return complete
 
 
@@ -235,61 +235,34 @@ def _default(entry: dataclasses.Field) -> Any:
     return entry.default.name if isinstance(entry.default, Enum) else entry.default
 
 
-_AT_LEAST = {
-    ("n",): 0,
-    ("batch_size",): 1,
-    ("examples",): 1,
-    ("trainer", "max_steps"): 1,
-    ("trainer", "batch_size"): 1,
-    ("trainer", "accumulate"): 1,
-    ("trainer", "eval_every"): 1,
-    ("trainer", "log_every"): 1,
-    ("trainer", "sample_every"): 1,
-    ("trainer", "patience"): 1,
-    ("trainer", "workers"): 0,
-    ("trainer", "eval_batch_size"): 1,
-    ("trainer", "eval_examples"): 1,
-    ("trainer", "ema_decay"): 0,
-    ("trainer", "clip_norm"): 0,
-    ("optimizer", "lr"): 0,
-    ("optimizer", "weight_decay"): 0,
-    ("optimizer", "warmup_steps"): 0,
-    ("optimizer", "final_lr_fraction"): 0,
-}
+def check_values(config: Mapping[str, Any], verb: type = Train) -> None:
+    """Refuse values that the types above do not hold, and those that do not go together.
 
-
-def check_values(config: Mapping[str, Any]) -> None:
-    """Refuse values of the right type that make no sense.
+    Args:
+        config: plain data, as a command or a run has it.
+        verb: the type of its keys.
 
     Raises:
         UsageError: names the key and what it may be.
     """
-    for path, least in _AT_LEAST.items():
-        value: Any = config
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float) and not value >= least:
-            raise UsageError(f"{'.'.join(path)}={value}: at least {least}")
+    top = options.of_dataclass(verb)
+    own = {key: value for key, value in config.items() if key in top.hints and key != "trainer"}
+    options.check(own, top, "", "this command")
 
     trainer, optimizer = config.get("trainer"), config.get("optimizer")
     if isinstance(trainer, Mapping):
+        options.check(trainer, options.of_dataclass(Trainer), "trainer", "the trainer")
         if trainer["max_steps"] is None and trainer["max_minutes"] is None:
             raise UsageError("training has no end: set trainer.max_steps or trainer.max_minutes")
-        if trainer["max_minutes"] is not None and trainer["max_minutes"] <= 0:
-            raise UsageError(f"trainer.max_minutes={trainer['max_minutes']}: more than 0")
-        if trainer["ema_decay"] >= 1:
-            raise UsageError(f"trainer.ema_decay={trainer['ema_decay']}: below 1")
         if trainer["batch_size"] % trainer["accumulate"]:
             raise UsageError(
                 f"trainer.batch_size={trainer['batch_size']} does not divide into "
                 f"trainer.accumulate={trainer['accumulate']} micro-batches"
             )
-    if isinstance(optimizer, Mapping) and optimizer.get("name") not in OptimizerName.__members__:
-        raise UsageError(f"optimizer.name={optimizer.get('name')}: one of {', '.join(OptimizerName.__members__)}")
-    betas = optimizer.get("betas") if isinstance(optimizer, Mapping) else None
-    if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-        raise UsageError(f"optimizer.betas={betas}: two numbers from 0 to below 1")
-    if isinstance(optimizer, Mapping) and ("betas" in optimizer) != (optimizer_type(optimizer["name"]) is Adam):
-        raise UsageError(
-            f"optimizer.name={optimizer['name']}: these are not its options; choose the group's option instead"
-        )
+    if isinstance(optimizer, Mapping):
+        kind = optimizer_type(name := optimizer.get("name"))
+        if kind is None:
+            raise UsageError(f"optimizer.name={name}: one of {', '.join(OptimizerName.__members__)}")
+        if ("betas" in optimizer) != (kind is Adam):
+            raise UsageError(f"optimizer.name={name}: these are not its options; choose the group's option instead")
+        options.check(optimizer, options.of_dataclass(kind), "optimizer", str(name))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gencli.core.options import BelowOne, Positive, Range
 from gencli.paths.base import Path
 
 
@@ -16,29 +18,24 @@ class _Interval(Path):
 
     Args:
         t_min: the earliest time in use, 0 <= t_min < 1.
-
-    Raises:
-        ValueError: t_min lies outside.
     """
 
-    def __init__(self, t_min: float, *, least: float = 0.0) -> None:
+    def __init__(self, t_min: float) -> None:
         super().__init__()
-        if not (0 <= t_min < 1 and t_min >= least):
-            raise ValueError(f"model.path.t_min={t_min}: at least {least} and below 1")
         self.t_min = t_min
 
 
-SMALLEST = 1e-8
-"""Least t_min where the velocity diverges at 0."""
+Early = Annotated[float, Range(low=1e-8, below=1)]
+"""t_min where the velocity diverges at 0."""
 
 
 class _Betas(_Interval):
     """The linear schedule beta(t) = beta_min + t (beta_max - beta_min); B(t) is its integral from 0."""
 
-    def __init__(self, beta_min: float, beta_max: float, t_min: float, *, least: float = 0.0) -> None:
-        super().__init__(t_min, least=least)
-        if not 0 < beta_min <= beta_max:
-            raise ValueError(f"model.path.beta_min={beta_min}: above 0 and at most beta_max={beta_max}")
+    def __init__(self, beta_min: float, beta_max: float, t_min: float) -> None:
+        super().__init__(t_min)
+        if beta_min > beta_max:
+            raise ValueError(f"model.path.beta_min={beta_min}: at most beta_max={beta_max}")
         self.beta_min, self.beta_max = beta_min, beta_max
 
     def beta(self, t: Tensor) -> Tensor:
@@ -70,15 +67,15 @@ class VP(_Betas):
         t_min: the earliest time in use; sigma' diverges at 0.
 
     Raises:
-        ValueError: betas that do not grow from above 0, or no t_min above 0.
+        ValueError: betas that fall.
 
     References:
         Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020; Song et al., "Score-based generative
         modeling through stochastic differential equations", 2021.
     """
 
-    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-5) -> None:
-        super().__init__(beta_min, beta_max, t_min, least=SMALLEST)
+    def __init__(self, beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: Early = 1e-5) -> None:
+        super().__init__(beta_min, beta_max, t_min)
 
     def sigma(self, t: Tensor) -> Tensor:
         return (-torch.expm1(-self.B(t))).sqrt()
@@ -105,7 +102,7 @@ class SubVP(_Betas):
         Song et al., "Score-based generative modeling through stochastic differential equations", 2021.
     """
 
-    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-5) -> None:
+    def __init__(self, beta_min: Positive = 0.1, beta_max: Positive = 20.0, t_min: BelowOne = 1e-5) -> None:
         super().__init__(beta_min, beta_max, t_min)
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -128,19 +125,14 @@ class Cosine(_Interval):
         s: keeps beta from vanishing at 0.
         t_min: the earliest time in use; sigma' diverges at 0.
 
-    Raises:
-        ValueError: s is not above 0, or no t_min above 0.
-
     References:
         Nichol and Dhariwal, "Improved denoising diffusion probabilistic models", 2021.
     """
 
     t_max = 0.999
 
-    def __init__(self, s: float = 0.008, t_min: float = 1e-5) -> None:
-        super().__init__(t_min, least=SMALLEST)
-        if not s > 0:
-            raise ValueError(f"model.path.s={s}: above 0")
+    def __init__(self, s: Positive = 0.008, t_min: Early = 1e-5) -> None:
+        super().__init__(t_min)
         self.s = s
         self.start = math.pi / 2 * s / (1 + s)
         self.rate = math.pi / 2 / (1 + s)
@@ -179,17 +171,17 @@ class VE(Path):
         sigma_max: sigma(1), large against the data.
 
     Raises:
-        ValueError: not 0 < sigma_min < sigma_max.
+        ValueError: sigma_min is not below sigma_max.
 
     References:
         Song and Ermon, "Generative modeling by estimating gradients of the data distribution", 2019; Song et al.,
         "Score-based generative modeling through stochastic differential equations", 2021.
     """
 
-    def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0) -> None:
+    def __init__(self, sigma_min: Positive = 0.01, sigma_max: Positive = 50.0) -> None:
         super().__init__()
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"model.path.sigma_min={sigma_min}: above 0 and below sigma_max={sigma_max}")
+        if sigma_min >= sigma_max:
+            raise ValueError(f"model.path.sigma_min={sigma_min}: below sigma_max={sigma_max}")
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.prior_std = sigma_max
         self.rate = math.log(sigma_max / sigma_min)
@@ -221,7 +213,7 @@ class Straight(_Interval):
         Lipman et al., "Flow matching for generative modeling", 2023.
     """
 
-    def __init__(self, t_min: float = 0.0) -> None:
+    def __init__(self, t_min: BelowOne = 0.0) -> None:
         super().__init__(t_min)
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -253,7 +245,7 @@ class Trigonometric(_Interval):
         Albergo and Vanden-Eijnden, "Building normalizing flows with stochastic interpolants", 2023.
     """
 
-    def __init__(self, t_min: float = 0.0) -> None:
+    def __init__(self, t_min: BelowOne = 0.0) -> None:
         super().__init__(t_min)
 
     def alpha(self, t: Tensor) -> Tensor:

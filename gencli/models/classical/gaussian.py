@@ -6,13 +6,17 @@ log p(x) = -1/2 |L^-1 (x - mu)|^2 - log det L - D/2 log 2 pi,    Sigma = L L^T
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from gencli.core.noise import Noise
+from gencli.core.options import NonNegative
 from gencli.core.spec import Spec
 from gencli.models.base import DataInitialized, ExactLikelihood, Reparameterized
+
+Covariance = Literal["isotropic", "diagonal", "full"]
 
 
 class Normals(nn.Module):
@@ -22,17 +26,10 @@ class Normals(nn.Module):
         components: K.
         dim: D.
         covariance: ``isotropic`` (one variance), ``diagonal`` or ``full``.
-
-    Raises:
-        ValueError: an unknown kind of covariance.
     """
 
-    KINDS = ("isotropic", "diagonal", "full")
-
-    def __init__(self, components: int, dim: int, covariance: str) -> None:
+    def __init__(self, components: int, dim: int, covariance: Covariance) -> None:
         super().__init__()
-        if covariance not in self.KINDS:
-            raise ValueError(f"model.covariance={covariance}: one of {', '.join(self.KINDS)}")
         self.mean = nn.Parameter(torch.zeros(components, dim))
         self.log_diagonal = nn.Parameter(torch.zeros(components, 1 if covariance == "isotropic" else dim))
         self.lower = nn.Parameter(torch.zeros(components, dim, dim)) if covariance == "full" and dim > 1 else None
@@ -84,13 +81,15 @@ class Gaussian(ExactLikelihood, Reparameterized, DataInitialized):
         ridge: added to every variance, as a share of the mean variance of the data.
 
     Raises:
-        ValueError: conditional, or an unknown kind of covariance.
+        ValueError: conditional.
     """
 
     shapes = ("vector",)
     initial_examples = 1_000_000
 
-    def __init__(self, spec: Spec, *, conditional: bool = False, covariance: str = "full", ridge: float = 1e-6) -> None:
+    def __init__(
+        self, spec: Spec, *, conditional: bool = False, covariance: Covariance = "full", ridge: NonNegative = 1e-6
+    ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: a Gaussian has no network to condition; take a flow")

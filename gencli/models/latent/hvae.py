@@ -21,7 +21,7 @@ from gencli.models.latent.decoders import Inputs, make_decoder
 from gencli.models.latent.priors import LOG_2PI
 from gencli.models.latent.vae import held
 from gencli.nn.base import NetworkFactory
-from gencli.nn.mlp import MLP
+from gencli.nn.mlp import MLP, Activation
 
 Moments = tuple[Tensor, Tensor]
 """Mean and log standard deviation of a diagonal normal, of one shape."""
@@ -65,7 +65,7 @@ class HVAE(LatentVariable, DataInitialized):
         conditional: bool = False,
         latent: Sequence[int] = (100, 50),
         hidden: Sequence[Sequence[int]] = ((100, 100),),
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         decoder: str = "auto",
         components: int = 3,
         variance: str = "shared",

@@ -69,7 +69,8 @@ def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path
         raise UsageError(f"picture={cfg['choices']['picture']} needs {' and '.join(lacking)}, which the model lacks")
     stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
     files = []
-    for suffix, content in chosen.make(parts, cfg["n"], cfg["seed"]).items():
+    drawn = chosen.make(parts, cfg["n"], cfg["seed"])
+    for suffix, content in drawn.files.items():
         files.append(inside(run, "samples", f"{stem}{suffix}"))
         write_whole(files[-1], content)
-    return files, chosen.shown
+    return files, drawn.terminal

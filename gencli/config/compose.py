@@ -19,13 +19,13 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gencli.config import catalog, compatibility, locate, schema, sections, stored
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.stored import GROUPS
-from gencli.core.errors import UsageError, near
+from gencli.core.errors import UsageError, near, quoted
 
 _HYDRA = threading.Lock()
 """Hydra keeps one state for the whole process, which one thread at a time may use."""
@@ -102,6 +102,8 @@ def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     overrides = [_in_hydras_words(text) for text in overrides]
     key = _RUN_KEY[verb]
     parsed = parse_overrides(overrides)
+    for override in parsed:
+        _check_choice(override)
     named = [override for override in parsed if override.key_or_group == key and not override.is_delete()]
     if named and named[-1].is_sweep_override():
         raise UsageError(f"{named[-1].input_line}: add -m to go through several runs")
@@ -126,6 +128,17 @@ def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
             _check_change(override, schema.OF_RUN[name], config, chosen, config_dirs)
             kept.append(str(override.input_line))
     return Prepared(name, kept, config)
+
+
+def _check_choice(override: Override) -> None:
+    """Refuse a choice of a group that is no name, over which Hydra stumbles; some groups take a list of them."""
+    group, several = override.key_or_group, ("metric", "experiment")
+    if group not in (*GROUPS, *several, "picture", "net", "path"):
+        return
+    value = override.value() if not override.is_sweep_override() else None
+    names = group in several and isinstance(value, list) and all(isinstance(name, str | QuotedString) for name in value)
+    if isinstance(value, list | dict) and not names:
+        raise UsageError(f"{quoted(override.input_line)}: the name of an option is needed (gencli list {group})")
 
 
 def _check_change(
@@ -217,6 +230,7 @@ def to_plain(
     for group in _REMOVABLE & {entry.name for entry in fields_of(kind)}:  # `~logger`: this command goes without
         config.setdefault(group, None)
     config["choices"] = named
+    schema.check_values(config, kind)
     sections.check_values(config)
     compatibility.check(config, config_dirs)
     return config

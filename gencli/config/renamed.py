@@ -43,6 +43,7 @@ MODULES = {
     "gencli.models.transform.coupling": "gencli.models.flows.coupling",
     "gencli.models.transform.gaussian": "gencli.models.classical.gaussian",
     "gencli.models.transform.gmm": "gencli.models.classical.gmm",
+    "gencli.nn.field": "gencli.nn.auto",
     "gencli.nn.made": "gencli.nn.masked",
     "gencli.nn.pixelcnn": "gencli.nn.causal_conv",
     "gencli.nn.transformer": "gencli.nn.attention",

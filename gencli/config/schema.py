@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 
 from gencli.config import sections
+from gencli.core import options
+from gencli.core.options import Count, Natural
 
 
 class Weights(Enum):
@@ -71,7 +74,7 @@ class Train(Common):
 
     run_dir: str | None = None
     resume: str | None = None
-    n: int = MISSING
+    n: Natural = MISSING
     objective: Any = None
     sampler: Any = None
     estimator: Any = None
@@ -86,7 +89,7 @@ class Resume(Train):
 
     seed: int | None = None  # type: ignore[assignment]
     device: str | None = None  # type: ignore[assignment]
-    n: int | None = None  # type: ignore[assignment]
+    n: Natural | None = None  # type: ignore[assignment]
     checkpoint: str = MISSING
     trainer: Any = None
 
@@ -96,10 +99,10 @@ class Sample(Common):
     """Keys of ``gencli sample``."""
 
     run: str = MISSING
-    n: int = MISSING
+    n: Natural = MISSING
     weights: Weights | None = None
     checkpoint: str = MISSING
-    batch_size: int | None = None
+    batch_size: Count | None = None
     name: str | None = None
     sampler: Any = None
     picture: Any = None
@@ -113,12 +116,12 @@ class Eval(Common):
     split: str = MISSING
     weights: Weights | None = None
     checkpoint: str = MISSING
-    batch_size: int | None = None
-    examples: int | None = None
+    batch_size: Count | None = None
+    examples: Count | None = None
     estimator: Any = None
     sampler: Any = None
     metrics: Any = None
-    n: int | None = None
+    n: Natural | None = None
 
 
 _SETTINGS = {
@@ -151,3 +154,18 @@ def register() -> None:
     store(group="schema/optimizer", name="adam", node=_for_hydra(sections.AdamOptions))
     store(group="schema/optimizer", name="momentum", node=_for_hydra(sections.MomentumOptions))
     store(group="schema/settings", name="gencli", node=_SETTINGS)
+
+
+def check_values(config: Mapping[str, Any], verb: type) -> None:
+    """Refuse values beside the sections that a command cannot have.
+
+    Args:
+        config: plain data.
+        verb: the type of its keys.
+
+    Raises:
+        UsageError: names the key and what it may be.
+    """
+    declared = options.of_dataclass(verb)
+    own = {key: value for key, value in config.items() if key in declared.hints and key != "trainer"}
+    options.check(own, declared, "", "this command")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from gencli.core import options
 from gencli.core.errors import UsageError, quoted
-from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive, Range
+from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive, Range, Seed
 
 OPTIMIZERS = ("adamw", "adam", "adamax", "sgd", "rmsprop")
 """Classes of torch.optim, in lower case."""
@@ -39,7 +39,7 @@ class TrainerOptions:
     ema_decay: BelowOne = 0.998
     clip_norm: NonNegative | None = 1.0
     patience: Count | None = None
-    workers: Natural = 2
+    workers: Annotated[int, Range(low=0, high=1024)] = 2
     eval_batch_size: Count = 500
     eval_examples: Count | None = None
 
@@ -79,8 +79,8 @@ class MomentumOptions(OptimizerOptions):
     momentum: NonNegative = 0.0
 
 
-NUMBERS: dict[str, Any] = {"n": Natural | None, "batch_size": Count | None, "examples": Count | None}
-"""Keys beside the sections, of any verb."""
+NUMBERS: dict[str, Any] = {"seed": Seed | None, "n": Natural | None}
+"""Keys of a run beside its sections."""
 
 
 def optimizer_kind(name: object) -> type[OptimizerOptions]:

@@ -54,10 +54,25 @@ class Range:
         )
 
     def __str__(self) -> str:
+        if self.low is not None and self.low == self.high:
+            return f"of {self.low}"
         if self.low is not None and self.high is not None:
             return f"from {self.low} to {self.high}"
         ends = ((self.low, "of at least"), (self.high, "of at most"), (self.above, "above"), (self.below, "below"))
-        return " and ".join(f"{words} {end}" for end, words in ends if end is not None)
+        return " and ".join(f"{words} {end}" for end, words in ends if end is not None) or "that is finite"
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionsOf:
+    """Of a mapping: it holds the options of a class.
+
+    Args:
+        owner: the class, or the name of the class attribute of the mapping's own owner that holds it.
+        given: positional arguments of that class that no option gives.
+    """
+
+    owner: type | str
+    given: int = 0
 
 
 Count = Annotated[int, Range(low=1)]
@@ -70,6 +85,9 @@ ProperFraction = Annotated[float, Range(above=0, below=1)]
 """A share or probability, without its ends."""
 BelowOne = Annotated[float, Range(low=0, below=1)]
 """A rate of dropping or forgetting: at 1 nothing would be left."""
+Finite = Annotated[float, Range()]
+Seed = Annotated[int, Range(low=0, high=2**32 - 1)]
+"""Of a generator; numpy's takes no others."""
 
 _SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
@@ -82,11 +100,15 @@ class Options:
         hints: the type of each option; Any where none is declared.
         needed: options without a default.
         closed: whether there are no others (no ``**options`` that ends nowhere).
+        defaults: the values of options that are not given.
+        nested: options that are mappings of another class's options.
     """
 
     hints: Mapping[str, Any]
     needed: frozenset[str]
     closed: bool
+    defaults: Mapping[str, Any]
+    nested: Mapping[str, OptionsOf]
 
 
 def of_class(owner: type, given: int = 0, names: Mapping[str, Any] | None = None) -> Options:
@@ -98,6 +120,7 @@ def of_class(owner: type, given: int = 0, names: Mapping[str, Any] | None = None
         names: for types that the class's module imports for type checkers only.
     """
     hints: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     needed: set[str] = set()
     passes_on = False
     for ancestor in owner.__mro__:
@@ -107,9 +130,9 @@ def of_class(owner: type, given: int = 0, names: Mapping[str, Any] | None = None
         if ancestor.__module__.partition(".")[0] in ("builtins", "torch"):
             break
         if "__dataclass_fields__" in vars(ancestor):  # the constructor was made from the fields
-            fields = of_dataclass(ancestor, names)
-            hints = {**fields.hints, **hints}
-            needed |= frozenset() if passes_on else fields.needed
+            own = of_dataclass(ancestor, names)
+            hints, defaults = {**own.hints, **hints}, {**own.defaults, **defaults}
+            needed |= set() if passes_on else own.needed
             passes_on = False
             break
         types_ = _hints(init, names)
@@ -119,21 +142,40 @@ def of_class(owner: type, given: int = 0, names: Mapping[str, Any] | None = None
             by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             if by_name and parameter.name not in positional and parameter.name not in hints:
                 hints[parameter.name] = types_.get(parameter.name, Any)
-                if parameter.default is parameter.empty and not passes_on:
+                if parameter.default is not parameter.empty:
+                    defaults[parameter.name] = parameter.default
+                elif not passes_on:
                     needed.add(parameter.name)
         passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
         if not passes_on:
             break
-    return Options(hints, frozenset(needed), closed=not passes_on)
+    return Options(hints, frozenset(needed), not passes_on, defaults, _nested(owner, hints))
 
 
 def of_dataclass(kind: type, names: Mapping[str, Any] | None = None) -> Options:
     """The fields of a dataclass that its constructor takes; ``names`` as for ``of_class``."""
-    hints = _hints(kind, names)
+    types_ = _hints(kind, names)
     fields = [entry for entry in dataclasses.fields(kind) if entry.init]
+    hints = {entry.name: types_.get(entry.name, Any) for entry in fields}
     missing = dataclasses.MISSING
-    needed = {entry.name for entry in fields if entry.default is missing and entry.default_factory is missing}
-    return Options({entry.name: hints.get(entry.name, Any) for entry in fields}, frozenset(needed), closed=True)
+    defaults: dict[str, Any] = {}
+    for entry in fields:
+        if entry.default_factory is not missing:
+            defaults[entry.name] = entry.default_factory()
+        elif entry.default is not missing:
+            defaults[entry.name] = entry.default
+    return Options(hints, frozenset(hints.keys() - defaults.keys()), True, defaults, _nested(kind, hints))
+
+
+def _nested(owner: type, hints: Mapping[str, Any]) -> dict[str, OptionsOf]:
+    """The options that are mappings of another class's options; that class is looked up."""
+    found = {}
+    for name, hint in hints.items():
+        for extra in (extra for kind in (hint, *typing.get_args(hint)) for extra in getattr(kind, "__metadata__", ())):
+            if isinstance(extra, OptionsOf):
+                kind = getattr(owner, extra.owner) if isinstance(extra.owner, str) else extra.owner
+                found[name] = OptionsOf(kind, extra.given)
+    return found
 
 
 def check(section: Mapping[str, Any], options: Options, where: str, what: str) -> None:
@@ -148,13 +190,21 @@ def check(section: Mapping[str, Any], options: Options, where: str, what: str) -
     Raises:
         UsageError: names the full key and what it may be.
     """
+    prefix = f"{where}." if where else ""
     for key, value in section.items():
         if key not in options.hints:
             if options.closed:
-                raise UsageError(f"{where}.{key}: {what} takes no such option. {near(key, options.hints)}".rstrip())
+                raise UsageError(f"{prefix}{key}: {what} takes no such option. {near(key, options.hints)}".rstrip())
             continue
-        if not fits(value, options.hints[key]):
-            raise UsageError(f"{where}.{key}={quoted(value)}: {words(options.hints[key])} is needed")
+        if not fits(value, hint := options.hints[key]):
+            known = [name for name in choices(hint) if isinstance(name, str)]
+            close = near(value, known) if isinstance(value, str) else ""
+            meant = f". {close}" if close.startswith("Did") else ""
+            raise UsageError(f"{prefix}{key}={quoted(value)}: {words(hint)} is needed{meant}")
+        if key in options.nested and isinstance(value, Mapping):
+            owner = options.nested[key].owner
+            assert isinstance(owner, type)
+            check(value, of_class(owner, options.nested[key].given), f"{prefix}{key}", owner.__name__)
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -169,7 +219,8 @@ def fits(value: Any, hint: Any) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         size = len(value) if isinstance(value, list | tuple) else value
-        return fits(value, inner[0]) and all(size is None or r.holds(size) for r in inner[1:] if isinstance(r, Range))
+        ranges = [r for r in inner[1:] if isinstance(r, Range) and isinstance(size, int | float)]
+        return fits(value, inner[0]) and all(r.holds(size) for r in ranges)
     if origin in (Union, types.UnionType):
         return any(fits(value, kind) for kind in inner)
     if origin is Literal:
@@ -179,9 +230,9 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Callable or hint is Callable:
         return callable(value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # NaN is none
+        return (isinstance(value, float) and value == value) or _is_integer(value)  # NaN is none
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return _is_integer(value)
     if hint in (bool, str):
         return isinstance(value, hint)
     if inspect.isclass(hint) and issubclass(hint, enum.Enum):
@@ -197,6 +248,20 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
+def _is_integer(value: Any) -> bool:
+    """Whether it is an integer that a file of a run and every generator can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**64
+
+
+def choices(hint: Any) -> list[Any]:
+    """The values that a type lists."""
+    if typing.get_origin(hint) is Literal:
+        return list(typing.get_args(hint))
+    if inspect.isclass(hint) and issubclass(hint, enum.Enum):
+        return list(hint.__members__)
+    return [choice for kind in typing.get_args(hint) for choice in choices(kind)]
+
+
 def words(hint: Any) -> str:
     """A type as people say it.
 
@@ -208,7 +273,9 @@ def words(hint: Any) -> str:
     if origin is Annotated:
         ranges = " and ".join(str(extra) for extra in inner[1:] if isinstance(extra, Range))
         kind = words(inner[0])
-        return f"{kind} {ranges} of them" if kind.startswith("a list") and ranges else f"{kind} {ranges}".rstrip()
+        if kind.startswith("a list,") and ranges:
+            return kind.replace("a list,", f"a list {ranges},", 1)
+        return f"{kind} {ranges}".rstrip()
     if origin in (Union, types.UnionType):
         return " or ".join(words(kind) for kind in inner)
     if origin is Literal:
@@ -220,7 +287,7 @@ def words(hint: Any) -> str:
     if inspect.isclass(hint) and issubclass(hint, enum.Enum):
         return "one of " + ", ".join(hint.__members__)
     if origin in (list, tuple, Sequence):
-        return f"a list, of each entry {words(inner[0])},"
+        return f"a list, each {words(inner[0])},"
     if origin in (dict, Mapping):
         return "a mapping"
     return _SCALARS.get(hint) or str(getattr(hint, "words", None) or getattr(hint, "__name__", hint))

@@ -59,12 +59,10 @@ class Dataset(ABC):
     ``per``: what one coordinate is of data that is measured in nats per symbol: ``char``, ``byte`` or ``symbol``; rows
     are then windows, whose given part is not scored, ``entropy`` is a rate, and the model must be Autoregressive.
     None: data is measured in nats per example.
-    ``download``: whether missing files may be fetched into ``data.root``; not where a run names the folder.
     """
 
     name: str
     spec: Spec
-    download: bool = True
     entropy: float | None = None
     modes: Modes | None = None
     binarization: str | None = None

@@ -8,16 +8,12 @@ from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
 from gencli.data.base import Dataset, Split
+from gencli.data.root import data_root
 from gencli.data.split import SPLITS, TensorSplit
 
 
 class Lazy(Dataset):
-    """A data set that reads each of its splits once, when it is asked for.
-
-    ``unit``: (offset, width) of the bins of integer data in a unit of their own, for ``Preprocess``.
-    """
-
-    unit: tuple[float, float] | None = None
+    """A data set that reads each of its splits once, when it is asked for."""
 
     def __init__(self) -> None:
         self._splits: dict[str, Split | None] = {}
@@ -50,18 +46,14 @@ class OfficialSplits(Lazy):
     """Labelled images with an official training and test part; validation is the end of the training part.
 
     Args:
+        root: the folder of data files.
+        download: whether missing files may be fetched into it.
         validation: number of validation images, the last ones of the training part; 0: there is no such split.
-        total: images of the training part.
-
-    Raises:
-        ValueError: validation is not in 0..total-1.
     """
 
-    def __init__(self, validation: int, total: int) -> None:
+    def __init__(self, root: str | None, download: bool, validation: int) -> None:
         super().__init__()
-        if not 0 <= validation < total:
-            raise ValueError(f"data.validation={validation}: 0 to {total - 1} of the {total} training images")
-        self.validation = validation
+        self.root, self.download, self.validation = data_root(root), download, validation
         self.train_on = "train" if validation else "train+val"
 
     @abstractmethod

@@ -13,17 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from gencli.core.errors import near
 from gencli.core.noise import Noise
+from gencli.core.options import Range
 from gencli.core.spec import Bound, Spec, Support
 from gencli.data.base import Split
 from gencli.data.split import storage_dtype
 
-TRANSFORMS = ("none", "scale", "logit", "standardize")
 _CHUNK = 4096  # rows a step of ``fit``
 
 
@@ -45,9 +45,9 @@ class Preprocess(nn.Module):
         spec: of the data.
         model_supports: kinds that the model's class supports.
         model_shapes: event shapes that it supports: ``vector``, ``image``.
-        dequantization: ``uniform``, of integers under a model of reals.
+        dequantization: ``uniform``, which integers under a model of reals need; ``none`` where nothing needs it.
         transform: one of the above.
-        alpha: of ``logit``, in (0, 1/2).
+        alpha: of ``logit``.
         flatten: images as vectors; done anyhow where the model supports only vectors.
         flip: mirror training images left-right with probability 1/2.
         unit: (o, w) of the data's own bins; None: (0, 1/K).
@@ -65,18 +65,14 @@ class Preprocess(nn.Module):
         model_supports: tuple[str, ...],
         model_shapes: tuple[str, ...],
         *,
-        dequantization: str = "uniform",
-        transform: str = "none",
-        alpha: float = 0.01,
+        dequantization: Literal["uniform", "none"] = "uniform",
+        transform: Literal["none", "scale", "logit", "standardize"] = "none",
+        alpha: Annotated[float, Range(above=0, below=0.5)] = 0.01,
         flatten: bool = False,
         flip: bool = False,
         unit: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        if transform not in TRANSFORMS:
-            raise ValueError(f"data.transform={transform}: no such transform. {near(transform, TRANSFORMS)}")
-        if transform == "logit" and not 0 < alpha < 0.5:
-            raise ValueError(f"data.alpha={alpha}: logit squeezes into [alpha, 1 - alpha], 0 < alpha < 0.5")
         if flip and spec.kind != "image":
             raise ValueError(f"data.flip=true needs images; this data is of shape {spec.shape}")
 

@@ -33,7 +33,13 @@ def shares(n: int, fractions: Sequence[float], seed: int) -> dict[str, np.ndarra
         n: number of examples.
         fractions: shares of val and test.
         seed: of ``numpy.random.RandomState``, whose streams are frozen.
+
+    Raises:
+        ValueError: nothing is left for training.
     """
+    if sum(fractions) >= 1:
+        val, test = fractions
+        raise ValueError(f"data.val={val} and data.test={test} are shares that leave something for training")
     order = np.random.RandomState(seed).permutation(n)
     val, test = (round(n * fraction) for fraction in fractions)
     train = n - val - test

@@ -96,7 +96,7 @@ class Measured:
 
 
 class Metric(ABC):
-    """A number that says how far samples are from a reference; its options are constructor arguments.
+    """A number that says how far samples are from a reference: a frozen dataclass whose fields are its options.
 
     better: whether a ``lower`` or a ``higher`` value is better.
     needs: what it needs of data or model, in words, for ``gencli list metric``.

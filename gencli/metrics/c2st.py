@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 
+from gencli.core.options import Count, Range
 from gencli.metrics.base import Measured, Metric, Samples
 
 _MANY = 2000
 
 
+@dataclass(frozen=True, kw_only=True)
 class C2ST(Metric):
     """Cross-validated accuracy of a network that tells samples from examples: 0.5 is perfect, 1 is told at a glance.
 
@@ -26,17 +30,10 @@ class C2ST(Metric):
     Args:
         folds: of the cross-validation.
         hidden: units of each of the two layers; None: ten a coordinate, 50 to 200.
-
-    Raises:
-        ValueError: fewer than 2 folds, or no units.
     """
 
-    def __init__(self, folds: int = 5, hidden: int | None = None) -> None:
-        if folds < 2:
-            raise ValueError(f"metrics.c2st.folds={folds}: at least 2")
-        if hidden is not None and hidden < 1:
-            raise ValueError(f"metrics.c2st.hidden={hidden}: at least 1, or null")
-        self.folds, self.hidden = folds, hidden
+    folds: Annotated[int, Range(low=2)] = 5
+    hidden: Count | None = None
 
     def measure(self, samples: Samples) -> Measured:
         from sklearn.exceptions import ConvergenceWarning

@@ -11,8 +11,9 @@ import json
 import math
 from abc import abstractmethod
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from gencli.core.errors import RunFailed
 from gencli.core.files import write_whole
 from gencli.core.noise import mix_seed
+from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec
 from gencli.data.base import Dataset, Split
 from gencli.metrics.base import Measured, Metric, Samples, scaled
@@ -165,6 +167,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("gencli")) / "classifiers"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Classified(Metric):
     """What the metrics of this module share: a classifier.
 
@@ -172,20 +175,13 @@ class Classified(Metric):
         fit: split whose labels it learns; the training split plays no other part.
         steps: of its training.
         fit_seed: of its training, apart from the seed of the measurement.
-
-    Raises:
-        ValueError: fewer than 1 step, or no such split.
     """
 
     needs = "labelled data"
-    name: str
-
-    def __init__(self, fit: str = "train", steps: int = 1500, fit_seed: int = 0) -> None:
-        if steps < 1:
-            raise ValueError(f"metrics.{self.name}.steps={steps}: at least 1")
-        if fit not in ("train", "val", "test"):
-            raise ValueError(f"metrics.{self.name}.fit={fit}: train, val or test")
-        self.fit, self.steps, self.fit_seed = fit, steps, fit_seed
+    name: ClassVar[str]
+    fit: Literal["train", "val", "test"] = "train"
+    steps: Count = 1500
+    fit_seed: Seed = 0
 
     def check(self, dataset: Dataset, model: Model) -> None:
         if not dataset.spec.classes:
@@ -205,6 +201,7 @@ class Classified(Metric):
         return {"fit_sha256": split.sha256}
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Distance(Classified):
     @torch.no_grad()
     def measure(self, samples: Samples) -> Measured:
@@ -220,6 +217,7 @@ class _Distance(Classified):
         """Value, standard error and diagnostics of features f (n, 64) of samples and g (m, 64) of the reference."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class ClassifierFrechet(_Distance):
     """The Fréchet distance of Gaussians in the classifier's 64 features, whose variances add up to about 64.
 
@@ -236,25 +234,18 @@ class ClassifierFrechet(_Distance):
         return between(f, g), jackknife(f, g), {"floor": floor}
 
 
+@dataclass(frozen=True, kw_only=True)
 class ClassifierMMD(_Distance):
     """MMD^2 with the cubic kernel k(f, g) = (f.g / 64 + 1)^3 in the classifier's features, unbiased.
 
     The kernel of KID: "Demystifying MMD GANs" (Binkowski, Sutherland, Arbel and Gretton, 2018).
 
     Args:
-        fit: as above.
-        steps: as above.
-        fit_seed: as above.
         permutations: of the p-value.
     """
 
     name = "classifier_mmd"
-
-    def __init__(self, fit: str = "train", steps: int = 1500, fit_seed: int = 0, permutations: int = 200) -> None:
-        super().__init__(fit, steps, fit_seed)
-        if permutations < 1:
-            raise ValueError(f"metrics.{self.name}.permutations={permutations}: at least 1")
-        self.permutations = permutations
+    permutations: Count = 200
 
     def distance(self, f: Tensor, g: Tensor, samples: Samples) -> tuple[float, float, dict[str, float]]:
         def cubic(a: Tensor, b: Tensor) -> Tensor:
@@ -264,6 +255,7 @@ class ClassifierMMD(_Distance):
         return found.value, found.se, {"p_value": found.p_value}
 
 
+@dataclass(frozen=True, kw_only=True)
 class LabelAccuracy(Classified):
     """The share of class-conditional samples that the classifier puts into the class that they were drawn for.
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.utils.data
 from torch import Tensor
 
+from gencli.core.options import Count, Range
 from gencli.core.torchvision_compat import torchvision
 from gencli.data.base import Dataset
 from gencli.metrics.base import Measured, Metric, Samples
@@ -46,6 +48,7 @@ def _torch_fidelity() -> ModuleType:
     return importlib.import_module("torch_fidelity")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Fidelity(Metric):
     """What FID and KID share: a feature network of torch-fidelity.
 
@@ -58,12 +61,18 @@ class Fidelity(Metric):
     """
 
     needs = "images, and pip install gencli[fid]"
-    name: str
+    name: ClassVar[str]
+    network: str = "inception-v3-compat"
+    weights: str | None = None
 
-    def __init__(self, network: str = "inception-v3-compat", weights: str | None = None) -> None:
-        if weights is not None and not Path(weights).expanduser().is_file():
-            raise ValueError(f"metrics.{self.name}.weights={weights}: there is no such file")
-        self.network, self.weights = network, None if weights is None else Path(weights).expanduser()
+    def __post_init__(self) -> None:
+        if self.file is not None and not self.file.is_file():
+            raise ValueError(f"metrics.{self.name}.weights={self.weights}: there is no such file")
+
+    @property
+    def file(self) -> Path | None:
+        """Of the weights."""
+        return None if self.weights is None else Path(self.weights).expanduser()
 
     def check(self, dataset: Dataset, model: Model) -> None:
         if dataset.spec.kind != "image" or dataset.spec.shape[0] not in (1, 3):
@@ -89,7 +98,7 @@ class Fidelity(Metric):
                 input1=_Images(pictures[0]),
                 input2=_Images(pictures[1]),
                 feature_extractor=self.network,
-                feature_extractor_weights_path=None if self.weights is None else str(self.weights),
+                feature_extractor_weights_path=None if self.file is None else str(self.file),
                 cuda=samples.x.is_cuda,
                 cache=False,
                 rng_seed=samples.seed % 2**32,
@@ -106,9 +115,10 @@ class Fidelity(Metric):
     @property
     def facts(self) -> dict[str, str]:
         """The weights' SHA-256, for the record."""
-        return {} if self.weights is None else {"weights_sha256": hashlib.sha256(self.weights.read_bytes()).hexdigest()}
+        return {} if self.file is None else {"weights_sha256": hashlib.sha256(self.file.read_bytes()).hexdigest()}
 
 
+@dataclass(frozen=True, kw_only=True)
 class FID(Fidelity):
     """The Fréchet distance of Inception features; biased by the number of samples, without a standard error."""
 
@@ -119,31 +129,20 @@ class FID(Fidelity):
         return Measured(float(found["frechet_inception_distance"]), None, {}, self.facts)
 
 
+@dataclass(frozen=True, kw_only=True)
 class KID(Fidelity):
     """MMD^2 of Inception features with a cubic kernel, the mean over subsets; unbiased.
 
     ``deviation`` is that of the subsets, which is what papers print after the sign +-.
 
     Args:
-        network: as above.
-        weights: as above.
         subsets: number of subsets.
         subset_size: samples in each.
     """
 
     name = "kid"
-
-    def __init__(
-        self,
-        network: str = "inception-v3-compat",
-        weights: str | None = None,
-        subsets: int = 100,
-        subset_size: int = 1000,
-    ) -> None:
-        super().__init__(network, weights)
-        if min(subsets, subset_size - 1) < 1:
-            raise ValueError("metrics.kid.subsets is at least 1 and metrics.kid.subset_size at least 2")
-        self.subsets, self.subset_size = subsets, subset_size
+    subsets: Count = 100
+    subset_size: Annotated[int, Range(low=2)] = 1000
 
     def measure(self, samples: Samples) -> Measured:
         least = min(len(samples.x), len(samples.reference.x))

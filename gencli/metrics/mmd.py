@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from gencli.core.options import Count, Positive, Range
 from gencli.metrics.base import Measured, Metric, Samples, row_blocks, squared_distances
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -90,6 +92,7 @@ def _degenerate(mean_square: float, rows: Tensor, columns: Tensor) -> float:
     return max(0.0, mean_square - float(rows.square().mean()) - float(columns.square().mean()) + mean**2)
 
 
+@dataclass(frozen=True, kw_only=True)
 class MMD(Metric):
     """MMD^2 with a mixture of Gaussian kernels, k(x, y) = mean_s exp(-|x - y|^2 / (2 (s h)^2)).
 
@@ -100,21 +103,11 @@ class MMD(Metric):
         bandwidth: h; None: the median distance between reference examples, the same for every model.
         scales: the factors s.
         permutations: of the p-value.
-
-    Raises:
-        ValueError: a number that is not positive.
     """
 
-    def __init__(
-        self, bandwidth: float | None = None, scales: tuple[float, ...] = (0.25, 0.5, 1, 2, 4), permutations: int = 200
-    ) -> None:
-        if bandwidth is not None and bandwidth <= 0:
-            raise ValueError(f"metrics.mmd.bandwidth={bandwidth}: a distance above 0, or null")
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"metrics.mmd.scales={list(scales)}: factors above 0")
-        if permutations < 1:
-            raise ValueError(f"metrics.mmd.permutations={permutations}: at least 1")
-        self.bandwidth, self.scales, self.permutations = bandwidth, tuple(scales), permutations
+    bandwidth: Positive | None = None
+    scales: Annotated[Sequence[Positive], Range(low=1)] = (0.25, 0.5, 1, 2, 4)
+    permutations: Count = 200
 
     def measure(self, samples: Samples) -> Measured:
         x, reference = samples.shown

@@ -7,9 +7,11 @@ The counts are those of "VEEGAN: Reducing mode collapse in GANs using implicit v
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
+from gencli.core.options import Positive
 from gencli.data.base import Dataset
 from gencli.metrics.base import Measured, Metric, Samples
 from gencli.models.base import Model
@@ -17,6 +19,7 @@ from gencli.models.base import Model
 _HISTOGRAM = 5  # expected samples a mode that a chi-square test needs
 
 
+@dataclass(frozen=True, kw_only=True)
 class Modes(Metric):
     """The number of modes with at least one sample within ``sigmas`` standard deviations of their centre.
 
@@ -27,16 +30,12 @@ class Modes(Metric):
         sigmas: 4; exact samples of two coordinates are within by exp(-8), all but 0.03 %.
 
     Raises:
-        ValueError: not positive, or data without known modes.
+        ValueError: (by ``check``) data without known modes.
     """
 
     better = "higher"
     needs = "data with known modes (eight_gaussians, twentyfive_gaussians)"
-
-    def __init__(self, sigmas: float = 4.0) -> None:
-        if sigmas <= 0:
-            raise ValueError(f"metrics.modes.sigmas={sigmas}: above 0")
-        self.sigmas = sigmas
+    sigmas: Positive = 4.0
 
     def check(self, dataset: Dataset, model: Model) -> None:
         if dataset.modes is None:

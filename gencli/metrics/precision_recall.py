@@ -9,13 +9,16 @@ Uh, Choi and Yoo, 2020).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gencli.core.options import Count
 from gencli.metrics.base import Measured, Metric, Samples, row_blocks, squared_distances
 
 
+@dataclass(frozen=True, kw_only=True)
 class PrecisionRecall(Metric):
     """precision: the share of samples in the reference's manifold; recall: the share of the reference in theirs.
 
@@ -27,17 +30,10 @@ class PrecisionRecall(Metric):
 
     Args:
         k: neighbours; 3 in the paper for 50,000 samples, 5 where density and coverage were proposed.
-
-    Raises:
-        ValueError: k below 1.
     """
 
     better = "higher"
-
-    def __init__(self, k: int = 5) -> None:
-        if k < 1:
-            raise ValueError(f"metrics.precision_recall.k={k}: at least 1")
-        self.k = k
+    k: Count = 5
 
     def measure(self, samples: Samples) -> Measured:
         x, reference = samples.shown

@@ -7,15 +7,19 @@ best transport matches quantiles, W_2^2 = int (F^-1(t) - G^-1(t))^2 dt, so a sli
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from gencli.core.options import Range
 from gencli.metrics.base import Measured, Metric, Samples
 
 _SLICES = 50  # at once
 
 
+@dataclass(frozen=True, kw_only=True)
 class SlicedWasserstein(Metric):
     """SW_2 between samples and reference, in the unit of the data as they are shown.
 
@@ -25,15 +29,9 @@ class SlicedWasserstein(Metric):
 
     Args:
         projections: number of directions.
-
-    Raises:
-        ValueError: fewer than 2 projections.
     """
 
-    def __init__(self, projections: int = 1000) -> None:
-        if projections < 2:
-            raise ValueError(f"metrics.sliced_wasserstein.projections={projections}: at least 2")
-        self.projections = projections
+    projections: Annotated[int, Range(low=2)] = 1000
 
     def measure(self, samples: Samples) -> Measured:
         x, reference = samples.shown

@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Spec
 from gencli.models.base import Reparameterized
 from gencli.nn.base import NetworkFactory
@@ -25,17 +26,12 @@ class Generator(Reparameterized):
         net: makes the network from (latent,) to the event shape.
         conditional: model p(x given y).
         latent: number of latents.
-
-    Raises:
-        ValueError: fewer than one latent.
     """
 
     shapes = ("vector", "image")
 
-    def __init__(self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, latent: int = 64) -> None:
+    def __init__(self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, latent: Count = 64) -> None:
         super().__init__(spec, conditional=conditional)
-        if latent < 1:
-            raise ValueError(f"model.latent={latent}: at least 1")
         self.latent = latent
         self.net = net((latent,), spec.shape, self.context_dim)
 

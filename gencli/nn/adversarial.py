@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.core.options import Count
 from gencli.nn.auto import ByShape
 from gencli.nn.base import Network
 from gencli.nn.mlp import MLP
 
-STEPS = ("plain", "residual")
+Steps = Literal["plain", "residual"]
 
 
 class _Vector(MLP):
@@ -49,11 +50,10 @@ class _Shrink(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: int = 64,
-        steps: str = "plain",
+        width: Count = 64,
+        steps: Steps = "plain",
     ) -> None:
         super().__init__()
-        _check(steps)
         channels, height, breadth = in_shape
         n = _halvings(height, breadth)
         widths = [width * min(2**i, 4) for i in range(n + 1)]
@@ -106,11 +106,10 @@ class _Grow(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: int = 64,
-        steps: str = "plain",
+        width: Count = 64,
+        steps: Steps = "plain",
     ) -> None:
         super().__init__()
-        _check(steps)
         channels, height, breadth = out_shape
         n = _halvings(height, breadth)
         widths = [width * min(2**i, 4) for i in range(n, -1, -1)]
@@ -161,11 +160,6 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
-def _check(steps: str) -> None:
-    if steps not in STEPS:
-        raise ValueError(f"image.steps={steps}: {' or '.join(STEPS)}")
-
-
 class CriticNet(ByShape):
     """An image or a vector -> a few numbers.
 
@@ -182,4 +176,7 @@ class GeneratorNet(ByShape):
 
     vector_net = _Vector
     image_net = _Grow
-    decides = 1
+
+    @classmethod
+    def between(cls, image_in: bool, image_out: bool) -> type[Network]:
+        return cls.image_net if image_out else cls.vector_net

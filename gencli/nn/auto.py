@@ -1,59 +1,25 @@
-"""The network that suits a shape."""
+"""The network that suits a shape: convolutions for images, fully connected layers for all else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor
 
+from gencli.core.options import OptionsOf
 from gencli.nn.base import Network
 from gencli.nn.mlp import MLP
+from gencli.nn.residual import ResidualMLP
 from gencli.nn.resnet import ResidualConv
+from gencli.nn.unet import UNet
 
-TINY = 16
-"""Pixels up to which an image's features are cheaper and better seen at once than through 3x3 windows."""
-
-
-class Auto(Network):
-    """``MLP`` for vectors and for images of at most 4x4, ``ResidualConv`` for larger images.
-
-    Args:
-        in_shape: event shape of the input.
-        out_shape: event shape of the output.
-        context: dimension of the context; 0: none.
-        vector: options of ``MLP`` for vectors.
-        tiny: options of ``MLP`` for tiny images.
-        image: options of ``ResidualConv``.
-    """
-
-    def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        context: int,
-        *,
-        vector: Mapping[str, Any] | None = None,
-        tiny: Mapping[str, Any] | None = None,
-        image: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.net: Network
-        if len(in_shape) != 3:
-            self.net = MLP(in_shape, out_shape, context, **(vector or {}))
-        elif in_shape[1] * in_shape[2] <= TINY:
-            self.net = MLP(in_shape, out_shape, context, **(tiny or {}))
-        else:
-            self.net = ResidualConv(in_shape, out_shape, context, **(image or {}))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.net(x, context)
+OfVectors = Annotated[Mapping[str, Any], OptionsOf("vector_net", given=3)]
+OfImages = Annotated[Mapping[str, Any], OptionsOf("image_net", given=3)]
 
 
 class ByShape(Network):
-    """A network for images and one for vectors; the input's shape decides, or the output's where ``decides`` is 1.
-
-    Images of at most ``tiny`` pixels count as vectors.
+    """One network for images and one for vectors; images of at most ``small`` pixels count as vectors.
 
     Args:
         in_shape: event shape of the input.
@@ -65,8 +31,7 @@ class ByShape(Network):
 
     vector_net: ClassVar[type[Network]] = MLP
     image_net: ClassVar[type[Network]]
-    decides: ClassVar[int] = 0
-    tiny: ClassVar[int] = 0
+    small: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -74,14 +39,61 @@ class ByShape(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        vector: Mapping[str, Any] | None = None,
-        image: Mapping[str, Any] | None = None,
+        vector: OfVectors | None = None,
+        image: OfImages | None = None,
     ) -> None:
         super().__init__()
-        shape = (in_shape, out_shape)[self.decides]
-        is_image = len(shape) == 3 and shape[1] * shape[2] > self.tiny
-        kind: Any = self.image_net if is_image else self.vector_net  # whose options are its own
-        self.net: Network = kind(in_shape, out_shape, context, **((image if is_image else vector) or {}))
+        large = (len(shape) == 3 and shape[1] * shape[2] > self.small for shape in (in_shape, out_shape))
+        kind: Any = self.between(*large)  # whose options are its own
+        chosen = vector if kind is self.vector_net else image
+        self.net: Network = kind(in_shape, out_shape, context, **(chosen or {}))
+
+    @classmethod
+    def between(cls, image_in: bool, image_out: bool) -> type[Network]:
+        """The network between an input and an output that are images or not; here the input decides."""
+        return cls.image_net if image_in else cls.vector_net
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.net(x, context)
+
+
+class Auto(ByShape):
+    """``MLP`` for vectors and for images of at most 4x4, ``ResidualConv`` for larger images.
+
+    So few pixels are cheaper and better seen at once than through 3x3 windows.
+
+    Args:
+        in_shape: event shape of the input.
+        out_shape: event shape of the output.
+        context: dimension of the context; 0: none.
+        vector: options of ``MLP`` for vectors.
+        tiny: options of ``MLP`` for tiny images.
+        image: options of ``ResidualConv``.
+    """
+
+    image_net = ResidualConv
+    small = 16
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        context: int,
+        *,
+        vector: OfVectors | None = None,
+        tiny: OfVectors | None = None,
+        image: OfImages | None = None,
+    ) -> None:
+        flat = tiny if len(in_shape) == 3 else vector
+        super().__init__(in_shape, out_shape, context, vector=flat, image=image)
+
+
+class AutoField(ByShape):
+    """``ResidualMLP`` for vectors and images of at most 8x8, ``UNet`` for larger ones; time is part of the context.
+
+    The exact trace of an ODE takes a derivative a pixel, which convolutions make dear where it is possible at all.
+    """
+
+    vector_net = ResidualMLP
+    image_net = UNet
+    small = 64

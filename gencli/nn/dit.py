@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.core.options import BelowOne, Count
 from gencli.nn.base import Network
 
 
@@ -42,20 +43,17 @@ class DiT(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        patch: int = 4,
-        width: int = 128,
-        layers: int = 4,
-        heads: int = 4,
-        dropout: float = 0.0,
+        patch: Count = 4,
+        width: Count = 128,
+        layers: Count = 4,
+        heads: Count = 4,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__()
         if len(in_shape) != 3 or len(out_shape) != 3 or in_shape[1:] != out_shape[1:]:
             raise ValueError(f"a DiT keeps an image's size: {in_shape} -> {out_shape} needs another net")
         if not context:
             raise ValueError("a DiT is steered by a context such as time; without one it needs another net")
-        for name, size in (("patch", patch), ("width", width), ("layers", layers), ("heads", heads)):
-            if size < 1:
-                raise ValueError(f"model.net.{name}={size}: at least 1")
         H, W = in_shape[1:]
         if H % patch or W % patch:
             raise ValueError(f"model.net.patch={patch}: does not divide the {H}x{W} image")

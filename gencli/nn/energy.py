@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from gencli.core.options import Count, Range
 from gencli.nn.auto import ByShape
 from gencli.nn.base import Network
-from gencli.nn.mlp import ACTIVATIONS
+from gencli.nn.mlp import ACTIVATIONS, Activation
 
 
 class SmoothConv(Network):
@@ -26,7 +28,7 @@ class SmoothConv(Network):
         spectral_norm: divide every weight but the last by its largest singular value.
 
     Raises:
-        ValueError: a context, or no such activation.
+        ValueError: a context, or more layers than the image can be halved.
     """
 
     def __init__(
@@ -35,15 +37,13 @@ class SmoothConv(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: Sequence[int] = (32, 64, 128),
-        activation: str = "silu",
+        width: Annotated[Sequence[Count], Range(low=1)] = (32, 64, 128),
+        activation: Activation = "silu",
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         if context:
             raise ValueError("this network takes no context")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation}: one of {', '.join(ACTIVATIONS)}")
         layers: list[nn.Module] = []
         for i, (n_in, n_out) in enumerate(pairwise([in_shape[0], *width])):
             conv = nn.Conv2d(n_in, n_out, 3 if i == 0 else 4, 1 if i == 0 else 2, padding=1)

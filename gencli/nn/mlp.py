@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from gencli.core.options import BelowOne, Count
 from gencli.nn.base import Network
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+Activation = Literal["silu", "softplus", "relu", "tanh", "elu", "gelu"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "silu": nn.SiLU,
     "softplus": nn.Softplus,
     "relu": nn.ReLU,
@@ -20,17 +23,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
-
-
-def activation_of(name: str) -> nn.Module:
-    """A layer of ``ACTIVATIONS``.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation={name}: one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
 
 
 class MLP(Network):
@@ -49,9 +41,6 @@ class MLP(Network):
         spectral_norm: divide every weight but the last by its largest singular value (Miyato et al., "Spectral
             normalization for generative adversarial networks", 2018).
 
-    Raises:
-        ValueError: no such activation.
-
     Example:
         >>> MLP((2,), (3,), 0)(torch.zeros(5, 2)).shape
         torch.Size([5, 3])
@@ -63,9 +52,9 @@ class MLP(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        hidden: Sequence[int] = (128, 128),
-        dropout: float = 0.0,
-        activation: str = "silu",
+        hidden: Sequence[Count] = (128, 128),
+        dropout: BelowOne = 0.0,
+        activation: Activation = "silu",
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -77,7 +66,7 @@ class MLP(Network):
             if context and not layers:  # as if x came alone: among many features its weights would start too small
                 bound = (n_in - context) ** -0.5
                 nn.init.uniform_(linear.weight[:, :-context], -bound, bound)
-            layers += [parametrizations.spectral_norm(linear) if spectral_norm else linear, activation_of(activation)]
+            layers += [parametrizations.spectral_norm(linear) if spectral_norm else linear, ACTIVATIONS[activation]()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
         last = nn.Linear(widths[-1], math.prod(out_shape))

@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from gencli.core.options import Count, Range
+from gencli.nn.auto import ByShape
 from gencli.nn.base import Network
-from gencli.nn.mlp import MLP, activation_of
+from gencli.nn.mlp import ACTIVATIONS, MLP, Activation
 
-SMALL = 64
-"""Pixels up to which an image is seen at once: 5x5 windows would cost more and see less."""
-
-
-class Pyramid(Network):
-    """Convolutions that halve an image down to a vector, or double a vector up to an image.
-
-    Between vectors, and for images of at most 8x8 pixels, it is an ``MLP``.
-
-    Args:
-        in_shape: event shape of the input: an image or a vector.
-        out_shape: event shape of the output: the other of the two, or a vector.
-        context: dimension of the context; 0: none.
-        vector: options of ``MLP``.
-        image: options of ``Down`` and ``Up``.
-    """
-
-    def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        context: int,
-        *,
-        vector: Mapping[str, Any] | None = None,
-        image: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        large = [len(shape) == 3 and math.prod(shape[1:]) > SMALL for shape in (in_shape, out_shape)]
-        self.net: Network
-        if large == [True, False]:
-            self.net = Down(in_shape, out_shape, context, **(image or {}))
-        elif large == [False, True]:
-            self.net = Up(in_shape, out_shape, context, **(image or {}))
-        else:
-            self.net = MLP(in_shape, out_shape, context, **(vector or {}))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.net(x, context)
+Levels = Annotated[int, Range(low=1, high=16)]
 
 
 def _sides(shape: tuple[int, ...], levels: int) -> list[tuple[int, int]]:
@@ -73,7 +37,7 @@ class Down(Network):
         width: channels after the first convolution.
         levels: number of convolutions.
         hidden: width of the fully connected layer.
-        activation: of ``nn.mlp``.
+        activation: between the layers.
     """
 
     def __init__(
@@ -82,16 +46,16 @@ class Down(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: int = 32,
-        levels: int = 2,
-        hidden: int = 256,
-        activation: str = "silu",
+        width: Count = 32,
+        levels: Levels = 2,
+        hidden: Count = 256,
+        activation: Activation = "silu",
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = in_shape[0]
         for level in range(levels):
-            layers += [nn.Conv2d(channels, width << level, 5, stride=2, padding=2), activation_of(activation)]
+            layers += [nn.Conv2d(channels, width << level, 5, stride=2, padding=2), ACTIVATIONS[activation]()]
             channels = width << level
         self.convolutions = nn.Sequential(*layers)
         flat = (channels, *_sides(in_shape, levels)[-1])
@@ -113,7 +77,7 @@ class Up(Network):
         width: channels before the last convolution.
         levels: number of convolutions.
         hidden: width of the fully connected layer.
-        activation: of ``nn.mlp``.
+        activation: between the layers.
     """
 
     def __init__(
@@ -122,19 +86,19 @@ class Up(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: int = 32,
-        levels: int = 2,
-        hidden: int = 256,
-        activation: str = "silu",
+        width: Count = 32,
+        levels: Levels = 2,
+        hidden: Count = 256,
+        activation: Activation = "silu",
     ) -> None:
         super().__init__()
         sides = _sides(out_shape, levels)
         self.start = (width << (levels - 1), *sides[-1])
         self.first = nn.Sequential(
             nn.Linear(math.prod(in_shape) + context, hidden),
-            activation_of(activation),
+            ACTIVATIONS[activation](),
             nn.Linear(hidden, math.prod(self.start)),
-            activation_of(activation),
+            ACTIVATIONS[activation](),
         )
         layers: list[nn.Module] = []
         for level in reversed(range(levels)):
@@ -143,7 +107,7 @@ class Up(Network):
             padding = (1 - sides[level][0] % 2, 1 - sides[level][1] % 2)
             layers.append(nn.ConvTranspose2d(width << level, out, 5, stride=2, padding=2, output_padding=padding))
             if level:
-                layers.append(activation_of(activation))
+                layers.append(ACTIVATIONS[activation]())
         last = layers[-1]
         assert isinstance(last, nn.ConvTranspose2d)
         assert last.bias is not None
@@ -156,3 +120,19 @@ class Up(Network):
         if context is not None:
             x = torch.cat([x, context], 1)
         return self.convolutions(self.first(x).view(-1, *self.start))
+
+
+class Pyramid(ByShape):
+    """``Down`` from an image to a vector, ``Up`` from a vector to an image, else an ``MLP``.
+
+    Images of at most 8x8 pixels are seen at once: 5x5 windows would cost more and see less.
+    """
+
+    small = 64
+    image_net = Down
+
+    @classmethod
+    def between(cls, image_in: bool, image_out: bool) -> type[Network]:
+        if image_in == image_out:
+            return cls.vector_net
+        return Down if image_in else Up

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from gencli.core.options import BelowOne, Count, Natural
 from gencli.nn.base import Network
 
 
@@ -33,10 +34,10 @@ class ResidualMLP(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: int = 128,
-        blocks: int = 3,
+        width: Count = 128,
+        blocks: Natural = 3,
         norm: bool = False,
-        dropout: float = 0.0,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)

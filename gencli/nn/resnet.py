@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.core.options import BelowOne, Count, Natural
 from gencli.nn.base import Network
 
 
@@ -34,9 +35,9 @@ class ResidualConv(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: int = 64,
-        blocks: int = 2,
-        dropout: float = 0.0,
+        width: Count = 64,
+        blocks: Natural = 2,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__()
         if len(in_shape) != 3 or len(out_shape) != 3 or in_shape[1:] != out_shape[1:]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.core.options import BelowOne, Count, Natural, Range
 from gencli.nn.base import Network
 
 
@@ -43,19 +45,17 @@ class UNet(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: int = 32,
-        multipliers: Sequence[int] = (1, 2, 2),
-        blocks: int = 1,
-        attention: int = 8,
-        heads: int = 4,
-        groups: int = 8,
-        dropout: float = 0.0,
+        width: Count = 32,
+        multipliers: Annotated[Sequence[Count], Range(low=1)] = (1, 2, 2),
+        blocks: Count = 1,
+        attention: Natural = 8,
+        heads: Count = 4,
+        groups: Count = 8,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__()
         if len(in_shape) != 3 or len(out_shape) != 3 or in_shape[1:] != out_shape[1:]:
             raise ValueError(f"a U-Net keeps an image's size: {in_shape} -> {out_shape} needs another net")
-        if not multipliers or blocks < 1 or width < 1:
-            raise ValueError("a U-Net needs at least one multiplier, one block and one channel")
         embedded = 4 * width if context else 0
         layers = [nn.Linear(context, embedded), nn.SiLU(), nn.Linear(embedded, embedded), nn.SiLU()] if context else []
         self.embed = nn.Sequential(*layers)

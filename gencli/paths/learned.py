@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.core.options import Count
+from gencli.core.options import Count, Finite
 from gencli.paths.base import Path
 
 _BISECTIONS = 54  # as many as fp64 has bits
@@ -39,9 +39,9 @@ class LearnedSchedule(Path):
         Kingma, Salimans, Poole and Ho, "Variational diffusion models", 2021.
     """
 
-    def __init__(self, gamma_0: float = -14.0, gamma_1: float = 6.0, degree: Count = 16) -> None:
+    def __init__(self, gamma_0: Finite = -14.0, gamma_1: Finite = 6.0, degree: Count = 16) -> None:
         super().__init__()
-        if not gamma_0 < gamma_1:
+        if gamma_0 >= gamma_1:
             raise ValueError(f"model.path.gamma_0={gamma_0}: below gamma_1={gamma_1}")
         self.gamma_0 = nn.Parameter(torch.tensor(float(gamma_0)))
         self.width = nn.Parameter(torch.tensor(math.log(math.expm1(gamma_1 - gamma_0))))  # softplus: never below 0

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gencli.models.base import Model
 from gencli.run.assembly import Parts
 
 
-class Picture(ABC):
-    """A way to look at a trained model; its options are constructor arguments.
+@dataclass(frozen=True)
+class Drawn:
+    """What a picture is.
 
-    ``shown``: what ``make`` leaves for the terminal, anything that rich can print; None: nothing.
+    Args:
+        files: by suffix: ``.png``, ``.gif``, ``.html``, ``.npz``.
+        terminal: anything that rich can print; None: nothing.
     """
 
+    files: dict[str, bytes]
+    terminal: Any = None
+
+
+class Picture(ABC):
+    """A way to look at a trained model: a frozen dataclass whose fields are its options."""
+
     requires: ClassVar[tuple[type[Model], ...]] = ()
-    shown: Any = None
 
     @abstractmethod
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
-        """Files by suffix (``.png``, ``.gif``, ``.html``, ``.npz``), made from n examples or samples.
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
+        """The picture, made from n examples or samples.
 
         Raises:
             UsageError: the data or the model cannot be shown like this.

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
+from gencli.core.options import Count, Range
 from gencli.models.base import Unnormalized
 from gencli.pictures import canvas
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.samples import draw_surface, frame, grid_of, has_surface, some_data
 from gencli.run.assembly import Parts
 from gencli.samplers.chain import Chain
 
 
+@dataclass(frozen=True, kw_only=True)
 class Chains(Picture):
     """Traces of E along n chains of the run's sampler, over its recorded steps, with the energies of data beside them.
 
@@ -24,21 +29,13 @@ class Chains(Picture):
     Args:
         paths: chains of which the path is drawn.
         frames: steps that a row of images shows.
-
-    Raises:
-        ValueError: fewer than one path, or than two frames.
     """
 
     requires = (Unnormalized,)
+    paths: Count = 8
+    frames: Annotated[int, Range(low=2)] = 10
 
-    def __init__(self, paths: int = 8, frames: int = 10) -> None:
-        if paths < 1:
-            raise ValueError(f"picture.paths={paths}: at least 1")
-        if frames < 2:
-            raise ValueError(f"picture.frames={frames}: at least 2")
-        self.paths, self.frames = paths, frames
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         sampler, model = parts.sampler, parts.model
         if not isinstance(sampler, Chain):
             raise UsageError("picture=chains needs a sampler that is a chain, such as sampler=hmc")
@@ -61,7 +58,7 @@ class Chains(Picture):
             heads = [str(i + 1) for i in steps]
             title = "chains from left to right, at recorded steps"
             files["-images.png"] = canvas.labelled(images, len(steps), heads=heads, title=title)
-        return files
+        return Drawn(files)
 
     @torch.no_grad()
     def _traces(self, parts: Parts, energies: Tensor, walked: list[Tensor]) -> bytes:

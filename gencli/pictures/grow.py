@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
+from gencli.core.options import NonNegative, Range
 from gencli.models.base import Autoregressive
 from gencli.models.distributions import Conditional
 from gencli.pictures import canvas
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.run.assembly import Parts
 from gencli.run.sampling import labels
 
@@ -18,6 +22,7 @@ SHOWN = 16
 """Samples at most: more are too small to be watched."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Grow(Picture):
     """The same samples after a growing number of coordinates: ``.png``, a strip for each sample, and a ``.gif`` of all.
 
@@ -25,21 +30,14 @@ class Grow(Picture):
         frames: columns of the strip.
         steps: frames of the GIF.
         temperature: divides log-probabilities, or scales the standard deviation of reals.
-
-    Raises:
-        ValueError: an option is out of its range.
     """
 
     requires = (Autoregressive,)
+    frames: Annotated[int, Range(low=2)] = 8
+    steps: Annotated[int, Range(low=2)] = 40
+    temperature: NonNegative = 1.0
 
-    def __init__(self, frames: int = 8, steps: int = 40, temperature: float = 1.0) -> None:
-        if frames < 2 or steps < 2:
-            raise ValueError(f"picture.frames={frames} and picture.steps={steps}: at least 2")
-        if temperature < 0:
-            raise ValueError(f"picture.temperature={temperature}: 0 or more")
-        self.frames, self.steps, self.temperature = frames, steps, temperature
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         n = min(n, SHOWN)
         model, spec = parts.model, parts.dataset.spec
         assert isinstance(model, Autoregressive)
@@ -58,7 +56,7 @@ class Grow(Picture):
             canvas.grid(canvas.veiled(images, set_at < round(dim * s / self.steps)), round(n**0.5 + 0.49), 96)
             for s in range(self.steps + 1)
         ]
-        return {".png": canvas.png(canvas.grid(rows, columns, 64)), ".gif": canvas.gif(film, pause=12)}
+        return Drawn({".png": canvas.png(canvas.grid(rows, columns, 64)), ".gif": canvas.gif(film, pause=12)})
 
 
 @torch.no_grad()

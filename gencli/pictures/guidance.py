@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
+from gencli.core.options import Count, Finite, Range
 from gencli.models.base import VelocityField
 from gencli.pictures import canvas
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.path import walker
 from gencli.run.assembly import Parts
 
 
+@dataclass(frozen=True, kw_only=True)
 class Guidance(Picture):
     """A grid of samples: a column a class, rows by guidance weight w, all rows from the same noise.
 
@@ -24,21 +29,13 @@ class Guidance(Picture):
     Args:
         weights: w of the rows.
         each: samples of a class at each w, one below the other.
-
-    Raises:
-        ValueError: no weights, or fewer than one sample.
     """
 
     requires = (VelocityField,)
+    weights: Annotated[Sequence[Finite], Range(low=1)] = (0, 1, 2, 4)
+    each: Count = 2
 
-    def __init__(self, weights: list[float], each: int = 2) -> None:
-        if not weights:
-            raise ValueError("picture.weights=[]: at least one")
-        if each < 1:
-            raise ValueError(f"picture.each={each}: at least 1")
-        self.weights, self.each = weights, each
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         sampler, spec = walker(parts, "guidance"), parts.dataset.spec
         if not (parts.model.conditional and spec.classes):
             raise UsageError("picture=guidance needs a model of classes, trained with model.conditional=true")
@@ -61,4 +58,4 @@ class Guidance(Picture):
             rows.append(images)
         names = [name for w in self.weights for name in [f"w = {w:g}", *[""] * (self.each - 1)]]
         heads = [str(c) for c in classes]
-        return {".png": canvas.labelled(torch.cat(rows), len(classes), rows=names, heads=heads)}
+        return Drawn({".png": canvas.labelled(torch.cat(rows), len(classes), rows=names, heads=heads)})

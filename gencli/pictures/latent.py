@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
 from gencli.core.noise import Noise, RowNoise
+from gencli.core.options import Count, Natural, Positive, Range
 from gencli.core.spec import Batch
 from gencli.models.base import DirectSampling, LatentVariable
 from gencli.pictures import canvas
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.samples import SHOWN
 from gencli.run.assembly import Parts
 from gencli.run.sampling import held_out
@@ -70,24 +72,18 @@ def _visible(parts: Parts, x: Tensor) -> Tensor:
     return images
 
 
+@dataclass(frozen=True, kw_only=True)
 class Reconstruct(Picture):
     """Held-out examples, and below each what its code gives back.
 
     Args:
         columns: examples side by side.
-
-    Raises:
-        ValueError: no columns.
     """
 
     requires = (LatentVariable,)
+    columns: Count = 16
 
-    def __init__(self, columns: int = 16) -> None:
-        if columns < 1:
-            raise ValueError(f"picture.columns={columns}: at least 1")
-        self.columns = columns
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         batch = _some(parts, n)
         columns = min(self.columns, len(batch.x))
         n = len(batch.x) // columns * columns
@@ -96,9 +92,10 @@ class Reconstruct(Picture):
         pairs = torch.stack([t.unflatten(0, (-1, columns)) for t in (originals, again)], 1).flatten(0, 2)
         rows = ["example", "from its code"] * (n // columns)
         title = "held-out examples, and what their codes keep"
-        return {".png": canvas.labelled(pairs, columns, rows=rows, title=title)}
+        return Drawn({".png": canvas.labelled(pairs, columns, rows=rows, title=title)})
 
 
+@dataclass(frozen=True, kw_only=True)
 class Traverse(Picture):
     """One latent after the other takes values across its range, while the others keep those of one held-out example.
 
@@ -110,21 +107,15 @@ class Traverse(Picture):
         columns: values from -``width`` to ``width`` standard deviations about the mean over the data.
         width: how far.
         example: number of the held-out example.
-
-    Raises:
-        ValueError: no rows, fewer than two columns, or no such example.
     """
 
     requires = (LatentVariable,)
+    latents: Count = 12
+    columns: Annotated[int, Range(low=2)] = 11
+    width: Positive = 3.0
+    example: Natural = 0
 
-    def __init__(self, latents: int = 12, columns: int = 11, width: float = 3.0, example: int = 0) -> None:
-        if latents < 1 or columns < 2 or example < 0:
-            raise ValueError(
-                f"picture.latents={latents} columns={columns} example={example}: at least 1, 2 and 0 of them"
-            )
-        self.latents, self.columns, self.width, self.example = latents, columns, width, example
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         batch = _some(parts, max(SHOWN, self.example + 1))
         if self.example >= len(batch.x):
             raise UsageError(f"picture.example={self.example}: there are {len(batch.x)} held-out examples")
@@ -140,7 +131,7 @@ class Traverse(Picture):
         names = [f"z[{k}]  var {float(deviation[k]) ** 2:.2f}" for k in shown.tolist()]
         heads = [f"{round(step, 1) + 0.0:+.1f}" for step in steps.tolist()]  # + 0.0: no -0.0
         title = "latents by activity; columns: standard deviations from the mean"
-        return {".png": canvas.labelled(images, self.columns, rows=names, heads=heads, title=title)}
+        return Drawn({".png": canvas.labelled(images, self.columns, rows=names, heads=heads, title=title)})
 
 
 class Between(Noise):
@@ -167,6 +158,7 @@ class Between(Noise):
         return angle.cos() * self.left.randn(*shape) + angle.sin() * self.right.randn(*shape)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Interpolate(Picture):
     """From left to right a row goes from one example to another.
 
@@ -175,19 +167,12 @@ class Interpolate(Picture):
 
     Args:
         columns: images of a row, both ends included.
-
-    Raises:
-        ValueError: fewer than two columns.
     """
 
     requires = (DirectSampling,)
+    columns: Annotated[int, Range(low=2)] = 11
 
-    def __init__(self, columns: int = 11) -> None:
-        if columns < 2:
-            raise ValueError(f"picture.columns={columns}: at least 2")
-        self.columns = columns
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         rows = max(1, n // self.columns)
         t = torch.linspace(0, 1, self.columns, device=parts.device)
         heads = [f"{step:.1f}" for step in t.tolist()]
@@ -196,7 +181,7 @@ class Interpolate(Picture):
             heads = ["example", *heads, "example"]
         else:
             images, title = self._samples(parts, rows, seed, t), "between samples"
-        return {".png": canvas.labelled(images, len(heads), heads=heads, title=title)}
+        return Drawn({".png": canvas.labelled(images, len(heads), heads=heads, title=title)})
 
     def _codes(self, parts: Parts, rows: int, seed: int, t: Tensor) -> Tensor:
         """Rows of the left example, the way from its code to the other's, and the right example."""
@@ -226,6 +211,7 @@ class Interpolate(Picture):
         return _visible(parts, parts.preprocess.inverse(model.sample(len(row), y, noise=noise)))
 
 
+@dataclass(frozen=True, kw_only=True)
 class LatentMap(Picture):
     """Where held-out examples lie in the latent plane, coloured by label; beside it what a grid of codes decodes to.
 
@@ -234,19 +220,13 @@ class LatentMap(Picture):
     Args:
         examples: the most points.
         side: codes a side of the grid.
-
-    Raises:
-        ValueError: fewer than two of either.
     """
 
     requires = (LatentVariable,)
+    examples: Annotated[int, Range(low=2)] = 2000
+    side: Annotated[int, Range(low=2)] = 12
 
-    def __init__(self, examples: int = 2000, side: int = 12) -> None:
-        if examples < 2 or side < 2:
-            raise ValueError(f"picture.examples={examples} side={side}: at least 2")
-        self.examples, self.side = examples, side
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         assert isinstance(parts.model, LatentVariable)
         if parts.model.latent_dim < 2:
             raise UsageError("picture=latent needs two latents or more")
@@ -272,7 +252,7 @@ class LatentMap(Picture):
         for axis in axes:
             axis.set_xlabel(names[0])
             axis.set_ylabel(names[1])
-        return {".png": canvas.save(figure)}
+        return Drawn({".png": canvas.save(figure)})
 
     def _scatter(self, axis: Any, points: Tensor, y: Tensor | None) -> None:
         if y is None:

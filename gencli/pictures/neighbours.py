@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.metrics.base import Samples, row_blocks, squared_distances
 from gencli.pictures import canvas
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.run.assembly import Parts
 from gencli.run.sampling import draw
 
@@ -27,6 +28,7 @@ _PAIRS = 64  # pairs of images in the picture
 _MOST = 100_000  # training examples that are searched
 
 
+@dataclass(frozen=True, kw_only=True)
 class Neighbours(Picture):
     """Pairs of a sample and its nearest training example, and a histogram of distances to the training split.
 
@@ -35,7 +37,7 @@ class Neighbours(Picture):
     """
 
     @torch.no_grad()
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         train = parts.dataset.split("train")
         held_out = parts.dataset.split("test") or parts.dataset.split("val")
         assert train is not None
@@ -60,7 +62,7 @@ class Neighbours(Picture):
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         images, nearest = (parts.dataset.to_image(some[:_PAIRS]) for some in (x, searched[index]))
         picture = _draw(images, nearest, distance, usual, len(searched))
-        return {".png": picture, ".npz": buffer.getvalue()}
+        return Drawn({".png": picture, ".npz": buffer.getvalue()})
 
 
 def _search(train: Split) -> Tensor:

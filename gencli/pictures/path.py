@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
+from gencli.core.options import Range
 from gencli.models.base import TimeField, VelocityField
 from gencli.pictures import canvas
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.samples import frame, grid_of, some_data
 from gencli.run.assembly import Parts
 from gencli.run.sampling import labels
@@ -71,6 +72,7 @@ class Recorder:
         return [whole[i] for i in (wanted[:, None] - t).abs().argmin(1).unique().tolist()]
 
 
+@dataclass(frozen=True, kw_only=True)
 class SamplePath(Picture):
     """Samples of the run's sampler at times from noise to data: ``.png``, a strip of frames, and a ``.gif``.
 
@@ -83,19 +85,13 @@ class SamplePath(Picture):
     Args:
         frames: columns of the strip.
         steps: frames of the GIF.
-
-    Raises:
-        ValueError: fewer than two of either.
     """
 
     requires = (VelocityField,)
+    frames: Annotated[int, Range(low=2)] = 8
+    steps: Annotated[int, Range(low=2)] = 40
 
-    def __init__(self, frames: int = 8, steps: int = 40) -> None:
-        if frames < 2 or steps < 2:
-            raise ValueError(f"picture.frames={frames} and picture.steps={steps}: at least 2")
-        self.frames, self.steps = frames, steps
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         sampler, spec = walker(parts, "path"), parts.dataset.spec
         plane = spec.kind == "vector" and spec.dim == 2
         n = max(n, CLOUD) if plane else min(n, SHOWN)
@@ -107,13 +103,13 @@ class SamplePath(Picture):
         assert isinstance(parts.model, VelocityField)
         means = _means(parts, Guided(parts.model, y, sampler.guidance), strip)
         if plane:
-            return self._clouds(parts, strip, means, film)
+            return Drawn(self._clouds(parts, strip, means, film))
         title = "x_t, from noise to data"
         files = {".png": _strip(strip, [_images(parts, _shown(parts, point)) for point in strip], title)}
         if means is not None:
             files["-x0.png"] = _strip(strip, [_images(parts, x) for x in means], "E[x_0 | x_t]")
         grids = [grid_of(parts, _shown(parts, point)) for point in film]
-        return files | {".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)}
+        return Drawn(files | {".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)})
 
     def _clouds(
         self, parts: Parts, strip: list[Point], means: list[Tensor] | None, film: list[Point]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,34 +12,27 @@ from torch import Tensor
 from gencli.core.errors import UsageError
 from gencli.models.base import Autoregressive
 from gencli.pictures import canvas
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.run.assembly import Parts
 
 SHOWN = 64
 """Images at most."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Surprise(Picture):
     """Images of a split beside -log p of each pixel given those before it, which add up to the image's NLL: ``.png``.
 
     Args:
         split: where the first n examples are taken from.
-        unit: ``bits`` or ``nats``.
-
-    Raises:
-        ValueError: there is no such unit or split.
+        unit: of the surprise.
     """
 
     requires = (Autoregressive,)
+    split: Literal["train", "val", "test"] = "test"
+    unit: Literal["bits", "nats"] = "bits"
 
-    def __init__(self, split: str = "test", unit: str = "bits") -> None:
-        if unit not in ("bits", "nats"):
-            raise ValueError(f"picture.unit={unit}: bits or nats")
-        if split not in ("train", "val", "test"):
-            raise ValueError(f"picture.split={split}: train, val or test")
-        self.split, self.unit = split, unit
-
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         split = parts.dataset.split(self.split)
         if split is None:
             raise UsageError(f"picture.split={self.split}: data={parts.dataset.name} has none")
@@ -47,7 +42,7 @@ class Surprise(Picture):
             raise UsageError(f"picture=surprise needs images; data={parts.dataset.name} has none")
         if not parts.preprocess.untouched:
             raise UsageError("picture=surprise needs a model of the data themselves, not of their transform to reals")
-        return {".png": self._image(images, self._surprise(parts, batch.x, batch.y))}
+        return Drawn({".png": self._image(images, self._surprise(parts, batch.x, batch.y))})
 
     @torch.no_grad()
     def _surprise(self, parts: Parts, x: Tensor, y: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import dataclass
 
 import torch
 from rich.style import Style
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from gencli.core.errors import UsageError, shown
 from gencli.core.noise import RowNoise
+from gencli.core.options import Count, Positive
 from gencli.models.base import Autoregressive
-from gencli.pictures.base import Picture
+from gencli.pictures.base import Drawn, Picture
 from gencli.run.assembly import Parts
 
 _PAGE = """<!doctype html>
@@ -22,6 +24,7 @@ _PAGE = """<!doctype html>
 """
 
 
+@dataclass(frozen=True, kw_only=True)
 class SurpriseText(Picture):
     """The beginning of the held-out text on a ground from white (sure) to red (``top`` nats or more), in context.
 
@@ -31,20 +34,14 @@ class SurpriseText(Picture):
     Args:
         symbols: how many are shown.
         top: nats that get the full colour.
-
-    Raises:
-        ValueError: an option is out of range.
     """
 
     requires = (Autoregressive,)
-
-    def __init__(self, symbols: int = 1500, top: float = 6.0) -> None:
-        if symbols < 1 or top <= 0:
-            raise ValueError(f"picture.symbols={symbols} and picture.top={top}: more than 0")
-        self.symbols, self.top = symbols, top
+    symbols: Count = 1500
+    top: Positive = 6.0
 
     @torch.no_grad()
-    def make(self, parts: Parts, n: int, seed: int) -> dict[str, bytes]:
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         name = next(s for s in ("test", "val", "train") if parts.dataset.split(s) is not None)
         split = parts.dataset.split(name)
         assert split is not None
@@ -68,8 +65,7 @@ class SurpriseText(Picture):
         texts = texts[: self.symbols]
         mean = sum(values) / len(values)
         title = f"{parts.dataset.name}, {name} split, {len(values)} {parts.dataset.per}s at {mean:.3f} nats on average"
-        self.shown = self._rich(title, texts, values)
-        return {".html": self._html(title, texts, values).encode()}
+        return Drawn({".html": self._html(title, texts, values).encode()}, self._rich(title, texts, values))
 
     def _share(self, nats: float) -> int:
         """The ground's green and blue, 255 (white) to 64 (red)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from gencli.core import options
-from gencli.core.errors import RunFailed, UsageError
+from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
@@ -77,8 +76,11 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         torch.manual_seed(cfg["seed"])
         data = dict(cfg["data"])
         way = {key: data.pop(key) for key in PREPROCESSING if key in data}
-        if "root" not in inspect.signature(resolve(data, Dataset, trust)).parameters:
+        places = options.of_class(resolve(data, Dataset, trust)).hints
+        if "root" not in places:
             data.pop("root", None)  # embedded data read no files
+        if "download" in places and not download:
+            data["download"] = False
         make_dataset = build.factory(data, Dataset)
         model_class = resolve(cfg["model"], Model, trust)
         make_model = build.factory(cfg["model"], Model, given=1)
@@ -89,7 +91,6 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         options.check(way, options.of_class(Preprocess), "data", "preprocessing")
 
         dataset = make_dataset()
-        dataset.download = download
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )
@@ -115,7 +116,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         count = dataset.spec.classes or 0
         if not model.conditional or any(not 0 <= c < count for c in sampler.classes):
             has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
-            raise UsageError(f"sampler.classes={sampler.classes}: this model {has}")
+            raise UsageError(f"sampler.classes={quoted(sampler.classes)}: this model {has}")
     return parts
 
 

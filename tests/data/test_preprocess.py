@@ -203,13 +203,7 @@ def test_inverse_clamps_what_a_model_may_draw():
 REFUSALS = [
     ("real", {"transform": "logit"}, "data.transform=logit needs data in [0, 1]; this data is real"),
     ("real", {"transform": "scale"}, "data.transform=scale needs data in [0, 1]; this data is real"),
-    ("real", {"transform": "logits"}, "data.transform=logits: no such transform. Did you mean 'logit'?"),
     ("unit", {"transform": "standardize"}, "data.transform=standardize: none, scale or logit for data in [0, 1]"),
-    (
-        "unit",
-        {"transform": "logit", "alpha": 0.5},
-        "data.alpha=0.5: logit squeezes into [alpha, 1 - alpha], 0 < alpha < 0.5",
-    ),
     ("real", {"flip": True}, "data.flip=true needs images; this data is of shape (2,)"),
     (
         "levels:4",

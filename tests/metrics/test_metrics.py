@@ -145,9 +145,11 @@ def test_mmd_takes_its_bandwidth_from_the_reference():
 
 def test_sliced_wasserstein_of_shifted_gaussians():
     """SW_2^2 = |shift|^2 / D; for scaled ones (s - 1)^2."""
-    shifted = SlicedWasserstein(200).measure(raw(draw(3000, 0, shift=torch.tensor([2.0, 1.0])), draw(2000, 1)))
+    shifted = SlicedWasserstein(projections=200).measure(
+        raw(draw(3000, 0, shift=torch.tensor([2.0, 1.0])), draw(2000, 1))
+    )
     assert abs(shifted.value - math.sqrt(2.5)) < 4 * shifted.se
-    scaled_ = SlicedWasserstein(200).measure(raw(draw(3000, 0, scale=1.5), draw(3000, 1)))
+    scaled_ = SlicedWasserstein(projections=200).measure(raw(draw(3000, 0, scale=1.5), draw(3000, 1)))
     assert abs(scaled_.value - 0.5) < 4 * scaled_.se
     assert shifted.se < 0.1
 
@@ -161,7 +163,7 @@ def test_sliced_wasserstein_in_one_dimension_is_the_exact_transport():
 
 
 def test_the_floor_of_sliced_wasserstein_is_what_exact_samples_have():
-    found = [SlicedWasserstein(100).measure(raw(draw(400, s), draw(800, 1000 + s), s)) for s in range(30)]
+    found = [SlicedWasserstein(projections=100).measure(raw(draw(400, s), draw(800, 1000 + s), s)) for s in range(30)]
     values = torch.tensor([f.value**2 for f in found])
     floors = torch.tensor([f.diagnostics["floor"] ** 2 for f in found])
     error = float((values - floors).std()) / math.sqrt(30)
@@ -169,7 +171,10 @@ def test_the_floor_of_sliced_wasserstein_is_what_exact_samples_have():
 
 
 def test_the_error_of_sliced_wasserstein_is_the_spread_over_sets():
-    found = [SlicedWasserstein(200).measure(raw(draw(300, s, shift=1.0), draw(300, 500 + s), s)) for s in range(60)]
+    found = [
+        SlicedWasserstein(projections=200).measure(raw(draw(300, s, shift=1.0), draw(300, 500 + s), s))
+        for s in range(60)
+    ]
     values, errors = torch.tensor([f.value for f in found]), torch.tensor([f.se for f in found])
     assert float(values.std() / errors.mean()) == pytest.approx(1, abs=4 / math.sqrt(2 * 59))
 
@@ -208,7 +213,7 @@ def test_precision_and_recall_of_equal_and_of_far_sets():
 def test_density_and_coverage_of_exact_samples():
     """E density = 1, and E coverage = 1 - C(m - 1, k) / C(n + m - 1, k) (Naeem et al., 2020), here n = m."""
     n, k = 2000, 5
-    found = PrecisionRecall(k).measure(samples(draw(n, 0), draw(n, 1)))
+    found = PrecisionRecall(k=k).measure(samples(draw(n, 0), draw(n, 1)))
     expected = 1 - math.comb(n - 1, k) / math.comb(2 * n - 1, k)
     assert found.diagnostics["coverage"] == pytest.approx(expected, abs=0.02)
     assert found.diagnostics["density"] == pytest.approx(1, abs=0.06)
@@ -437,7 +442,7 @@ def test_torch_fidelity_with_a_network_of_ones_own():
     ]
     found = FID(network="gencli-test-mean").measure(both)
     assert found.value == pytest.approx(between(*means), rel=1e-4)
-    assert KID("gencli-test-mean", subsets=4, subset_size=50).measure(both).value > 0
+    assert KID(network="gencli-test-mean", subsets=4, subset_size=50).measure(both).value > 0
     with pytest.raises(ValueError, match="network=nope"):
         FID(network="nope").measure(both)
 
@@ -454,7 +459,7 @@ class Gaussian(DirectSampling):
 
 ALL = {
     "mmd": MMD(permutations=20),
-    "sliced_wasserstein": SlicedWasserstein(20),
+    "sliced_wasserstein": SlicedWasserstein(projections=20),
     "c2st": C2ST(hidden=10),
     "precision_recall": PrecisionRecall(),
 }

@@ -19,7 +19,7 @@ from gencli.methods import ode
 from gencli.methods.volume import rates
 from gencli.models.diffusion.field import NetworkField
 from gencli.models.trained import Learned
-from gencli.nn.field import AutoField
+from gencli.nn.auto import AutoField
 from gencli.nn.mlp import MLP
 from gencli.nn.residual import ResidualMLP
 from gencli.nn.unet import UNet

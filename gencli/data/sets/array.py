@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
+from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
 from gencli.data.root import user_path
@@ -33,15 +34,18 @@ class Array(Lazy):
     Raises:
         UsageError: the file is missing or holds something else, or values lie outside the support; checked for a split
             when it is read.
-        ValueError: a share is out of range, or there is no such support.
+        ValueError: nothing is left for training, or there is no such support.
     """
 
     def __init__(
-        self, path: str | None = None, support: str | None = None, val: float = 0.1, test: float = 0.1, seed: int = 0
+        self,
+        path: str | None = None,
+        support: str | None = None,
+        val: BelowOne = 0.1,
+        test: BelowOne = 0.1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if val < 0 or test < 0 or val + test >= 1:
-            raise ValueError(f"data.val={val} and data.test={test} are shares that leave something for training")
         self.path = user_path(path, "an .npz or .npy file")
         self.name, self.fractions, self.seed = self.path.stem, (val, test), seed
         self.arrays = _open(self.path)

@@ -36,6 +36,7 @@ class BinarizedMNIST(Lazy):
 
     Args:
         root: the folder of data files.
+        download: whether missing files may be fetched.
 
     Raises:
         UsageError: (by ``split``) a file is missing and cannot be downloaded, or is damaged.
@@ -46,9 +47,9 @@ class BinarizedMNIST(Lazy):
     shape_kind: ClassVar[str] = "image"
     binarization = "larochelle"
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, download: bool = True) -> None:
         super().__init__()
-        self.folder = data_root(root) / "binarized_mnist"
+        self.folder, self.download = data_root(root) / "binarized_mnist", download
         self.spec = Spec((1, 28, 28), Support.parse(self.support))
 
     def load(self, name: str) -> TensorSplit:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from gencli.core.errors import UsageError
+from gencli.core.options import Range
 from gencli.core.spec import Spec, Support
 from gencli.core.torchvision_compat import torchvision
 from gencli.data.images import Archive, Folder, Load
@@ -25,9 +26,9 @@ class CelebA(Lazy):
     Args:
         root: the folder of data files.
         size: side of the images in pixels.
+        download: whether missing files may be fetched.
 
     Raises:
-        ValueError: size is not in 1..148.
         UsageError: (by ``split``) the files are missing and cannot be downloaded.
     """
 
@@ -35,11 +36,11 @@ class CelebA(Lazy):
     support: ClassVar[str] = "levels:256"
     shape_kind: ClassVar[str] = "image"
 
-    def __init__(self, root: str | None = None, size: int = 64) -> None:
+    def __init__(
+        self, root: str | None = None, size: Annotated[int, Range(low=1, high=148)] = 64, download: bool = True
+    ) -> None:
         super().__init__()
-        if not 1 <= size <= 148:
-            raise ValueError(f"data.size={size}: 1 to 148 pixels")
-        self.folder, self.size = data_root(root) / "celeba", size
+        self.folder, self.size, self.download = data_root(root) / "celeba", size, download
         self.spec = Spec((3, size, size), Support.parse(self.support))
 
     def load(self, name: str) -> StreamSplit:

@@ -6,16 +6,17 @@ import hashlib
 import pickle
 import tarfile
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
+from gencli.core.options import Range
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import OfficialSplits
-from gencli.data.root import data_root, fetch
+from gencli.data.root import fetch
 
 _ARCHIVE = "cifar-10-python.tar.gz"
 _ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -40,9 +41,9 @@ class CIFAR10(OfficialSplits):
     Args:
         root: the folder of data files.
         validation: size of the validation split; 0: there is none.
+        download: whether missing files may be fetched.
 
     Raises:
-        ValueError: validation is not in 0..49999.
         UsageError: (by ``split``) the archive is missing and cannot be downloaded, or is damaged.
     """
 
@@ -50,9 +51,13 @@ class CIFAR10(OfficialSplits):
     support: ClassVar[str] = "levels:256"
     shape_kind: ClassVar[str] = "image"
 
-    def __init__(self, root: str | None = None, validation: int = 5_000) -> None:
-        super().__init__(validation, total=50_000)
-        self.root = data_root(root)
+    def __init__(
+        self,
+        root: str | None = None,
+        validation: Annotated[int, Range(low=0, high=49_999)] = 5_000,
+        download: bool = True,
+    ) -> None:
+        super().__init__(root, download, validation)
         self.spec = Spec((3, 32, 32), Support.parse(self.support), classes=10)
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gencli.core.errors import UsageError, near, quoted
+from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
 from gencli.data.root import user_path
@@ -51,13 +52,11 @@ class CSV(Lazy):
         header: bool = True,
         separator: str = ",",
         support: str = "real",
-        val: float = 0.1,
-        test: float = 0.1,
-        seed: int = 0,
+        val: BelowOne = 0.1,
+        test: BelowOne = 0.1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if val < 0 or test < 0 or val + test >= 1:
-            raise ValueError(f"data.val={val} and data.test={test} are shares that leave something for training")
         if separator != r"\s+" and (len(separator) != 1 or (not separator.isprintable() and separator != "\t")):
             raise ValueError(f"data.separator={quoted(separator)}: one character, or \\s+ for white space")
         if label is not None and context:

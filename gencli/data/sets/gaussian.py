@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from gencli.core.noise import mix_seed
+from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
 from gencli.data.split import SPLITS, TensorSplit
@@ -24,19 +25,16 @@ class Gaussian(Lazy):
         train: number of training examples.
         val: number of validation examples.
         test: number of test examples.
-
-    Raises:
-        ValueError: a dimension or a size below 1.
     """
 
     name = "gaussian"
     support: ClassVar[str] = "real"
     shape_kind: ClassVar[str] = "vector"
 
-    def __init__(self, dim: int = 2, seed: int = 0, train: int = 50_000, val: int = 5_000, test: int = 10_000) -> None:
+    def __init__(
+        self, dim: Count = 2, seed: Seed = 0, train: Count = 50_000, val: Count = 5_000, test: Count = 10_000
+    ) -> None:
         super().__init__()
-        if min(dim, train, val, test) < 1:
-            raise ValueError("data.dim, data.train, data.val and data.test are at least 1")
         self.spec = Spec((dim,), Support.parse(self.support))
         self.sizes, self.seed = dict(zip(SPLITS, (train, val, test), strict=True)), seed
         generator = torch.Generator().manual_seed(mix_seed(seed))

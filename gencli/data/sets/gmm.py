@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import mix_seed
+from gencli.core.options import Count, NonNegative, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
 from gencli.data.split import SPLITS, TensorSplit
@@ -29,9 +30,6 @@ class Mixture(Lazy):
         train: number of training examples.
         val: number of validation examples.
         test: number of test examples.
-
-    Raises:
-        ValueError: a number below 1, or a negative separation.
     """
 
     name = "gmm"
@@ -40,19 +38,15 @@ class Mixture(Lazy):
 
     def __init__(
         self,
-        dim: int = 2,
-        components: int = 5,
-        separation: float = 3.0,
-        seed: int = 0,
-        train: int = 50_000,
-        val: int = 5_000,
-        test: int = 10_000,
+        dim: Count = 2,
+        components: Count = 5,
+        separation: NonNegative = 3.0,
+        seed: Seed = 0,
+        train: Count = 50_000,
+        val: Count = 5_000,
+        test: Count = 10_000,
     ) -> None:
         super().__init__()
-        if min(dim, components, train, val, test) < 1:
-            raise ValueError("data.dim, data.components, data.train, data.val and data.test are at least 1")
-        if separation < 0:
-            raise ValueError(f"data.separation={separation}: a scale is not negative")
         self.spec = Spec((dim,), Support.parse(self.support))
         self.sizes, self.seed = dict(zip(SPLITS, (train, val, test), strict=True)), seed
         generator = torch.Generator().manual_seed(mix_seed(seed))

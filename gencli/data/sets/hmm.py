@@ -5,15 +5,16 @@ s_1 ~ pi,  s_t ~ A[s_(t-1), :],  x_t ~ B[s_t, :],  pi A = pi
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gencli.core.noise import mix_seed
-from gencli.data.sets.text import LETTERS, Alphabet, Sequences
+from gencli.core.options import Count, Finite, Range, Seed
+from gencli.data.sets.text import LETTERS, Alphabet, Sequences, Window
 from gencli.data.split import SPLITS, storage_dtype
 
 _LARGEST = 1 << 23  # entries of a table of the enumeration
@@ -32,7 +33,7 @@ class HMM(Sequences):
 
     Args:
         states: S.
-        symbols: V, at most 62.
+        symbols: V.
         sharpness: scale of the logits of A and B.
         seed: of the parameters and of the sequences.
         train: symbols of the training sequence.
@@ -42,7 +43,7 @@ class HMM(Sequences):
         stride: new symbols that each held-out window scores; None: half a window.
 
     Raises:
-        ValueError: a size out of range.
+        ValueError: a split or a stride that does not fit the window, or an entropy rate that stays uncertain.
     """
 
     name = "hmm"
@@ -51,31 +52,23 @@ class HMM(Sequences):
 
     def __init__(
         self,
-        states: int = 8,
-        symbols: int = 3,
-        sharpness: float = 3.0,
-        seed: int = 0,
-        train: int = 200_000,
-        val: int = 20_000,
-        test: int = 100_000,
-        window: int = 64,
-        stride: int | None = None,
+        states: Count = 8,
+        symbols: Annotated[int, Range(low=2, high=len(LETTERS))] = 3,
+        sharpness: Finite = 3.0,
+        seed: Seed = 0,
+        train: Count = 200_000,
+        val: Count = 20_000,
+        test: Count = 100_000,
+        window: Window = 64,
+        stride: Count | None = None,
     ) -> None:
-        if states < 1 or not 2 <= symbols <= len(LETTERS):
-            raise ValueError(f"data.states={states}: at least 1; data.symbols={symbols}: 2 to {len(LETTERS)}")
-        if not math.isfinite(sharpness):
-            raise ValueError(f"data.sharpness={sharpness}: a finite scale")
         sizes = dict(zip(SPLITS, (train, val, test), strict=True))
         super().__init__(Alphabet(LETTERS[:symbols]), sizes, window, stride, "symbol")
         self.seed = seed
         generator = torch.Generator().manual_seed(mix_seed(seed))
         logits = sharpness * torch.randn(states, states + symbols, generator=generator, dtype=torch.float64)
         self.transition, self.emission = logits[:, :states].softmax(1), logits[:, states:].softmax(1)
-        system = torch.cat([self.transition.T - torch.eye(states).double(), torch.ones(1, states).double()])
-        right = torch.zeros(states + 1, 1).double()
-        right[-1] = 1
-        pi = torch.linalg.lstsq(system, right).solution[:, 0].clamp(min=0)
-        self.stationary = pi / pi.sum()
+        self.stationary = _stationary(self.transition)
         low, high = self.entropy_bounds()
         if not high - low < _LOOSE:
             raise ValueError(
@@ -96,7 +89,8 @@ class HMM(Sequences):
             words = emitted.sum(2)
             word, both = _entropy(words.sum(0)), _entropy(words)
             low, high, last_word, last_both = both - last_both, word - last_word, word, both
-            joint = torch.einsum("iwsx,st->iwxt", emitted, self.transition).flatten(1, 2)
+            # not a product of matrices, whose last bits depend on the number of threads
+            joint = sum(emitted[:, :, s, :, None] * row for s, row in enumerate(self.transition)).flatten(1, 2)
             n += 1
         return low, high
 
@@ -123,8 +117,30 @@ class HMM(Sequences):
         return total
 
 
+def _stationary(transition: Tensor) -> Tensor:
+    """pi (S,) with pi A = pi, by elimination of one state after the other, which subtracts nothing.
+
+    Grassmann, Taksar and Heyman, "Regenerative analysis and steady state distributions for Markov chains", 1985. In
+    plain numpy, because the last bits of a solver depend on the number of threads.
+
+    Raises:
+        ValueError: a state is not left for those before it.
+    """
+    a = transition.numpy().copy()
+    for n in range(len(a) - 1, 0, -1):
+        if not (left := a[n, :n].sum()) > 0:
+            raise ValueError("data.sharpness: so far from 0, some states are never left; take it nearer to 3")
+        a[:n, n] /= left
+        a[:n, :n] += np.outer(a[:n, n], a[n, :n])
+    pi = np.ones(len(a))
+    for n in range(1, len(a)):
+        pi[n] = (pi[:n] * a[:n, n]).sum()
+    return torch.from_numpy(pi / pi.sum())
+
+
 def _entropy(p: Tensor) -> float:
-    return float(-torch.special.xlogy(p, p).sum())
+    """H in nats; numpy adds up in the same order whatever the number of threads."""
+    return -float(torch.special.xlogy(p, p).numpy().sum())
 
 
 def _steps(rows: Tensor) -> list[list[float]]:

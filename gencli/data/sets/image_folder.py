@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
 from gencli.core.errors import UsageError
+from gencli.core.options import BelowOne, Count, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.images import Folder, Load
 from gencli.data.lazy import Lazy
@@ -34,7 +35,7 @@ class ImageFolder(Lazy):
 
     Raises:
         UsageError: there is no such folder, or no image in it, or in a split.
-        ValueError: an option is out of range.
+        ValueError: nothing is left for training.
     """
 
     support: ClassVar[str] = "levels:256"
@@ -43,19 +44,13 @@ class ImageFolder(Lazy):
     def __init__(
         self,
         path: str | None = None,
-        size: int = 32,
-        channels: int = 3,
-        val: float = 0.1,
-        test: float = 0.1,
-        seed: int = 0,
+        size: Count = 32,
+        channels: Literal[1, 3] = 3,
+        val: BelowOne = 0.1,
+        test: BelowOne = 0.1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if channels not in (1, 3):
-            raise ValueError(f"data.channels={channels}: 1 (grey) or 3 (RGB)")
-        if size < 1:
-            raise ValueError(f"data.size={size}: at least one pixel")
-        if val < 0 or test < 0 or val + test >= 1:
-            raise ValueError(f"data.val={val} and data.test={test} are shares that leave something for training")
         self.path = user_path(path, "a folder of images, or of one folder a class")
         if not self.path.is_dir():
             raise UsageError(

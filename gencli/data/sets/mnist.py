@@ -19,18 +19,19 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencli.core.errors import UsageError, near
+from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
+from gencli.core.options import Range
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.lazy import OfficialSplits
-from gencli.data.root import data_root, fetch
+from gencli.data.root import fetch
 from gencli.data.split import SPLITS, TensorSplit
 
 _ANEW = ("dynamic", "iwae", "gwg")
@@ -40,53 +41,34 @@ _VALIDATION = {"iwae": 400, "gwg": 10_000}
 """Validation images that a published protocol fixes."""
 
 
-class MNIST(OfficialSplits):
-    """Handwritten digits ("Gradient-based learning applied to document recognition", LeCun et al., 1998).
+Validation = Annotated[int, Range(low=0, high=59_999)]
+Protocol = Literal["none", "threshold", "fixed", "dynamic"]
 
-    The official 60,000 and 10,000; validation is the last ``validation`` images of the 60,000.
+
+class IDX(OfficialSplits):
+    """Images in the format of MNIST: the official 60,000 and 10,000; validation is the last images of the 60,000.
 
     Args:
         root: the folder of data files.
-        validation: size of the validation split; 0: there is none; None: 10,000, or what the protocol says.
-        binarization: the protocol: ``none``, ``threshold``, ``fixed``, ``dynamic``, and for MNIST ``iwae`` and ``gwg``.
+        download: whether missing files may be fetched.
+        validation: size of the validation split; 0: there is none.
+        binarization: the protocol; ``none`` or None: grey levels.
 
     Raises:
-        ValueError: validation is not in 0..59999 or not the protocol's, or there is no such protocol.
         UsageError: (by ``split``) a file is missing and cannot be downloaded, or is damaged.
     """
 
-    name = "mnist"
-    support: ClassVar[str] = "levels:256"
+    name: str
     shape_kind: ClassVar[str] = "image"
-    folder: ClassVar[str] = "MNIST"
-    mirrors: ClassVar[tuple[str, ...]] = (
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "http://yann.lecun.com/exdb/mnist/",
-    )
-    checksums: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-    }
+    support: ClassVar[str] = "levels:256"
+    folder: ClassVar[str]
+    mirrors: ClassVar[tuple[str, ...]]
+    checksums: ClassVar[dict[str, str]]
 
-    binarizations: ClassVar[tuple[str, ...]] = ("none", "threshold", "fixed", "dynamic", "iwae", "gwg")
-
-    def __init__(
-        self, root: str | None = None, validation: int | None = None, binarization: str | None = "none"
-    ) -> None:
-        protocol = binarization or "none"
-        if protocol not in self.binarizations:
-            known = ", ".join(self.binarizations)
-            raise ValueError(
-                f"data.binarization={protocol}: {self.name} has {known}. {near(protocol, self.binarizations)}".rstrip()
-            )
-        published = _VALIDATION.get(protocol)
-        if None not in (published, validation) and validation != published:
-            raise ValueError(f"data.validation={validation}: the protocol {protocol} has {published} of them")
-        super().__init__(published or (10_000 if validation is None else validation), total=60_000)
-        self.raw = data_root(root) / self.folder / "raw"
-        self.binarization = None if protocol == "none" else protocol
+    def __init__(self, root: str | None, download: bool, validation: int, binarization: str | None) -> None:
+        super().__init__(root, download, validation)
+        self.raw = self.root / self.folder / "raw"
+        self.binarization = None if binarization == "none" else binarization
         support = Support.parse(self.support if self.binarization is None else "binary")
         self.spec = Spec((1, 28, 28), support, classes=10)
         self._grey: TensorSplit | None = None
@@ -145,11 +127,55 @@ class MNIST(OfficialSplits):
         return read_idx(gzip.decompress(path.read_bytes()), path)
 
 
-class FashionMNIST(MNIST):
-    """Articles of clothing ("Fashion-MNIST: a novel image dataset", Xiao, Rasul and Vollgraf, 2017)."""
+class MNIST(IDX):
+    """Handwritten digits ("Gradient-based learning applied to document recognition", LeCun et al., 1998).
+
+    Args:
+        root: the folder of data files.
+        validation: size of the validation split; 0: there is none; None: 10,000, or what the protocol says.
+        binarization: the protocol.
+        download: whether missing files may be fetched.
+
+    Raises:
+        ValueError: another size of the validation split than the protocol's.
+    """
+
+    name = "mnist"
+    support: ClassVar[str] = "levels:256"
+    shape_kind: ClassVar[str] = "image"
+    folder = "MNIST"
+    mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
+    checksums: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    }
+
+    def __init__(
+        self,
+        root: str | None = None,
+        validation: Validation | None = None,
+        binarization: Literal["none", "threshold", "fixed", "dynamic", "iwae", "gwg"] | None = "none",
+        download: bool = True,
+    ) -> None:
+        published = _VALIDATION.get(binarization or "none", validation)
+        if validation not in (None, published):
+            raise ValueError(f"data.validation={validation}: the protocol {binarization} has {published} of them")
+        super().__init__(root, download, 10_000 if published is None else published, binarization)
+
+
+class FashionMNIST(IDX):
+    """Articles of clothing ("Fashion-MNIST: a novel image dataset", Xiao, Rasul and Vollgraf, 2017).
+
+    Args:
+        root: the folder of data files.
+        validation: size of the validation split; 0: there is none.
+        binarization: the protocol.
+        download: whether missing files may be fetched.
+    """
 
     name = "fashion_mnist"
-    binarizations = ("none", "threshold", "fixed", "dynamic")
     support: ClassVar[str] = "levels:256"
     shape_kind: ClassVar[str] = "image"
     folder = "FashionMNIST"
@@ -161,12 +187,27 @@ class FashionMNIST(MNIST):
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     }
 
+    def __init__(
+        self,
+        root: str | None = None,
+        validation: Validation = 10_000,
+        binarization: Protocol | None = "none",
+        download: bool = True,
+    ) -> None:
+        super().__init__(root, download, validation, binarization)
 
-class KMNIST(MNIST):
-    """Cursive Japanese characters ("Deep learning for classical Japanese literature", Clanuwat et al., 2018)."""
+
+class KMNIST(IDX):
+    """Cursive Japanese characters ("Deep learning for classical Japanese literature", Clanuwat et al., 2018).
+
+    Args:
+        root: the folder of data files.
+        validation: size of the validation split; 0: there is none.
+        binarization: the protocol.
+        download: whether missing files may be fetched.
+    """
 
     name = "kmnist"
-    binarizations = ("none", "threshold", "fixed", "dynamic")
     support: ClassVar[str] = "levels:256"
     shape_kind: ClassVar[str] = "image"
     folder = "KMNIST"
@@ -177,6 +218,15 @@ class KMNIST(MNIST):
         "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
         "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
     }
+
+    def __init__(
+        self,
+        root: str | None = None,
+        validation: Validation = 10_000,
+        binarization: Protocol | None = "none",
+        download: bool = True,
+    ) -> None:
+        super().__init__(root, download, validation, binarization)
 
 
 def _probability(grey: Tensor) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from gencli.core.options import Range
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import OfficialSplits
-from gencli.data.root import data_root, fetch
+from gencli.data.root import fetch
 
 _URL = "http://ufldl.stanford.edu/housenumbers/"
 _FILES = {"train": "e26dedcc434d2e4c54c9b2d4a06d8373", "test": "eb5a983be6a315427106f1b164d9cef3"}
@@ -24,9 +25,9 @@ class SVHN(OfficialSplits):
     Args:
         root: the folder of data files.
         validation: size of the validation split; 0: there is none.
+        download: whether missing files may be fetched.
 
     Raises:
-        ValueError: validation is not in 0..73256.
         UsageError: (by ``split``) a file is missing and cannot be downloaded, or is damaged.
     """
 
@@ -34,9 +35,13 @@ class SVHN(OfficialSplits):
     support: ClassVar[str] = "levels:256"
     shape_kind: ClassVar[str] = "image"
 
-    def __init__(self, root: str | None = None, validation: int = 5_000) -> None:
-        super().__init__(validation, total=73_257)
-        self.root = data_root(root)
+    def __init__(
+        self,
+        root: str | None = None,
+        validation: Annotated[int, Range(low=0, high=73_256)] = 5_000,
+        download: bool = True,
+    ) -> None:
+        super().__init__(root, download, validation)
         self.spec = Spec((3, 32, 32), Support.parse(self.support), classes=10)
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:

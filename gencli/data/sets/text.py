@@ -12,18 +12,21 @@ import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
+from gencli.core.options import Count, Range
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.lazy import Lazy
 from gencli.data.root import data_root, fetch, need, user_path
 from gencli.data.split import SPLITS, WindowSplit, storage_dtype
+
+Window = Annotated[int, Range(low=2)]
 
 LETTERS = string.ascii_letters + string.digits
 """Names of symbols that are no text."""
@@ -78,7 +81,7 @@ class Sequences(Lazy):
         stride: new symbols that each held-out window scores; None: half a window.
 
     Raises:
-        ValueError: a window or a stride out of range, or a split shorter than the window.
+        ValueError: a stride or a window that is too long.
     """
 
     def __init__(
@@ -90,11 +93,9 @@ class Sequences(Lazy):
         per: Literal["char", "byte", "symbol"],
     ) -> None:
         super().__init__()
-        if window < 2:
-            raise ValueError(f"data.window={window}: at least 2 symbols")
         self.window, self.stride = window, window // 2 if stride is None else stride
-        if not 1 <= self.stride <= window:
-            raise ValueError(f"data.stride={stride}: 1 to data.window={window}")
+        if self.stride > window:
+            raise ValueError(f"data.stride={stride}: at most data.window={window}")
         for name, size in sizes.items():
             if size < window:
                 raise ValueError(f"data.window={window}: the {name} split has only {size} {per}s")
@@ -143,7 +144,7 @@ class TextFile(Sequences):
 
     Raises:
         UsageError: a file is missing or no UTF-8.
-        ValueError: an unknown level, a text shorter than the window, or a stride out of range.
+        ValueError: a text or a window that is too short.
     """
 
     shape_kind: ClassVar[str] = "vector"
@@ -153,12 +154,10 @@ class TextFile(Sequences):
         path: str | None = None,
         val_path: str | None = None,
         test_path: str | None = None,
-        level: str = "char",
-        window: int = 128,
-        stride: int | None = None,
+        level: Literal["char", "byte"] = "char",
+        window: Window = 128,
+        stride: Count | None = None,
     ) -> None:
-        if level not in ("char", "byte"):
-            raise ValueError(f"data.level={level}: char or byte")
         file = user_path(path, "a text file")
         self.name = file.stem
         texts = {"train": _read(file, level)}
@@ -195,9 +194,10 @@ class TinyShakespeare(Sequences):
         validation: characters of the validation split; 0: there is none, all 1,003,854 are for training.
         window: T, the characters that a model sees at once.
         stride: new characters that each held-out window scores; None: half a window.
+        download: whether a missing file may be fetched.
 
     Raises:
-        ValueError: a size out of range.
+        ValueError: a split or a stride that does not fit the window.
         UsageError: (by ``split``) the file is missing and cannot be downloaded, or is damaged.
     """
 
@@ -209,10 +209,14 @@ class TinyShakespeare(Sequences):
     characters: ClassVar[str] = "\n !$&',-.3:;?" + string.ascii_uppercase + string.ascii_lowercase
 
     def __init__(
-        self, root: str | None = None, validation: int = 10_000, window: int = 128, stride: int | None = None
+        self,
+        root: str | None = None,
+        validation: Annotated[int, Range(low=0, high=1_003_853)] = 10_000,
+        window: Window = 128,
+        stride: Count | None = None,
+        download: bool = True,
     ) -> None:
-        if not 0 <= validation < 1_003_854:
-            raise ValueError(f"data.validation={validation}: 0 to 1003853 of the 1003854 characters before the test")
+        self.download = download
         self.file = data_root(root) / self.name / "input.txt"
         self.train_on = "train" if validation else "train+val"
         sizes = {"train": 1_003_854 - validation, "val": validation, "test": 111_540}
@@ -235,7 +239,7 @@ class Enwik8(Sequences):
         stride: new symbols that each held-out window scores; None: half a window.
 
     Raises:
-        ValueError: a stride out of range.
+        ValueError: a stride longer than the window.
         UsageError: (by ``split``) the file is missing or has another size.
     """
 
@@ -244,7 +248,7 @@ class Enwik8(Sequences):
     shape_kind: ClassVar[str] = "vector"
     alphabet_of: ClassVar[str] = ""
 
-    def __init__(self, root: str | None = None, window: int = 256, stride: int | None = None) -> None:
+    def __init__(self, root: str | None = None, window: Window = 256, stride: Count | None = None) -> None:
         self.folder = data_root(root) / self.name
         sizes = {"train": 90_000_000, "val": 5_000_000, "test": 5_000_000}
         alphabet = Alphabet(self.alphabet_of) if self.alphabet_of else None

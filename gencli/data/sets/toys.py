@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
-from gencli.core.errors import near
+from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Modes
 from gencli.data.lazy import Lazy
@@ -95,7 +95,12 @@ def two_gaussians(rng: np.random.Generator, n: int) -> np.ndarray:
     return x
 
 
-GENERATORS: dict[str, tuple[Generate, float, float]] = {
+Name = Literal[
+    "moons", "circles", "rings", "pinwheel", "swissroll", "spirals", "checkerboard", "eight_gaussians",
+    "twentyfive_gaussians", "two_gaussians",
+]  # fmt: skip
+
+GENERATORS: dict[Name, tuple[Generate, float, float]] = {
     # name: generator, H in nats, error of H. Histograms of 30 million examples, with Richardson's extrapolation in the
     # size of the bins, give +-0.002.
     # The density of circles and rings is known as a function of the radius (Bessel functions), those of eight_gaussians
@@ -116,7 +121,7 @@ GENERATORS: dict[str, tuple[Generate, float, float]] = {
 _ANGLES = torch.arange(8, dtype=torch.float64) * 2 * math.pi / 8
 _GRID = torch.arange(-2, 3, dtype=torch.float64)
 
-MODES = {
+MODES: dict[str, Modes] = {
     "eight_gaussians": Modes(torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1) * 4 / 1.414, 0.5 / 1.414),
     "twentyfive_gaussians": Modes(torch.cartesian_prod(_GRID, _GRID) * 4 / 1.414, 0.2 / 1.414),
 }
@@ -131,20 +136,15 @@ class Toy(Lazy):
         val: number of validation examples.
         test: number of test examples.
         seed: of the examples.
-
-    Raises:
-        ValueError: no such toy, or a split without examples.
     """
 
     support: ClassVar[str] = "real"
     shape_kind: ClassVar[str] = "vector"
 
-    def __init__(self, which: str, train: int = 100_000, val: int = 10_000, test: int = 20_000, seed: int = 0) -> None:
+    def __init__(
+        self, which: Name, train: Count = 100_000, val: Count = 10_000, test: Count = 20_000, seed: Seed = 0
+    ) -> None:
         super().__init__()
-        if which not in GENERATORS:
-            raise ValueError(f"data.which={which}: no such toy. {near(which, GENERATORS)}")
-        if min(train, val, test) < 1:
-            raise ValueError("data.train, data.val and data.test are numbers of examples, at least 1")
         self.name = which
         self.spec = Spec((2,), Support.parse(self.support))
         self.generate, self.entropy, self.entropy_error = GENERATORS[which]

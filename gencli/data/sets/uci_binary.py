@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import zipfile
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from gencli.core.errors import UsageError, near
+from gencli.core.errors import UsageError
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
 from gencli.data.root import data_root, need
 from gencli.data.sets.array import to_support
 from gencli.data.split import TensorSplit
 
-COLUMNS = {
+Table = Literal["adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters", "rcv1", "web"]
+
+COLUMNS: dict[Table, int] = {
     "adult": 123,
     "connect4": 126,
     "dna": 180,
@@ -37,21 +39,18 @@ class UCIBinary(Lazy):
     """A table of bits with its published splits, read from root/uci_binary/<set>.npz.
 
     Args:
-        set: adult, connect4, dna, mushrooms, nips, ocr_letters, rcv1 or web.
+        set: which table.
         root: the folder of data files.
 
     Raises:
-        ValueError: no such table.
         UsageError: (by ``split``) the file is missing, or is another one.
     """
 
     support: ClassVar[str] = "binary"
     shape_kind: ClassVar[str] = "vector"
 
-    def __init__(self, set: str = "mushrooms", root: str | None = None) -> None:
+    def __init__(self, set: Table = "mushrooms", root: str | None = None) -> None:
         super().__init__()
-        if set not in COLUMNS:
-            raise ValueError(f"data.set={set}: one of {', '.join(COLUMNS)}. {near(set, COLUMNS)}".rstrip())
         self.set, self.name = set, f"uci_binary_{set}"
         self.path = data_root(root) / "uci_binary" / f"{set}.npz"
         self.spec = Spec((COLUMNS[set],), Support.parse(self.support))

@@ -25,7 +25,7 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
         examples: training examples that EM sees; of larger sets it takes this many, evenly spaced.
 
     Raises:
-        ValueError: conditional.
+        ValueError: conditional, or more components than examples.
 
     References:
         Pearson, "Contributions to the mathematical theory of evolution", 1894; Dempster, Laird and Rubin, "Maximum

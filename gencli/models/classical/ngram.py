@@ -51,7 +51,7 @@ class NGram(Autoregressive, DataInitialized):
         V = spec.support.size
         if conditional:
             raise ValueError("model.conditional=true: n-grams have no network to condition; take transformer")
-        if V**order >= 1 << 62:
+        if order > 62 or V**order >= 1 << 62:
             most = max(n for n in range(1, 63) if V**n < 1 << 62)
             raise ValueError(f"model.order={order}: 1 to {most} with {V} symbols")
         self.order, self.V = order, V

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Spec
 from gencli.models.base import DataInitialized, Model, Unnormalized
 from gencli.models.classical.gaussian import Covariance
-from gencli.models.energy.reference import KINDS, Reference
+from gencli.models.energy.reference import Reference
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import NetworkFactory
 
@@ -33,7 +36,7 @@ class EBM(Unnormalized, DataInitialized):
         run: of ``run``: builds the model of a trained run on the same data and preprocessing, such as a flow.
 
     Raises:
-        ValueError: conditional, or no such base.
+        ValueError: conditional, or a run without ``base=run`` or the other way round.
 
     References:
         LeCun, Chopra, Hadsell, Ranzato and Huang, "A tutorial on energy-based learning", 2006.
@@ -50,16 +53,14 @@ class EBM(Unnormalized, DataInitialized):
         *,
         net: NetworkFactory,
         conditional: bool = False,
-        base: str = "gaussian",
-        components: int = 10,
+        base: Literal["none", "gaussian", "gmm", "run"] = "gaussian",
+        components: Count = 10,
         covariance: Covariance = "full",
         run: TrainedRun | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
-        if base not in ("none", *KINDS):
-            raise ValueError(f"model.base={base}: none, {', '.join(KINDS[:-1])} or {KINDS[-1]}")
         if (base == "run") != (run is not None):
             raise ValueError(f"model.base={base}: model.run=FOLDER is needed for model.base=run, and only there")
         self.net = net(spec.shape, (1,), 0)

@@ -6,10 +6,12 @@ They are there to be exact about: every objective of this family can be held aga
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from gencli.core.options import Positive, Range
 from gencli.core.spec import Spec
 from gencli.models.base import Unnormalized
 
@@ -72,15 +74,21 @@ class Polynomial(Unnormalized):
     POINTS = 801  # a side, for log_partition
 
     def __init__(
-        self, spec: Spec, *, conditional: bool = False, degree: int = 4, growth: float = 0.1, box: float = 8.0
+        self,
+        spec: Spec,
+        *,
+        conditional: bool = False,
+        degree: Annotated[int, Range(low=2)] = 4,
+        growth: Positive = 0.1,
+        box: Positive = 8.0,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: this energy has no network to condition")
         if spec.dim > 2:
             raise ValueError(f"model=polynomial is for one or two dimensions; this data has {spec.dim}")
-        if degree < 2 or degree % 2:
-            raise ValueError(f"model.degree={degree}: even and at least 2, or the density cannot be normalised")
+        if degree % 2:
+            raise ValueError(f"model.degree={degree}: even, or the density cannot be normalised")
         D = spec.dim
         every = torch.cartesian_prod(*[torch.arange(degree + 1)] * D).view(-1, D)
         total = every.sum(1)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, NonNegative, Positive
 from gencli.core.spec import Spec
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model
 from gencli.models.classical.gaussian import Covariance, Gaussian
 from gencli.models.classical.gmm import GMM
 from gencli.models.trained import TrainedRun
-
-KINDS = ("gaussian", "gmm", "run")
 
 
 class Reference(ExactLikelihood, DirectSampling, DataInitialized):
@@ -33,7 +33,7 @@ class Reference(ExactLikelihood, DirectSampling, DataInitialized):
         run: of ``run``: a trained run, best on the same data and preprocessing.
 
     Raises:
-        ValueError: no such kind or covariance, a factor that is not positive, or ``run`` without a run.
+        ValueError: ``run`` without a run, or the other way round.
     """
 
     shapes = ("vector", "image")
@@ -42,20 +42,16 @@ class Reference(ExactLikelihood, DirectSampling, DataInitialized):
         self,
         spec: Spec,
         *,
-        kind: str = "gaussian",
+        kind: Literal["gaussian", "gmm", "run"] = "gaussian",
         covariance: Covariance = "full",
-        components: int = 10,
-        widen: float = 1.0,
-        ridge: float = 1e-3,
+        components: Count = 10,
+        widen: Positive = 1.0,
+        ridge: NonNegative = 1e-3,
         run: TrainedRun | None = None,
     ) -> None:
         super().__init__(spec)
-        if kind not in KINDS:
-            raise ValueError(f"kind={kind}: {', '.join(KINDS[:-1])} or {KINDS[-1]}")
         if (kind == "run") != (run is not None):
             raise ValueError(f"kind={kind} and run: a run folder is needed for kind=run, and only there")
-        if widen <= 0:
-            raise ValueError(f"widen={widen}: a factor is positive")
         flat = Spec((spec.dim,), spec.support)
         self.widen = widen
         self.density: Model

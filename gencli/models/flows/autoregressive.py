@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencli.core.options import BelowOne, Count, Positive
 from gencli.core.spec import Spec
+from gencli.models.flows import maps
 from gencli.models.flows.flow import Chain, Flow, Inverse, Transform
 from gencli.models.flows.layers import ActNorm, Marginal, Permutation
-from gencli.models.flows.maps import Affine, Map, RationalQuadratic
+from gencli.models.flows.maps import Affine, Bins, Map, RationalQuadratic
 from gencli.nn.masked import MaskedMLP
 
 
@@ -72,11 +74,11 @@ class AutoregressiveFlow(Flow):
         *,
         map: Map,
         conditional: bool = False,
-        transforms: int = 5,
-        hidden: Sequence[int] = (512, 512),
-        dropout: float = 0.0,
+        transforms: Count = 5,
+        hidden: Sequence[Count] = (512, 512),
+        dropout: BelowOne = 0.0,
         inverse: bool = False,
-        marginal: int = 0,
+        marginal: maps.Marginal = 0,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         D = spec.dim
@@ -107,7 +109,7 @@ class AffineAutoregressive(AutoregressiveFlow):
         Kingma et al., "Improved variational inference with inverse autoregressive flow", 2016.
     """
 
-    def __init__(self, spec: Spec, *, bound: float = 3.0, **structure: Any) -> None:
+    def __init__(self, spec: Spec, *, bound: Positive = 3.0, **structure: Any) -> None:
         super().__init__(spec, map=Affine(bound), **structure)
 
 
@@ -123,5 +125,5 @@ class SplineAutoregressive(AutoregressiveFlow):
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.
     """
 
-    def __init__(self, spec: Spec, *, bins: int = 8, bound: float = 4.0, **structure: Any) -> None:
+    def __init__(self, spec: Spec, *, bins: Bins = 8, bound: Positive = 4.0, **structure: Any) -> None:
         super().__init__(spec, map=RationalQuadratic(bins, bound), **structure)

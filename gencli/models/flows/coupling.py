@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from gencli.core.options import Count, Positive
 from gencli.core.spec import Spec
+from gencli.models.flows import maps
 from gencli.models.flows.flow import Chain, Flow, Transform
 from gencli.models.flows.layers import ActNorm, FactorOut, Flatten, LULinear, Marginal, Permutation, Squeeze
-from gencli.models.flows.maps import Additive, Affine, Map, RationalQuadratic
+from gencli.models.flows.maps import Additive, Affine, Bins, Map, RationalQuadratic
 from gencli.nn.base import NetworkFactory
+
+Mixing = Literal["masks", "random", "linear"]
 
 
 class Coupling(Transform):
@@ -59,7 +63,7 @@ class _Builder:
 
     net: NetworkFactory
     map: Map
-    mixing: str
+    mixing: Mixing
     context: int
 
     def __post_init__(self) -> None:
@@ -131,7 +135,7 @@ class CouplingFlow(Flow):
         marginal: bins of a learned spline of each coordinate in front of the flow; 0: none.
 
     Raises:
-        ValueError: fewer than two coordinates, an unknown mixing, or an image that cannot be halved as often.
+        ValueError: fewer than two coordinates, or an image that cannot be halved as often.
     """
 
     shapes: ClassVar[tuple[str, ...]] = ("vector", "image")
@@ -141,17 +145,15 @@ class CouplingFlow(Flow):
         spec: Spec,
         *,
         map: Map,
-        mixing: str,
+        mixing: Mixing,
         net: NetworkFactory,
         conditional: bool = False,
-        couplings: int = 8,
-        levels: int | None = None,
-        steps: int = 6,
-        marginal: int = 0,
+        couplings: Count = 8,
+        levels: Count | None = None,
+        steps: Count = 6,
+        marginal: maps.Marginal = 0,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        if mixing not in ("masks", "random", "linear"):
-            raise ValueError(f"model.mixing={mixing}: masks, random or linear")
         if spec.dim < 2:
             raise ValueError("a coupling flow needs at least 2 coordinates: model=maf or model=nsf_ar takes one")
         front: list[Transform] = [ActNorm(spec.shape[0])]
@@ -183,7 +185,7 @@ class NICE(CouplingFlow):
 
     shapes = ("vector",)
 
-    def __init__(self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, couplings: int = 6) -> None:
+    def __init__(self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, couplings: Count = 6) -> None:
         super().__init__(spec, map=Additive(), mixing="masks", net=net, conditional=conditional, couplings=couplings)
 
 
@@ -199,7 +201,7 @@ class AffineCoupling(CouplingFlow):
         Kingma and Dhariwal, "Glow: generative flow with invertible 1x1 convolutions", 2018.
     """
 
-    def __init__(self, spec: Spec, *, bound: float = 3.0, **structure: Any) -> None:
+    def __init__(self, spec: Spec, *, bound: Positive = 3.0, **structure: Any) -> None:
         super().__init__(spec, map=Affine(bound), **structure)
 
 
@@ -215,5 +217,5 @@ class SplineCoupling(CouplingFlow):
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.
     """
 
-    def __init__(self, spec: Spec, *, bins: int = 8, bound: float = 4.0, **structure: Any) -> None:
+    def __init__(self, spec: Spec, *, bins: Bins = 8, bound: Positive = 4.0, **structure: Any) -> None:
         super().__init__(spec, map=RationalQuadratic(bins, bound), **structure)

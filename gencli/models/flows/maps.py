@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from gencli.core.options import Positive, Range
+
+Bins = Annotated[int, Range(low=2, high=100)]
+"""Pieces of a spline: of more, the floor on their widths leaves too little room."""
+Marginal = Literal[0] | Bins
+"""Pieces of a spline of each coordinate in front of a flow; 0: there is none."""
 
 
 class Map(ABC):
@@ -86,18 +94,13 @@ class RationalQuadratic(Map):
         bins: K, the number of pieces.
         bound: B.
 
-    Raises:
-        ValueError: fewer than 2 pieces, or more than the floor on their width leaves room for.
-
     References:
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.
     """
 
     FLOOR = 1e-3
 
-    def __init__(self, bins: int = 8, bound: float = 4.0) -> None:
-        if not 2 <= bins <= 100:
-            raise ValueError(f"model.bins={bins}: a spline needs 2 to 100 bins")
+    def __init__(self, bins: Bins = 8, bound: Positive = 4.0) -> None:
         self.bins, self.bound = bins, bound
         self.n_params = 3 * bins - 1
 

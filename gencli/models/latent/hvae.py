@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from gencli.core.tensors import LOG_2PI, frozen
 from gencli.models.base import DataInitialized, Elbo, LatentVariable
 from gencli.models.latent.decoders import DecoderName, Inputs, Variance, make_decoder
 from gencli.nn.base import NetworkFactory
-from gencli.nn.mlp import MLP
+from gencli.nn.mlp import MLP, Activation
 
 Moments = tuple[Tensor, Tensor]
 """Mean and log standard deviation of a diagonal normal, of one shape."""
@@ -66,7 +66,7 @@ class HVAE(LatentVariable, DataInitialized):
         conditional: bool = False,
         latent: Annotated[Sequence[Count], Range(low=2)] = (100, 50),
         hidden: Sequence[Sequence[Count]] = ((100, 100),),
-        activation: Literal["silu", "softplus", "relu", "tanh", "elu", "gelu"] = "tanh",
+        activation: Activation = "tanh",
         decoder: DecoderName = "auto",
         components: Count = 3,
         variance: Variance = "shared",

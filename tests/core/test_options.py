@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from gencli import interfaces
+from gencli.config import sections
 from gencli.config.locate import config_dir
 from gencli.core import options
 from gencli.core.errors import UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
+from gencli.loggers.base import Logger
 from gencli.models.base import Model
 from gencli.models.flows.maps import Map
 from gencli.models.trained import TrainedRun
@@ -111,7 +113,7 @@ def test_options_of_parents_are_those_of_the_child_that_hands_them_on():
         options.check({"deep": 1}, own, "model", "Child")
 
 
-def sections():
+def composed():
     """(file, key, section) of every section with a class in our configs."""
 
     def walk(node, key):
@@ -127,7 +129,7 @@ def sections():
 
 
 KNOWN = (int, float, bool, str, type(None), Any, Map)  # no config can name a Map: parents get it from their children
-GIVEN = {Network: 3, Model: 1, Objective: 1}
+GIVEN = {Network: 3, Model: 1, Objective: 1, Logger: 2}
 
 
 def understood(hint):
@@ -138,7 +140,7 @@ def understood(hint):
     return bool(inner) and all(map(understood, inner))
 
 
-@pytest.mark.parametrize("node", [*sections()])
+@pytest.mark.parametrize("node", [*composed()])
 def test_every_value_of_our_configs_is_of_a_declared_type(node):
     module, _, name = node["_target_"].rpartition(".")
     owner = getattr(importlib.import_module(module), name)

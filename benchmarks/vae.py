@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from benchmarks.racing import Report, benchmark, race, stepper, training
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch
+from gencli.estimators.base import Shared
 from gencli.estimators.iwae import IWAE
 from gencli.models.base import LatentVariable
 
@@ -116,7 +117,7 @@ def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Call
     @torch.no_grad()
     def gencli_nll() -> Tensor:
         noise = RowNoise(0, torch.arange(IMAGES))
-        return estimator.nll(model, Batch(some), noise, estimator.prepare(model, None, noise)).nll
+        return estimator.nll(model, Batch(some), noise, Shared("upper")).nll
 
     scoring: dict[str, Callable[[], object]] = {
         "gencli": gencli_nll,

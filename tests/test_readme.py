@@ -1,18 +1,40 @@
-"""The README's example of an own model works as printed."""
+"""The README's example of an own model works as printed, and what the pages name is there."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import gencli
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/reliability.md", "docs/security.md"]
 
 
 def blocks(language):
     return [code for named, code in re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL) if named == language]
+
+
+def named(text):
+    """Relative links, and paths of the project within `code`."""
+    yield from re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    for code in re.findall(r"`([^`\n]+)`", text):
+        yield from re.findall(r"(?<![\w/.])(?:gencli|configs|docs|tests|scripts|benchmarks)/[\w/.-]*\w", code)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_names_is_there(page):
+    path = ROOT / page
+    missing = {name for name in named(path.read_text()) if not any((at / name).exists() for at in (path.parent, ROOT))}
+    assert missing <= {"benchmarks/results"}  # made by the first benchmark
+    assert {*named("[a](docs/b.md) `scripts/none x`, `python tests/c.py`, `other/tests`")} == {
+        "docs/b.md",
+        "scripts/none",
+        "tests/c.py",
+    }
 
 
 def test_an_own_model_works_as_printed(tmp_path, monkeypatch):

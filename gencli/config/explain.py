@@ -42,7 +42,7 @@ def explain(error: BaseException) -> str:
 
     first = [line.strip() for line in str(cause).splitlines() if line.strip()]
     text = " ".join(first[:2]) or type(error).__name__
-    unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
+    unknown = re.match(r"Could not override '([^']+)'\.", text)
     if unknown:
         return (
             f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"

@@ -116,11 +116,8 @@ def test_float32_keeps_small_sigmas():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: VP(t_min=0), r"model\.path\.t_min=0"),
         (lambda: VP(beta_min=3, beta_max=1), r"model\.path\.beta_min=3"),
-        (lambda: Straight(t_min=1), r"model\.path\.t_min=1"),
         (lambda: VE(sigma_min=2, sigma_max=1), r"model\.path\.sigma_min=2"),
-        (lambda: Cosine(s=0), r"model\.path\.s=0"),
     ],
 )
 def test_refusals(make, message):

@@ -215,7 +215,7 @@ REFUSED = [
     ("optimizer.schedule=linear", "expected one of [constant, cosine]"),
     ("optimizer.momentum=1", "optimizer.momentum: there is no such key"),
     ("optimizer.name=lion", "optimizer.name=lion"),
-    ("trainer.batch_size=0", "trainer.batch_size=0: at least 1"),
+    ("trainer.batch_size=0", "trainer.batch_size=0: an integer of at least 1"),
     ("trainer.max_steps=null", "set trainer.max_steps or trainer.max_minutes"),
     ("trainer.accumulate=3", "trainer.batch_size=128 does not divide"),
     ("data=need", "data=need needs data.path=..."),
@@ -399,7 +399,7 @@ def test_resume_takes_everything_from_the_run(ran, run, capsys):
     for word, message in [
         ("optimizer=sgd", "a run of optimizer=adamw"),
         ("experiment=e1", "no experiment to choose"),
-        ("optimizer.lr=abc", "optimizer.lr=abc: a number is needed"),
+        ("optimizer.lr=abc", "optimizer.lr=abc: a number of at least 0 is needed"),
         ("trainer.max_stps=1", "Did you mean 'max_steps'"),
     ]:
         assert cli.main(["train", resume, word]) == 2

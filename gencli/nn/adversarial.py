@@ -23,7 +23,7 @@ from gencli.nn.mlp import MLP
 Steps = Literal["plain", "residual"]
 
 
-class _Vector(MLP):
+class GameMLP(MLP):
     """An MLP whose last layer does not start at zero: there is no neutral element here, and zero has no slope."""
 
     def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], context: int, **options: Any) -> None:
@@ -41,7 +41,7 @@ def _halvings(height: int, width: int) -> int:
     return n
 
 
-class _Shrink(Network):
+class CriticConv(Network):
     """A 3x3 convolution, halvings down to 4 or an odd size, a linear layer; the context is a bias of each channel."""
 
     def __init__(
@@ -97,7 +97,7 @@ class _HalveResidual(nn.Module):
         return F.avg_pool2d(inner, 2) + self.skip(F.avg_pool2d(h, 2))
 
 
-class _Grow(Network):
+class GeneratorConv(Network):
     """A linear layer to the smallest image, doublings, a 3x3 convolution; the context joins the vector."""
 
     def __init__(
@@ -167,15 +167,15 @@ class CriticNet(ByShape):
     ``steps``, ``plain`` or ``residual``; of vectors those of ``MLP``.
     """
 
-    vector_net = _Vector
-    image_net = _Shrink
+    vector_net = GameMLP
+    image_net = CriticConv
 
 
 class GeneratorNet(ByShape):
     """A vector -> an image or a vector; the options are those of ``CriticNet``."""
 
-    vector_net = _Vector
-    image_net = _Grow
+    vector_net = GameMLP
+    image_net = GeneratorConv
 
     @classmethod
     def between(cls, image_in: bool, image_out: bool) -> type[Network]:

@@ -120,6 +120,49 @@ class Ranged:
     sizes: Annotated[list[options.Count], options.Range(low=1)] = dataclasses.field(default_factory=lambda: [1])
 
 
+class Heir(Ranged):
+    def __init__(self, extra: int, **rest: Any) -> None:
+        super().__init__(**rest)
+
+
+class Hermit(Ranged):
+    def __init__(self, classes: list[int] | None = None) -> None:
+        super().__init__(steps=2)
+
+
+def test_a_child_of_a_dataclass_may_have_a_constructor_of_its_own():
+    heir = options.of_class(Heir)
+    assert set(heir.hints) == {"extra", "steps", "share", "sizes"}
+    assert (heir.needed, heir.closed, heir.defaults["steps"]) == ({"extra"}, True, 3)
+    assert set(options.of_class(Hermit).hints) == {"classes"}
+
+
+class Outer:
+    inner = Ranged
+
+    def __init__(self, part: Annotated[Mapping[str, Any], options.OptionsOf("inner")] | None = None) -> None: ...
+
+
+def test_a_mapping_of_options_is_checked_like_a_section_of_its_own():
+    fields = options.of_class(Outer)
+    options.check({"part": {"steps": 2}}, fields, "net", "Outer")
+    options.check({"part": None}, fields, "net", "Outer")
+    for value, says in (
+        ({"steps": 0}, r"net\.part\.steps=0: an integer"),
+        ({"step": 1}, r"net\.part\.step: Ranged takes"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            options.check({"part": value}, fields, "net", "Outer")
+
+
+def test_a_near_choice_is_suggested():
+    fields = options.Options({"grid": Literal["uniform", "karras"] | None}, frozenset(), True, {}, {})
+    with pytest.raises(UsageError, match=r"is needed\. Did you mean 'uniform'\?$"):
+        options.check({"grid": "unifrm"}, fields, "sampler", "it")
+    with pytest.raises(UsageError, match=r"one of uniform, karras or null is needed$"):
+        options.check({"grid": 5}, fields, "sampler", "it")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [

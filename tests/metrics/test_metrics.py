@@ -1,55 +1,21 @@
-"""Metrics on samples against closed forms, slow double loops and their own nulls; none opens the training split."""
+"""Metrics against known answers: their values, their errors, and what they look at."""
 
 import math
-import sys
-import types
 
 import pytest
 import torch
-from torch import nn
+from clouds import REAL, Data, draw, samples
 
 from gencli.core.spec import Batch, Spec, Support
-from gencli.core.torchvision_compat import torchvision
-from gencli.data.base import Dataset
 from gencli.data.sets.toys import GENERATORS, MODES, Toy
 from gencli.data.split import TensorSplit
 from gencli.metrics.base import Samples, scaled, squared_distances
 from gencli.metrics.c2st import C2ST
-from gencli.metrics.classifier import ClassifierFrechet, ClassifierMMD, LabelAccuracy, fit, trained
-from gencli.metrics.fidelity import FID, KID
-from gencli.metrics.frechet import between, frechet_distance, jackknife
 from gencli.metrics.mmd import MMD, median_distance, two_sample
 from gencli.metrics.modes import Modes
 from gencli.metrics.precision_recall import PrecisionRecall
 from gencli.metrics.sliced_wasserstein import SlicedWasserstein, sliced
 from gencli.models.base import DirectSampling
-
-REAL = Spec((2,), Support.parse("real"))
-
-
-class Data(Dataset):
-    """Held-out examples only: to ask for the training split is an error."""
-
-    name = "data"
-
-    def __init__(self, spec, test=None, modes=None, train=None):
-        self.spec, self.test, self.modes, self.train = spec, test, modes, train
-
-    def split(self, name):
-        if name == "train" and self.train is None:
-            raise AssertionError("a metric opened the training split")
-        return {"train": self.train, "test": self.test}.get(name)
-
-    def to_image(self, x):
-        return x.float() / (self.spec.support.levels - 1) if self.spec.kind == "image" else None
-
-
-def draw(n, seed, shift=0.0, scale=1.0, dim=2):
-    return shift + scale * torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
-
-
-def samples(x, reference, seed=0, spec=None, **data):
-    return Samples(x, None, Batch(reference), Data(spec or Spec(x.shape[1:], REAL.support), **data), seed)
 
 
 class Raw(Samples):
@@ -60,9 +26,6 @@ class Raw(Samples):
 
 def raw(x, reference, seed=0):
     return Raw(x, None, Batch(reference), Data(REAL), seed)
-
-
-# --- the space of comparison -----------------------------------------------------------------------------------------
 
 
 def test_examples_compare_as_they_are_shown():
@@ -85,9 +48,6 @@ def test_reals_are_standardised_by_the_reference():
 def test_distances(dim):
     a, b = draw(30, 0, dim=dim), draw(40, 1, dim=dim)
     assert squared_distances(a, b).sqrt().allclose(torch.cdist(a.double(), b.double()).float(), atol=1e-4)
-
-
-# --- MMD -------------------------------------------------------------------------------------------------------------
 
 
 def gauss(a, b):
@@ -140,9 +100,6 @@ def test_mmd_takes_its_bandwidth_from_the_reference():
         median_distance(torch.zeros(9, 2))
 
 
-# --- sliced Wasserstein ----------------------------------------------------------------------------------------------
-
-
 def test_sliced_wasserstein_of_shifted_gaussians():
     """SW_2^2 = |shift|^2 / D; for scaled ones (s - 1)^2."""
     shifted = SlicedWasserstein(projections=200).measure(
@@ -179,9 +136,6 @@ def test_the_error_of_sliced_wasserstein_is_the_spread_over_sets():
     assert float(values.std() / errors.mean()) == pytest.approx(1, abs=4 / math.sqrt(2 * 59))
 
 
-# --- C2ST ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 def test_c2st_of_one_distribution_is_a_half():
     found = [C2ST(hidden=20).measure(samples(draw(300, s), draw(300, 100 + s), s)) for s in range(8)]
@@ -197,9 +151,6 @@ def test_c2st_tells_what_differs():
     assert found.diagnostics["p_value"] < 1e-10
     with pytest.raises(ValueError, match="at least 50 of each"):
         C2ST().measure(samples(draw(20, 0), draw(400, 1)))
-
-
-# --- precision and recall --------------------------------------------------------------------------------------------
 
 
 def test_precision_and_recall_of_equal_and_of_far_sets():
@@ -237,9 +188,6 @@ def test_a_dropped_mode_costs_recall_and_noise_costs_precision():
     assert noised["recall"] > 0.95
 
 
-# --- modes -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("which", sorted(MODES))
 def test_modes_of_exact_samples(which):
     import numpy as np
@@ -266,188 +214,6 @@ def test_modes_of_nothing_near_and_of_other_data():
     assert (found.value, found.diagnostics["within"]) == (0, 0)
     with pytest.raises(ValueError, match="data=moons has none"):
         Modes().check(Toy("moons"), None)
-
-
-# --- Fréchet ---------------------------------------------------------------------------------------------------------
-
-
-def test_frechet_distance_of_known_gaussians():
-    a, b = torch.diag(torch.tensor([1.0, 4.0, 0.0])).double(), torch.diag(torch.tensor([9.0, 1.0, 2.0])).double()
-    shift = torch.tensor([1.0, 0.0, -2.0]).double()
-    exact = 5 + (1 - 3) ** 2 + (2 - 1) ** 2 + 2  # commuting covariances: |shift|^2 + sum (sqrt a - sqrt b)^2
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).double())[0]
-    turned = frechet_distance(torch.zeros(3).double(), turn @ a @ turn.T, turn @ shift, turn @ b @ turn.T)
-    assert turned == pytest.approx(exact, rel=1e-6)  # the root of a singular covariance
-    assert frechet_distance(shift, a, shift, a) == pytest.approx(0, abs=1e-6)
-
-
-def test_the_jackknife_is_the_spread_of_the_frechet_distance():
-    pairs = [(draw(500, s, shift=0.5, dim=4), draw(500, 500 + s, scale=1.5, dim=4)) for s in range(80)]
-    values = torch.tensor([between(f, g) for f, g in pairs])
-    errors = torch.tensor([jackknife(f, g) for f, g in pairs[:20]])
-    assert float(values.std() / errors.mean()) == pytest.approx(1, abs=4 / math.sqrt(2 * 79))
-
-
-# --- the classifier --------------------------------------------------------------------------------------------------
-
-DIGITS = Spec((1, 8, 8), Support.parse("levels:17"), classes=10)
-
-
-STEPS = 150
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("classifiers")
-
-
-@pytest.fixture
-def digits(cache, monkeypatch):
-    from gencli.data.sets.digits import Digits
-
-    monkeypatch.setattr("gencli.metrics.classifier.cache_folder", lambda: cache)
-    return Digits()
-
-
-def of(dataset, x, y=None, seed=0):
-    test = dataset.split("test")
-    return Samples(x, y, Batch(test.x, test.y), dataset, seed)
-
-
-def test_the_classifier_is_learnt_once_and_the_same(digits, cache, monkeypatch):
-    cpu, test = torch.device("cpu"), digits.split("test")
-    model = trained(digits, "train", STEPS, 0, cpu)
-    accuracy = float((model(test.x).argmax(1) == test.y).float().mean())
-    assert accuracy > 0.9
-    (file,) = cache.iterdir()
-    with monkeypatch.context() as patch:
-        patch.setattr("gencli.metrics.classifier.fit", lambda *_: pytest.fail("trained again"))
-        again = trained(digits, "train", STEPS, 0, cpu)
-    assert torch.equal(again.features(test.x), model.features(test.x))
-    features = model.features(digits.split("train").x).detach()
-    assert float(features.var(0).sum()) == pytest.approx(64, rel=1e-3)
-    file.write_bytes(b"damaged")
-    state = torch.random.get_rng_state()
-    anew = trained(digits, "train", STEPS, 0, cpu)
-    assert torch.equal(anew.features(test.x), model.features(test.x))  # the seed decides, and nothing global is drawn
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_classifier_distances_tell_digits_from_noise_and_from_a_lost_class(digits):
-    val, test = digits.split("val"), digits.split("test")
-    noise = torch.randint(0, 17, val.x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    frechet, mmd = ClassifierFrechet(steps=STEPS), ClassifierMMD(steps=STEPS, permutations=50)
-    near = [metric.measure(of(digits, val.x)) for metric in (frechet, mmd)]
-    far = [metric.measure(of(digits, noise)) for metric in (frechet, mmd)]
-    lost = [metric.measure(of(digits, val.x[val.y > 2])) for metric in (frechet, mmd)]
-    for exact, missing, wrong in zip(near, lost, far, strict=True):
-        assert wrong.value > missing.value > exact.value
-        assert wrong.value - exact.value > 5 * math.hypot(wrong.se, exact.se)
-    assert near[0].value < 2 * near[0].diagnostics["floor"]
-    assert near[1].diagnostics["p_value"] > 0.01
-    assert far[1].diagnostics["p_value"] < 0.05
-    assert near[0].diagnostics["classifier_accuracy"] > 0.9
-    own = label_accuracy(digits, test.x, test.y)
-    assert own.value == own.diagnostics["classifier_accuracy"]
-    assert label_accuracy(digits, test.x, (test.y + 1) % 10).value < 0.05
-
-
-def label_accuracy(dataset, x, y):
-    return LabelAccuracy(steps=STEPS).measure(of(dataset, x, y))
-
-
-def test_what_the_classifier_needs():
-    plain = types.SimpleNamespace(conditional=False)
-    with pytest.raises(ValueError, match="data=moons has no labels"):
-        ClassifierFrechet().check(Toy("moons"), plain)
-    with pytest.raises(ValueError, match="trained without labels"):
-        LabelAccuracy().check(Data(DIGITS), plain)
-    with pytest.raises(ValueError, match="no split val"):
-        trained(Data(DIGITS), "val", 10, 0, torch.device("cpu"))
-
-
-def test_vectors_have_a_classifier_too():
-    spec = Spec((3,), Support.parse("real"), classes=2)
-    y = torch.arange(400) % 2
-    x = draw(400, 0, dim=3) * 1e-3 + 1e-2 * y[:, None] + 5  # a scale that only standardised inputs can learn from
-    model = fit(spec, TensorSplit(x, y), 100, 0, torch.device("cpu"))
-    assert float((model(x).argmax(1) == y).float().mean()) > 0.97
-
-
-# --- torch-fidelity --------------------------------------------------------------------------------------------------
-
-
-def images(n, seed):
-    return torch.randint(0, 17, (n, 1, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-
-
-def test_without_torch_fidelity_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(ValueError, match=r"pip install gencli\[fid\]"):
-        FID().check(Data(DIGITS), None)
-    with pytest.raises(ValueError, match="needs images"):
-        FID().check(Toy("moons"), None)
-    with pytest.raises(ValueError, match=r"metrics\.kid\.weights=/nowhere"):
-        KID(weights="/nowhere")
-
-
-def test_what_torch_fidelity_gets(monkeypatch):
-    calls = []
-
-    def calculate_metrics(input1, input2, **options):
-        calls.append((input1, input2, options))
-        if options.get("fid"):
-            return {"frechet_inception_distance": 3.5}
-        return {"kernel_inception_distance_mean": 0.25, "kernel_inception_distance_std": 0.5}
-
-    monkeypatch.setitem(sys.modules, "torch_fidelity", types.SimpleNamespace(calculate_metrics=calculate_metrics))
-    both = samples(images(20, 0), images(30, 1), spec=DIGITS)
-    FID().check(both.dataset, None)
-    assert FID().measure(both).value == 3.5
-    kid = KID(subsets=3, subset_size=10).measure(both)
-    assert (kid.value, kid.diagnostics) == (0.25, {"deviation": 0.5})
-    first, second, options = calls[0]
-    assert (len(first), len(second)) == (20, 30)
-    assert (first[0].shape, first[0].dtype) == ((3, 8, 8), torch.uint8)
-    assert int(first[0][2, 0, 0]) == round(int(both.x[0, 0, 0, 0]) / 16 * 255)
-    assert options["feature_extractor"] == "inception-v3-compat"
-    with pytest.raises(ValueError, match=r"metrics\.kid\.subset_size=1000: there are 20"):
-        KID().measure(both)
-
-
-def test_torch_fidelity_with_a_network_of_ones_own():
-    """The FID of an extractor that gives mean colours is the Fréchet distance of mean colours."""
-    torchvision("transforms.functional")
-    fidelity = pytest.importorskip("torch_fidelity", reason="the extra fid is not installed")
-    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-
-    class Mean(FeatureExtractorBase):
-        def __init__(self, name, features_list, **options):
-            super().__init__(name, features_list)
-            self.layer = nn.Identity()
-
-        get_provided_features_list = staticmethod(lambda: ("mean",))
-        get_default_feature_layer_for_metric = staticmethod(lambda metric: "mean")
-        can_be_compiled = staticmethod(lambda: True)
-        get_dummy_input_for_compile = staticmethod(lambda: torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
-
-        def forward(self, x):
-            return (x.float().mean(2)[:, 0, :4],)
-
-    fidelity.register_feature_extractor("gencli-test-mean", Mean)
-    both = samples(images(300, 0) // 2, images(400, 1), spec=DIGITS)
-    means = [
-        Mean("m", ["mean"])(both.dataset.to_image(x).mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1))[0]
-        for x in (both.x, both.reference.x)
-    ]
-    found = FID(network="gencli-test-mean").measure(both)
-    assert found.value == pytest.approx(between(*means), rel=1e-4)
-    assert KID(network="gencli-test-mean", subsets=4, subset_size=50).measure(both).value > 0
-    with pytest.raises(ValueError, match="network=nope"):
-        FID(network="nope").measure(both)
-
-
-# --- end to end: the command, its records, and what is never opened --------------------------------------------------
 
 
 class Gaussian(DirectSampling):

@@ -90,7 +90,7 @@ def test_without_an_estimator_metrics_are_all_there_is(run, capsys):
 REFUSED = [
     ("metrics=[mdm]", "metric=mdm: there is no such metric. Did you mean 'mmd'"),
     ("metrics=[mmd] metrics.mmd.bandwith=1", "Did you mean 'bandwidth'?"),
-    ("metrics=[mmd] metrics.mmd.bandwidth=-1", "metrics.mmd.bandwidth=-1: a distance above 0"),
+    ("metrics=[mmd] metrics.mmd.bandwidth=-1", "metrics.mmd.bandwidth=-1: a number above 0 or null is needed"),
     ("metrics.mmd.bandwidth=1", "choose it with metrics=[mmd]"),
     ("metric=[mmd]", "Did you mean 'metrics'?"),
     ("metrics=mmd,c2st", "add -m"),
@@ -99,7 +99,7 @@ REFUSED = [
     ("metrics=[kid]", "needs images"),
     ("metrics=[mmd] split=tset", "split=tset: train, val or test"),
     ("metrics=[mmd] n=0", "at least 1"),
-    ("metrics=[mmd] n=-1", "n=-1: at least 0"),
+    ("metrics=[mmd] n=-1", "n=-1: an integer of at least 0"),
     ("metrics=[mmd] n=2", "at least 4 of each"),
 ]
 

@@ -1,57 +1,35 @@
-"""Every property of a density, over one table of tiny instances of all models."""
+"""Properties that all models with a density share, over one table of tiny instances."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import math
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from densities import CLASSES, COUPLING, VECTOR, build, labels, noise, rows
 from torch import Tensor
 
-from gencli.core.noise import RowNoise, StepNoise
+from gencli.core.noise import RowNoise
 from gencli.core.spec import Spec, Support
-from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model
-from gencli.models.classical.gaussian import Gaussian
-from gencli.models.classical.gmm import GMM
-from gencli.models.flows.autoregressive import AffineAutoregressive, Autoregressive, SplineAutoregressive
-from gencli.models.flows.coupling import NICE, AffineCoupling, SplineCoupling
-from gencli.models.flows.maps import Affine, RationalQuadratic
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood
+from gencli.models.flows.coupling import AffineCoupling
 from gencli.nn.auto import Auto
 
-SMALL = {"vector": {"hidden": [16]}, "tiny": {"hidden": [16]}, "image": {"width": 8, "blocks": 1}}
-MADE = {"transforms": 2, "hidden": [16, 16]}
-
-
-def net(in_shape: tuple[int, ...], out_shape: tuple[int, ...], context: int) -> Auto:
-    return Auto(in_shape, out_shape, context, **SMALL)
-
-
-COUPLING = {"net": net, "couplings": 4, "steps": 2}
-VECTOR = {
-    "gaussian-isotropic": (Gaussian, {"covariance": "isotropic"}),
-    "gaussian-diagonal": (Gaussian, {"covariance": "diagonal"}),
-    "gaussian-full": (Gaussian, {"covariance": "full"}),
-    "gmm-isotropic": (GMM, {"components": 3, "covariance": "isotropic"}),
-    "gmm-diagonal": (GMM, {"components": 3, "covariance": "diagonal"}),
-    "gmm-full": (GMM, {"components": 3, "covariance": "full"}),
-    "nice": (NICE, {"net": net, "couplings": 3}),
-    "realnvp": (AffineCoupling, {"mixing": "masks", **COUPLING}),
-    "glow": (AffineCoupling, {"mixing": "linear", **COUPLING}),
-    "random": (AffineCoupling, {"mixing": "random", "marginal": 5, **COUPLING}),
-    "maf": (AffineAutoregressive, {"marginal": 5, **MADE}),
-    "iaf": (AffineAutoregressive, {"inverse": True, **MADE}),
-    "nsf_coupling": (SplineCoupling, {"mixing": "linear", "bins": 5, **COUPLING}),
-    "nsf_ar": (SplineAutoregressive, {"bins": 5, **MADE}),
-}
 CONDITIONAL = ["nice", "realnvp", "glow", "random", "maf", "iaf", "nsf_coupling", "nsf_ar"]
+
+
 ANY_DIM = ["gaussian-isotropic", "gaussian-full", "gmm-diagonal", "gmm-full", "maf", "iaf", "nsf_ar"]
+
+
 MASKED = ["maf", "iaf", "nsf_ar"]
+
+
 IMAGE = ["realnvp", "glow", "random", "nsf_coupling"]
+
 
 CASES = (
     [(name, (D,), False) for D in (2, 3, 6) for name in VECTOR]
@@ -61,34 +39,9 @@ CASES = (
     + [(name, (1, 8, 8), True) for name in IMAGE]
     + [("realnvp", (1, 16, 16), False)]
 )
+
+
 IDS = [f"{name}-{'x'.join(map(str, shape))}{'-y' if conditional else ''}" for name, shape, conditional in CASES]
-CLASSES = 3
-
-
-def build(name: str, shape: tuple[int, ...], conditional: bool = False, scale: float = 0.1) -> Model:
-    """A model started from data, then moved off its start by seeded noise; in eval mode and fp64."""
-    kind, options = VECTOR[name]
-    torch.manual_seed(0)
-    model = kind(Spec(shape, Support("real"), CLASSES), conditional=conditional, **options)
-    generator = torch.Generator().manual_seed(1)
-    x = 1.5 * torch.randn(200, *shape, generator=generator) + 0.3
-    model.initialize(x, labels(200))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
-    return model.eval().double()
-
-
-def labels(n: int) -> Tensor:
-    return torch.arange(n) % CLASSES
-
-
-def rows(shape: tuple[int, ...], n: int, seed: int = 2) -> Tensor:
-    return 1.5 * torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def noise(n: int, seed: int = 3) -> RowNoise:
-    return RowNoise(seed, torch.arange(n))
 
 
 def boxes(x: Tensor) -> list[tuple[float, float]]:
@@ -257,101 +210,6 @@ def test_vector_context():
     assert model.log_prob(torch.zeros(5, 2), torch.randn(5, 4)).shape == (5,)
 
 
-@pytest.mark.parametrize(
-    ("shape", "options", "message"),
-    [
-        ((1,), {}, "at least 2"),
-        ((1, 7, 7), {}, "halved"),
-        ((1, 8, 8), {"levels": 4}, "halved"),
-        ((2,), {"mixing": "lu"}, "masks, random or linear"),
-    ],
-)
-def test_refusals(shape, options, message):
-    with pytest.raises(ValueError, match=message):
-        AffineCoupling(Spec(shape, Support("real")), **{"mixing": "masks", **COUPLING, **options})
-
-
-def test_gaussian_is_the_maximum_likelihood_estimate():
-    x = rows((3,), 500) @ torch.tensor([[1.0, 0, 0], [0.5, 2, 0], [0.1, 0.2, 0.3]]).double() + 4
-    model = Gaussian(Spec((3,), Support("real")), covariance="full", ridge=0).double()
-    model.initialize(x)
-    exact = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T, correction=0))
-    assert torch.allclose(model.log_prob(x), exact.log_prob(x))
-
-
-def test_gmm_starts_from_em():
-    centres = torch.tensor([[-4.0, 0], [4, 1]]).double()
-    x = centres[torch.arange(1000) % 2] + 0.5 * rows((2,), 1000) / 1.5
-    one, two = (GMM(Spec((2,), Support("real")), components=k).double() for k in (1, 2))
-    one.initialize(x)
-    two.initialize(x)
-    assert (two.normals.mean.sort(0).values - centres.sort(0).values).abs().max() < 0.1
-    assert two.log_prob(x).mean() > one.log_prob(x).mean() + 0.6
-
-
-def test_initialize_standardises():
-    model = AffineCoupling(Spec((1, 8, 8), Support("real")), mixing="masks", **COUPLING)
-    x = (5 + 3 * rows((1, 8, 8), 500)).float()
-    model.initialize(x)
-    with torch.no_grad():
-        z = model.transform(x)[0]
-    assert z.mean().abs() < 1e-3
-    assert (z.std() - 1).abs() < 1e-2
-
-
-def test_marginals_start_from_quantiles():
-    """Uniform data become nearly normal before any training: kurtosis 1.8 goes half the way to 3 and more."""
-    x = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0))
-    model = AffineCoupling(Spec((3,), Support("real")), mixing="masks", net=net, marginal=32)
-    model.initialize(x)
-    with torch.no_grad():
-        z = model.transform(x)[0]
-    assert (((z - z.mean(0)) / z.std(0)).pow(4).mean(0) - 3).abs().max() < 0.65
-
-
-def test_bf16_networks_leave_latents_in_fp32():
-    for name in ("realnvp", "glow", "maf", "nsf_coupling"):
-        model = build(name, (6,)).float()
-        x = rows((6,), 16).float()
-        with torch.no_grad():
-            full = model.log_prob(x)
-            with torch.autocast("cpu", torch.bfloat16):
-                half = model.log_prob(x)
-        assert half.dtype == torch.float32
-        assert (half - full).abs().max() < 0.3
-
-
-@pytest.mark.parametrize("map", [Affine(), RationalQuadratic(6)])
-@pytest.mark.parametrize("conditional", [False, True])
-def test_fast_autoregressive_inverse_equals_the_naive_one(map, conditional):
-    kind = AffineAutoregressive if isinstance(map, Affine) else SplineAutoregressive
-    torch.manual_seed(0)
-    model = kind(Spec((9,), Support("real"), CLASSES), conditional=conditional, transforms=1, hidden=[20, 7]).eval()
-    step = next(m for m in model.modules() if isinstance(m, Autoregressive))
-    for parameter in step.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    z = rows((9,), 5).float()
-    context = model.context(labels(5))
-    with torch.no_grad():
-        assert (step.inverse(z, context) - step.iterate(z, context)).abs().max() < 1e-5
-
-
-def test_maf_samples_in_the_time_of_a_few_passes():
-    """16 rows of D=784 through 5 transforms of 2x512: 0.3 s on a quiet core, where D full passes take 10 to 20.
-
-    The test compares with the time of one full pass, since machines differ.
-    """
-    model = AffineAutoregressive(Spec((784,), Support("real")))
-    assert model.passes == 5 * 784
-    times = []
-    with torch.no_grad():
-        for work in (lambda: model.log_prob(torch.zeros(16, 784)), lambda: model.sample(16, noise=noise(16))):
-            start = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - start)
-    assert times[1] < 784 / 3 * times[0]
-
-
 def test_capabilities_are_declared():
     for kind, _ in VECTOR.values():
         assert issubclass(kind, ExactLikelihood)
@@ -390,29 +248,3 @@ def test_log_prob_compiles(name):
     compiled = torch.compile(model.log_prob, fullgraph=True)
     assert torch.allclose(compiled(x), model.log_prob(x), atol=1e-4)
     compiled(x).mean().backward()
-
-
-@pytest.mark.slow
-def test_training_a_spline_flow_reaches_the_entropy_of_a_mixture():
-    """Two separate Gaussians of known entropy: NLL - H below 0.03 nats after 500 steps."""
-    torch.manual_seed(0)
-    wide = functools.partial(Auto, vector={"hidden": [64, 64]})
-    truth = GMM(Spec((2,), Support("real")), components=2, covariance="isotropic")
-    truth.normals.set(torch.tensor([[-2.0, 0], [2, 0]]), torch.tensor([0.25, 0.25]))
-    model = SplineCoupling(Spec((2,), Support("real")), mixing="linear", net=wide, couplings=4)
-    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500)
-    for step in range(500):
-        with torch.no_grad():
-            x = truth.sample(256, noise=StepNoise(torch.device("cpu"), step))
-        if step == 0:
-            model.initialize(x)
-        loss = -model.log_prob(x).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        x = truth.sample(20_000, noise=noise(20_000))
-        gap = (truth.log_prob(x) - model.log_prob(x)).mean()
-    assert gap < 0.03

@@ -89,7 +89,6 @@ def test_it_serves_a_field_and_its_exact_trace():
         ((1, 7, 8), {}, r"model\.net\.patch=2: does not divide the 7x8 image"),
         ((1, 8, 8), {"width": 18}, r"model\.net\.width=18"),
         ((1, 8, 8), {"heads": 3}, r"model\.net\.heads=3"),
-        ((1, 8, 8), {"layers": 0}, r"model\.net\.layers=0"),
     ],
 )
 def test_refusals(shape, options, message):

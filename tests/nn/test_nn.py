@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from gencli.models.flows.maps import Additive, Affine, RationalQuadratic
-from gencli.nn.auto import Auto
+from gencli.nn.adversarial import CriticNet, GeneratorNet
+from gencli.nn.auto import Auto, AutoField, ByShape
 from gencli.nn.masked import MaskedMLP
 from gencli.nn.mlp import MLP
+from gencli.nn.pyramid import Down, Pyramid, Up
+from gencli.nn.residual import ResidualMLP
 from gencli.nn.resnet import ResidualConv
+from gencli.nn.unet import UNet
 
 MAPS = [Additive(), Affine(2.0), RationalQuadratic(8, 3.0), RationalQuadratic(2, 1.0)]
 
@@ -111,7 +115,36 @@ def test_the_log_scale_is_bounded():
     assert s.tolist() == [2.0, -2.0]
 
 
-@pytest.mark.parametrize("bins", [1, 101])
-def test_splines_refuse_bins(bins):
-    with pytest.raises(ValueError, match="2 to 100"):
-        RationalQuadratic(bins)
+class ByArea(ByShape):
+    image_net = ResidualConv
+    small = 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_shape", "out_shape", "net"),
+    [
+        (ByArea, (3,), (4,), MLP),
+        (ByArea, (1, 4, 4), (2, 4, 4), MLP),  # small enough to be seen at once
+        (ByArea, (1, 4, 5), (2, 4, 5), ResidualConv),
+        (AutoField, (1, 8, 8), (1, 8, 8), ResidualMLP),
+        (AutoField, (1, 12, 12), (1, 12, 12), UNet),
+        (Pyramid, (1, 12, 12), (5,), Down),
+        (Pyramid, (5,), (1, 12, 12), Up),
+        (Pyramid, (5,), (1, 8, 8), MLP),
+        (Pyramid, (5,), (4,), MLP),
+        (GeneratorNet, (5,), (1, 4, 4), GeneratorNet.image_net),
+        (GeneratorNet, (5,), (2,), GeneratorNet.vector_net),
+        (CriticNet, (1, 4, 4), (1,), CriticNet.image_net),
+    ],
+)
+def test_shapes_choose_the_network(kind, in_shape, out_shape, net):
+    chosen = kind(in_shape, out_shape, 0)
+    assert type(chosen.net) is net
+    assert chosen(torch.zeros(2, *in_shape)).shape == (2, *out_shape)
+
+
+def test_tiny_images_have_options_of_their_own():
+    options = {"vector": {"hidden": [3]}, "tiny": {"hidden": [5]}, "image": {"width": 7}}
+    first = [Auto(shape, shape, 0, **options).net for shape in ((6,), (1, 2, 2), (1, 6, 6))]
+    assert [first[0].layers[0].out_features, first[1].layers[0].out_features] == [3, 5]
+    assert first[2].first.out_channels == 7

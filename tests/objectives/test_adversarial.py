@@ -403,7 +403,7 @@ def test_a_generator_has_no_nll_and_eval_says_why(capsys):
         (["net@objective.critic=resnet"], "needs another net"),
         (["+objective.critic.vector.hiden=[3]"], "hiden"),
         (["objective.critic_steps=0"], "objective.critic_steps=0: at least 1"),
-        (["model.latent=0"], "model.latent=0: at least 1"),
+        (["model.latent=0"], "model.latent=0: an integer of at least 1"),
     ],
 )
 def test_a_critic_that_cannot_be_built_is_refused_in_one_line(words, says, capsys):

@@ -81,7 +81,7 @@ def test_examples_can_be_few(tmp_path, capsys):
     assert record["split_sha256"] != whole["split_sha256"]
     assert abs(record["value"] - whole["value"]) < 5 * record["se_examples"]
     assert main(["eval", f"run={tmp_path}", "examples=0"]) == 2
-    assert "examples=0: at least 1" in capsys.readouterr().err
+    assert "examples=0: an integer of at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("transform", ["none", "scale", "logit", "standardize"])

@@ -343,7 +343,7 @@ def test_the_density_is_that_of_the_network_and_sums_to_one():
     model = build("straight", moved=True)
     axis = torch.linspace(-11, 13, 61)
     x = torch.cartesian_prod(axis, axis)
-    nll = ODE(method="rk4", steps=12).nll(model, Batch(x), noise(len(x))).nll
+    nll = ODE(method="rk4", steps=12).nll(model, Batch(x), noise(len(x)), NOTHING).nll
     assert float((-nll).exp().sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=3e-3)
 
 

@@ -261,7 +261,7 @@ def test_the_package_has_no_other_names():
         (["model=made", "data=hmm", "sampler.length=40"], "draws its window of 64 symbols only"),
         (["model=transformer", "data=hmm", "sampler.prompt=Z"], "the character 'Z' is not among the 3"),
         (["model=pixelcnn", "data=digits", "sampler.given=top"], "Did you mean 'top_half'?"),
-        (["model=transformer", "data=hmm", "model.heads=0"], "model.heads=0: at least 1"),
+        (["model=transformer", "data=hmm", "model.heads=0"], "model.heads=0: an integer of at least 1 is needed"),
         (["model=ngram", "data=hmm", "data.states=60", "data.symbols=30"], "leave the entropy rate uncertain"),
     ],
 )

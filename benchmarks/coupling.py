@@ -39,7 +39,7 @@ def torchcfm_flow() -> Flow | None:
 def main(report: Report) -> None:
     overrides = ["model=flow_matching", "net@model.net=mlp", "model.net.hidden=[256,256]", "data=moons"]
     overrides += [f"data.train={STEPS * BATCH}", f"trainer.batch_size={BATCH}"]
-    with training(overrides) as (trainer, steps), training([*overrides, "objective.coupling=optimal"]) as (_, coupled):
+    with training(overrides) as trainer, training([*overrides, "objective.coupling=optimal"]) as coupled:
         x = trainer.train.gather(torch.arange(len(trainer.train))).x
 
         def by_hand(flow: Flow) -> Callable[[], None]:
@@ -52,8 +52,8 @@ def main(report: Report) -> None:
             return stepper(net, loss, x, STEPS, BATCH)
 
         works = {
-            "gencli": lambda: coupled(STEPS),
-            "gencli, independent": lambda: steps(STEPS),
+            "gencli": lambda: coupled.steps(STEPS),
+            "gencli, independent": lambda: trainer.steps(STEPS),
             "bare loop, independent": by_hand(bare),
         }
         peer = torchcfm_flow()

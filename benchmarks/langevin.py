@@ -81,16 +81,16 @@ def main(report: Report) -> None:
         *("objective=cd", f"objective.steps={K}", f"objective.step={STEP}", f"trainer.batch_size={BATCH}"),
         *("data=eight_gaussians", f"data.train={STEPS * BATCH}", "optimizer=adam"),
     ]
-    with training(overrides) as (trainer, steps):
+    with training(overrides) as trainer:
         x = trainer.train.gather(torch.arange(len(trainer.train))).x
         sampler, start, noise = Langevin(step=STEP, steps=MOVES), x[:CHAINS], RowNoise(0, torch.arange(CHAINS))
-        bare, energy = Bare(), trainer.model
+        bare, energy = Bare(), trainer.parts.model
         chains: dict[str, Callable[[], object]] = {
             "gencli": lambda: sampler.run(energy, start, None, noise, lambda at, e: None),
             "bare loop": lambda: bare.walk(start, MOVES),
         }
         learning = {
-            "gencli": lambda: steps(STEPS),
+            "gencli": lambda: trainer.steps(STEPS),
             "bare loop": stepper(bare, divergence(bare, bare.walk), x, STEPS, BATCH),
         }
         peer = torchebm_parts()

@@ -20,12 +20,12 @@ ROUNDS, STEPS = 7, 60
 
 
 def main(report: Report, overrides: list[str]) -> None:
-    with training(["optimizer.warmup_steps=0", *overrides]) as (trainer, steps):
+    with training(["optimizer.warmup_steps=0", *overrides]) as trainer:
         parts, split, model = trainer.parts, trainer.train, trainer.parts.model
         assert isinstance(model, ExactLikelihood), "the bare loop knows no loss but -log p"
-        turn, optimizer, clip = trainer.turns[0], trainer.optimizers[0], trainer.trainer["clip_norm"]
+        turn, optimizer, clip = trainer.state.turns[0], trainer.state.optimizers[0], trainer.options.clip_norm
         x = split.gather(torch.arange(len(split))).x.flatten(1)
-        shape, size = parts.dataset.spec.shape, trainer.trainer["batch_size"]
+        shape, size = parts.dataset.spec.shape, trainer.options.batch_size
 
         def bare_steps() -> None:
             """What a researcher writes: shuffle, dequantize and transform, loss, backward, clip, step."""
@@ -41,7 +41,7 @@ def main(report: Report, overrides: list[str]) -> None:
                     torch.nn.utils.clip_grad_norm_(turn.parameters, clip)
                 optimizer.step()
 
-        works = {"bare": bare_steps, "gencli": lambda: steps(STEPS)}
+        works = {"bare": bare_steps, "gencli": lambda: trainer.steps(STEPS)}
         report.table(" ".join(overrides) or "the default", race(works, ROUNDS + 1), STEPS)
 
 

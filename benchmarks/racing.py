@@ -27,12 +27,8 @@ from torch import Tensor, nn
 
 import gencli
 from gencli.config.compose import compose
-from gencli.core import distributed
-from gencli.run.assembly import assemble
-from gencli.run.folder import RunFolder
-from gencli.run.reporter import Reporter
 from gencli.training.loop import Trainer
-from gencli.training.signals import StopRequest
+from gencli.training.session import Session
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "torchcfm", "pot", "torchebm", "denoising-diffusion-pytorch", "pythae")
@@ -163,28 +159,10 @@ def stepper(
 
 
 @contextmanager
-def training(overrides: list[str]) -> Iterator[tuple[Trainer, Callable[[int], None]]]:
-    """The trainer of ``gencli train OVERRIDES``, and a function that takes so many steps of its loop."""
-    cfg = compose("train", [*overrides, "trainer.max_steps=1000000", "logger=none", "device=cpu"])
-    parts = assemble(cfg)
-    whole, split = parts.dataset.split("train"), parts.dataset.training()
-    assert whole is not None
-    assert split is not None
-    parts.preprocess.fit(whole)
+def training(overrides: list[str]) -> Iterator[Trainer]:
+    """The trainer of ``gencli train OVERRIDES``, whose ``steps`` are raced; its folder is thrown away."""
     with TemporaryDirectory() as folder:
-        run = RunFolder(Path(folder) / "run", writes=False)
-        trainer = Trainer(cfg, parts, split, None, run, Reporter(quiet=True), distributed.World(), StopRequest(), print)
-        trainer.prepare()
-        parts.model.train()
-        batches = trainer._batches(0)
-
-        def steps(count: int) -> None:
-            logs: dict[str, Tensor] = {}
-            for _ in range(count):
-                trainer._set_rates()
-                for name, value in trainer._advance(batches).items():
-                    logs[name] = logs[name] + value if name in logs else value
-                trainer.step += 1
-                trainer._average()
-
-        yield trainer, steps
+        quiet = ["trainer.max_steps=1000000", "logger=none", "device=cpu", f"run_dir={folder}/run"]
+        with Session.open(compose("train", [*overrides, *quiet])) as session:
+            session.trainer.prepare()
+            yield session.trainer

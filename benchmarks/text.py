@@ -62,7 +62,7 @@ class GPT(nn.Module):
 def train(report: Report, overrides: list[str]) -> None:
     symbols = ["data=hmm", "data.symbols=62", "data.states=1", f"data.window={T}"]
     own = ["model=transformer", *SHAPE, *symbols, f"trainer.batch_size={B}"]
-    with training(["optimizer.warmup_steps=0", *own, *overrides]) as (trainer, steps):
+    with training(["optimizer.warmup_steps=0", *own, *overrides]) as trainer:
         windows = trainer.parts.dataset.split("train")
         assert isinstance(windows, WindowSplit)
         text = windows.symbols.long()
@@ -81,7 +81,7 @@ def train(report: Report, overrides: list[str]) -> None:
                 optimizer.step()
                 loss.item()
 
-        works = {"bare": bare_steps, "gencli": lambda: steps(STEPS)}
+        works = {"bare": bare_steps, "gencli": lambda: trainer.steps(STEPS)}
         report.table(f"training, batch {B}, context {T}", race(works, ROUNDS + 1), STEPS)
 
 

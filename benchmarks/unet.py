@@ -47,11 +47,8 @@ def main(report: Report) -> None:
             *("model.net.groups=6", "model.net.heads=4", "data=array", f"data.path={folder}/images.npz"),
             *("data.support=levels:256", "data.transform=scale", f"trainer.batch_size={BATCH}"),
         ]
-        with (
-            training(overrides) as (trainer, steps),
-            training([*overrides, "trainer.precision=bf16"]) as (_, half_steps),
-        ):
-            model = trainer.model
+        with training(overrides) as trainer, training([*overrides, "trainer.precision=bf16"]) as half:
+            model = trainer.parts.model
             print(f"gencli: {sum(p.numel() for p in model.parameters()):,} parameters")
             sampler, noise = DDIM(steps=50), RowNoise(0, torch.arange(IMAGES))
 
@@ -59,7 +56,7 @@ def main(report: Report) -> None:
             def draw() -> Tensor:
                 return sampler.sample(model, IMAGES, None, noise)
 
-            learning = {"gencli": lambda: steps(STEPS), "gencli, bf16": lambda: half_steps(STEPS)}
+            learning = {"gencli": lambda: trainer.steps(STEPS), "gencli, bf16": lambda: half.steps(STEPS)}
             sampling: dict[str, Callable[[], object]] = {"gencli": draw}
             other = peer()
             if other is not None:

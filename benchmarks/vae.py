@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from benchmarks.racing import Report, benchmark, race, stepper, training
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch
-from gencli.estimators.base import Shared
 from gencli.estimators.iwae import IWAE
 from gencli.models.base import LatentVariable
 
@@ -103,9 +102,10 @@ def main(report: Report) -> None:
             *("model=vae", "net@model.net=mlp", "model.net.hidden=[200,200]", "model.net.activation=tanh"),
             *("data=array", f"data.path={path}", "data.support=binary", f"trainer.batch_size={BATCH}"),
         ]
-        with training(overrides) as (trainer, steps):
-            assert isinstance(trainer.model, LatentVariable)
-            compare(report, x, trainer.model, lambda: steps(STEPS))
+        with training(overrides) as trainer:
+            model = trainer.parts.model
+            assert isinstance(model, LatentVariable)
+            compare(report, x, model, lambda: trainer.steps(STEPS))
 
 
 def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Callable[[], None]) -> None:
@@ -115,7 +115,8 @@ def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Call
 
     @torch.no_grad()
     def gencli_nll() -> Tensor:
-        return estimator.nll(model, Batch(some), RowNoise(0, torch.arange(IMAGES)), Shared("upper")).nll
+        noise = RowNoise(0, torch.arange(IMAGES))
+        return estimator.nll(model, Batch(some), noise, estimator.prepare(model, None, noise)).nll
 
     scoring: dict[str, Callable[[], object]] = {
         "gencli": gencli_nll,

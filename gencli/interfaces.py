@@ -4,6 +4,7 @@ from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Bound, Given, Spec, Support
 from gencli.data.base import Dataset, Modes, Split
 from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.loggers.base import Logger
 from gencli.models.base import (
     Autoregressive,
     DataInitialized,
@@ -45,6 +46,7 @@ __all__ = [
     "Given",
     "LatentVariable",
     "Learned",
+    "Logger",
     "Loss",
     "Model",
     "ModelFactory",

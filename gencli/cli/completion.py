@@ -112,8 +112,8 @@ def _values(current: str, config_dirs: Sequence[str]) -> list[str]:
         return [f"{key}={path}" for path in _paths(value)]
     done, comma, last = value.rpartition(",")
     group = key.partition("@")[0]
-    if key == "metrics":  # a list
-        group = "metric"
+    if key in catalog.LISTED.values() and (key == "metrics" or value.startswith("[")):
+        group = "metric" if key == "metrics" else key
         done, comma, last = (done, comma, last) if comma else ("", "[", last.removeprefix("["))
     choices: Iterable[str] = _VALUES.get(key, ())
     if group in catalog.GROUPS:

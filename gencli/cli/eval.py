@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-import torch
-
 from gencli.core import distributed
 from gencli.core.errors import RunFailed, UsageError
 from gencli.run import quality
+from gencli.run.device import on_this_rank
 from gencli.run.measure import Measurement, Quantity, measure
 from gencli.run.nll import HeldOutNLL
 from gencli.run.record import NLLRecord, Record
@@ -37,7 +35,7 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
     try:
         if wanted and world.size > 1:
             raise UsageError(f"metrics=[{','.join(wanted)}] under torchrun: call gencli eval in one process")
-        run = open_run({**cfg, "device": local_device(cfg["device"], world)}, "eval", "estimator", "sampler")
+        run = open_run({**cfg, "device": on_this_rank(cfg["device"], world)}, "eval", "estimator", "sampler")
         reporter = Reporter(quiet=not world.main)
         if cfg["n"] is not None and (not wanted or cfg["n"] < 1):
             raise UsageError(f"n={cfg['n']}: the number of samples for metrics=[...], at least 1")
@@ -52,7 +50,7 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
         )
         records = []
         for record in chain.from_iterable(measure(at, quantity) for quantity in _quantities(cfg, run)):
-            show(record, reporter)
+            reporter.result(record)
             reporter.say(f"  {relative(run.path / 'eval' / f'{record.split}-{record.name}.json')}")
             records.append(record)
     finally:
@@ -81,27 +79,3 @@ def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
     if metrics:
         wanted.append(quality.SampleMetrics(metrics=metrics, config=cfg, n=cfg["n"]))
     return wanted
-
-
-def show(record: Record, reporter: Reporter) -> None:
-    """The headline; of an NLL also its ledger, and what should make one doubt."""
-    reporter.say(record.headline, style="bold")
-    if not isinstance(record, NLLRecord):
-        return
-    if len(record.ledger) > 1:
-        reporter.say("  " + "  ".join(f"{line['term']} {line['nats']:+.3f}" for line in record.ledger))
-    kind, _, levels = str(record.protocol["support"]).partition(":")
-    if kind in ("levels", "categorical") and record.bits_per_dim > math.log2(int(levels)):
-        reporter.warn(f"worse than the uniform distribution on {levels} levels ({math.log2(int(levels)):.3f} bits/dim)")
-    difference = record.diagnostics.get("nll_minus_entropy")
-    if difference is not None and record.se_examples and difference < -3 * record.se_examples:
-        reporter.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
-
-
-def local_device(device: str, world: distributed.World) -> str:
-    """Under torchrun each process takes the GPU of its local rank."""
-    return (
-        f"cuda:{world.local_rank}"
-        if world.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available()
-        else device
-    )

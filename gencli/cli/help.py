@@ -27,6 +27,7 @@ gencli: train deep generative models and compare them by held-out likelihood
   gencli VERB --help           more about a verb
   gencli --version
   gencli --completion SHELL    a completion script for bash, zsh or fish
+  GENCLI_TRACEBACK=1 gencli .. where an error comes from, besides what it says
 
 Start with
   gencli train                            RealNVP on the embedded 8x8 digits: a minute on a CPU
@@ -48,6 +49,7 @@ Set values; the names are those that --cfg job prints:
   seed=0 device=auto run_dir=PATH n=64
   trainer.max_steps=3000 trainer.max_minutes=10      whichever comes first
   trainer.batch_size=128 trainer.eval_every=200 trainer.precision=auto trainer.compile=true
+  logger=tensorboard                                 or none, or several: logger=[tensorboard,MINE]
   trainer.ema_decay=0.999 optimizer.lr=1e-3 data.root=PATH data.path=FILE model.conditional=true
 
 Go on with a run that was stopped, with its own config:

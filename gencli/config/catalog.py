@@ -24,6 +24,9 @@ GROUPS = (
     *("net", "path", "optimizer", "trainer", "logger", "experiment"),
 )
 
+LISTED = {"metric": "metrics", "logger": "logger"}
+"""Groups of which a command takes several options, and the section that holds each under its own name."""
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -108,7 +111,7 @@ def _read_option(group: str, path: Path) -> Option:
 
     if "@package _global_" in "".join(text.splitlines()[:1]) and group != "experiment":
         content = content.get(group) or {}
-    if group == "metric" and isinstance(content.get(path.stem), dict):  # metrics=[a,b] holds each under its own name
+    if group in LISTED and isinstance(content.get(path.stem), dict):  # metrics=[a,b] holds each under its own name
         content = content[path.stem]
     keys |= dict(flatten(content))
     target = content.get("_target_", target)

@@ -70,6 +70,8 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
     """
     for group in ("model", *PARTS):
         refuse_untrusted(group, _target(config.get(group)) or "gencli", config.get("trust") or [])
+    for logger, node in (config.get("logger") or {}).items():
+        refuse_untrusted(f"logger.{logger}", _target(node) or "gencli", config.get("trust") or [])
     model = _target(config.get("model"))
     choices = config.get("choices") or {}
     name = choices.get("model") or model

@@ -9,30 +9,26 @@ up, interpolated or built.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
-import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from gencli.config import catalog, compatibility, locate, schema, stored
+from gencli.config import catalog, compatibility, locate, schema, sections, stored
+from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.stored import GROUPS
 from gencli.core.errors import UsageError, near
 
-CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
-"""What Hydra raises over a wrong command line or config file."""
+_HYDRA = threading.Lock()
+"""Hydra keeps one state for the whole process, which one thread at a time may use."""
 
 _RUN_KEY = {"train": "resume", "sample": "run", "eval": "run"}
 _FREE = {"sample": ("sampler",), "eval": ("estimator", "sampler"), "train": ("sampler", "estimator", "logger")}
@@ -56,22 +52,29 @@ def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     Raises:
         UsageError: an override or a config is wrong.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-
     try:
         prepared = prepare(verb, overrides, config_dirs)
         search = [f"hydra.searchpath=[{','.join(quote(f'file://{Path(d).resolve()}') for d in config_dirs)}]"]
-        with initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
+        with _HYDRA, initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
             cfg = hydra_compose(
                 prepared.config_name, prepared.overrides + (search if config_dirs else []), return_hydra_config=True
             )
-        choices = {**cfg.hydra.runtime.choices}
+        choices = chosen(cfg.hydra)
         with open_dict(cfg):
             del cfg["hydra"]
         return to_plain(cfg, choices, prepared.run_config, config_dirs)
     except CONFIG_ERRORS as error:
         raise UsageError(explain(error)) from error
+
+
+def chosen(hydra: Any) -> dict[str, Any]:
+    """Which option each group took; Hydra keeps no record of groups of which several were taken."""
+    choices: dict[str, Any] = dict(hydra.runtime.choices)
+    for override in parse_overrides(hydra.overrides.task):
+        options = override.value()
+        if override.key_or_group in catalog.LISTED and isinstance(options, list):
+            choices[override.key_or_group] = [str(option) for option in options]
+    return choices
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -144,8 +147,10 @@ def _check_change(
         keys = {}
     else:
         options = catalog.options(group, config_dirs)
-        wanted = {str(chosen[group].value())} & {*options} or {*options}  # a sweep may choose any
-        keys = {key: None for name in wanted for key in options[name].keys}
+        value = chosen[group].value()
+        wanted = {*map(str, value if isinstance(value, list) else [value])} & {*options} or {*options}  # a sweep: any
+        under = {name: f"{name}." if group in catalog.LISTED else "" for name in wanted}
+        keys = {under[name] + key: None for name in wanted for key in options[name].keys}
     full, names = ".".join(path), {".".join(key.split(".")[: len(path)]) for key in keys}
     if full not in names and not any(full.startswith(f"{name}.") and not keys.get(name) for name in names):
         parent = ".".join([group, *path[:-1]])
@@ -212,7 +217,7 @@ def to_plain(
     for group in _REMOVABLE & {entry.name for entry in fields_of(kind)}:  # `~logger`: this command goes without
         config.setdefault(group, None)
     config["choices"] = named
-    schema.check_values(config)
+    sections.check_values(config)
     compatibility.check(config, config_dirs)
     return config
 
@@ -235,8 +240,8 @@ def _with_run(
                 continue
             names[group] = run_config["choices"].get(group)
         whole[group] = _changed(run_config.get(group) or {}, whole[group] or {})
-        if group in ("trainer", "optimizer", "logger") and whole[group]:
-            whole[group] = schema.typed(group, whole[group])
+        if group in ("trainer", "optimizer") and whole[group]:
+            whole[group] = sections.plain(group, whole[group])
     for key in _OWN_TOP if whole.get("resume") else ():
         if whole[key] is None:
             whole[key] = run_config[key]
@@ -263,51 +268,6 @@ def _check_keys(cfg: DictConfig) -> None:
             raise UsageError(f"{prefix}{key}: there is no such key. {near(key, known)}")
         for key in sorted(known - {str(key) for key in node} - (_REMOVABLE if not prefix else set())):
             raise UsageError(f"~{prefix}{key}: this key cannot be removed")
-
-
-def explain(error: BaseException) -> str:
-    """Hydra's and OmegaConf's complaints in one or two lines, with the near names."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
-        if group:
-            options = error.options or catalog.options(group)
-            return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
-    if isinstance(error, OverrideParseException):
-        reason = error.message.splitlines()[0]
-        return f"cannot read '{error.override}': {reason}; an override is key=value, quote what has spaces, = or ,"
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        return _unknown_key(cause)
-    if isinstance(cause, ValidationError):
-        value = "" if isinstance(error, ConfigCompositionException) and "override" not in str(error) else str(error)
-        overridden = re.search(r"override \+*(\S+)", value)
-        where = overridden[1] if overridden else cause.full_key or ""
-        return f"{where}: {str(cause.msg or cause).splitlines()[0]}"
-
-    first = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    text = " ".join(first[:2]) or type(error).__name__
-    unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
-    if unknown:
-        return (
-            f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
-        )
-    if text.startswith("Ambiguous value"):
-        return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
-    if text.startswith("Sweep parameters"):
-        return f"{text}: add -m"
-    return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
-
-
-def _unknown_key(cause: OmegaConfBaseException) -> str:
-    """The key that is not there, and those that are."""
-    full = str(cause.full_key or cause.key)
-    parent, _, key = full.rpartition(".")
-    if parent == "metrics" and key in catalog.options("metric"):
-        return f"{full}: this metric is not measured here; choose it with metrics=[{key}]"
-    siblings = [str(k) for k in getattr(cause.parent_node, "keys", list)() if k != "hydra"]
-    if not parent:
-        siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})
-    return f"{full}: there is no such key{f' in {parent}' if parent else ''}. {near(key, siblings)}"
 
 
 def _differs(override: Override, verb: str, run: Path, choices: Mapping[str, str | None]) -> bool:

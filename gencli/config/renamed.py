@@ -92,3 +92,12 @@ def update(node: Any) -> None:
         update(value)
     if isinstance(node, dict) and isinstance(node.get("_target_"), str):
         node["_target_"] = current(node["_target_"])
+
+
+def logger(section: Any) -> Any:
+    """The section ``logger`` of a run in today's form, loggers by name; it was ``tensorboard: true`` or ``false``."""
+    if isinstance(section, dict) and isinstance(section.get("tensorboard"), bool):
+        others = {name: node for name, node in section.items() if name != "tensorboard"}
+        now = {"tensorboard": {"_target_": "gencli.loggers.tensorboard.TensorBoard"}}
+        return (now if section["tensorboard"] else {}) | others
+    return section

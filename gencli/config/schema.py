@@ -1,4 +1,4 @@
-"""Types of the configs' fixed keys, so that a wrong value is refused in one line; their values stand in the YAML files.
+"""Types of the configs' fixed keys as Hydra is given them; their values stand in the YAML files.
 
 The types are stored under groups ``schema/...``, where a glob over a group's options does not see them.
 """
@@ -6,31 +6,15 @@ The types are stored under groups ``schema/...``, where a glob over a group's op
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import types
+import typing
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from gencli.core import options
-from gencli.core.errors import UsageError
-
-
-class Precision(Enum):
-    """Number format of the networks; auto: bf16 where the device has it, else fp32."""
-
-    auto = 0
-    fp32 = 1
-    bf16 = 2
-    fp16 = 3
-
-
-class Schedule(Enum):
-    """Learning rate after the warm-up."""
-
-    constant = 0
-    cosine = 1
+from gencli.config import sections
 
 
 class Weights(Enum):
@@ -40,62 +24,34 @@ class Weights(Enum):
     raw = 1
 
 
-OptimizerName = Enum("OptimizerName", ["adamw", "adam", "adamax", "sgd", "rmsprop"])
-"""Classes of torch.optim, in lower case."""
+def _for_hydra(kind: type) -> type:
+    """A section's type in the words that OmegaConf knows: without ranges, choices as an Enum, no default as ???."""
+    entries: list[tuple[str, Any, Any]] = []
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for entry in dataclasses.fields(kind):
+        default: Any = field(default=entry.default)
+        if entry.default_factory is not dataclasses.MISSING:
+            default = field(default_factory=entry.default_factory)
+        elif entry.default is dataclasses.MISSING:
+            default = field(default=MISSING)
+        entries.append((entry.name, _plain_type(hints[entry.name], entry.name), default))
+    return dataclasses.make_dataclass(kind.__name__, entries)
 
 
-@dataclass
-class Trainer:
-    """Keys of the group ``trainer``; the defaults let a run of an older version resume, default.yaml says the same."""
-
-    max_steps: int | None = 3000
-    max_minutes: float | None = None
-    batch_size: int = 128
-    accumulate: int = 1
-    eval_every: int = 200
-    log_every: int = 50
-    sample_every: int | None = None
-    precision: Precision = Precision.auto
-    compile: bool = False
-    ema_decay: float = 0.998
-    clip_norm: float | None = 1.0
-    patience: int | None = None
-    workers: int = 2
-    eval_batch_size: int = 500
-    eval_examples: int | None = None
+def _plain_type(hint: Any, name: str) -> Any:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _plain_type(inner[0], name)
+    if origin is typing.Literal:
+        return Enum(name, list(inner))
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_plain_type(each, name) for each in inner)]  # noqa: UP007 (made of a tuple)
+    if origin is list:
+        return list[_plain_type(inner[0], name)]  # type: ignore[misc]
+    return hint
 
 
-@dataclass
-class Optimizer:
-    """Keys of every optimizer."""
-
-    name: OptimizerName = MISSING  # type: ignore[valid-type]  # an Enum made by a call
-    lr: float = MISSING
-    weight_decay: float = 0.0
-    schedule: Schedule = Schedule.cosine
-    warmup_steps: int = 0
-    final_lr_fraction: float = 0.0
-
-
-@dataclass
-class Adam(Optimizer):
-    """The Adam family."""
-
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-
-
-@dataclass
-class Momentum(Optimizer):
-    """sgd and rmsprop."""
-
-    momentum: float = 0.0
-
-
-@dataclass
-class Logger:
-    """Keys of the group ``logger``."""
-
-    tensorboard: bool = True
+TrainerKeys = _for_hydra(sections.TrainerOptions)
 
 
 @dataclass
@@ -121,7 +77,7 @@ class Train(Common):
     estimator: Any = None
     optimizer: Any = None
     logger: Any = None
-    trainer: Trainer = field(default_factory=Trainer)
+    trainer: Any = field(default_factory=TrainerKeys)
 
 
 @dataclass
@@ -192,104 +148,6 @@ def register() -> None:
         store(group="schema/of_run", name=name, node=node)
     for name, kind in {"train": Train, "resume": Resume, "sample": Sample, "eval": Eval}.items():
         store(group="schema/verb", name=name, node=kind)
-    store(group="schema/optimizer", name="adam", node=Adam)
-    store(group="schema/optimizer", name="momentum", node=Momentum)
+    store(group="schema/optimizer", name="adam", node=_for_hydra(sections.AdamOptions))
+    store(group="schema/optimizer", name="momentum", node=_for_hydra(sections.MomentumOptions))
     store(group="schema/settings", name="gencli", node=_SETTINGS)
-
-
-def optimizer_type(name: object) -> type[Optimizer] | None:
-    """The type of a run's optimizer section; None where its name is none of ours."""
-    if name in ("sgd", "rmsprop"):
-        return Momentum
-    return Adam if isinstance(name, str) and name in OptimizerName.__members__ else None
-
-
-def typed(group: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    """The section ``trainer``, ``optimizer`` or ``logger`` of a run, complete: what it does not say is the default.
-
-    Raises:
-        UsageError: names the key that is not there, or whose value is of the wrong type.
-    """
-    kind: type | None = {"trainer": Trainer, "logger": Logger}.get(group)
-    if group == "optimizer":
-        kind = optimizer_type(section.get("name"))
-        if kind is None:
-            raise UsageError(f"optimizer.name={section.get('name')}: one of {', '.join(OptimizerName.__members__)}")
-    assert kind is not None
-    fields = options.of_dataclass(kind)
-    options.check(section, fields, group, f"{group} of a run")
-    complete: dict[str, Any] = {}
-    for entry in dataclasses.fields(kind):
-        value = section.get(entry.name, _default(entry))
-        if value is MISSING:
-            raise UsageError(f"{group}.{entry.name} is missing")
-        number = isinstance(value, int) and not isinstance(value, bool)
-        floats = number and fields.hints[entry.name] in (float, float | None)
-        complete[entry.name] = float(value) if floats else value
-    return complete
-
-
-def _default(entry: dataclasses.Field) -> Any:
-    if entry.default_factory is not dataclasses.MISSING:
-        return entry.default_factory()
-    return entry.default.name if isinstance(entry.default, Enum) else entry.default
-
-
-_AT_LEAST = {
-    ("n",): 0,
-    ("batch_size",): 1,
-    ("examples",): 1,
-    ("trainer", "max_steps"): 1,
-    ("trainer", "batch_size"): 1,
-    ("trainer", "accumulate"): 1,
-    ("trainer", "eval_every"): 1,
-    ("trainer", "log_every"): 1,
-    ("trainer", "sample_every"): 1,
-    ("trainer", "patience"): 1,
-    ("trainer", "workers"): 0,
-    ("trainer", "eval_batch_size"): 1,
-    ("trainer", "eval_examples"): 1,
-    ("trainer", "ema_decay"): 0,
-    ("trainer", "clip_norm"): 0,
-    ("optimizer", "lr"): 0,
-    ("optimizer", "weight_decay"): 0,
-    ("optimizer", "warmup_steps"): 0,
-    ("optimizer", "final_lr_fraction"): 0,
-}
-
-
-def check_values(config: Mapping[str, Any]) -> None:
-    """Refuse values of the right type that make no sense.
-
-    Raises:
-        UsageError: names the key and what it may be.
-    """
-    for path, least in _AT_LEAST.items():
-        value: Any = config
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float) and not value >= least:
-            raise UsageError(f"{'.'.join(path)}={value}: at least {least}")
-
-    trainer, optimizer = config.get("trainer"), config.get("optimizer")
-    if isinstance(trainer, Mapping):
-        if trainer["max_steps"] is None and trainer["max_minutes"] is None:
-            raise UsageError("training has no end: set trainer.max_steps or trainer.max_minutes")
-        if trainer["max_minutes"] is not None and trainer["max_minutes"] <= 0:
-            raise UsageError(f"trainer.max_minutes={trainer['max_minutes']}: more than 0")
-        if trainer["ema_decay"] >= 1:
-            raise UsageError(f"trainer.ema_decay={trainer['ema_decay']}: below 1")
-        if trainer["batch_size"] % trainer["accumulate"]:
-            raise UsageError(
-                f"trainer.batch_size={trainer['batch_size']} does not divide into "
-                f"trainer.accumulate={trainer['accumulate']} micro-batches"
-            )
-    if isinstance(optimizer, Mapping) and optimizer.get("name") not in OptimizerName.__members__:
-        raise UsageError(f"optimizer.name={optimizer.get('name')}: one of {', '.join(OptimizerName.__members__)}")
-    betas = optimizer.get("betas") if isinstance(optimizer, Mapping) else None
-    if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-        raise UsageError(f"optimizer.betas={betas}: two numbers from 0 to below 1")
-    if isinstance(optimizer, Mapping) and ("betas" in optimizer) != (optimizer_type(optimizer["name"]) is Adam):
-        raise UsageError(
-            f"optimizer.name={optimizer['name']}: these are not its options; choose the group's option instead"
-        )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from gencli.config import renamed
+from gencli.config import renamed, sections
 from gencli.core.errors import UsageError, near, quoted
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def config(run: Path) -> dict[str, Any]:
     if not re.fullmatch(r"[a-z]+(:\d{1,3})?", found["device"]):
         raise UsageError(f"{file}: device={quoted(found['device'])}: auto, cpu, cuda, cuda:1 or mps")
     for group, name in found["choices"].items():
-        named = name is None or (_matches(name, _OPTION) and len(name) <= LONGEST)
+        names = name if group == "logger" and isinstance(name, list) else [] if name is None else [name]
+        named = all(_matches(each, _OPTION) and len(each) <= LONGEST for each in names)
         if not re.fullmatch(r"\w+", group) or not named:
             raise UsageError(f"{file}: choices.{quoted(group)}={quoted(name)}: no name of an option")
     for where, key, value in _entries(found):
@@ -143,13 +144,11 @@ def config(run: Path) -> dict[str, Any]:
 
 
 def _typed(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections that name no class, by the types of ``schema``; keys that an older gencli did not know are added."""
-    from gencli.config import schema
-
-    sections: dict[str, Any] = {group: schema.typed(group, found[group]) for group in ("trainer", "optimizer")}
-    sections["logger"] = schema.typed("logger", found["logger"]) if found.get("logger") else None
-    schema.check_values({**found, **sections})
-    return sections
+    """The sections that are no component; keys that an older gencli did not know are added."""
+    typed: dict[str, Any] = {"logger": renamed.logger(found.get("logger")) or None}
+    sections.check_values({**found, **typed})
+    typed |= {group: sections.plain(group, found[group]) for group in ("trainer", "optimizer")}
+    return typed
 
 
 def info(run: Path) -> dict[str, Any]:

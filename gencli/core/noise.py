@@ -7,11 +7,19 @@ sample 17 is the same whatever the batch size, the device or the number of proce
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed 64-bit integer
 
@@ -42,13 +50,34 @@ def mix_seed(*parts: int) -> int:
     return state >> 1
 
 
-def seed_global(device: torch.device, seed: int) -> None:
-    """Seed the global generators of the CPU and of one device; torch.manual_seed, which seeds all, is slower by far."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
+GLOBAL = threading.RLock()
+"""Held by whoever draws from torch's global generators, which all threads share: fresh weights, dropout."""
+
+
+def alone(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that draws from the global generators, for one thread at a time."""
+
+    @functools.wraps(function)
+    def locked(*args: P.args, **kwargs: P.kwargs) -> T:
+        with GLOBAL:
+            return function(*args, **kwargs)
+
+    return locked
+
+
+@contextmanager
+def seeded_global(device: torch.device, seed: int) -> Iterator[None]:
+    """The global generators of the CPU and of one device, seeded, for this thread alone.
+
+    torch.manual_seed, which seeds all devices, is slower by far.
+    """
+    with GLOBAL:
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 class Noise(ABC):

@@ -54,6 +54,17 @@ class Support:
         """Whether x is an integer."""
         return self.levels is not None
 
+    @property
+    def size(self) -> int:
+        """K, the number of values.
+
+        Raises:
+            ValueError: x is no integer.
+        """
+        if self.levels is None:
+            raise ValueError(f"{self} has no number of values")
+        return self.levels
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.levels}" if self.kind in ("levels", "categorical") else self.kind
 

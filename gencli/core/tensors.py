@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+LOG_2PI = math.log(2 * math.pi)
+
 
 def like(t: Tensor, x: Tensor) -> Tensor:
     """Values (B,) of each row, shaped and typed to multiply x (B, *).

@@ -131,6 +131,7 @@ def _stream(
         sampler=_Positions(indices),
         num_workers=workers,
         pin_memory=pinned,
+        generator=torch.Generator(),  # or a resumed run, whose loader starts later, would draw another dropout there
     )
     for x, index in loader:
         y = None if split.y is None else split.y[index].to(device)

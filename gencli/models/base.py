@@ -271,8 +271,8 @@ class LatentVariable(DirectSampling):
             y: the context.
             noise: where they come from.
             inferred: what ``infer`` gave for these rows; None: it is called.
-            through: if given, what each z passes (B, k, *) on its way into the densities, while the parameters within
-                log q(. | x) are held constant. Doubly reparameterised gradients need it.
+            through: a function applied to each z (B, k, *) before the densities; gradients then skip the parameters of
+                log q (the doubly reparameterised estimator, DReG).
         """
 
     @abstractmethod

@@ -10,11 +10,13 @@ References:
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ACTIVATIONS = ("gelu", "relu2", "swiglu")
+Activation = Literal["gelu", "relu2", "swiglu"]
 
 
 class Cache:
@@ -87,7 +89,7 @@ class Block(nn.Module):
         dropout: of the attention weights and of both branches.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, activation: str, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, activation: Activation, dropout: float) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width, bias=False)
         self.attention = Attention(width, heads, dropout)
@@ -111,7 +113,7 @@ class Block(nn.Module):
         return F.dropout(h, self.dropout, self.training) if self.dropout else h
 
 
-class Transformer(nn.Module):
+class CausalTransformer(nn.Module):
     """Pre-norm blocks and a last norm; token t sees the tokens 1..t.
 
     Args:
@@ -124,7 +126,7 @@ class Transformer(nn.Module):
         dropout: probability that a unit is dropped in training.
 
     Raises:
-        ValueError: the heads do not share the width in even parts, or there is no such activation.
+        ValueError: the heads do not share the width in even parts.
     """
 
     turn: Tensor
@@ -137,17 +139,12 @@ class Transformer(nn.Module):
         layers: int = 4,
         heads: int = 4,
         hidden: int | None = None,
-        activation: str = "gelu",
+        activation: Activation = "gelu",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size in (("width", width), ("heads", heads), ("layers", layers), ("hidden", hidden or 1)):
-            if size < 1:
-                raise ValueError(f"model.{name}={size}: at least 1")
         if width % (2 * heads):
             raise ValueError(f"model.width={width}: a multiple of twice model.heads={heads}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"model.activation={activation}: one of {', '.join(ACTIVATIONS)}")
         if hidden is None:
             hidden = 8 * width // 3 if activation == "swiglu" else 4 * width
         self.length, self.width, self.heads = length, width, heads

@@ -8,13 +8,14 @@ the part that a mask would leave, so that no multiplication is wasted on zeros.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Decoder(ABC):
+class PixelSteps(ABC):
     """Features of one pixel after another, each computed from what the newest pixel changed."""
 
     @abstractmethod
@@ -44,8 +45,8 @@ class CausalNet(nn.Module, ABC):
         """Features (B, width, H, W) of all pixels at once; context (B, *) or None."""
 
     @abstractmethod
-    def decoder(self, n: int, context: Tensor | None = None) -> Decoder:
-        """A decoder for n images, in evaluation mode: dropout is off."""
+    def steps(self, n: int, context: Tensor | None = None) -> PixelSteps:
+        """The features of n images, one pixel after the other; dropout is off."""
 
 
 def _gate(x: Tensor, dim: int = 1) -> Tensor:
@@ -69,9 +70,6 @@ class GatedStacks(CausalNet):
         first: side of the first window, odd.
         dropout: probability that a gated feature of the horizontal stack is dropped in training.
 
-    Raises:
-        ValueError: a size is not positive, or a window no odd number.
-
     References:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional image generation with
         PixelCNN decoders", 2016.
@@ -89,12 +87,6 @@ class GatedStacks(CausalNet):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, side in (("kernel", kernel), ("first", first)):
-            if side < 3 or side % 2 == 0:
-                raise ValueError(f"model.{name}={side}: an odd number, at least 3")
-        for name, number in (("width", width), ("layers", layers)):
-            if number < 1:
-                raise ValueError(f"model.{name}={number}: at least 1")
         C, height, w = in_shape
         self.in_shape, self.width, self.reach = in_shape, width, first // 2
         self.vertical = nn.Conv2d(C, width, (self.reach, first), bias=False)
@@ -111,8 +103,8 @@ class GatedStacks(CausalNet):
             v, h = layer(v, h, context)
         return h
 
-    def decoder(self, n: int, context: Tensor | None = None) -> Decoder:
-        return _GatedDecoder(self, n, context)
+    def steps(self, n: int, context: Tensor | None = None) -> PixelSteps:
+        return _GatedSteps(self, n, context)
 
 
 class _Gated(nn.Module):
@@ -138,7 +130,7 @@ class _Gated(nn.Module):
         return v, h + self.mix(self.dropout(_gate(b + self.across(v))))
 
 
-class _GatedDecoder(Decoder):
+class _GatedSteps(PixelSteps):
     """Row by row for the vertical stack, pixel by pixel for the horizontal one.
 
     Maps of the vertical stack are kept whole, of the horizontal one only the current row, channels last: a window of
@@ -150,7 +142,7 @@ class _GatedDecoder(Decoder):
         new = net.place.new_zeros
         r = net.reach
         self.net, self.x = net, new(n, C, height + r, width + 2 * r)
-        self.layers = [layer for layer in net.layers if isinstance(layer, _Gated)]
+        self.layers = cast(list[_Gated], list(net.layers))
         k = self.layers[0].reach
         self.v = [new(n, net.width, height + k, width + 2 * k) for _ in self.layers]
         self.rows = [new(n, width + k, net.width) for _ in self.layers]
@@ -163,7 +155,7 @@ class _GatedDecoder(Decoder):
         self.across: list[Tensor] = []
 
     def _row(self, i: int) -> None:
-        """Everything that the rows above i say about row i."""
+        """Everything in row i that depends on the rows above alone."""
         net, r = self.net, self.net.reach
         v = F.conv2d(self.x[:, :, i : i + r], net.vertical.weight) + net.place[: net.width, i : i + 1]
         self.across = []
@@ -205,9 +197,6 @@ class ShiftedResNet(CausalNet):
         blocks: number of blocks, of two convolutions each.
         dropout: probability that a feature within a block is dropped in training.
 
-    Raises:
-        ValueError: a size is not positive.
-
     References:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++: improving the PixelCNN with discretized logistic mixture
         likelihood and other modifications", 2017.
@@ -217,9 +206,6 @@ class ShiftedResNet(CausalNet):
         self, in_shape: tuple[int, ...], context: int, *, width: int = 32, blocks: int = 4, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        for name, number in (("width", width), ("blocks", blocks)):
-            if number < 1:
-                raise ValueError(f"model.{name}={number}: at least 1")
         C, height, w = in_shape
         self.in_shape, self.width = in_shape, width
         self.above = nn.Conv2d(C, width, (2, 5), bias=False)  # two rows above, for both streams
@@ -238,8 +224,8 @@ class ShiftedResNet(CausalNet):
             ul = right(ul, context, u)
         return ul
 
-    def decoder(self, n: int, context: Tensor | None = None) -> Decoder:
-        return _ResNetDecoder(self, n, context)
+    def steps(self, n: int, context: Tensor | None = None) -> PixelSteps:
+        return _ResNetSteps(self, n, context)
 
 
 def _elu2(x: Tensor, dim: int = 1) -> Tensor:
@@ -288,15 +274,14 @@ class _Block(nn.Module):
         return x + a * b.sigmoid()
 
 
-class _ResNetDecoder(Decoder):
-    """As ``_GatedDecoder``; of the second stream what the row above says is prepared when a row begins."""
+class _ResNetSteps(PixelSteps):
+    """As ``_GatedSteps``; the share of the row above in the second stream is computed when a row begins."""
 
     def __init__(self, net: ShiftedResNet, n: int, context: Tensor | None) -> None:
         C, height, side = net.in_shape
         w, new = net.width, net.place.new_zeros
         self.net, self.x = net, new(n, C, height + 2, side + 4)
-        pairs = zip(net.down, net.right, strict=True)
-        self.blocks = [(a, b) for a, b in pairs if isinstance(a, _Block) and isinstance(b, _Block)]
+        self.blocks = cast(list[tuple[_Block, _Block]], list(zip(net.down, net.right, strict=True)))
         self.shifts = [
             tuple(b.context(context) if b.context is not None else new(n, 2 * w) for b in pair) for pair in self.blocks
         ]
@@ -323,7 +308,7 @@ class _ResNetDecoder(Decoder):
             h = down.second(_push(self.u[number][1], _elu2(h))) + shift_u[..., None, None]
             a, b = h.chunk(2, 1)
             u = u + a * b.sigmoid()
-            said = [
+            from_above = [
                 F.linear(torch.cat([row[:, :-1], row[:, 1:]], 2), kernel[0].T, conv.bias)
                 for row, kernel, conv in zip(
                     self.ul[number], self.kernels[number], (right.first, right.second), strict=True
@@ -331,7 +316,7 @@ class _ResNetDecoder(Decoder):
             ]
             assert right.aside is not None
             aside = right.aside(_elu2(u))[:, :, 0].transpose(1, 2)
-            first, second = (said[0] + aside), said[1] + shift_ul[:, None]
+            first, second = from_above[0] + aside, from_above[1] + shift_ul[:, None]
             self.above.append((first.transpose(0, 1).contiguous(), second.transpose(0, 1).contiguous()))
 
     def features(self, i: int, j: int) -> Tensor:

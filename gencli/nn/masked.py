@@ -1,4 +1,4 @@
-"""MADE: a masked network whose output d sees only the inputs before d.
+"""The masked network of MADE, whose output d sees only the inputs before d.
 
 Hidden units carry degrees: a unit of degree m sees x_1..x_m, output d sees units of degree below d. In the order of
 their degrees every mask is a staircase, so that a new x_d completes one slice of each layer.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class MaskedLinear(nn.Linear):
         return F.linear(x, self.masked(ranks), self.bias)
 
 
-class MADE(nn.Module):
+class MaskedMLP(nn.Module):
     """x (B, D * I) -> parameters (B, D, P), where those of coordinate d depend on what comes before it and the context.
 
     With several members, the same weights serve several sets of masks: member m has an order of the coordinates and,
@@ -58,13 +59,10 @@ class MADE(nn.Module):
         hidden: width of each hidden layer.
         dropout: probability that a hidden unit is dropped in training.
         inputs: I, the number of features of each coordinate, which lie side by side.
-        activation: of the hidden units: ``relu``, ``elu``, ``silu``, ``softplus`` or ``tanh``.
+        activation: of the hidden units, one of ``ACTIVATIONS``.
         direct: links from the features and the context straight to the parameters.
         members: M, the number of sets of masks.
         shuffle: random orders of the coordinates; False: x_1..x_D for every member.
-
-    Raises:
-        ValueError: no such activation.
     """
 
     def __init__(
@@ -82,8 +80,6 @@ class MADE(nn.Module):
         shuffle: bool = False,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation}: one of {', '.join(ACTIVATIONS)}")
         self.dim, self.n_params, self.inputs, self.members = dim, n_params, inputs, members
         # Units of degree 0 see the context alone; without one they would be constants.
         lowest = 0 if context or dim == 1 else 1
@@ -156,9 +152,9 @@ class MADE(nn.Module):
             out = out + self.direct_context(context)
         return out.view(-1, self.dim, self.n_params)
 
-    def steps(self, n: int, context: Tensor | None = None, member: int = 0) -> Steps:
+    def steps(self, n: int, context: Tensor | None = None, member: int = 0) -> MaskedSteps:
         """The parameters of n rows, one coordinate after the other in a member's order."""
-        return Steps(self, n, context, member)
+        return MaskedSteps(self, n, context, member)
 
     @torch.no_grad()
     def solve(self, invert: Callable[[int, Tensor], Tensor], n: int, context: Tensor | None = None) -> Tensor:
@@ -172,59 +168,59 @@ class MADE(nn.Module):
         return steps.values[0]
 
 
-class Steps:
+class MaskedSteps:
     """A pass that is drawn out over the coordinates: ``params`` then ``push``, D times, under ``torch.no_grad()``.
 
     Step d computes only the units that the newest coordinate completes. Dropout is off.
 
     Args:
-        made: the network.
+        net: the network.
         n: rows.
         context: (n, C), if the network has one.
         member: which masks.
     """
 
-    def __init__(self, made: MADE, n: int, context: Tensor | None, member: int) -> None:
-        self.made, self.d = made, 0
-        layers = [layer for layer in (*made.hidden, made.last) if isinstance(layer, MaskedLinear)]
-        places = made._places(member) if made.permuted else []
-        ways = [place.argsort() for place in places]  # in this order of its units every mask is a staircase
+    def __init__(self, net: MaskedMLP, n: int, context: Tensor | None, member: int) -> None:
+        self.net, self.d = net, 0
+        layers = cast(list[MaskedLinear], [*net.hidden, net.last])
+        places = net._places(member) if net.permuted else []
+        orders = [place.argsort() for place in places]  # in this order of its units every mask is a staircase
 
         def staircase(weight: Tensor, out: int, into: int) -> Tensor:
-            return weight.index_select(0, ways[out]).index_select(1, ways[into]) if ways else weight
+            return weight.index_select(0, orders[out]).index_select(1, orders[into]) if orders else weight
 
         def sorted_rows(rows: Tensor, layer: int) -> Tensor:
-            return rows.index_select(0, ways[layer]) if ways else rows
+            return rows.index_select(0, orders[layer]) if orders else rows
 
         pairs = list(zip(layers, pairwise(places), strict=True)) if places else [(layer, None) for layer in layers]
         masked = [layer.masked((pair[1], pair[0]) if pair else None) for layer, pair in pairs]
         self.weights = [staircase(weight, i + 1, i) for i, weight in enumerate(masked)]
         self.bias = [sorted_rows(layer.bias, i + 1) for i, layer in enumerate(layers)]
-        self.values = [made.last.weight.new_zeros(n, weight.shape[1]) for weight in self.weights]
-        self.shift = made.context(context)[:, ways[1] if ways else slice(None)] if made.context is not None else None
+        self.values = [net.last.weight.new_zeros(n, weight.shape[1]) for weight in self.weights]
+        self.shift = net.context(context)[:, orders[1] if orders else slice(None)] if net.context is not None else None
         self.direct: Tensor | None = None
-        if made.direct is not None:
-            self.direct = staircase(made.direct.masked((places[-1], places[0]) if places else None), -1, 0)
+        if net.direct is not None:
+            self.direct = staircase(net.direct.masked((places[-1], places[0]) if places else None), -1, 0)
         self.direct_shift: Tensor | None = None
-        if made.direct_context is not None:
-            self.direct_shift = made.direct_context(context)[:, ways[-1] if ways else slice(None)]
+        if net.direct_context is not None:
+            self.direct_shift = net.direct_context(context)[:, orders[-1] if orders else slice(None)]
 
     def params(self) -> Tensor:
         """Those of the next coordinate: (n, P)."""
-        made, d = self.made, self.d
+        net, d = self.net, self.d
         for i, weight in enumerate(self.weights[:-1]):
-            start = made.ends[i + 1][d - 1] if d else 0
-            stop, seen = made.ends[i + 1][d], made.ends[i][d] * (1 if i else made.inputs)
+            start = net.ends[i + 1][d - 1] if d else 0
+            stop, seen = net.ends[i + 1][d], net.ends[i][d] * (1 if i else net.inputs)
             if start == stop:
                 continue
             new = F.linear(self.values[i][:, :seen], weight[start:stop, :seen], self.bias[i][start:stop])
             if i == 0 and self.shift is not None:
                 new = new + self.shift[:, start:stop]
-            self.values[i + 1][:, start:stop] = made.activation(new)
-        rows, seen = slice(d * made.n_params, (d + 1) * made.n_params), made.ends[-1][d]
+            self.values[i + 1][:, start:stop] = net.activation(new)
+        rows, seen = slice(d * net.n_params, (d + 1) * net.n_params), net.ends[-1][d]
         out = F.linear(self.values[-1][:, :seen], self.weights[-1][rows, :seen], self.bias[-1][rows])
         if self.direct is not None:
-            seen = d * made.inputs
+            seen = d * net.inputs
             out = out + F.linear(self.values[0][:, :seen], self.direct[rows, :seen])
         if self.direct_shift is not None:
             out = out + self.direct_shift[:, rows]
@@ -232,7 +228,7 @@ class Steps:
 
     def push(self, features: Tensor) -> None:
         """Say what the coordinate is: its features (n, I), or (n,) where there is one."""
-        width = self.made.inputs
+        width = self.net.inputs
         if width == 1:
             self.values[0][:, self.d] = features.reshape(-1)
         else:

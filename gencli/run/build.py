@@ -98,11 +98,15 @@ class Builder:
         def build(*args: Any) -> T:
             try:
                 return owner(*args, **values)
-            except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
+            except TypeError as error:
+                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                    raise  # within the constructor: a bug, not a wrong option
+                raise _refusal(error, where, node["_target_"]) from error
+            except (NotImplementedError, RecursionError):
+                raise
+            except (ValueError, RuntimeError, OverflowError, MemoryError, OSError) as error:
                 # torch's own too, over a senseless size; files that a data set could not read
-                text = str(error).splitlines()[0] if str(error) else type(error).__name__
-                named = text if text.startswith(f"{where}.") else f"{where} ({node['_target_']}): {text}"
-                raise UsageError(named) from error
+                raise _refusal(error, where, node["_target_"]) from error
 
         return build
 
@@ -148,6 +152,12 @@ def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group:
 def group_of(kind: type) -> str:
     """The config group of a contract."""
     return "data" if kind is Dataset else kind.__name__.lower()
+
+
+def _refusal(error: BaseException, where: str, target: str) -> UsageError:
+    """What a constructor says of a value, with the key or the section in front."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UsageError(text if text.startswith(f"{where}.") else f"{where} ({target}): {text}")
 
 
 def _admits(hint: Any, kind: type) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from gencli.core import distributed
+
 
 def resolve_device(name: str) -> torch.device:
     """``auto`` is the first CUDA device, else MPS, else the CPU.
@@ -23,3 +25,9 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # or fp32 likelihoods of convolutions would have 10 bits of mantissa
     return device
+
+
+def on_this_rank(device: str, world: distributed.World) -> str:
+    """Under torchrun each process takes the GPU of its local rank."""
+    own = world.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available()
+    return f"cuda:{world.local_rank}" if own else device

@@ -13,7 +13,7 @@ from torch import Tensor
 from gencli.config import stored
 from gencli.config.locate import find_run
 from gencli.core.errors import UsageError, quoted
-from gencli.core.noise import Noise
+from gencli.core.noise import Noise, alone
 from gencli.core.spec import Spec
 from gencli.models.base import DirectSampling, ExactLikelihood, Model, TimeField
 from gencli.models.trained import Learned, TrainedModel, TrainedRun
@@ -54,6 +54,7 @@ def builder(trust: Sequence[str]) -> Builder:
     return Builder(trust, NamedRun)
 
 
+@alone
 def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> TrainedModel:
     """The model of a run as it was at its best checkpoint (EMA weights if it has them), fixed, and what of it is valid.
 

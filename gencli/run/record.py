@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from gencli.run.scoring import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(ABC):
     """A number about a run on one split, and all that it depends on: ``eval/<split>-<name>.json``.
 
     Args:
@@ -57,9 +58,9 @@ class Record:
         return self.metric
 
     @property
+    @abstractmethod
     def headline(self) -> str:
         """One line for people."""
-        raise NotImplementedError
 
     def plain(self) -> dict[str, Any]:
         """The file's content."""

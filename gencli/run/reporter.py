@@ -1,20 +1,22 @@
-"""What a run says while it works: a rich progress bar on a terminal, plain lines elsewhere, train.log, TensorBoard."""
+"""What a run says while it works: a rich progress bar on a terminal, plain lines elsewhere, train.log, loggers."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gencli.core.errors import quoted, shown
-from gencli.core.files import append, inside
+from gencli.core.files import append
+from gencli.loggers.base import Logger
 from gencli.run.folder import RunFolder
+from gencli.run.record import NLLRecord, Record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,22 +29,15 @@ class Reporter:
     """Speaks for a run: say a line, show progress, log metrics.
 
     Args:
-        folder: where train.log, metrics.jsonl and tensorboard/ lie; None: nothing is kept (sample, eval).
-        tensorboard: also write TensorBoard events.
+        folder: where train.log and metrics.jsonl lie; None: nothing is kept (sample, eval).
+        loggers: who else hears metrics, images and texts.
         quiet: say nothing (ranks other than 0).
-        start: metrics of later steps are purged from TensorBoard (a resumed run).
     """
 
-    def __init__(
-        self, folder: RunFolder | None = None, *, tensorboard: bool = False, quiet: bool = False, start: int = 0
-    ) -> None:
+    def __init__(self, folder: RunFolder | None = None, loggers: Sequence[Logger] = (), *, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.folder = folder
-        self.board: Any = None
-        if tensorboard and folder is not None and folder.writes:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(inside(folder.path, "tensorboard")), purge_step=start + 1 if start else None)
+        self.loggers = loggers
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line, and keep it in train.log."""
@@ -55,33 +50,47 @@ class Reporter:
         self.say(f"warning: {text}", style="yellow")
 
     def metrics(self, step: int, split: str, seconds: float, weights: str, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, and the same scalars for TensorBoard."""
+        """One line of metrics.jsonl, and the same scalars for the loggers."""
         if self.folder is not None:
             self.folder.metric(
                 {"step": step, "split": split, "seconds": round(seconds, 3), "weights": weights, **values}
             )
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(f"{split}/{name}", value, step)
+        for logger in self.loggers:
+            logger.scalars(step, {f"{split}/{name}": value for name, value in values.items()})
 
-    def image(self, tag: str, image: Tensor, step: int) -> None:
-        """A picture (3, H, W) in [0, 1] for TensorBoard."""
-        if self.board is not None:
-            self.board.add_image(tag, image, step)
+    def image(self, step: int, name: str, image: Tensor) -> None:
+        """A picture (3, H, W) in [0, 1] for the loggers."""
+        for logger in self.loggers:
+            logger.image(step, name, image)
 
-    def text(self, tag: str, text: str) -> None:
-        """A text for TensorBoard, verbatim."""
-        if self.board is not None:
-            self.board.add_text(tag, "    " + text.replace("\n", "\n    "))
+    def text(self, name: str, text: str) -> None:
+        """A text for the loggers."""
+        for logger in self.loggers:
+            logger.text(name, text)
+
+    def result(self, record: Record) -> None:
+        """The headline; of an NLL also its ledger, and what should make one doubt."""
+        self.say(record.headline, style="bold")
+        if not isinstance(record, NLLRecord):
+            return
+        if len(record.ledger) > 1:
+            self.say("  " + "  ".join(f"{line['term']} {line['nats']:+.3f}" for line in record.ledger))
+        kind, _, levels = str(record.protocol["support"]).partition(":")
+        if kind in ("levels", "categorical") and record.bits_per_dim > math.log2(int(levels)):
+            uniform = f"{math.log2(int(levels)):.3f} bits/dim"
+            self.warn(f"worse than the uniform distribution on {levels} levels ({uniform})")
+        difference = record.diagnostics.get("nll_minus_entropy")
+        if difference is not None and record.se_examples and difference < -3 * record.se_examples:
+            self.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
 
     def progress(self, what: str, total: int | None, minutes: float | None = None) -> Bar:
         """A bar over ``total`` units (or a span of minutes)."""
         return Bar(self, what, total, minutes)
 
     def close(self) -> None:
-        """Flush TensorBoard."""
-        if self.board is not None:
-            self.board.close()
+        """Close the loggers."""
+        for logger in self.loggers:
+            logger.close()
 
     def log(self, text: str) -> None:
         """Keep a line in train.log only."""

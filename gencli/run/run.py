@@ -38,6 +38,7 @@ class Run:
         weights: ``ema`` or ``raw``; None: the EMA where the run kept one.
         checkpoint: ``best``, ``last``, ``previous`` or a path.
         overrides: replacements within the config, by group.
+        parts: as they were built and loaded already; None: built when they are asked for.
 
     Raises:
         UsageError: the folder holds no run, or its config no plain data.
@@ -52,6 +53,7 @@ class Run:
         weights: str | None = None,
         checkpoint: str = "best",
         overrides: Mapping[str, Any] | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self.path = Path(path)
         self.trust = list(trust)
@@ -59,7 +61,7 @@ class Run:
         self.wanted = (weights, checkpoint)
         self.trained: dict[str, Any] = stored.config(self.path)
         self.config: dict[str, Any] = self.trained | dict(overrides or {}) | {"trust": self.trust}
-        self._parts: Parts | None = None
+        self._parts = parts
 
     @property
     def info(self) -> dict[str, Any]:

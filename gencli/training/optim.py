@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+
+from gencli.config.sections import AdamOptions, MomentumOptions, OptimizerOptions
 
 CLASSES: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -24,10 +26,10 @@ FUSED = ("adamw", "adam", "sgd")
 def make_optimizer(
     parameters: Iterable[nn.Parameter],
     modules: Iterable[nn.Module],
-    config: Mapping[str, Any],
+    options: OptimizerOptions,
     device: torch.device,
 ) -> torch.optim.Optimizer:
-    """The optimizer that a config's ``optimizer`` group describes.
+    """The optimizer that the group ``optimizer`` describes.
 
     Only weights of linear and convolutional layers within ``modules`` decay: zero means nothing for a mean, a scale, a
     spline or a bias.
@@ -36,25 +38,27 @@ def make_optimizer(
     layers = (nn.Linear, nn.modules.conv._ConvNd)
     weights = {id(layer.weight) for m in modules for layer in m.modules() if isinstance(layer, layers)}
     groups = [
-        {"params": [p for p in parameters if id(p) in weights], "weight_decay": config["weight_decay"]},
+        {"params": [p for p in parameters if id(p) in weights], "weight_decay": options.weight_decay},
         {"params": [p for p in parameters if id(p) not in weights], "weight_decay": 0.0},
     ]
-    options: dict[str, Any] = {key: config[key] for key in ("lr", "momentum") if key in config}
-    if "betas" in config:
-        options["betas"] = tuple(config["betas"])
-    if config["name"] in FUSED and device.type in ("cpu", "cuda"):
-        options["fused"] = True
-    return CLASSES[config["name"]]([group for group in groups if group["params"]], **options)
+    arguments: dict[str, Any] = {"lr": options.lr}
+    if isinstance(options, MomentumOptions):
+        arguments["momentum"] = options.momentum
+    if isinstance(options, AdamOptions):
+        arguments["betas"] = tuple(options.betas)
+    if options.name in FUSED and device.type in ("cpu", "cuda"):
+        arguments["fused"] = True
+    return CLASSES[options.name]([group for group in groups if group["params"]], **arguments)
 
 
-def schedule(config: Mapping[str, Any], step: int, fraction: float) -> float:
+def schedule(options: OptimizerOptions, step: int, fraction: float) -> float:
     """The factor of ``optimizer.lr`` at a step.
 
     A linear warm-up over ``warmup_steps``, times 1 (constant) or f + (1 - f)(1 + cos(pi t))/2 (cosine) with t the
     fraction of the budget that is used and f = ``final_lr_fraction``.
     """
-    warmup = min(1.0, (step + 1) / config["warmup_steps"]) if config["warmup_steps"] else 1.0
-    if config["schedule"] == "constant":
+    warmup = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
+    if options.schedule == "constant":
         return warmup
-    final = config["final_lr_fraction"]
+    final = options.final_lr_fraction
     return warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * fraction)))

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -14,63 +13,11 @@ import yaml
 import gencli
 from gencli.cli import completion
 from gencli.cli import main as cli
-from gencli.config import catalog, locate
-from gencli.core.errors import Interrupted, RunFailed, UsageError
+from gencli.config import locate
+from gencli.core.errors import UsageError
+from tests.cli.conftest import TOY, ZOO
 
-ROOT = Path(__file__).resolve().parents[2]
-ZOO = ROOT / "tests" / "zoo"
-TOY = ["--config-dir", str(ZOO / "conf"), "model=toy", "data=toy", "trust=[toyzoo]"]
-
-
-@pytest.fixture(autouse=True)
-def zoo(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(ZOO))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ZOO)]))
-    monkeypatch.chdir(tmp_path)
-    catalog.class_info.cache_clear()
-    catalog._module.cache_clear()
-
-
-@pytest.fixture
-def ran(monkeypatch):
-    """Commands write their config here instead of running; seed 13 fails, 14 is stopped, 15 is refused."""
-    calls = []
-
-    def run_verb(verb, config, sweep_dir):
-        calls.append((verb, config, sweep_dir))
-        if config["seed"] == 13:
-            raise RunFailed("the loss is not finite")
-        if config["seed"] == 14:
-            raise Interrupted("stopped", 15)
-        if config["seed"] == 15:
-            raise UsageError("no such luck")
-        if config["seed"] == 16:
-            raise ZeroDivisionError("a bug")
-        if sweep_dir is not None:
-            assert not sweep_dir.exists()
-            sweep_dir.mkdir(parents=True)
-            (sweep_dir / "run.json").write_text("{}")
-
-    monkeypatch.setattr(cli, "_run_verb", run_verb)
-    return calls
-
-
-@pytest.fixture
-def run(ran, tmp_path):
-    """A run folder of model=toy data=toy with odd entries in its config."""
-    assert cli.main(["train", *TOY, "seed=5"]) == 0
-    config = ran.pop()[1]
-    config["data"]["note"] = "${oc.env:HOME} \\${x}"
-    del config["resume"]  # as commands.train stores it
-    folder = tmp_path / "some runs" / "a=1"
-    (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "run.json").write_text("{}")
-    (folder / "checkpoints" / "best.safetensors").touch()
-    return folder
-
-
-# --- light commands --------------------------------------------------------------------------------------------------
+# --- light commands ---------------------------------------------------------------------------------------------------
 
 
 def test_help_and_version(capsys):
@@ -144,7 +91,7 @@ def test_completion_in_bash():
     assert done.stdout.strip() == "sgd"
 
 
-# --- train: what reaches the command ---------------------------------------------------------------------------------
+# --- train: what reaches the command ----------------------------------------------------------------------------------
 
 
 def test_train_gets_a_plain_config(ran):
@@ -174,11 +121,10 @@ def test_train_gets_a_plain_config(ran):
 
 
 def test_trainer_defaults_are_those_of_the_types(ran):
-    from gencli.config.schema import Trainer
+    from gencli.config.sections import TrainerOptions
 
     written = yaml.safe_load((locate.config_dir() / "trainer/default.yaml").read_text())
-    typed = {k: getattr(v, "name", v) for k, v in vars(Trainer()).items()}
-    assert written == typed
+    assert written == vars(TrainerOptions())
 
 
 def test_a_model_brings_its_partners_and_the_command_line_wins(ran):
@@ -214,7 +160,7 @@ REFUSED = [
     ("optimizer.schedule=linear", "expected one of [constant, cosine]"),
     ("optimizer.momentum=1", "optimizer.momentum: there is no such key"),
     ("optimizer.name=lion", "optimizer.name=lion"),
-    ("trainer.batch_size=0", "trainer.batch_size=0: at least 1"),
+    ("trainer.batch_size=0", "trainer.batch_size=0: an integer of at least 1 is needed"),
     ("trainer.max_steps=null", "set trainer.max_steps or trainer.max_minutes"),
     ("trainer.accumulate=3", "trainer.batch_size=128 does not divide"),
     ("data=need", "data=need needs data.path=..."),
@@ -259,6 +205,15 @@ def test_exit_codes(ran, capsys, seed, code):
     assert ("Traceback" in capsys.readouterr().err) == (seed == 16)
 
 
+@pytest.mark.parametrize(("switch", "shown"), [("1", True), ("0", False), ("", False)])
+def test_a_refusal_has_its_traceback_if_asked_for(ran, capsys, monkeypatch, switch, shown):
+    monkeypatch.setenv("GENCLI_TRACEBACK", switch)
+    assert cli.main(["train", *TOY, "seed=15"]) == 2
+    err = capsys.readouterr().err
+    assert ("Traceback" in err) == shown
+    assert "error: no such luck" in err
+
+
 def test_ctrl_c_outside_a_command(monkeypatch):
     def stop(verb, config, sweep_dir):
         raise KeyboardInterrupt
@@ -280,177 +235,7 @@ def test_looking_at_the_config_runs_nothing(ran, capsys, monkeypatch):
     assert ran == []
 
 
-# --- sweeps ----------------------------------------------------------------------------------------------------------
-
-
-def test_every_job_of_a_sweep_runs(ran, capsys):
-    assert cli.main(["train", *TOY, "-m", "seed=1,13,15,2"]) == 1
-    out, err = capsys.readouterr()
-    assert [config["seed"] for _, config, _ in ran] == [1, 13, 15, 2]
-    assert "job 1: model=toy data=toy trust=[toyzoo] seed=13" in out
-    assert "2 of 4 jobs done" in err
-    assert "job 1 failed" in err
-    assert "the loss is not finite" in err.splitlines()[-2]
-    (sweep,) = Path("outputs/sweeps").iterdir()
-    assert sorted(path.name for path in sweep.iterdir()) == ["0", "3", "multirun.yaml"]
-
-
-def test_a_sweep_of_refusals_leaves_nothing_behind(ran):
-    assert cli.main(["train", *TOY, "-m", "model=energy", "objective=nll", "seed=1,2"]) == 2
-    assert not Path("outputs").exists()
-
-
-@pytest.mark.parametrize("word", ["model=glob(zzz*)", "model=toy,nope", "trainer.max_steps=1,abc"])
-def test_sweeps_that_cannot_start(ran, word, capsys):
-    assert cli.main(["train", *TOY, "-m", word]) == 2
-    assert ran == []
-    assert not Path("outputs").exists()
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_globs_see_options_only(ran):
-    assert cli.main(["train", *TOY, "-m", "optimizer=glob(*)"]) == 0
-    assert [config["choices"]["optimizer"] for _, config, _ in ran] == ["adam", "adamax", "adamw", "rmsprop", "sgd"]
-
-
-def test_an_interrupted_job_ends_the_sweep(ran):
-    assert cli.main(["train", *TOY, "-m", "seed=1,14,2"]) == 143
-    assert [config["seed"] for _, config, _ in ran] == [1, 14]
-
-
-def test_two_sweeps_in_one_second(ran, monkeypatch):
-    monkeypatch.setattr(cli.time, "strftime", lambda form: "now")
-    for _ in range(2):
-        assert cli.main(["train", *TOY, "-m", "seed=1,2"]) == 0
-    assert sorted(path.name for path in Path("outputs/sweeps").iterdir()) == ["now", "now-2"]
-
-
-def test_no_sweep_inside_torchrun(ran, monkeypatch, capsys):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert cli.main(["train", *TOY, "-m", "seed=1,2"]) == 2
-    assert "torchrun" in capsys.readouterr().err
-
-
-def test_joblib_launcher(capfd):
-    """Jobs in other processes: their refusals come back as the exit code and in the summary."""
-    words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=energy", "objective=nll", "seed=1,2"]
-    assert cli.main(["train", *TOY, *words]) == 2
-    err = capfd.readouterr().err
-    assert "0 of 2 jobs done" in err
-    assert err.count("failed (") == 2
-    assert not Path("outputs").exists()
-
-
-# --- commands about a run --------------------------------------------------------------------------------------------
-
-
-def quoted(run):
-    return f"run='{run}'"
-
-
-def test_eval_takes_its_groups_from_the_run(ran, run):
-    assert cli.main(["eval", quoted(run), "estimator.draws=4", "data.root=/x", "trust=[toyzoo]"]) == 0
-    config = ran[-1][1]
-    assert config["estimator"]["draws"] == 4
-    assert config["data"]["root"] == "/x"
-    assert config["data"]["note"] == "${oc.env:HOME} \\${x}"  # plain text, not interpolated
-    assert config["model"]["_target_"] == "toyzoo.models.Toy"
-    assert config["choices"]["model"] == "toy"
-    assert config["choices"]["estimator"] == "exact"
-    assert (config["run"], config["checkpoint"], config["trust"], config["seed"]) == (str(run), "best", ["toyzoo"], 0)
-
-
-def test_a_checkpoint_inside_the_run(ran, run):
-    assert (
-        cli.main(["sample", quoted(run / "checkpoints" / "best.safetensors"), "model=toy", "n=3", "trust=[toyzoo]"])
-        == 0
-    )
-    config = ran[-1][1]
-    assert (config["run"], config["n"]) == (str(run), 3)
-    assert config["checkpoint"] == str(run / "checkpoints" / "best.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("verb", "word", "message"),
-    [
-        ("eval", "model=energy", "a run of model=toy"),
-        ("eval", "data=digits", "a run of data=toy"),
-        ("sample", "objective=gap", "a run of objective=nll"),
-        ("eval", "estimator.drws=1", "Did you mean 'draws'?"),
-        ("eval", "estimator=exakt", "Did you mean 'exact'?"),
-        ("eval", "weights=mean", "expected one of [ema, raw]"),
-        ("sample", "sampler.temprature=1", "Did you mean 'temperature'?"),
-    ],
-)
-def test_overrides_that_contradict_the_run(ran, run, capsys, verb, word, message):
-    assert cli.main([verb, quoted(run), word, "trust=[toyzoo]"]) == 2
-    assert message in capsys.readouterr().err
-    assert ran == []
-
-
-def test_resume_takes_everything_from_the_run(ran, run, capsys):
-    resume = f"resume='{run}'"
-    assert cli.main(["train", resume, "trainer.max_steps=9000", "trust=[toyzoo]"]) == 0
-    config = ran[-1][1]
-    assert (config["seed"], config["trainer"]["max_steps"], config["checkpoint"]) == (5, 9000, "last")
-    assert config["resume"] == str(run)
-    assert config["optimizer"]["name"] == "adamw"
-    for word, message in [
-        ("optimizer=sgd", "a run of optimizer=adamw"),
-        ("experiment=e1", "no experiment to choose"),
-        ("optimizer.lr=abc", "optimizer.lr=abc: a number is needed"),
-        ("trainer.max_stps=1", "Did you mean 'max_steps'"),
-    ]:
-        assert cli.main(["train", resume, word]) == 2
-        assert message in capsys.readouterr().err
-
-
-def test_runs_that_are_not_there(ran, run, capsys):
-    assert cli.main(["eval"]) == 2
-    assert "gencli eval needs run=RUN" in capsys.readouterr().err
-    assert cli.main(["eval", "run=latest"]) == 2
-    assert "there is no run under outputs/" in capsys.readouterr().err
-    made = Path("outputs/toy-toy/2026-01-01_00-00-00")
-    made.parent.mkdir(parents=True)
-    run.rename(made)
-    assert cli.main(["eval", "run=outputs/toy-toy/2026-01-01_00-00-01"]) == 2
-    assert f"Did you mean '{made}'?" in capsys.readouterr().err
-    (made / "config.yaml").write_text("a: [")
-    assert cli.main(["eval", "run=latest"]) == 2
-    assert "config.yaml is damaged, line 1: " in capsys.readouterr().err
-
-
-def test_latest_is_the_newest_run_sweeps_included(run):
-    for age, name in [(20, "m-d/1"), (5, "sweeps/x/0"), (10, "m-d/2")]:
-        folder = Path("outputs") / name
-        folder.mkdir(parents=True)
-        for file in ("run.json", "config.yaml"):
-            (folder / file).touch()
-        os.utime(folder / "run.json", (1000 - age, 1000 - age))
-    assert locate.find_run("latest") == Path("outputs/sweeps/x/0")
-
-
-def test_a_sweep_over_runs(ran, run):
-    other = run.with_name("b")
-    other.mkdir()
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    config["choices"]["model"] = "energy"
-    config["estimator"] = None
-    (other / "config.yaml").write_text(yaml.safe_dump(config))
-    (other / "run.json").write_text("{}")
-    assert cli.main(["eval", "-m", f"run='{run}','{other}'", "seed=1,2", "trust=[toyzoo]"]) == 0
-    seen = [(config["run"], config["choices"]["model"], config["seed"]) for _, config, _ in ran]
-    assert seen == [(str(r), m, s) for r, m in ((run, "toy"), (other, "energy")) for s in (1, 2)]
-    assert ran[-1][1]["estimator"] is None
-    assert not Path("outputs").exists()
-
-
-def test_the_run_of_one_command_is_forgotten_by_the_next(ran, run):
-    assert cli.main(["eval", quoted(run), "trust=[toyzoo]"]) == 0
-    assert cli.main(["train", *TOY, "estimator=from_run"]) == 2
-
-
-# --- Python ----------------------------------------------------------------------------------------------------------
+# --- Python -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_python_api_composes_as_the_command_line(ran):

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from gencli import interfaces
-from gencli.config import schema
 from gencli.config.locate import config_dir
 from gencli.core import options
 from gencli.core.errors import UsageError
@@ -139,7 +138,7 @@ def understood(hint):
     return bool(inner) and all(map(understood, inner))
 
 
-@pytest.mark.parametrize("node", sections())
+@pytest.mark.parametrize("node", [*sections()])
 def test_every_value_of_our_configs_is_of_a_declared_type(node):
     module, _, name = node["_target_"].rpartition(".")
     owner = getattr(importlib.import_module(module), name)
@@ -158,13 +157,13 @@ def test_every_value_of_our_configs_is_of_a_declared_type(node):
 
 
 def test_sections_of_a_run_are_completed_by_the_defaults():
-    trainer = schema.typed("trainer", {"max_steps": 7, "clip_norm": 1})
+    trainer = sections.plain("trainer", {"max_steps": 7, "clip_norm": 1})
     assert (trainer["max_steps"], trainer["clip_norm"], trainer["precision"]) == (7, 1.0, "auto")
     assert isinstance(trainer["clip_norm"], float)
-    assert schema.typed("optimizer", {"name": "sgd", "lr": 1})["schedule"] == "cosine"
+    assert sections.plain("optimizer", {"name": "sgd", "lr": 1})["schedule"] == "cosine"
     for section, says in [({}, "optimizer.name=None: one of adamw"), ({"name": "sgd"}, "optimizer.lr is missing")]:
         with pytest.raises(UsageError, match=says):
-            schema.typed("optimizer", section)
+            sections.plain("optimizer", section)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

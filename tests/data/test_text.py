@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from estimates import SOURCE
+from refusals import built
 
 import gencli
 from gencli.cli import main as cli
@@ -264,18 +265,20 @@ def test_counts_travel_with_the_state():
 
 
 @pytest.mark.parametrize(
-    ("build", "message"),
+    ("kind", "support", "options", "message"),
     [
-        (lambda: Transformer(Spec((4,), Support("categorical", 3)), width=10, heads=4), "model.width"),
-        (lambda: Transformer(Spec((4,), Support("categorical", 3)), activation="relu"), "gelu, relu2, swiglu"),
-        (lambda: Transformer(Spec((4,), Support("categorical", 3)), dropout=1.0), "model.dropout"),
-        (lambda: NGram(Spec((4,), Support("categorical", 65)), order=12), "1 to 10 with 65 symbols"),
-        (lambda: NGram(Spec((4,), Support("levels", 3), 2), conditional=True), "model.conditional"),
+        (Transformer, "categorical:3", {"width": 10, "heads": 4}, "model.width=10"),
+        (Transformer, "categorical:3", {"layers": 0}, "model.layers=0"),
+        (Transformer, "categorical:3", {"activation": "relu"}, "model.activation=relu: one of gelu, relu2, swiglu"),
+        (Transformer, "categorical:3", {"dropout": 1.0}, "model.dropout=1.0"),
+        (NGram, "categorical:65", {"order": 12}, "model.order=12: 1 to 10 with 65 symbols"),
+        (NGram, "categorical:65", {"order": 0}, "model.order=0"),
+        (NGram, "levels:3", {"conditional": True}, "model.conditional"),
     ],
 )
-def test_refusals_of_models(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()
+def test_refusals_of_models(kind, support, options, message):
+    with pytest.raises((UsageError, ValueError), match=f"^{message}"):
+        built("model", kind, Spec((4,), Support.parse(support), 2), **options)
 
 
 # --- the hidden Markov model -----------------------------------------------------------------------------------------

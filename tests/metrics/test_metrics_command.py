@@ -179,7 +179,7 @@ NLL = {
 
 
 def test_compare_ranks_by_what_is_better(make, capsys):
-    from gencli.cli.compare import compare
+    from gencli.report.compare import compare
 
     a = make("a", NLL, sample_record(), sample_record("modes", 7, None, "higher"))
     b = make("b", sample_record(value=0.02, se=0.004), sample_record("modes", 8, None, "higher"))

@@ -187,7 +187,7 @@ def test_the_density_sums_to_one():
     model = build()
     axis = torch.linspace(-14, 16, 101)
     x = torch.cartesian_prod(axis, axis)
-    nll = ODE(method="rk4", steps=12).nll(model, Batch(x), noise(len(x))).nll
+    nll = ODE(method="rk4", steps=12).nll(model, Batch(x), noise(len(x)), NOTHING).nll
     assert float((-nll).exp().sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=2e-3)
 
 

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from test_models import VECTOR, build, labels
 
 from gencli.core.noise import RowNoise
 from gencli.models.base import Reparameterized
+from tests.models.test_models import VECTOR, build, labels
 
 FLOWS = [name for name in VECTOR if not name.startswith("gmm")]
 

@@ -7,7 +7,7 @@ import torch
 
 from gencli.models.flows.maps import Additive, Affine, RationalQuadratic
 from gencli.nn.auto import Auto
-from gencli.nn.masked import MADE
+from gencli.nn.masked import MaskedMLP
 from gencli.nn.mlp import MLP
 from gencli.nn.resnet import ResidualConv
 
@@ -18,7 +18,7 @@ MAPS = [Additive(), Affine(2.0), RationalQuadratic(8, 3.0), RationalQuadratic(2,
 @pytest.mark.parametrize("dim", [1, 2, 5, 9])
 def test_made_sees_only_what_comes_before(dim, context):
     torch.manual_seed(0)
-    made = MADE(dim, 3, context, hidden=[64, 64])
+    made = MaskedMLP(dim, 3, context, hidden=[64, 64])
     torch.nn.init.normal_(made.last.weight)
     x = torch.randn(1, dim)
     y = torch.randn(1, context) if context else None

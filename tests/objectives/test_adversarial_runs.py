@@ -45,7 +45,7 @@ def values(run):
 )
 def test_critics_resume_to_the_bit(objective, monkeypatch):
     """Critic, its optimizer, power iterations, EMA; stopped at step 3 of 6, between two validations."""
-    from tests.test_train import stop_before, tensors
+    from tests.training.test_train import stop_before, tensors
 
     game = [f"objective={objective}", "objective.critic.image.width=8", "objective.spectral_norm=true"]
     words = [*IMAGES, *game, *QUICK]
@@ -95,7 +95,7 @@ def test_a_generator_has_no_nll_and_eval_says_why(capsys):
     [
         (["net@objective.critic=resnet"], "needs another net"),
         (["+objective.critic.vector.hiden=[3]"], "hiden"),
-        (["objective.critic_steps=0"], "objective.critic_steps=0: at least 1"),
+        (["objective.critic_steps=0"], "objective.critic_steps=0: an integer of at least 1"),
         (["model.latent=0"], "model.latent=0: at least 1"),
     ],
 )

@@ -61,7 +61,6 @@ def test_a_network_section_becomes_a_factory():
             "model.scal: toyzoo.models.Toy takes no such option. Did you mean",
         ),
         ({"_target_": "toyzoo.models.Toy", "scale": -1}, "model.scale=-1: a scale is positive"),
-        ({"_target_": "toyzoo.models.Toy", "scale": "a"}, "model (toyzoo.models.Toy): "),
         ({"_target_": "toyzoo.models.Toy", "conditional": True}, "model.conditional=true needs data with labels"),
         ({"_target_": "toyzoo.models.Toy", "net": {**LINE, "widht": 1}}, "model.net.widht: toyzoo.models.Line takes"),
         ({"_target_": "toyzoo.models.Toy", "spec": 1}, "model.spec: toyzoo.models.Toy takes no such option"),
@@ -76,6 +75,44 @@ def test_what_is_wrong_is_named(node, message):
         builder(["toyzoo"]).component(node, Model, SPEC)
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("unsupported"), AttributeError("none"), ZeroDivisionError(), NotImplementedError(), KeyError(1)]
+)
+def test_a_bug_in_a_constructor_is_a_bug(error, monkeypatch):
+    """It comes through as it is, with its traceback: no option is to blame."""
+    import toyzoo.models
+
+    def broken(self, *args, **options):
+        raise error
+
+    monkeypatch.setattr(toyzoo.models.Toy, "__init__", broken)
+    with pytest.raises(type(error)) as caught:
+        builder(["toyzoo"]).component({"_target_": "toyzoo.models.Toy"}, Model, SPEC)
+    assert caught.value is error
+    assert caught.traceback[-1].name == "broken"
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("no"), OSError("no"), MemoryError("no")])
+def test_a_value_that_a_constructor_refuses_is_one_line(error, monkeypatch):
+    import toyzoo.models
+
+    def refuses(self, *args, **options):
+        raise error
+
+    monkeypatch.setattr(toyzoo.models.Toy, "__init__", refuses)
+    with pytest.raises(UsageError, match=r"model \(toyzoo.models.Toy\): no"):
+        builder(["toyzoo"]).component({"_target_": "toyzoo.models.Toy"}, Model, SPEC)
+
+
+def test_arguments_that_a_constructor_does_not_take_are_refused(monkeypatch):
+    """Where its declaration ends nowhere, Python is the first to say so."""
+    import toyzoo.models
+
+    monkeypatch.setattr(toyzoo.models.Toy, "__new__", lambda cls, spec: object.__new__(cls))
+    with pytest.raises(UsageError, match=r"model \(toyzoo.models.Toy\): .*unexpected keyword argument 'scale'"):
+        builder(["toyzoo"]).component({"_target_": "toyzoo.models.Toy", "scale": 1.0}, Model, SPEC)
 
 
 def test_a_missing_argument_is_named():

@@ -129,7 +129,7 @@ def test_a_defaults_list_in_a_section_adds_no_callback(stranger, runner, group, 
     config[group] = {"defaults": [{"/logger@_global_.hydra.callbacks.x": "from_run"}, "_self_"], **config[group]}
     config["logger"] = runner
     (stranger / "config.yaml").write_text(yaml.safe_dump(config))
-    refused(stranger, capsys, "logger._target_: logger of a run takes no such option")
+    refused(stranger, capsys, f"logger._target_={runner['_target_']}: a section with a _target_ is needed")
     poison(stranger, ("logger",), None)
     refused(stranger, capsys, f"{group}.defaults: ")
 
@@ -225,12 +225,16 @@ def test_bytes_that_are_no_text(stranger, capsys):
         (("choices", "model"), "../../x", "choices.model=../../x: no name of an option"),
         (("choices", "sampler"), ["x"], "choices.sampler=['x']: no name of an option"),
         (("trainer", "max_steps"), "many", "trainer.max_steps=many: an integer or null is needed"),
-        (("trainer", "batch_size"), -1, "trainer.batch_size=-1: at least 1"),
+        (("trainer", "batch_size"), -1, "trainer.batch_size=-1: an integer of at least 1 is needed"),
         (("trainer", "precision"), "fp8", "trainer.precision=fp8: one of auto, fp32, bf16, fp16 is needed"),
         (("trainer", "evil"), 1, "trainer.evil: "),
-        (("optimizer", "betas"), ["x"], "optimizer.betas=['x']: a list, of each entry a number, is needed"),
+        (
+            ("optimizer", "betas"),
+            ["x"],
+            "optimizer.betas=['x']: a list, of each entry a number of at least 0 and below 1, ",
+        ),
         (("optimizer", "name"), ["sgd"], "optimizer.name=['sgd']: one of adamw"),
-        (("logger",), {"tensorboard": 1}, "logger.tensorboard=1: true or false is needed"),
+        (("logger",), {"tensorboard": 1}, "logger.tensorboard=1: a section with a _target_ is needed"),
         (("model", "couplings"), "8", "model.couplings=8: an integer is needed"),
         (("model", "net"), 5, "model.net=5: a section with a _target_ is needed"),
         (("model", "_target_"), "x\x1b[31m.y", r"model._target_=x\x1b[31m.y: the dotted name of a class is needed"),

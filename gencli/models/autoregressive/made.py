@@ -11,19 +11,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from gencli.core.spec import Given, Spec
-from gencli.models.autoregressive.conditionals import Bernoulli, Coordinate, Logistics, Normals, Softmax
+from gencli.core.options import BelowOne, Count, Range
+from gencli.core.spec import Given, Spec, Support
+from gencli.models.autoregressive.encodings import Encoding
 from gencli.models.base import Autoregressive, DataInitialized, Ensemble
-from gencli.models.distributions import Conditional, Fair
-from gencli.nn import masked as network
+from gencli.models.distributions import (
+    BernoulliHead,
+    CategoricalHead,
+    Conditional,
+    Fair,
+    Head,
+    LogisticMixtureHead,
+    NormalMixtureHead,
+)
+from gencli.nn.masked import MaskedMLP
 
-ORDERINGS = ("natural", "random")
-CONDITIONALS = (None, "softmax", "logistic")
-ENCODINGS = (None, "onehot", "thermometer", "value")
 THERMOMETER_UP_TO = 32
 """Levels of which a network may see every one; of more it sees the value, or its first layer would be all it has."""
 
@@ -50,7 +57,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
             ``value`` (one number); None: the thermometer for levels up to 32, their value for more, one-hot categories.
 
     Raises:
-        ValueError: an option is out of its range.
+        ValueError: an option that this support does not have.
 
     References:
         Germain, Gregor, Murray and Larochelle, "MADE: masked autoencoder for distribution estimation", 2015.
@@ -64,42 +71,28 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         spec: Spec,
         *,
         conditional: bool = False,
-        hidden: Sequence[int] = (500,),
-        activation: str = "relu",
-        dropout: float = 0.0,
+        hidden: Annotated[Sequence[Count], Range(low=1)] = (500,),
+        activation: Literal["relu", "elu", "silu", "softplus", "tanh"] = "relu",
+        dropout: BelowOne = 0.0,
         direct: bool = True,
-        masks: int = 1,
-        orderings: str = "natural",
-        conditionals: str | None = None,
-        components: int | None = None,
-        encoding: str | None = None,
+        masks: Count = 1,
+        orderings: Literal["natural", "random"] = "natural",
+        conditionals: Literal["softmax", "logistic"] | None = None,
+        components: Count | None = None,
+        encoding: Literal["onehot", "thermometer", "value"] | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        for key, value in (("masks", masks), ("components", 1 if components is None else components)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"model.{key}={value}: a whole number, at least 1")
-        for key, chosen, known in (
-            ("orderings", orderings, ORDERINGS),
-            ("conditionals", conditionals, CONDITIONALS),
-            ("encoding", encoding, ENCODINGS),
-            ("activation", activation, tuple(network.ACTIVATIONS)),
-        ):
-            if chosen not in known:
-                raise ValueError(f"model.{key}={chosen}: one of {', '.join('null' if k is None else k for k in known)}")
-        if not hidden or any(not isinstance(width, int) or width < 1 for width in hidden):
-            raise ValueError(f"model.hidden={list(hidden)}: widths of one hidden layer or more")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"model.dropout={dropout}: a probability below 1")
-        self.coordinate = _coordinate(spec, conditionals, components, encoding)
+        self.distribution = _head(spec.support, conditionals, components)
+        self.encoding = _encoding(spec.support, encoding)
         self.members = masks
         self.natural = orderings == "natural"
-        self.net = network.MADE(
+        self.net = MaskedMLP(
             spec.dim,
-            self.coordinate.n_params,
+            self.distribution.n_params,
             self.context_dim,
             hidden=hidden,
             dropout=dropout,
-            inputs=self.coordinate.features,
+            inputs=self.encoding.features,
             activation=activation,
             direct=direct,
             members=masks,
@@ -109,7 +102,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
         """Start from independent coordinates: the last bias is that of the marginals, the weights before it are 0."""
-        self.net.last.bias.copy_(self.coordinate.start(x).flatten())
+        self.net.last.bias.copy_(self.distribution.fit(x).flatten())
 
     def parameters_of(self, features: Tensor, y: Tensor | None = None, member: int = 0) -> Tensor:
         """Every conditional's parameters under one member: features (B, D, I) -> (B, D, P)."""
@@ -120,7 +113,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
 
     def log_conditionals_of(self, member: int, x: Tensor, y: Tensor | None = None) -> Tensor:
         """log p_m of each coordinate given those before it in the order of one member: (B, D) -> (B, D)."""
-        return self.coordinate.log_prob(x, self.parameters_of(self.coordinate.encode(x), y, member))
+        return self.distribution.log_prob(x, self.parameters_of(self.encoding(x), y, member))
 
     def log_prob_of(self, members: int, x: Tensor, y: Tensor | None = None) -> Tensor:
         log_p = torch.stack([self.log_conditionals_of(m, x, y).sum(1) for m in range(members)])
@@ -182,21 +175,21 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
             walks.append((rows, steps, self.net.order(m)))
 
         order = torch.empty(n, self.spec.dim, dtype=torch.long, device=weight.device)
-        for rows, _, way in walks:
-            order[rows] = way
+        for rows, _, own in walks:
+            order[rows] = own
         if given is not None:
             known, kept = given.x.flatten(1).gather(1, order), given.mask.flatten(1).gather(1, order)
         values: list[Tensor] = []
         for t in range(self.spec.dim):
-            params = weight.new_empty(n, self.coordinate.n_params)
+            params = weight.new_empty(n, self.distribution.n_params)
             for rows, steps, _ in walks:
                 params[rows] = steps.params()
-            value = pick(self.coordinate.conditional(params))
+            value = pick(self.distribution.conditional(params))
             if given is not None:
                 value = torch.where(kept[:, t], known[:, t], value)
             values.append(value)
             for rows, steps, _ in walks:
-                steps.push(self.coordinate.encode(value[rows]).to(weight.dtype))
+                steps.push(self.encoding(value[rows]).to(weight.dtype))
         return torch.stack(values, 1).gather(1, order.argsort(1))
 
     def _posterior(self, n: int, y: Tensor | None, given: Given | None) -> Tensor:
@@ -209,12 +202,12 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
 
 
 class _FullPasses:
-    """What ``Steps`` does, with a whole pass for every coordinate."""
+    """What ``MaskedSteps`` does, with a whole pass for every coordinate."""
 
     def __init__(self, model: MADE, n: int, context: Tensor | None, member: int) -> None:
         self.net, self.context, self.member = model.net, context, member
         self.order = model.net.order(member)
-        self.features = model.net.last.weight.new_zeros(n, model.spec.dim, model.coordinate.features)
+        self.features = model.net.last.weight.new_zeros(n, model.spec.dim, model.encoding.features)
         self.d = 0
 
     def params(self) -> Tensor:
@@ -225,30 +218,40 @@ class _FullPasses:
         self.d += 1
 
 
-def _coordinate(spec: Spec, conditionals: str | None, components: int | None, encoding: str | None) -> Coordinate:
+def _head(support: Support, conditionals: str | None, components: int | None) -> Head:
     """The distribution of one coordinate that a support asks for.
 
     Raises:
         ValueError: an option that this support does not have.
     """
-    kind, levels = spec.support.kind, spec.support.levels
-    ordered = kind == "levels"
+    ordered = support.kind == "levels"
     if conditionals == "logistic" and not ordered:
-        raise ValueError(f"model.conditionals=logistic needs ordered levels; this data is {spec.support}")
-    if conditionals is not None and kind in ("real", "binary"):
-        raise ValueError(f"model.conditionals={conditionals} is for levels and categories; this data is {spec.support}")
-    if encoding is not None and kind in ("real", "binary"):
-        raise ValueError(f"model.encoding={encoding} is for levels and categories; this data is {spec.support}")
-    if encoding in ("thermometer", "value") and not ordered:
-        raise ValueError(f"model.encoding={encoding} needs ordered levels; this data is {spec.support}")
+        raise ValueError(f"model.conditionals=logistic needs ordered levels; this data is {support}")
+    if conditionals is not None and support.kind in ("real", "binary"):
+        raise ValueError(f"model.conditionals={conditionals} is for levels and categories; this data is {support}")
     logistic = ordered and conditionals != "softmax"
-    if components is not None and not (kind == "real" or logistic):
+    if components is not None and not (support.kind == "real" or logistic):
         raise ValueError(f"model.components={components} is for reals and for model.conditionals=logistic")
-    if kind == "real":
-        return Normals(components or 1)
-    if kind == "binary":
-        return Bernoulli()
-    assert levels is not None
-    if encoding is None:
-        encoding = "onehot" if not ordered else "thermometer" if levels <= THERMOMETER_UP_TO else "value"
-    return Logistics(levels, encoding, components or 5) if logistic else Softmax(levels, encoding)
+    if support.kind == "real":
+        return NormalMixtureHead(components or 1)
+    if support.kind == "binary":
+        return BernoulliHead()
+    return LogisticMixtureHead(support.size, components or 5) if logistic else CategoricalHead(support)
+
+
+def _encoding(support: Support, kind: Literal["onehot", "thermometer", "value"] | None) -> Encoding:
+    """What the network sees of a coordinate of this support.
+
+    Raises:
+        ValueError: this support has no such encoding.
+    """
+    if support.kind in ("real", "binary"):
+        if kind is not None:
+            raise ValueError(f"model.encoding={kind} is for levels and categories; this data is {support}")
+        return Encoding("identity")
+    ordered = support.kind == "levels"
+    if kind in ("thermometer", "value") and not ordered:
+        raise ValueError(f"model.encoding={kind} needs ordered levels; this data is {support}")
+    if kind is None:
+        kind = "onehot" if not ordered else "thermometer" if support.size <= THERMOMETER_UP_TO else "value"
+    return Encoding(kind, support.size)

@@ -2,24 +2,29 @@
 
     p(x | y) = prod_{i,j} prod_c p(x_cij | x_<c,ij, all pixels before (i, j), y)
 
-A network of causal convolutions gives features of each pixel that see only the pixels before it; a head turns these
-and the channels before c of the pixel itself into the distribution of channel c.
+A network of causal convolutions gives features of each pixel that see only the pixels before it; the last layers turn
+these and the channels before c of the pixel itself into the parameters of the distribution of channel c.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.core.options import BelowOne, Count, Range
 from gencli.core.spec import Given, Spec
+from gencli.models.autoregressive.encodings import Encoding
 from gencli.models.base import Autoregressive
-from gencli.models.distributions import Categorical, Conditional
-from gencli.models.likelihoods import LogisticMixture
+from gencli.models.distributions import Categorical, CategoricalHead, Conditional, PixelMixtureHead
 from gencli.nn.causal_conv import CausalNet, GatedStacks, ShiftedResNet
+
+Window = Annotated[int, Range(low=3)]
+"""Side of a window, odd."""
 
 
 def _precise(x: Tensor) -> Tensor:
@@ -30,7 +35,7 @@ def _precise(x: Tensor) -> Tensor:
 class Raster(Autoregressive):
     """What the two PixelCNNs share: the order of the coordinates and its decoding.
 
-    A subclass sets ``net``, of which it uses features (B, width, H, W), and says with ``logits`` what they mean.
+    A subclass sets ``net``, which gives features (B, width, H, W), and turns them into ``logits``.
     """
 
     shapes = ("image",)
@@ -39,10 +44,11 @@ class Raster(Autoregressive):
     def __init__(self, spec: Spec, *, conditional: bool = False) -> None:
         super().__init__(spec, conditional=conditional)
         self.natural = spec.shape[0] == 1  # else x lies channel by channel, and is drawn pixel by pixel
+        self.encoding = Encoding("onehot" if spec.support.kind == "categorical" else "value", spec.support.size)
 
     def encode(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) as the network sees it: values in [-1, 1]."""
-        return 2 * x.to(self.net.dtype) / ((self.spec.support.levels or 2) - 1) - 1
+        """x (B, C, H, W) as the network sees it, (B, C I, H, W): values in [-1, 1], or one-hot categories."""
+        return self.encoding(x.long()).movedim(-1, 2).flatten(1, 2).to(self.net.dtype)
 
     def context(self, y: Tensor | None) -> Tensor | None:
         context = super().context(y)
@@ -69,11 +75,11 @@ class Raster(Autoregressive):
         context = self.context(y)
         dtype = self.net.dtype if self.spec.support.kind == "binary" else torch.long
         x = torch.zeros(n, *self.spec.shape, dtype=dtype, device=self.net.device)
-        decoder = self.net.decoder(n, context) if cached else None
+        steps = self.net.steps(n, context) if cached else None
         for i in range(height):
             for j in range(width):
-                if decoder is not None:
-                    features = decoder.features(i, j)[..., None, None]
+                if steps is not None:
+                    features = steps.features(i, j)[..., None, None]
                 else:
                     features = self.net(self.encode(x), context)[:, :, i : i + 1, j : j + 1]
                 for c in range(channels):
@@ -82,8 +88,8 @@ class Raster(Autoregressive):
                     if given is not None:
                         value = torch.where(given.mask[:, c, i, j], given.x[:, c, i, j].to(dtype), value)
                     x[:, c, i, j] = value
-                if decoder is not None:
-                    decoder.put(i, j, self.encode(x[:, :, i : i + 1, j : j + 1])[..., 0, 0])
+                if steps is not None:
+                    steps.put(i, j, self.encode(x[:, :, i : i + 1, j : j + 1])[..., 0, 0])
         return x
 
 
@@ -97,11 +103,11 @@ class PixelCNN(Raster):
         layers: number of gated layers.
         kernel: side of their windows, odd.
         first: side of the first window, odd.
-        hidden: units of the head, for each channel of the image.
+        hidden: units of the last hidden layer, for each channel of the image.
         dropout: probability that a feature is dropped in training.
 
     Raises:
-        ValueError: a size is not positive, or a window no odd number.
+        ValueError: a window is no odd number.
 
     References:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional image generation with
@@ -115,20 +121,22 @@ class PixelCNN(Raster):
         spec: Spec,
         *,
         conditional: bool = False,
-        width: int = 32,
-        layers: int = 5,
-        kernel: int = 3,
-        first: int = 7,
-        hidden: int = 64,
-        dropout: float = 0.0,
+        width: Count = 32,
+        layers: Count = 5,
+        kernel: Window = 3,
+        first: Window = 7,
+        hidden: Count = 64,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__(spec, conditional=conditional)
+        for name, side in (("kernel", kernel), ("first", first)):
+            if side % 2 == 0:
+                raise ValueError(f"model.{name}={side}: an odd number is needed")
         channels, height, side = spec.shape
-        assert spec.support.levels is not None
-        self.one_hot = spec.support.kind == "categorical"
-        seen = channels * (spec.support.levels if self.one_hot else 1)
+        seen, K = self.encoding.features, spec.support.size
+        self.distribution = CategoricalHead(spec.support)
         self.net = GatedStacks(
-            (seen, height, side),
+            (channels * seen, height, side),
             self.context_dim,
             width=width,
             layers=layers,
@@ -136,13 +144,7 @@ class PixelCNN(Raster):
             first=first,
             dropout=dropout,
         )
-        self.head = _Head(channels, seen // channels, spec.support.levels, width, hidden, dropout)
-
-    def encode(self, x: Tensor) -> Tensor:
-        if not self.one_hot:
-            return super().encode(x)
-        one_hot = F.one_hot(x, self.spec.support.levels)  # type: ignore[arg-type]
-        return one_hot.movedim(-1, 2).flatten(1, 2).to(self.net.dtype)
+        self.head = _LastLayers(channels, seen, K, width, hidden, dropout)
 
     def logits(self, features: Tensor, x: Tensor) -> Tensor:
         return self.head(features, self.encode(x))
@@ -150,10 +152,10 @@ class PixelCNN(Raster):
     def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         seen = self.encode(x)
         logits = _precise(self.head(self.net(seen, self.context(y)), seen))
-        return logits.log_softmax(-1).gather(-1, x.long()[..., None]).squeeze(-1)
+        return self.distribution.log_prob(x, logits)
 
 
-class _Head(nn.Module):
+class _LastLayers(nn.Module):
     """Logits of every channel of a pixel from the features before it and the channels before it.
 
     Args:
@@ -192,10 +194,6 @@ class _Head(nn.Module):
 class PixelCNNPP(Raster):
     """PixelCNN++: levels as a mixture of discretised logistics, channels of a pixel coupled linearly.
 
-    A pixel has M mixture weights. Within component m, the mean of channel c moves with the channels before it,
-    mu_c + sum_{d<c} a_cd v_d, and given m the channels are independent but for that. The probability of channel c alone
-    follows from that of the first c channels divided by that of the first c - 1.
-
     The network keeps the resolution: down-sampling pays only on larger images.
 
     Args:
@@ -203,11 +201,8 @@ class PixelCNNPP(Raster):
         conditional: model p(x given y).
         width: channels of each stream.
         blocks: residual blocks, of two convolutions each.
-        components: M.
+        components: M, of the mixture of ``PixelMixtureHead``.
         dropout: probability that a feature is dropped in training.
-
-    Raises:
-        ValueError: a size is not positive.
 
     References:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++: improving the PixelCNN with discretized logistic mixture
@@ -221,52 +216,26 @@ class PixelCNNPP(Raster):
         spec: Spec,
         *,
         conditional: bool = False,
-        width: int = 32,
-        blocks: int = 4,
-        components: int = 5,
-        dropout: float = 0.0,
+        width: Count = 32,
+        blocks: Count = 4,
+        components: Count = 5,
+        dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        channels = spec.shape[0]
-        if components < 1:
-            raise ValueError(f"model.components={components}: at least 1")
-        self.components = components
+        self.distribution = PixelMixtureHead(spec.support.size, spec.shape[0], components)
         self.net = ShiftedResNet(spec.shape, self.context_dim, width=width, blocks=blocks, dropout=dropout)
-        self.pairs = channels * (channels - 1) // 2
-        self.last = nn.Conv2d(width, components * (1 + 2 * channels + self.pairs), 1)
+        self.last = nn.Conv2d(width, self.distribution.n_params, 1)
         with torch.no_grad():
             assert self.last.bias is not None
             self.last.weight.mul_(0.1)
-            self.last.bias.zero_()
-            # means spread over [-1, 1], scales to match
-            means = self.last.bias[components : components * (1 + channels)].view(channels, components)
-            means.copy_(torch.linspace(-1, 1, components + 2)[1:-1].expand(channels, -1))
-            self.last.bias[components * (1 + channels) : components * (1 + 2 * channels)].fill_(-1.0)
+            self.last.bias.copy_(self.distribution.start())
 
-    def mixture(self, features: Tensor, x: Tensor) -> tuple[Tensor, LogisticMixture]:
-        """ln w (B, H, W, M) and, with those weights for all channels, the mixtures of the channels (B, C, H, W, M)."""
-        channels, M = self.spec.shape[0], self.components
-        params = _precise(self.last(F.elu(features))).movedim(1, -1)
-        log_weights = params[..., :M].log_softmax(-1)
-        mean, log_scale, coupling = params[..., M:].split((channels * M, channels * M, self.pairs * M), -1)
-        means = list(mean.unflatten(-1, (channels, M)).unbind(-2))
-        v = Raster.encode(self, x).to(params.dtype)[..., None]
-        a = iter(coupling.unflatten(-1, (self.pairs, M)).tanh().unbind(-2)) if self.pairs else iter(())
-        for c in range(1, channels):
-            for d in range(c):
-                means[c] = means[c] + next(a) * v[:, d]
-        scales = log_scale.unflatten(-1, (channels, M)).movedim(-2, 1).clamp(min=-7.0)
-        levels = self.spec.support.levels
-        assert levels is not None
-        return log_weights, LogisticMixture(levels, log_weights[:, None], torch.stack(means, 1), scales)
+    def _params(self, features: Tensor) -> Tensor:
+        """Of every pixel: (B, width, H, W) -> (B, H, W, P)."""
+        return _precise(self.last(F.elu(features))).movedim(1, -1)
 
     def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        log_weights, mixture = self.mixture(self.net(self.encode(x), self.context(y)), x)
-        joint = (log_weights[:, None] + mixture.log_components(x).cumsum(1)).logsumexp(-1)  # of the first c channels
-        return torch.cat([joint[:, :1], joint[:, 1:] - joint[:, :-1]], 1)
+        return self.distribution.log_conditionals(x, self._params(self.net(self.encode(x), self.context(y))))
 
     def logits(self, features: Tensor, x: Tensor) -> Tensor:
-        log_weights, mixture = self.mixture(features, x)
-        seen = mixture.log_components(x).cumsum(1)[:, :-1]
-        weights = torch.cat([log_weights[:, None], log_weights[:, None] + seen], 1).log_softmax(-1)
-        return LogisticMixture(mixture.levels, weights, mixture.mean, mixture.log_scale).logits()
+        return self.distribution.logits(x, self._params(features))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.core.options import BelowOne, Count
 from gencli.core.spec import Given, Spec
 from gencli.models.base import Autoregressive
-from gencli.models.distributions import Categorical, Conditional
-from gencli.nn.attention import Cache
-from gencli.nn.attention import Transformer as Body
+from gencli.models.distributions import CategoricalHead, Conditional
+from gencli.nn.attention import Activation, Cache, CausalTransformer
 
 
 class Transformer(Autoregressive):
@@ -45,7 +45,7 @@ class Transformer(Autoregressive):
         tied: the output weights are the embeddings of the symbols.
 
     Raises:
-        ValueError: the heads do not share the width, or an option is out of range.
+        ValueError: the heads do not share the width in even parts.
     """
 
     supports = ("binary", "levels", "categorical")
@@ -57,25 +57,23 @@ class Transformer(Autoregressive):
         spec: Spec,
         *,
         conditional: bool = False,
-        layers: int = 4,
-        heads: int = 4,
-        width: int = 128,
-        hidden: int | None = None,
-        activation: str = "gelu",
-        dropout: float = 0.0,
+        layers: Count = 4,
+        heads: Count = 4,
+        width: Count = 128,
+        hidden: Count | None = None,
+        activation: Activation = "gelu",
+        dropout: BelowOne = 0.0,
         tied: bool = True,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"model.dropout={dropout}: a probability, 0 or more and below 1")
-        K = spec.support.levels
-        assert K is not None
+        K = spec.support.size
+        self.distribution = CategoricalHead(spec.support)
         self.dropout = dropout
         self.symbols = nn.Embedding(K, width)
         self.bos = nn.Parameter(torch.zeros(width))
         self.places = nn.Parameter(torch.zeros(spec.dim, width)) if spec.kind == "image" else None
         self.of_context = nn.Linear(self.context_dim, width, bias=False) if self.context_dim else None
-        self.body = Body(
+        self.body = CausalTransformer(
             spec.dim, width=width, layers=layers, heads=heads, hidden=hidden, activation=activation, dropout=dropout
         )
         self.head = None if tied else nn.Linear(width, K, bias=False)
@@ -111,8 +109,7 @@ class Transformer(Autoregressive):
         if self.places is not None:
             h = h + self.places[first : first + h.shape[1]]
         context = self.context(y)
-        if context is not None:
-            assert self.of_context is not None
+        if context is not None and self.of_context is not None:
             h = h + self.of_context(context.to(h.dtype))[:, None]
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
@@ -121,10 +118,9 @@ class Transformer(Autoregressive):
 
     def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         line = self._line(x).long()
-        logits = self._logits(line[:, :-1], y).flatten(0, 1)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        nats = F.cross_entropy(logits, line.flatten(), reduction="none")
-        return self._event(-nats.view(line.shape))
+        logits = self._logits(line[:, :-1], y)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # also under autocast
+        return self._event(self.distribution.log_prob(line, logits))
 
     # --- samples -------------------------------------------------------------------------------------------------
 
@@ -162,6 +158,6 @@ class Transformer(Autoregressive):
                 else:
                     first, logits = t, self._logits(x[:, t - 1 : t], y, cache)
                 ahead = first + logits.shape[1]
-            drawn = pick(Categorical(logits[:, t - first]))
+            drawn = pick(self.distribution.conditional(logits[:, t - first]))
             x[:, t] = drawn if known is None else torch.where(known[:, t], x[:, t], drawn)
         return self._event(x)

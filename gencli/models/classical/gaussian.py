@@ -5,14 +5,19 @@ log p(x) = -1/2 |L^-1 (x - mu)|^2 - log det L - D/2 log 2 pi,    Sigma = L L^T
 
 from __future__ import annotations
 
-import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from gencli.core.noise import Noise
+from gencli.core.options import NonNegative
 from gencli.core.spec import Spec
+from gencli.core.tensors import LOG_2PI
 from gencli.models.base import DataInitialized, ExactLikelihood, Reparameterized
+
+Covariance = Literal["isotropic", "diagonal", "full"]
+"""One variance, one for each coordinate, or any."""
 
 
 class Normals(nn.Module):
@@ -22,25 +27,17 @@ class Normals(nn.Module):
         components: K.
         dim: D.
         covariance: ``isotropic`` (one variance), ``diagonal`` or ``full``.
-
-    Raises:
-        ValueError: an unknown kind of covariance.
     """
 
-    KINDS = ("isotropic", "diagonal", "full")
-
-    def __init__(self, components: int, dim: int, covariance: str) -> None:
+    def __init__(self, components: int, dim: int, covariance: Covariance) -> None:
         super().__init__()
-        if covariance not in self.KINDS:
-            raise ValueError(f"model.covariance={covariance}: one of {', '.join(self.KINDS)}")
         self.mean = nn.Parameter(torch.zeros(components, dim))
         self.log_diagonal = nn.Parameter(torch.zeros(components, 1 if covariance == "isotropic" else dim))
         self.lower = nn.Parameter(torch.zeros(components, dim, dim)) if covariance == "full" and dim > 1 else None
 
-    def _factor(self) -> Tensor:
+    def _factor(self, lower: Tensor) -> Tensor:
         """L of each component: (K, D, D)."""
-        assert self.lower is not None
-        return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+        return lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mu_k, Sigma_k): (B, D) -> (B, K) nats."""
@@ -49,16 +46,16 @@ class Normals(nn.Module):
         if self.lower is None:
             white = away * (-self.log_diagonal[:, None]).exp()
         else:
-            white = torch.linalg.solve_triangular(self._factor(), away.mT, upper=False).mT
+            white = torch.linalg.solve_triangular(self._factor(self.lower), away.mT, upper=False).mT
         log_det = self.log_diagonal.expand(-1, D).sum(1)
-        return (-0.5 * (white.square().sum(2) + D * math.log(2 * math.pi)) - log_det[:, None]).T
+        return (-0.5 * (white.square().sum(2) + D * LOG_2PI) - log_det[:, None]).T
 
     def sample(self, k: Tensor, eps: Tensor) -> Tensor:
         """mu_k + L_k eps, for the component k (n,) of each row and standard normal eps (n, D)."""
         if self.lower is None:
             return self.mean[k] + eps * self.log_diagonal.exp()[k]
         x = self.mean[k]
-        for j, factor in enumerate(self._factor()):
+        for j, factor in enumerate(self._factor(self.lower)):
             x = x + (eps @ factor.T) * (k == j)[:, None]
         return x
 
@@ -84,13 +81,15 @@ class Gaussian(ExactLikelihood, Reparameterized, DataInitialized):
         ridge: added to every variance, as a share of the mean variance of the data.
 
     Raises:
-        ValueError: conditional, or an unknown kind of covariance.
+        ValueError: conditional.
     """
 
     shapes = ("vector",)
     initial_examples = 1_000_000
 
-    def __init__(self, spec: Spec, *, conditional: bool = False, covariance: str = "full", ridge: float = 1e-6) -> None:
+    def __init__(
+        self, spec: Spec, *, conditional: bool = False, covariance: Covariance = "full", ridge: NonNegative = 1e-6
+    ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: a Gaussian has no network to condition; take a flow")

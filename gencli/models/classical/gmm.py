@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, NonNegative
 from gencli.core.spec import Spec
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood
-from gencli.models.classical.gaussian import Normals
+from gencli.models.classical.gaussian import Covariance, Normals
 
 
 class GMM(ExactLikelihood, DirectSampling, DataInitialized):
@@ -24,7 +25,7 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
         examples: training examples that EM sees; of larger sets it takes this many, evenly spaced.
 
     Raises:
-        ValueError: conditional, an unknown kind of covariance, or more components than examples.
+        ValueError: conditional.
 
     References:
         Pearson, "Contributions to the mathematical theory of evolution", 1894; Dempster, Laird and Rubin, "Maximum
@@ -38,11 +39,11 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
         spec: Spec,
         *,
         conditional: bool = False,
-        components: int = 10,
-        covariance: str = "full",
-        ridge: float = 1e-6,
-        starts: int = 3,
-        examples: int = 20_000,
+        components: Count = 10,
+        covariance: Covariance = "full",
+        ridge: NonNegative = 1e-6,
+        starts: Count = 3,
+        examples: Count = 20_000,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gencli.core.options import Count
 from gencli.core.spec import Batch, Given, Spec
 from gencli.models.base import Autoregressive, DataInitialized
 from gencli.models.distributions import Categorical, Conditional
@@ -45,13 +46,12 @@ class NGram(Autoregressive, DataInitialized):
     any_length = True
     initial_examples = 1 << 62
 
-    def __init__(self, spec: Spec, *, conditional: bool = False, order: int = 5) -> None:
+    def __init__(self, spec: Spec, *, conditional: bool = False, order: Count = 5) -> None:
         super().__init__(spec, conditional=conditional)
-        V = spec.support.levels
-        assert V is not None
+        V = spec.support.size
         if conditional:
             raise ValueError("model.conditional=true: n-grams have no network to condition; take transformer")
-        if order < 1 or V**order >= 1 << 62:
+        if V**order >= 1 << 62:
             most = max(n for n in range(1, 63) if V**n < 1 << 62)
             raise ValueError(f"model.order={order}: 1 to {most} with {V} symbols")
         self.order, self.V = order, V

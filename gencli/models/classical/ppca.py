@@ -8,17 +8,16 @@ importance weight equal p(x).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, NonNegative
 from gencli.core.spec import Spec
+from gencli.core.tensors import LOG_2PI
 from gencli.models.base import DataInitialized, Elbo, ExactLikelihood, LatentVariable
-
-LOG_2PI = math.log(2 * math.pi)
 
 
 class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
@@ -44,12 +43,12 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
     initial_examples = 1_000_000
     stoppable = False
 
-    def __init__(self, spec: Spec, *, conditional: bool = False, latent: int = 20, floor: float = 1e-6) -> None:
+    def __init__(self, spec: Spec, *, conditional: bool = False, latent: Count = 20, floor: NonNegative = 1e-6) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: ppca has no network to condition; take model=vae")
-        if not 1 <= latent < spec.dim:
-            raise ValueError(f"model.latent={latent}: from 1 to {spec.dim - 1}, for data of {spec.dim} coordinates")
+        if latent >= spec.dim:
+            raise ValueError(f"model.latent={latent}: at most {spec.dim - 1}, for data of {spec.dim} coordinates")
         self.latent_dim, self.floor = latent, floor
         self.mean = nn.Parameter(torch.zeros(spec.dim))
         self.W = nn.Parameter(torch.eye(spec.dim, latent))

@@ -8,6 +8,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Spec
 from gencli.models.base import DataInitialized, Model, Unnormalized
+from gencli.models.classical.gaussian import Covariance
 from gencli.models.energy.reference import KINDS, Reference
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import NetworkFactory
@@ -51,7 +52,7 @@ class EBM(Unnormalized, DataInitialized):
         conditional: bool = False,
         base: str = "gaussian",
         components: int = 10,
-        covariance: str = "full",
+        covariance: Covariance = "full",
         run: TrainedRun | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)

@@ -10,7 +10,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.spec import Spec
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model
-from gencli.models.classical.gaussian import Gaussian
+from gencli.models.classical.gaussian import Covariance, Gaussian
 from gencli.models.classical.gmm import GMM
 from gencli.models.trained import TrainedRun
 
@@ -43,7 +43,7 @@ class Reference(ExactLikelihood, DirectSampling, DataInitialized):
         spec: Spec,
         *,
         kind: str = "gaussian",
-        covariance: str = "full",
+        covariance: Covariance = "full",
         components: int = 10,
         widen: float = 1.0,
         ridge: float = 1e-3,

@@ -18,7 +18,7 @@ from gencli.core.spec import Spec
 from gencli.models.flows.flow import Chain, Flow, Inverse, Transform
 from gencli.models.flows.layers import ActNorm, Marginal, Permutation
 from gencli.models.flows.maps import Affine, Map, RationalQuadratic
-from gencli.nn.masked import MADE
+from gencli.nn.masked import MaskedMLP
 
 
 class Autoregressive(Transform):
@@ -29,7 +29,7 @@ class Autoregressive(Transform):
         map: the monotone map of one coordinate.
     """
 
-    def __init__(self, made: MADE, map: Map) -> None:
+    def __init__(self, made: MaskedMLP, map: Map) -> None:
         super().__init__()
         self.made, self.map = made, map
 
@@ -82,7 +82,7 @@ class AutoregressiveFlow(Flow):
         D = spec.dim
         parts: list[Transform] = [ActNorm(D), Marginal((D,), RationalQuadratic(marginal))] if marginal else []
         for i in range(transforms):
-            made = MADE(D, map.n_params, self.context_dim, hidden=hidden, dropout=dropout)
+            made = MaskedMLP(D, map.n_params, self.context_dim, hidden=hidden, dropout=dropout)
             step = Autoregressive(made, map)
             parts += [ActNorm(D), Inverse(step) if inverse else step]
             if i < transforms - 1:

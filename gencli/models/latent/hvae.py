@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, Range
 from gencli.core.spec import Spec
+from gencli.core.tensors import LOG_2PI, frozen
 from gencli.models.base import DataInitialized, Elbo, LatentVariable
-from gencli.models.latent.decoders import Inputs, make_decoder
-from gencli.models.latent.priors import LOG_2PI
-from gencli.models.latent.vae import held
+from gencli.models.latent.decoders import DecoderName, Inputs, Variance, make_decoder
 from gencli.nn.base import NetworkFactory
 from gencli.nn.mlp import MLP
 
@@ -46,7 +47,7 @@ class HVAE(LatentVariable, DataInitialized):
         variance: of a Gaussian decoder: ``shared``, ``pixel`` or ``network``.
 
     Raises:
-        ValueError: too few layers, hidden layers for another number of them, or an impossible decoder.
+        ValueError: hidden layers for another number of layers, or an impossible decoder.
 
     References:
         Rezende, Mohamed and Wierstra, "Stochastic backpropagation and approximate inference in deep generative models",
@@ -63,16 +64,14 @@ class HVAE(LatentVariable, DataInitialized):
         *,
         net: NetworkFactory,
         conditional: bool = False,
-        latent: Sequence[int] = (100, 50),
-        hidden: Sequence[Sequence[int]] = ((100, 100),),
-        activation: str = "tanh",
-        decoder: str = "auto",
-        components: int = 3,
-        variance: str = "shared",
+        latent: Annotated[Sequence[Count], Range(low=2)] = (100, 50),
+        hidden: Sequence[Sequence[Count]] = ((100, 100),),
+        activation: Literal["silu", "softplus", "relu", "tanh", "elu", "gelu"] = "tanh",
+        decoder: DecoderName = "auto",
+        components: Count = 3,
+        variance: Variance = "shared",
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        if len(latent) < 2 or min(latent) < 1:
-            raise ValueError(f"model.latent={list(latent)}: the dimensions of two or more layers; model=vae has one")
         if len(hidden) != len(latent) - 1:
             raise ValueError(
                 f"model.hidden={[list(h) for h in hidden]}: a list of widths for each of the {len(latent) - 1} steps "
@@ -136,9 +135,9 @@ class HVAE(LatentVariable, DataInitialized):
         inferred = inferred or self.infer(x, y)
         z, q = self._sample_q(inferred, noise.randn(len(x), k, self.latent_dim).to(inferred[0]))
         if through is not None:
-            # z_l enters the densities through this copy, but the samples above it as it is: each way counts once
+            # the densities see this copy of z_l, the samples above it z_l itself: each dependence counts once
             z = [through(layer) for layer in z]
-            with held(self.up):
+            with frozen(self.up):
                 mean, log_std = (t.detach()[:, None] for t in inferred)
                 q = [(mean, log_std), *(self._moments(net, below) for net, below in zip(self.up, z, strict=False))]
         log_w = self.decoder.log_prob(x.to(z[0]), z[0], self._context(y))

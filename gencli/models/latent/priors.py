@@ -5,18 +5,37 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, Natural
 from gencli.core.spec import Spec, Support
+from gencli.core.tensors import LOG_2PI
 from gencli.models.flows.coupling import AffineCoupling
 from gencli.nn.mlp import MLP
 
-LOG_2PI = math.log(2 * math.pi)
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """Of a flow on z.
+
+    Args:
+        transforms: their number.
+        hidden: width of each hidden layer of their networks.
+        features: of x, which the transforms of a posterior see.
+    """
+
+    transforms: Natural = 2
+    hidden: Sequence[Count] = (256,)
+    features: Natural = 64
+
+
+PriorName = Literal["standard", "mixture", "vamp", "flow"]
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What an encoder's network reads, (N, *), -> mean and log standard deviation of q(z | x), (N, d) each."""
@@ -37,7 +56,7 @@ class Prior(nn.Module):
         """Set what starts from training examples, as the encoder's network reads them (N, *)."""
 
 
-class Standard(Prior):
+class StandardNormal(Prior):
     """N(0, I).
 
     Args:
@@ -83,7 +102,7 @@ class _Normals(Prior):
         return mean[chosen] + log_std[chosen].exp() * noise.randn(n, mean.shape[1]).to(mean) * temperature
 
 
-class Mixture(_Normals):
+class MixturePrior(_Normals):
     """K learned normals of equal weight; they start near the standard normal.
 
     Args:
@@ -100,7 +119,7 @@ class Mixture(_Normals):
         return self.mean, self.log_std
 
 
-class Vamp(_Normals):
+class VampPrior(_Normals):
     """p(z) = 1/K sum_k q(z | u_k): the encoder's own posteriors at K learned pseudo-inputs u, started from data.
 
     Args:
@@ -149,27 +168,20 @@ class FlowPrior(Prior):
         return self.flow.sample(n, noise=noise, temperature=temperature)
 
 
-PRIORS = ("standard", "mixture", "vamp", "flow")
-
-
 def make_prior(
-    name: str, dim: int, encoder: Encoder, shape: Sequence[int], *, components: int, flow: Mapping[str, Any]
+    name: PriorName, dim: int, encoder: Encoder, shape: Sequence[int], *, components: int, flow: FlowOptions
 ) -> Prior:
     """The prior that a config names.
 
     Raises:
-        ValueError: there is none of this name, or its options make none.
+        ValueError: it needs more latents.
     """
-    if name not in PRIORS:
-        raise ValueError(f"model.prior={name}: one of {', '.join(PRIORS)}")
-    if name in ("mixture", "vamp") and components < 1:
-        raise ValueError(f"model.prior_components={components}: at least 1")
     if name == "flow" and dim < 2:
         raise ValueError("model.prior=flow: a coupling flow needs model.latent of at least 2")
     if name == "mixture":
-        return Mixture(dim, components)
+        return MixturePrior(dim, components)
     if name == "vamp":
-        return Vamp(encoder, shape, components)
+        return VampPrior(encoder, shape, components)
     if name == "flow":
-        return FlowPrior(dim, flow["transforms"], flow["hidden"])
-    return Standard(dim)
+        return FlowPrior(dim, flow.transforms, flow.hidden)
+    return StandardNormal(dim)

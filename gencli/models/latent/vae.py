@@ -2,46 +2,35 @@
 
     p(x) = integral p(x | z) p(z) dz,    z = mu(x) + s(x) eps ~ q(z | x), on top of which a flow may follow.
 
-q may carry a flow (inverse autoregressive or Real NVP, those of ``models/transform``), the prior may be a mixture,
+q may carry a flow (inverse autoregressive or Real NVP, those of ``models/flows``), the prior may be a mixture,
 the VampPrior or a flow, and the decoder's distribution follows the data's support.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from gencli.core import options
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Spec
+from gencli.core.tensors import LOG_2PI, frozen
 from gencli.models.base import DataInitialized, Elbo, LatentVariable
 from gencli.models.flows.autoregressive import Autoregressive
 from gencli.models.flows.coupling import Coupling
 from gencli.models.flows.flow import Chain, Transform
 from gencli.models.flows.layers import Permutation
 from gencli.models.flows.maps import Affine
-from gencli.models.latent.decoders import Inputs, make_decoder
-from gencli.models.latent.priors import LOG_2PI, Standard, make_prior
+from gencli.models.latent.decoders import DecoderName, Inputs, Variance, make_decoder
+from gencli.models.latent.priors import FlowOptions, PriorName, StandardNormal, make_prior
 from gencli.nn.base import NetworkFactory
-from gencli.nn.masked import MADE
+from gencli.nn.masked import MaskedMLP
 from gencli.nn.mlp import MLP
-
-
-@contextlib.contextmanager
-def held(module: nn.Module) -> Iterator[None]:
-    """Parameters of a module are constants in graphs that are built within."""
-    free = [p for p in module.parameters() if p.requires_grad]
-    for p in free:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in free:
-            p.requires_grad_(True)
 
 
 class VAE(LatentVariable, DataInitialized):
@@ -58,11 +47,10 @@ class VAE(LatentVariable, DataInitialized):
         posterior: ``gaussian`` (diagonal), or a flow on top of it: ``iaf`` or ``realnvp``.
         prior: ``standard``, ``mixture``, ``vamp`` or ``flow`` (Real NVP).
         prior_components: normals of a mixture, pseudo-inputs of a VampPrior.
-        flow: of a posterior or prior that is one: number of transforms, hidden layers of their networks, and features
-            of x that the posterior's transforms see.
+        flow: of a posterior or prior that is one: ``transforms``, ``hidden`` and ``features``, as in ``FlowOptions``.
 
     Raises:
-        ValueError: an unknown or impossible choice; a decoder that gives this data no probability.
+        ValueError: an impossible choice, such as a decoder that gives this data no probability.
 
     References:
         Kingma and Welling, "Auto-encoding variational Bayes", 2014.
@@ -80,32 +68,31 @@ class VAE(LatentVariable, DataInitialized):
         *,
         net: NetworkFactory,
         conditional: bool = False,
-        latent: int = 50,
-        decoder: str = "auto",
-        components: int = 3,
-        variance: str = "shared",
-        posterior: str = "gaussian",
-        prior: str = "standard",
-        prior_components: int = 500,
+        latent: Count = 50,
+        decoder: DecoderName = "auto",
+        components: Count = 3,
+        variance: Variance = "shared",
+        posterior: Literal["gaussian", "iaf", "realnvp"] = "gaussian",
+        prior: PriorName = "standard",
+        prior_components: Count = 500,
         flow: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        if latent < 1:
-            raise ValueError(f"model.latent={latent}: at least 1")
-        if posterior not in ("gaussian", "iaf", "realnvp"):
-            raise ValueError(f"model.posterior={posterior}: gaussian, iaf or realnvp")
         if conditional and prior == "vamp":
             raise ValueError("model.prior=vamp: its pseudo-inputs have no y; standard, mixture or flow")
-        flow = {"transforms": 2, "hidden": [256], "features": 64, **(flow or {})}
-        features = flow["features"] if posterior != "gaussian" else 0
+        options.check(flow or {}, options.of_dataclass(FlowOptions), "model.flow", "a flow on z")
+        chosen = FlowOptions(**(flow or {}))
+        features = chosen.features if posterior != "gaussian" else 0
         self.latent_dim = latent
         self.inputs = Inputs(spec)
         self.encoder = net(self.inputs.shape, (2 * latent + features,), self.context_dim)
         self.decoder = make_decoder(
             decoder, spec, net, latent, self.context_dim, components=components, variance=variance
         )
-        self.prior = make_prior(prior, latent, self._moments, self.inputs.shape, components=prior_components, flow=flow)
-        self.flow = None if posterior == "gaussian" else _posterior_flow(posterior, latent, **flow)
+        self.prior = make_prior(
+            prior, latent, self._moments, self.inputs.shape, components=prior_components, flow=chosen
+        )
+        self.flow = None if posterior == "gaussian" else _posterior_flow(posterior, latent, chosen)
 
     def _context(self, y: Tensor | None) -> Tensor | None:
         context = self.context(y)
@@ -142,7 +129,7 @@ class VAE(LatentVariable, DataInitialized):
             base, log_det = z, z.new_zeros(())
         else:
             context = features[0].repeat_interleave(z.shape[1], 0)
-            with held(self.flow):
+            with frozen(self.flow):
                 flat = self.flow.inverse(z.flatten(0, 1), context)
                 base, log_det = flat.view(z.shape), self.flow(flat, context)[1].view(z.shape[:2])
         away = (base - mean[:, None]) * (-log_std).exp()[:, None]
@@ -171,7 +158,7 @@ class VAE(LatentVariable, DataInitialized):
         inferred = self.infer(x, y)
         z, log_q = self._sample_q(inferred, 1, noise)
         distortion = -self.decoder.log_prob(x.to(z), z, self._context(y))[:, 0]
-        if self.flow is None and isinstance(self.prior, Standard):
+        if self.flow is None and isinstance(self.prior, StandardNormal):
             mean, log_std = inferred
             return Elbo(distortion, 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std)
         return Elbo(distortion, log_q - self.prior.log_prob(z[:, 0])[:, None])
@@ -196,7 +183,7 @@ class VAE(LatentVariable, DataInitialized):
         self.prior.initialize(self.inputs(x))
 
 
-def _posterior_flow(kind: str, dim: int, *, transforms: int, hidden: list[int], features: int) -> Transform:
+def _posterior_flow(kind: str, dim: int, flow: FlowOptions) -> Transform:
     """The flow from the base N(mu, s^2) of q to its z, given features of x: forward is the direction that samples.
 
     It starts as the identity, up to the order of the coordinates.
@@ -207,11 +194,11 @@ def _posterior_flow(kind: str, dim: int, *, transforms: int, hidden: list[int], 
     if kind == "realnvp" and dim < 2:
         raise ValueError("model.posterior=realnvp: a coupling flow needs model.latent of at least 2")
     parts: list[Transform] = []
-    for i in range(transforms):
+    for i in range(flow.transforms):
         if i:
             parts.append(Permutation(range(dim - 1, -1, -1)))
         if kind == "iaf":
-            parts.append(Autoregressive(MADE(dim, 2, features, hidden=hidden), Affine()))
+            parts.append(Autoregressive(MaskedMLP(dim, 2, flow.features, hidden=flow.hidden), Affine()))
         else:
-            parts.append(Coupling((dim,), functools.partial(MLP, hidden=hidden), Affine(), features))
+            parts.append(Coupling((dim,), functools.partial(MLP, hidden=flow.hidden), Affine(), flow.features))
     return Chain(parts)

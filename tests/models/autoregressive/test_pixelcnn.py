@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusals import built
 
 import gencli
 from gencli.cli import main as cli
+from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Given, Spec, Support
 from gencli.data.sets.digits import Digits
@@ -265,13 +267,14 @@ def test_likelihoods_are_fp32_under_autocast(name):
         (PixelCNN, "first", 1),
         (PixelCNN, "layers", 0),
         (PixelCNN, "width", 0),
+        (PixelCNN, "dropout", 1.0),
         (PixelCNNPP, "components", 0),
         (PixelCNNPP, "blocks", 0),
     ],
 )
 def test_a_wrong_option_is_named(kind, option, value):
-    with pytest.raises(ValueError, match=f"model.{option}={value}"):
-        kind(Spec((1, 4, 4), Support.parse("levels:5")), **{option: value})
+    with pytest.raises((UsageError, ValueError), match=f"model.{option}={value}"):
+        built("model", kind, Spec((1, 4, 4), Support.parse("levels:5")), **{option: value})
 
 
 RUN = ["data=digits", "device=cpu", "logger=none", "trainer.max_steps=4", "trainer.eval_every=2", "n=4"]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gencli.cli import main as cli
-from gencli.cli.compare import compare, expand
 from gencli.core.errors import UsageError
+from gencli.report.collect import expand
+from gencli.report.compare import compare
 
 PROTOCOL = {"data": "digits", "support": "levels:17", "dequantization": "uniform", "transform": [], "train_on": "train"}
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gencli.models.likelihoods import LogisticMixture
+from gencli.models.distributions import LogisticMixture
 
 
 def mixture(levels, dtype=torch.float64, n=200, components=3, spread=1.0):

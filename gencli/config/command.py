@@ -1,0 +1,224 @@
+"""A command as Hydra runs it: its flags, its config, the jobs of a sweep.
+
+Only this module, ``compose``, ``schema`` and ``explain`` know Hydra. What they use of its private parts, and of the
+wording of its messages, stands in tests/config/test_hydra.py, which would notice another version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from gencli.config.compose import chosen, compose, expand_runs, parse_overrides, prepare, quote, to_plain
+from gencli.config.explain import CONFIG_ERRORS, explain
+from gencli.config.locate import config_dir
+from gencli.core.errors import RunFailed, UsageError, quoted, shown
+
+Work = Callable[[str, dict[str, Any], Path | None], None]
+Report = Callable[[BaseException], int]
+
+
+@dataclass
+class Task:
+    """What Hydra calls for each job, in this process or in a launcher's.
+
+    It lets no exception through, so that one failed job does not end a sweep: the outcome is in ``exit_code`` or, for
+    the jobs of a sweep, in a line of the ledger.
+
+    Args:
+        verb: train, sample or eval.
+        work: runs a verb with its config; ``sweep_dir`` is the folder of a sweep's job.
+        report: tells a failure to the user; returns the exit code.
+        config_dirs: the user's own directories of options.
+        run_config: of the run that the command is about; plain data that Hydra does not see.
+        ledger: file that gets one line a job; None outside sweeps.
+        first: number of the first job, where a sweep takes several calls of Hydra.
+    """
+
+    verb: str
+    work: Work
+    report: Report
+    config_dirs: list[str]
+    run_config: dict[str, Any] | None = None
+    ledger: Path | None = None
+    first: int = 0
+    exit_code: int = field(default=0, init=False)
+
+    def __call__(self, cfg: DictConfig) -> None:
+
+        hydra = HydraConfig.get()
+        if self.ledger is None:
+            self.exit_code, _ = self._attempt(cfg, chosen(hydra), None)
+            return
+
+        folder = Path(os.path.relpath(hydra.runtime.output_dir))
+        _remove_empty(folder)  # Hydra made it; the command makes it again once every check has passed
+        number, overrides = self.first + hydra.job.num, " ".join(hydra.overrides.task)
+        print(f"job {number}: {quoted(overrides, 10_000)}", flush=True)
+        code, message = self._attempt(cfg, chosen(hydra), folder if self.verb == "train" else None)
+        line = json.dumps({"job": number, "overrides": overrides, "exit_code": code, "message": message})
+        with self.ledger.open("a", encoding="utf-8") as ledger:
+            ledger.write(line + "\n")
+        if code >= 128:  # stopped by the user: the sweep stops too
+            raise SystemExit(code)
+
+    def _attempt(self, cfg: DictConfig, choices: dict[str, Any], sweep_dir: Path | None) -> tuple[int, str]:
+        """Run the command; (exit code, first line of what went wrong)."""
+        try:
+            self.work(self.verb, to_plain(cfg, choices, self.run_config, self.config_dirs), sweep_dir)
+        except CONFIG_ERRORS as error:
+            message = explain(error)
+            return self.report(UsageError(message)), message.splitlines()[0]
+        except BaseException as error:
+            message = str(error) or type(error).__name__
+            return self.report(error), message.splitlines()[0]
+        return 0, ""
+
+
+def call(verb: str, words: list[str], work: Work, report: Report) -> int:
+    """Run ``gencli VERB WORDS``; returns the exit code.
+
+    Raises:
+        UsageError: a word is wrong.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed
+    parser = get_args_parser()
+    parser.error = _refuse_flag  # type: ignore[method-assign]  # argparse would print its usage
+    args = parser.parse_intermixed_args(words)
+    if args.experimental_rerun is not None:
+        raise UsageError("--experimental-rerun unpickles a file, which gencli never does; train with resume=RUN")
+    if args.shell_completion:
+        raise UsageError("gencli --completion bash|zsh|fish prints gencli's own completion script")
+    flags = [word for word in words if word not in args.overrides]
+    config_dirs = [args.config_dir] if args.config_dir else []
+
+    try:
+        parsed = parse_overrides(args.overrides)
+        if args.multirun or any(o.key_or_group == "hydra.mode" and str(o.value()) == "MULTIRUN" for o in parsed):
+            return _sweep(Task(verb, work, report, config_dirs), flags, args.overrides)
+        overrides = [] if args.hydra_help else args.overrides  # Hydra's help page knows no group of ours
+        prepared = prepare(verb, overrides, config_dirs, need_run=not (args.hydra_help or args.info))
+        if args.cfg and prepared.run_config is not None:
+            return _show_config(verb, overrides, config_dirs, args.cfg, args.package)
+        task = Task(verb, work, report, config_dirs, prepared.run_config)
+        _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides])
+        return task.exit_code
+    except (*CONFIG_ERRORS, ValueError) as error:
+        raise UsageError(explain(error)) from error
+
+
+def _show_config(verb: str, overrides: list[str], config_dirs: list[str], which: str, package: str | None) -> int:
+    """``--cfg job`` of a command about a run: Hydra does not see the run's sections and could not print them."""
+    if which != "job":
+        raise UsageError(f"--cfg {which}: with a run, --cfg job shows its config as the command takes it")
+    config: Any = {key: value for key, value in compose(verb, overrides, config_dirs).items() if key != "choices"}
+    for key in package.split(".") if package and package != "_global_" else ():
+        if not isinstance(config, dict) or key not in config:
+            raise UsageError(f"--package {package}: there is no such section")
+        config = config[key]
+    print(shown(yaml.safe_dump(config, sort_keys=False, allow_unicode=True)), end="")
+    return 0
+
+
+def _refuse_flag(message: str) -> NoReturn:
+    raise UsageError(f"{message}; gencli VERB --help and --hydra-help tell the flags")
+
+
+def _call_hydra(task: Task, config_name: str, words: list[str]) -> None:
+    given = sys.argv
+    sys.argv = [f"gencli {task.verb}", *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)()
+    except SystemExit as stop:
+        if stop.code == 1:  # Hydra's own word for a wrong flag
+            raise SystemExit(2) from stop
+        if stop.code:
+            raise
+    finally:
+        sys.argv = given
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def _sweep(each: Task, flags: list[str], overrides: list[str]) -> int:
+    """Every job of a sweep.
+
+    Args:
+        each: what all of them are.
+        flags: of Hydra.
+        overrides: the sweep's.
+    """
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # a launcher's processes take no modules from the current folder
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("-m inside torchrun: each process would sweep by itself; call torchrun once for each job")
+    chosen = [o.value() for o in parse_overrides(overrides) if o.key_or_group == "hydra.sweep.dir"]
+    folder = Path(str(chosen[-1])) if chosen else _reserve(Path("outputs/sweeps"))
+    place = [] if chosen else [f"hydra.sweep.dir={quote(str(folder))}"]
+    scratch = Path(tempfile.mkdtemp(prefix="gencli-sweep-"))
+    ledger = scratch / "jobs.jsonl"
+    ledger.touch()
+    try:
+        # Sections come from one run: a sweep over runs is one call of Hydra for each.
+        for own in expand_runs(each.verb, overrides):
+            prepared = prepare(each.verb, own, each.config_dirs)
+            done = len(ledger.read_text().splitlines())
+            task = replace(each, run_config=prepared.run_config, ledger=ledger, first=done)
+            _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides, *place])
+        return _summary([json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()])
+    finally:
+        shutil.rmtree(scratch)
+        _tidy(folder, given=bool(chosen))
+
+
+def _reserve(parent: Path) -> Path:
+    """A sweep folder named by the second, with a counter where two sweeps start in the same one."""
+    name = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for k in range(1, 1000):
+        folder = parent / (name if k == 1 else f"{name}-{k}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunFailed(f"cannot write a sweep folder: {error}") from error
+        return folder
+    raise RunFailed(f"too many sweeps named {parent / name}")
+
+
+def _summary(jobs: list[dict[str, Any]]) -> int:
+    if not jobs:
+        raise UsageError("this sweep expands to no jobs: a glob or a list in it matches nothing")
+    failed = [job for job in jobs if job["exit_code"]]
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done", file=sys.stderr if failed else sys.stdout)
+    for job in sorted(failed, key=lambda job: job["job"]):
+        print(quoted(f"job {job['job']} failed ({job['overrides']}): {job['message']}", 10_000), file=sys.stderr)
+    return 0 if not failed else 2 if all(job["exit_code"] == 2 for job in failed) else 1
+
+
+def _tidy(folder: Path, given: bool) -> None:
+    """Leave nothing behind of a sweep that made no run."""
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {"multirun.yaml"}:
+        return
+    (folder / "multirun.yaml").unlink(missing_ok=True)
+    for path in (folder,) if given else (folder, folder.parent, folder.parent.parent):
+        _remove_empty(path)
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

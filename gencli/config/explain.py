@@ -1,0 +1,66 @@
+"""Hydra's and OmegaConf's complaints in our words; the regular expressions over their messages are here."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from gencli.config import catalog
+from gencli.config.stored import GROUPS
+from gencli.core.errors import near
+
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""What Hydra raises over a wrong command line or config file."""
+
+
+def explain(error: BaseException) -> str:
+    """Hydra's and OmegaConf's complaints in one or two lines, with the near names."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
+        if group:
+            options = error.options or catalog.options(group)
+            return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
+    if isinstance(error, OverrideParseException):
+        reason = error.message.splitlines()[0]
+        return f"cannot read '{error.override}': {reason}; an override is key=value, quote what has spaces, = or ,"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        return _unknown_key(cause)
+    if isinstance(cause, ValidationError):
+        value = "" if isinstance(error, ConfigCompositionException) and "override" not in str(error) else str(error)
+        overridden = re.search(r"override \+*(\S+)", value)
+        where = overridden[1] if overridden else cause.full_key or ""
+        return f"{where}: {str(cause.msg or cause).splitlines()[0]}"
+
+    first = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    text = " ".join(first[:2]) or type(error).__name__
+    unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
+    if unknown:
+        return (
+            f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
+        )
+    if text.startswith("Ambiguous value"):
+        return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
+    if text.startswith("Sweep parameters"):
+        return f"{text}: add -m"
+    return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
+
+
+def _unknown_key(cause: OmegaConfBaseException) -> str:
+    """The key that is not there, and those that are."""
+    full = str(cause.full_key or cause.key)
+    parent, _, key = full.rpartition(".")
+    if parent == "metrics" and key in catalog.options("metric"):
+        return f"{full}: this metric is not measured here; choose it with metrics=[{key}]"
+    siblings = [str(k) for k in getattr(cause.parent_node, "keys", list)() if k != "hydra"]
+    if not parent:
+        siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})
+    return f"{full}: there is no such key{f' in {parent}' if parent else ''}. {near(key, siblings)}"

@@ -1,0 +1,147 @@
+"""The sections of a config that name no class: their keys, types, ranges and defaults, each said once.
+
+``schema`` gives them to Hydra, ``stored`` checks those of a run by them, ``training`` reads them. The YAML files of the
+groups repeat the defaults, which let a run of an older version resume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from gencli.core import options
+from gencli.core.errors import UsageError, quoted
+from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive, Range
+
+OPTIMIZERS = ("adamw", "adam", "adamax", "sgd", "rmsprop")
+"""Classes of torch.optim, in lower case."""
+
+
+@dataclass
+class TrainerOptions:
+    """Keys of the group ``trainer``.
+
+    Raises:
+        ValueError: training has no end, or a batch does not divide into micro-batches.
+    """
+
+    max_steps: Count | None = 3000
+    max_minutes: Positive | None = None
+    batch_size: Count = 128
+    accumulate: Count = 1
+    eval_every: Count = 200
+    log_every: Count = 50
+    sample_every: Count | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    ema_decay: BelowOne = 0.998
+    clip_norm: NonNegative | None = 1.0
+    patience: Count | None = None
+    workers: Natural = 2
+    eval_batch_size: Count = 500
+    eval_examples: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_minutes is None:
+            raise ValueError("training has no end: set trainer.max_steps or trainer.max_minutes")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"trainer.batch_size={self.batch_size} does not divide into "
+                f"trainer.accumulate={self.accumulate} micro-batches"
+            )
+
+
+@dataclass
+class OptimizerOptions:
+    """Keys of every optimizer."""
+
+    name: Literal["adamw", "adam", "adamax", "sgd", "rmsprop"]
+    lr: NonNegative
+    weight_decay: NonNegative = 0.0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_steps: Natural = 0
+    final_lr_fraction: NonNegative = 0.0
+
+
+@dataclass
+class AdamOptions(OptimizerOptions):
+    """Keys of the Adam family."""
+
+    betas: Annotated[list[BelowOne], Range(low=2, high=2)] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
+
+
+@dataclass
+class MomentumOptions(OptimizerOptions):
+    """Keys of sgd and rmsprop."""
+
+    momentum: NonNegative = 0.0
+
+
+NUMBERS: dict[str, Any] = {"n": Natural | None, "batch_size": Count | None, "examples": Count | None}
+"""Keys beside the sections, of any verb."""
+
+
+def optimizer_kind(name: object) -> type[OptimizerOptions]:
+    """The type of an optimizer's section.
+
+    Raises:
+        UsageError: the name is none of ours.
+    """
+    if name not in OPTIMIZERS:
+        raise UsageError(f"optimizer.name={quoted(name)}: one of {', '.join(OPTIMIZERS)}")
+    return MomentumOptions if name in ("sgd", "rmsprop") else AdamOptions
+
+
+def trainer(section: Mapping[str, Any]) -> TrainerOptions:
+    """The section ``trainer``, checked; what it does not say is the default.
+
+    Raises:
+        UsageError: names the key whose value cannot be.
+    """
+    return _typed("trainer", section, TrainerOptions)
+
+
+def optimizer(section: Mapping[str, Any]) -> OptimizerOptions:
+    """The section ``optimizer``, checked; see ``trainer``."""
+    return _typed("optimizer", section, optimizer_kind(section.get("name")))
+
+
+def plain(group: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section ``trainer`` or ``optimizer`` as plain data, checked and complete."""
+    return dataclasses.asdict(trainer(section) if group == "trainer" else optimizer(section))
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Refuse values of a config that cannot be.
+
+    Raises:
+        UsageError: names the key and what it may be.
+    """
+    for key, hint in NUMBERS.items():
+        if key in config and not options.fits(config[key], hint):
+            raise UsageError(f"{key}={quoted(config[key])}: {options.words(hint)} is needed")
+    for group in ("trainer", "optimizer"):
+        if isinstance(config.get(group), Mapping):
+            plain(group, config[group])
+    for name, node in (config.get("logger") or {}).items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise UsageError(f"logger.{name}={quoted(node)}: a section with a _target_ is needed")
+
+
+def _typed(group: str, section: Mapping[str, Any], kind: type[Any]) -> Any:
+    declared = options.of_dataclass(kind)
+    options.check(section, declared, group, f"{group}={section['name']}" if "name" in section else group)
+    for name in sorted(declared.needed - {*section}):
+        raise UsageError(f"{group}.{name} is missing")
+    numbers = {key for key, hint in declared.hints.items() if options.fits(0.5, hint)}
+    try:
+        return kind(
+            **{
+                key: float(value) if key in numbers and isinstance(value, int) else value
+                for key, value in section.items()
+            }
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -1,0 +1,40 @@
+"""The contract of the group ``logger``: who else hears the numbers of a training run.
+
+metrics.jsonl is no logger: it is the run's own record, which resuming and ``gencli.load`` read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+
+class Logger(ABC):
+    """Passes on what a run says; made once its folder is there, on the process that writes.
+
+    Args:
+        folder: the run folder; files go through ``gencli.core.files.inside``.
+        start: the step that a resumed run goes on from: what was said of later ones is taken back. 0: a new run.
+    """
+
+    def __init__(self, folder: Path, start: int = 0) -> None:
+        self.folder, self.start = folder, start
+
+    @abstractmethod
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers at a step, by name: ``train/loss``, ``val/nll``."""
+
+    @abstractmethod
+    def image(self, step: int, name: str, image: Tensor) -> None:
+        """A picture (3, H, W) with values in [0, 1]."""
+
+    @abstractmethod
+    def text(self, name: str, text: str) -> None:
+        """A text of several lines: the model's layers, the config."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left; nothing follows."""

@@ -1,0 +1,131 @@
+"""Which numbers may be compared, and which is better by how much.
+
+A number is comparable to another if data, split, unit, metric and protocol are equal, and for a metric on samples its
+settings and numbers of samples too. Within such a group rows are ranked by value. Differences of NLLs to the best are
+paired, example by example, which takes out the examples' own spread; those of metrics on samples add both errors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencli.core.errors import quoted
+from gencli.report.collect import Row, results
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass
+class Comparison:
+    """Groups of comparable rows, and runs without a number.
+
+    Args:
+        groups: rows of each group, best first.
+        reasons: for each group after the first, what sets it apart from the first.
+        unfinished: (run folder, why it has no number, or not all of them).
+    """
+
+    groups: list[list[Row]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    unfinished: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def compare(folders: Sequence[Path], split: str = "test") -> Comparison:
+    """Read the records of runs, group the comparable ones and rank each group."""
+    comparison = Comparison()
+    groups: dict[str, list[Row]] = {}
+    for folder in folders:
+        rows, problems = results(folder, split)
+        comparison.unfinished += [(folder, problem) for problem in problems]
+        for row in rows:
+            groups.setdefault(json.dumps(_identity(row.record), sort_keys=True), []).append(row)
+
+    # Likelihoods first, then metric after metric; the largest group first, ties in the order of the command line.
+    def order(rows: list[Row]) -> tuple[bool, str, int]:
+        return not rows[0].is_nll, str(rows[0].record.get("metric")), -len(rows)
+
+    comparison.groups = sorted(groups.values(), key=order)
+    for index, rows in enumerate(comparison.groups):
+        _rank(rows, index)
+        if index:
+            comparison.reasons.append(_reason(_first_like(rows, comparison.groups).record, rows[0].record))
+    return comparison
+
+
+def _first_like(rows: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
+    """What a group is set apart from: the first group of its metric, or of all where it is that one."""
+    metric = rows[0].record.get("metric")
+    first = next(group for group in groups if group[0].record.get("metric") == metric)
+    return groups[0][0] if first is rows else first[0]
+
+
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be equal for two numbers to be comparable, by name."""
+    protocol = {f"protocol.{key}": value for key, value in (record.get("protocol") or {}).items()}
+    identity = {key: record.get(key) for key in ("metric", "unit", "split", "split_sha256")} | protocol
+    if record.get("metric") != "nll":
+        identity |= {key: record.get(key) for key in ("better", "n_samples", "n_reference")}
+        identity |= {f"settings.{key}": value for key, value in (record.get("settings") or {}).items()}
+    return identity
+
+
+def _reason(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    a, b = _identity(first), _identity(other)
+    differing = [key for key in a | b if a.get(key) != b.get(key)]
+    for whole in ("protocol.data", "metric"):  # all else differs because of it
+        if whole in differing:
+            differing = [whole]
+    shown = (f"{key.removeprefix('protocol.')} is {_short(b.get(key))}, not {_short(a.get(key))}" for key in differing)
+    return "; ".join(shown)
+
+
+def _short(value: Any) -> str:
+    text = quoted(", ".join(map(str, value)) or "none" if isinstance(value, list) else value, 1000)
+    return text if len(text) <= 24 else text[:12] + "..."
+
+
+def _rank(rows: list[Row], group: int) -> None:
+    """Order rows, best first, and measure each against the best."""
+    rows.sort(key=lambda row: (not row.ranked, row.cost))
+    for rank, row in enumerate((row for row in rows if row.ranked), start=1):
+        row.rank = rank
+    best = rows[0]
+    for row in rows:
+        row.group = group
+        if row is not best and math.isfinite(row.value) and math.isfinite(best.value):
+            row.difference = row.value - best.value
+            row.difference_se = _paired_error(row.scores, best.scores) if row.is_nll else _independent_error(row, best)
+            if row.difference_se is not None:  # an error that all examples share, such as that of log Z, does not pair
+                both = (row.record.get("se_shared") or 0.0, best.record.get("se_shared") or 0.0)
+                row.difference_se = math.hypot(row.difference_se, *both)
+
+
+def _independent_error(row: Row, best: Row) -> float | None:
+    """Standard error of the difference of two metrics; they share the reference, so it is rather too large."""
+    a, b = row.record.get("se"), best.record.get("se")
+    return None if a is None or b is None else math.hypot(a, b)
+
+
+def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | None) -> float | None:
+    """Standard error of the mean difference over the examples that both have."""
+    import numpy as np
+
+    if a is None or b is None:
+        return None
+    shared, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
+    if len(shared) < 2:
+        return None
+    difference = a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)
+    if "counts" in a:  # per symbol: the ratio estimator, with rows as clusters, as in the record
+        n, symbols = len(shared), a["counts"][in_a].astype(float)
+        residual = difference - difference.sum() / symbols.sum() * symbols
+        error = float(math.sqrt(n / (n - 1) * (residual**2).sum()) / symbols.sum())
+    else:
+        error = float(difference.std(ddof=1) / math.sqrt(len(shared)))
+    return error if math.isfinite(error) else None

@@ -1,0 +1,237 @@
+"""A comparison as a table for people, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencli.core.errors import quoted, shown
+from gencli.report.collect import Row
+from gencli.report.compare import Comparison
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
+_FOOTNOTE = """\
+=  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large
+one may only be loose.  >= a lower bound: the NLL may be worse.  ~ an estimate. These have no rank.
+Differences are paired over the same examples, and z counts them in standard errors: below 2 is too close to call."""
+_FOOTNOTE_SAMPLES = """\
+Metrics on samples: arrows say which way is better. Errors of differences are those of two independent measurements."""
+_COLUMNS = (
+    ("", "right"),
+    ("run", "left"),
+    ("NLL", "right"),
+    ("bits/dim", "right"),
+    ("to best", "right"),
+    ("z", "right"),
+    ("estimator", "left"),
+    ("params", "right"),
+    ("time", "right"),
+    ("seed", "right"),
+)
+_SAMPLE_COLUMNS = (
+    ("", "right"),
+    ("run", "left"),
+    ("METRIC", "right"),
+    ("to best", "right"),
+    ("z", "right"),
+    ("and", "left"),
+    ("sampler", "left"),
+    ("seed", "right"),
+)
+_TOLD = 4  # diagnostics in a table
+
+
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """Groups of rows, and runs without a number, as JSON takes them."""
+    return {
+        "groups": [
+            {"apart": reason, "rows": [_cells(row) for row in rows]}
+            for rows, reason in zip(comparison.groups, [None, *comparison.reasons], strict=True)
+        ],
+        "unfinished": [{"run": str(run), "why": why} for run, why in comparison.unfinished],
+    }
+
+
+def write_csv(comparison: Comparison) -> None:
+    """All rows to the standard output; runs without a number are told on the standard error."""
+    rows = [_cells(row) for group in comparison.groups for row in group]
+    writer = csv.DictWriter(sys.stdout, list(rows[0]))
+    writer.writeheader()
+    writer.writerows({k: quoted(v, 10_000) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
+    for run, why in comparison.unfinished:
+        print(shown(f"{run}: {why}"), file=sys.stderr)
+
+
+def print_table(comparison: Comparison) -> None:
+    """A table for each group, with what sets it apart, and what the signs mean."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    names = _short_names([row.run for rows in comparison.groups for row in rows])
+    for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
+        if reason.startswith("metric is "):
+            console.print()
+        elif reason:
+            first = "the first table" if rows[0].is_nll else f"the first table of {rows[0].record.get('metric')}"
+            console.print(shown(f"\nnot comparable with {first}: {reason}"), markup=False)
+        table = _table(rows, names)
+        least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+        console.print(table, width=max(least, console.width), crop=False)
+    for run, why in comparison.unfinished:
+        console.print(shown(f"{run}: {why}"), markup=False)
+    notes = [_FOOTNOTE if rows[0].is_nll else _FOOTNOTE_SAMPLES for rows in comparison.groups]
+    for note in dict.fromkeys(notes):
+        console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
+
+
+def _table(rows: Sequence[Row], names: Mapping[Path, str]) -> Table:
+    """One group; all that a run says is text in it, no markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    record, nll = rows[0].record, rows[0].is_nll
+    data, unit = quoted((record.get("protocol") or {}).get("data")), str(record.get("unit"))
+    measured = (
+        (unit if "/" in unit else f"{unit} an example")
+        if nll
+        else f"{record.get('n_samples')} samples against {record.get('n_reference')} examples"
+    )
+    caption = Text(shown(f"{data}, {record.get('split')} split, {measured}"))
+    table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    arrow = "↑" if record.get("better") == "higher" else "↓"
+    measures = _measures if nll else _sample_measures
+    lines = [[str(row.rank or "-"), names[row.run], *measures(row)] for row in rows]
+    for (name, justify), cells in zip(_COLUMNS if nll else _SAMPLE_COLUMNS, zip(*lines, strict=True), strict=True):
+        title = name.replace("METRIC", f"{record.get('metric')} {arrow}")
+        title = title.replace("bits/dim", f"bits/{unit.partition('/')[2] or 'dim'}")
+        wraps = name in ("run", "sampler", "and")
+        table.add_column(
+            Text(shown(title)),
+            justify=justify,  # type: ignore[arg-type]
+            overflow="fold",
+            no_wrap=not wraps,
+            min_width=None if wraps else max(map(len, cells)),  # a number is never cut, however long others are
+        )
+    for line in lines:
+        table.add_row(*(Text(shown(cell)) for cell in line))
+    return table
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    """One row as plain values: the columns of CSV and JSON."""
+    record = row.record
+    return {
+        "group": row.group,
+        "rank": row.rank,
+        "run": str(row.run),
+        "data": (record.get("protocol") or {}).get("data"),
+        "split": record.get("split"),
+        "metric": record.get("metric"),
+        "value": record.get("value"),
+        "unit": record.get("unit"),
+        "se": record.get("se"),
+        "better": record.get("better"),
+        "n_samples": record.get("n_samples"),
+        "sampler": _sampler(record),
+        "se_examples": record.get("se_examples"),
+        "se_estimator": record.get("se_estimator"),
+        "bits_per_dim": record.get("bits_per_dim"),
+        "bound": record.get("bound"),
+        "estimator": record.get("estimator"),
+        "difference": row.difference,
+        "difference_se": row.difference_se,
+        "z": row.z,
+        "parameters": row.info.get("parameters"),
+        "seconds": row.info.get("wall_seconds"),
+        "seed": row.info.get("seed", record.get("seed")),
+        "weights": record.get("weights"),
+        "status": row.info.get("status"),
+    }
+
+
+def _measures(row: Row) -> list[str]:
+    cells = _cells(row)
+    error = cells["se_examples"]  # the spread over examples holds the noise of each already, but not what they share
+    if error is not None:
+        error = math.hypot(error, row.record.get("se_shared") or 0.0)
+    value = f"{SIGNS[cells['bound']]} {_nats(row.value)}" + ("" if error is None else f" ±{_nats(error)}")
+    difference = "" if row.difference is None else _nats(row.difference, "+")
+    difference += "" if row.difference_se is None else f" ±{_nats(row.difference_se)}"
+    bits = cells["bits_per_dim"]
+    return [
+        value,
+        "" if bits is None else _nats(bits),
+        difference,
+        "" if row.z is None else f"{row.z:.1f}" if abs(row.z) < 1e6 else f"{row.z:.3g}",
+        " ".join(str(cells[key]) for key in ("estimator", "weights") if cells[key]),
+        _count(cells["parameters"]),
+        _duration(cells["seconds"]),
+        "" if cells["seed"] is None else str(cells["seed"]),
+    ]
+
+
+def _sample_measures(row: Row) -> list[str]:
+    error = row.record.get("se")
+    difference = "" if row.difference is None else f"{row.difference:+.3g}"
+    told = [
+        (k, v) for k, v in (row.record.get("diagnostics") or {}).items() if not k.startswith("se_") and v is not None
+    ]
+    return [
+        f"{row.value:.4g}" + ("" if error is None else f" ±{error:.1g}"),
+        difference + ("" if row.difference_se is None else f" ±{row.difference_se:.1g}"),
+        "" if row.z is None else f"{row.z:.1f}",
+        "\n".join(f"{key} {value:.3g}" for key, value in told[:_TOLD]),
+        _sampler(row.record) or "",
+        "" if row.record.get("seed") is None else str(row.record["seed"]),
+    ]
+
+
+def _sampler(record: Mapping[str, Any]) -> str | None:
+    """The sampler with its settings, as on the command line."""
+    if record.get("sampler") is None:
+        return None
+    settings = (
+        f"{key}={quoted(value)}" for key, value in (record.get("sampler_settings") or {}).items() if value is not None
+    )
+    return " ".join([str(record["sampler"]), *settings])
+
+
+def _nats(value: float, sign: str = "") -> str:
+    """Three decimals; of numbers beyond all NLLs their size."""
+    return f"{value:{sign}.3f}" if abs(value) < 1e9 else f"{value:{sign}.3e}"
+
+
+def _count(n: int | None) -> str:
+    if n is None:
+        return ""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.3g}{letter}"
+    return str(n)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.4g}h"
+
+
+def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Folder names without the start that all of them share; a long one breaks before its last part."""
+    distinct = list(dict.fromkeys(paths))
+    parts = [path.parts for path in distinct]
+    shared = 0
+    while len(distinct) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    names = {path: str(Path(*path.parts[shared:])) for path in distinct}
+    return {path: "/\n".join(name.rsplit("/", 1)) if len(name) > 24 else name for path, name in names.items()}

@@ -1,0 +1,391 @@
+"""One training run from its config to its result: ``open`` it, ``fit``, ``finish``.
+
+::
+
+    with Session.open(config) as session:
+        session.fit()
+        record = session.finish()
+    samples = session.run.sample(16)
+
+Everything that can be refused is refused by ``open``, before the run folder is made. Two sessions in one process share
+torch's global generators only, which ``core.noise.GLOBAL`` lends to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from gencli.config import sections
+from gencli.config.locate import find_run
+from gencli.core import distributed
+from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
+from gencli.loggers.base import Logger
+from gencli.models.base import Model
+from gencli.pictures.files import keep, say_text
+from gencli.pictures.samples import grid_of
+from gencli.run import checkpoint as checkpoints
+from gencli.run.assembly import PREPROCESSING, Parts, assemble, load_weights
+from gencli.run.device import on_this_rank
+from gencli.run.folder import RunFolder
+from gencli.run.measure import Measurement, measure
+from gencli.run.nll import HeldOutNLL
+from gencli.run.opened import builder
+from gencli.run.record import NLLRecord
+from gencli.run.reporter import Reporter, relative
+from gencli.run.run import Run, refuse_changes
+from gencli.run.sampling import check as check_sampler
+from gencli.run.sampling import draw
+from gencli.training.loop import Trainer, precision
+from gencli.training.signals import StopRequest
+
+RESULT = ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")
+"""What run.json repeats of the final record."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on.
+
+    Args:
+        folder: the run folder.
+        checkpoint: the file to go on from.
+        step: its step.
+        download: whether missing data files may be fetched: not into a folder that the run names.
+    """
+
+    folder: Path
+    checkpoint: Path
+    step: int
+    download: bool
+
+
+class Session:
+    """One run while it is trained; made by ``open``, a context manager.
+
+    Attributes:
+        config: the config as it is stored.
+        parts: data, model and their partners.
+        folder: the run folder.
+        trainer: with the state of training.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        parts: Parts,
+        folder: RunFolder,
+        make_loggers: Sequence[Callable[..., Logger]],
+        world: distributed.World,
+        resumed: Resumed | None,
+    ) -> None:
+        self.config, self.parts, self.folder, self.world, self.resumed = config, parts, folder, world, resumed
+        self._began = time.perf_counter()
+        self._stop = StopRequest()
+        start = resumed.step if resumed else 0
+        self.reporter = Reporter(
+            folder,
+            [make(folder.path, start) for make in make_loggers if folder.writes],
+            quiet=not world.main,
+        )
+        train = parts.dataset.training()
+        assert train is not None
+        self.trainer = Trainer(
+            sections.trainer(config["trainer"]),
+            sections.optimizer(config["optimizer"]),
+            config["seed"],
+            *(parts, train, parts.dataset.split("val"), folder, self.reporter, world, self._stop),
+            self._draw_while_training,
+        )
+
+    # --- open ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Session:
+        """Build all parts of a config, or of the run that ``resume`` names; then make the folder, or reopen it.
+
+        Args:
+            cfg: a plain config of ``gencli train``, as ``config.compose`` gives it.
+            sweep_dir: the folder of a sweep's job; None: ``run_dir``, or a new folder under outputs/.
+
+        Raises:
+            UsageError: the config is wrong; nothing was written.
+            RunFailed: the run to go on with is damaged; nothing was written.
+        """
+        world = distributed.join()
+        try:
+            return cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world)
+        except BaseException:
+            distributed.leave()
+            raise
+
+    @classmethod
+    def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World) -> Session:
+        resumed = _resumed(cfg) if cfg.get("resume") else None
+        cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
+        make_loggers = _loggers(cfg)
+        parts = assemble(cfg, download=resumed is None or resumed.download)
+        precision(sections.trainer(cfg["trainer"]), parts.device, world)
+        check_sampler(parts)
+        _prepare_data(parts)
+        made = resumed.folder if resumed else _fresh_folder(cfg, sweep_dir, world)
+        stored = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
+        session = cls(stored, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed)
+        try:
+            session._introduce()
+        except BaseException:
+            session.reporter.close()
+            raise
+        return session
+
+    def _introduce(self) -> None:
+        """Begin the run's files, or go on in them; say what is trained."""
+        config, folder, trainer = self.config, self.folder, self.trainer
+        parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
+        facts = {"device": str(self.parts.device), "world_size": self.world.size}
+        if self.resumed:
+            trainer.prepare()
+            trainer.state.load(self.resumed.checkpoint)
+            folder.forget_after(trainer.state.step)
+            folder.reopen(config, **facts)
+            self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
+        else:
+            folder.begin(config, seed=config["seed"], parameters=parameters, **facts)
+        names = config["choices"]
+        self.reporter.say(
+            f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "
+            f"{self.parts.device}, seed {config['seed']} -> {relative(folder.path)}"
+        )
+        self.reporter.text("model", str(self.parts.model))
+        self.reporter.text("config", json.dumps(config, indent=2, default=str))
+        self._began = time.perf_counter()
+
+    # --- fit, finish ---------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the end of the budget.
+
+        Raises:
+            Interrupted: a signal came; the run is saved.
+            RunFailed: training could not go on.
+        """
+        if not self.resumed:
+            self.trainer.prepare()
+        self.trainer.fit()
+
+    def finish(self) -> NLLRecord | None:
+        """Measure the best checkpoint on the test split, once, and draw samples; the record, if there is an estimator.
+
+        Raises:
+            Interrupted: a signal came; training is complete and saved.
+            RunFailed: some test example has no finite NLL.
+        """
+        distributed.share(None)  # the checkpoint is on disk before other ranks read it
+        self._stop.at_once = "stopped during the final evaluation; training is complete and saved"
+        if self._stop.signal:
+            raise Interrupted(self._stop.at_once, self._stop.signal)
+        load_weights(self.parts, self.folder.path, None, "best")
+        record = self._measure() if self.parts.estimator is not None else None
+        if self.world.main and self._draws:
+            self._sample()
+        if record and record.n_nonfinite:
+            raise RunFailed(f"{record.n_nonfinite} of {record.n_examples} test examples have no finite NLL")
+        self._update(status="finished", result=record and {key: getattr(record, key) for key in RESULT})
+        return record
+
+    @property
+    def run(self) -> Run:
+        """The run as ``gencli.load`` opens it, with the parts as they are."""
+        return Run(self.folder.path, trust=self.config["trust"], device=self.config["device"], parts=self.parts)
+
+    def _measure(self) -> NLLRecord:
+        config, parts, state = self.config, self.parts, self.trainer.state
+        split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
+        if split != "test":
+            self.reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
+        at = Measurement(
+            parts=parts,
+            run=self.folder.path,
+            split=split,
+            seed=0,  # as ``gencli eval`` takes it, so that the two agree to the bit
+            batch_size=self.trainer.options.eval_batch_size,
+            world=self.world,
+            reporter=self.reporter,
+        )
+        nll = HeldOutNLL(
+            estimator=parts.estimator,
+            name=config["choices"]["estimator"],
+            config=config["estimator"],
+            examples=self.trainer.options.eval_examples,
+        )
+        (record,) = measure(at, nll)
+        self.reporter.metrics(state.step, split, state.clock.seconds, parts.weights, {"nll": record.value})
+        return record
+
+    # --- samples -------------------------------------------------------------------------------------------------
+
+    @property
+    def _draws(self) -> bool:
+        """Whether training draws samples: not where a context is needed that only a caller can give."""
+        given = self.parts.model.conditional and not self.parts.dataset.spec.classes
+        return self.parts.sampler is not None and self.config["n"] > 0 and not given
+
+    def _sample(self) -> None:
+        config, parts = self.config, self.parts
+        x, y = draw(parts, config["n"], config["seed"])
+        say_text(parts, x, self.reporter)
+        for file in keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], x, y):
+            self.reporter.say(f"  {relative(file)}")
+        grid = grid_of(parts, x)
+        if grid is not None:
+            self.reporter.image(self.trainer.state.step, "samples", grid)
+
+    @torch.no_grad()
+    def _draw_while_training(self, step: int, model: Model) -> None:
+        """A grid of the same latents as training goes on."""
+        if not self.folder.writes or not self._draws:
+            return
+        config, parts = self.config, self.parts
+        model.eval()
+        own, parts.model = parts.model, model
+        try:
+            x, y = draw(parts, min(config["n"], 64), config["seed"])
+            keep(parts, self.folder.path, f"step-{step:07d}", config["seed"], x, y)
+            grid = grid_of(parts, x)
+            if grid is not None:
+                self.reporter.image(step, "samples", grid)
+        finally:
+            parts.model = own
+            own.train()
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Session:
+        self._stop.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say in run.json how the session ended, if it did not finish; close the loggers, leave the other ranks."""
+        try:
+            if error is not None and self.folder.info.get("status") == "running":
+                self._end(error)
+        finally:
+            self.reporter.close()
+            self._stop.__exit__()
+            distributed.leave()
+
+    def _end(self, error: BaseException) -> None:
+        if not isinstance(error, Interrupted | KeyboardInterrupt):
+            self._update(status="failed", reason=str(error))
+            if isinstance(error, GencliError):
+                self.reporter.log(f"failed: {error}")
+            return
+        self._update(status="interrupted")
+        saved = (self.folder.path / "checkpoints" / "last.safetensors").exists()
+        again = f"go on with: gencli train resume={relative(self.folder.path)}"
+        advice = again if saved else "there is no checkpoint yet to go on from"
+        self.reporter.say(f"{str(error) or 'interrupted'}; {advice}")
+
+    def _update(self, **info: Any) -> None:
+        """Change run.json, with how far it came and the wall time over all sessions of this run."""
+        state = self.trainer.state
+        wall = (self.folder.info.get("wall_seconds") or 0.0) + time.perf_counter() - self._began
+        self._began = time.perf_counter()
+        progress = {"step": state.step, "seconds": round(state.clock.seconds, 1)}
+        self.folder.update(**info, progress=progress, wall_seconds=round(wall, 1))
+
+
+# --- what open is made of --------------------------------------------------------------------------------------------
+
+
+def _resumed(cfg: Mapping[str, Any]) -> Resumed:
+    """The run to go on with; what is damaged in it is refused before anything is written.
+
+    Raises:
+        UsageError: the command changes what a run keeps.
+        RunFailed: the folder is damaged.
+    """
+    folder = find_run(cfg["resume"])
+    run = Run(folder)
+    trained, _, _ = run.trained, run.info, run.metrics
+    RunFolder.check(folder)
+    refuse_changes(trained, cfg, ("model", "data", "objective"))
+    if cfg["seed"] != trained["seed"]:
+        raise UsageError(f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches")
+    checkpoint = checkpoints.path_of(folder, cfg["checkpoint"])
+    root = cfg["data"].get("root")
+    download = root is None or root != trained["data"].get("root")
+    return Resumed(folder, checkpoint, checkpoints.read(checkpoint)[1].get("step", 0), download)
+
+
+def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
+    """A section in which runs are named by absolute paths, so that it can be read from anywhere.
+
+    Raises:
+        UsageError: such a run was trained in another model space, where its model means nothing.
+    """
+    if not isinstance(node, Mapping):
+        return node
+    found = {}
+    for key, value in node.items():
+        found[key] = _with_runs(value, data)
+        if key in ("run", "teacher") and value is not None:
+            folder = find_run(value).resolve()
+            theirs = Run(folder).trained.get("data") or {}
+            for name in sorted({*PREPROCESSING} - {"flip"}):
+                if data.get(name) != theirs.get(name):
+                    raise UsageError(
+                        f"data.{name}={data.get(name)}: the run {value} has {theirs.get(name)}; they must agree"
+                    )
+            found[key] = str(folder)
+    return found
+
+
+def _loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
+    """What makes the loggers of the section ``logger``, each of which has been checked."""
+    build = builder(cfg.get("trust") or [])
+    return [
+        build.factory(node, Logger, given=2, group=f"logger.{name}") for name, node in (cfg["logger"] or {}).items()
+    ]
+
+
+def _prepare_data(parts: Parts) -> None:
+    """Open all that training needs, and fit the preprocessing to the training split.
+
+    Raises:
+        UsageError: a teacher, a split or a statistic cannot be had.
+    """
+    try:
+        parts.objective.open(parts.model)
+        whole = parts.dataset.split("train")
+        assert whole is not None
+        parts.dataset.training()
+        parts.dataset.split("val")
+        if parts.estimator is not None:
+            parts.dataset.split("test")  # a missing file is found out now, not after training; nothing looks at it
+        parts.preprocess.fit(whole)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _fresh_folder(cfg: Mapping[str, Any], sweep_dir: Path | None, world: distributed.World) -> Path:
+    """A new folder, which rank 0 makes; everyone hears of it, or of why there is none."""
+    made: Any = None
+    if world.main:
+        try:
+            made = RunFolder.fresh_path(cfg, sweep_dir)
+        except UsageError as error:
+            made = error
+    made = distributed.share(made)
+    if isinstance(made, UsageError):
+        raise made
+    return made

@@ -1,0 +1,155 @@
+"""The state of training: all that a checkpoint holds, and all that a resumed run goes on from."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gencli.core import distributed
+from gencli.core.errors import RunFailed, quoted
+from gencli.core.files import inside
+from gencli.data.preprocess import Preprocess
+from gencli.models.base import Model
+from gencli.objectives.base import Objective, Turn
+from gencli.run import checkpoint as checkpoints
+from gencli.training.clock import Clock
+
+
+class State:
+    """Parameters theta and their average, the objective's own state, optimizers, the position in the data, the best.
+
+    Args:
+        model: what is trained.
+        objective: with critics, chains, buffers.
+        preprocess: with the statistics of the training split.
+        clock: the seconds spent.
+        folder: the run folder.
+        writes: whether this rank writes checkpoints.
+
+    Attributes:
+        step: steps taken; the batch of a step is a function of its number.
+        ema: the average of the weights, or None.
+        best: (score, step) of the best validation.
+        stale: validations since then.
+    """
+
+    def __init__(
+        self, model: Model, objective: Objective, preprocess: Preprocess, clock: Clock, folder: Path, *, writes: bool
+    ) -> None:
+        self.model, self.objective, self.preprocess = model, objective, preprocess
+        self.clock, self.folder, self.writes = clock, folder, writes
+        self.step = 0
+        self.ema: Model | None = None
+        self.best: tuple[float, int] | None = None
+        self.stale = 0
+        self.turns: list[Turn] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.scaler = torch.amp.GradScaler("cpu", enabled=False)  # type: ignore[attr-defined]
+        self._averaged: tuple[list[Tensor], ...] = ()  # parameters of both: walking modules at each step is slow
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All that some turn moves."""
+        return [p for turn in self.turns for p in turn.parameters]
+
+    # --- the average ---------------------------------------------------------------------------------------------
+
+    def begin_average(self) -> None:
+        """Start the EMA at the weights as they are."""
+        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self._averaged = tuple([p.detach() for p in m.parameters()] for m in (self.ema, self.model))
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """EMA of the parameters: theta' <- d theta' + (1 - d) theta, with d growing from 0.1 to ``decay``.
+
+        torch's AveragedModel does the same but reads its counter on the host at every step.
+        """
+        if self.ema is not None:
+            mine, theirs = self._averaged
+            torch._foreach_lerp_(mine, theirs, 1 - min(decay, self.step / (self.step + 9)))
+
+    def measured(self) -> Model:
+        """What is validated and drawn from: the EMA if there is one, with the model's buffers as they are now."""
+        if self.ema is None:
+            return self.model
+        for mine, theirs in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            mine.copy_(theirs)
+        return self.ema
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def save(self, name: str) -> None:
+        """Write the checkpoint ``name``, on the rank that writes."""
+        if not self.writes:
+            return
+        modules = {"model": self.model, "objective": self.objective, "preprocess": self.preprocess}
+        if self.ema is not None:
+            modules["ema"] = self.measured()
+        tensors = {f"{part}/{n}": t for part, module in modules.items() for n, t in module.state_dict().items()}
+        scalars: dict[str, Any] = {}
+        for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
+            some, scalars[turn.name] = checkpoints.pack(f"optimizer.{turn.name}", optimizer.state_dict())
+            tensors |= some
+        meta = {
+            "step": self.step,
+            "seconds": self.clock.seconds,
+            "best": self.best,
+            "stale": self.stale,
+            "optimizers": scalars,
+            "scaler": self.scaler.state_dict(),
+        }
+        path = inside(self.folder, "checkpoints", f"{name}.safetensors")
+        checkpoints.write(path, tensors, meta, keep_previous=name == "last")
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            RunFailed: it is damaged, or of another model or objective.
+        """
+        tensors, meta = checkpoints.read(path)
+        try:
+            self.model.load_state_dict(checkpoints.under("model", tensors))
+            self.objective.load_state_dict(checkpoints.under("objective", tensors))
+            self.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
+            if self.ema is not None:
+                self.ema.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
+            for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
+                state = checkpoints.unpack(f"optimizer.{turn.name}", tensors, meta["optimizers"][turn.name])
+                _load_optimizer(optimizer, state, turn.name)
+            if meta["scaler"]:
+                self.scaler.load_state_dict(meta["scaler"])
+            self.step, self.clock.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
+            self.best = tuple(meta["best"]) if meta["best"] else None
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+            reason = quoted(str(error).splitlines()[-1].strip() if str(error) else type(error).__name__, 200)
+            raise RunFailed(f"{path} does not fit the run's config: {reason}") from error
+        self._drop_other_best()
+
+    def _drop_other_best(self) -> None:
+        """Forget a ``best`` that this checkpoint does not know: it comes from steps that are taken anew."""
+        path = self.folder / "checkpoints" / "best.safetensors"
+        other = False
+        if self.writes and path.exists():
+            inside(self.folder, "checkpoints", "best.safetensors")
+            other = self.best is None or checkpoints.read(path)[1].get("step") != self.best[1]
+            if other:
+                path.unlink()
+        if distributed.share(other):  # one rank looks, all follow
+            self.best, self.stale = None, 0
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], turn: str) -> None:
+    """Moments from the checkpoint; weight decay and betas from the config."""
+    options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for parameter, moments in optimizer.state.items():
+        if any(isinstance(m, Tensor) and m.dim() and m.shape != parameter.shape for m in moments.values()):
+            raise ValueError(f"moments of {turn} are of another shape than its parameters")
+    for group, option in zip(optimizer.param_groups, options, strict=True):
+        group.update(option)

@@ -1,0 +1,81 @@
+"""What gencli takes of Hydra beyond its documented interface: here another version of Hydra is noticed."""
+
+import sys
+
+import pytest
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+
+import gencli.config.command
+from gencli.config import schema
+from gencli.config.compose import compose, parse_overrides
+from gencli.core.errors import UsageError
+
+
+def test_the_parser_of_flags_has_those_that_are_read():
+    args = get_args_parser().parse_intermixed_args(["a=1", "--cfg", "job", "-m", "b=2", "--config-dir", "x"])
+    assert (args.overrides, args.cfg, args.multirun, args.config_dir) == (["a=1", "b=2"], "job", True, "x")
+    assert (args.package, args.info, args.experimental_rerun) == (None, None, None)
+    assert not args.hydra_help
+    assert not args.shell_completion
+
+
+def test_hydra_main_reads_the_words_from_sys_argv(monkeypatch):
+    seen = []
+
+    def work(verb, config, sweep_dir):
+        seen.append((verb, config["seed"], sys.argv[0]))
+
+    own = ["untouched"]
+    monkeypatch.setattr(sys, "argv", own)
+    words = ["model=realnvp", "data=moons", "seed=41"]
+    assert gencli.config.command.call("train", words, work, lambda error: 1) == 0
+    assert seen == [("train", 41, "gencli train")]
+    assert sys.argv is own
+
+
+def test_an_override_says_what_is_asked_of_it():
+    one, swept, deleted, added = parse_overrides(["a.b=1", "run=x,y", "~sampler", "+c=2"])
+    assert (one.key_or_group, one.value(), one.input_line) == ("a.b", 1, "a.b=1")
+    assert swept.is_sweep_override()
+    assert list(swept.sweep_string_iterator()) == ["x", "y"]
+    assert deleted.is_delete()
+    assert added.is_add()
+    assert not one.is_force_add()
+
+
+def test_the_store_of_types_is_the_one_that_composing_reads():
+    schema.register()
+    assert {"adam.yaml", "momentum.yaml"} == {*ConfigStore.instance().list("schema/optimizer")}
+
+
+def test_hydra_does_not_record_several_choices_of_a_group():
+    """If it did, ``compose.chosen`` would have nothing to add."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from gencli.config.locate import config_dir
+
+    schema.register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        cfg = hydra_compose("train", ["logger=[tensorboard]"], return_hydra_config=True)
+    assert cfg.hydra.runtime.choices.get("logger") is None
+    assert list(cfg.hydra.overrides.task) == ["logger=[tensorboard]"]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("model=nope", "model=nope: there is no such model"),  # MissingConfigException.missing_cfg_file, .options
+        ("net@model.x=mlp", "net@model.x: no such group here"),  # "Could not override ... No match in the defaults"
+        ("model=made,maf", "Ambiguous value for argument 'model=made,maf': add -m"),
+        ("a=[1", "cannot read 'a=[1'"),  # OverrideParseException.override
+        ("trainer.nope=1", "trainer.nope: there is no such key in trainer"),  # ConfigAttributeError.parent_node
+        ("trainer.max_steps=x", "trainer.max_steps=x: Value 'x'"),  # "Error merging override trainer.max_steps=x"
+    ],
+)
+def test_the_wording_that_is_explained(word, says):
+    with pytest.raises(UsageError) as error:
+        compose("train", [word])
+    assert str(error.value).startswith(says)
+    assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,34 @@
+"""What tests of training share: the tensors of a run, and a way to meddle with one of its steps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gencli.run import checkpoint
+from gencli.training.loop import Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tensors(run):
+    """Those of a run's last checkpoint."""
+    return checkpoint.read(Path(run) / "checkpoints" / "last.safetensors")[0]
+
+
+def same(a, b):
+    """Names of the tensors that differ."""
+    assert set(a) == set(b)
+    return [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def before_step(monkeypatch, step: int, act: Callable[[Trainer], object]) -> None:
+    """Have trainers act once they have taken ``step`` steps, before the next one."""
+    own = Trainer.steps
+
+    def steps(trainer, count):
+        if trainer.state.step == step:
+            act(trainer)
+        own(trainer, count)
+
+    monkeypatch.setattr(Trainer, "steps", steps)

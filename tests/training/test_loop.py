@@ -1,0 +1,217 @@
+"""The loop: turns, budgets, rates, losses that are not finite, several processes."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import gencli
+from gencli.config.compose import compose
+from gencli.config.sections import AdamOptions, OptimizerOptions
+from gencli.core.distributed import World
+from gencli.core.errors import RunFailed
+from gencli.models.base import ExactLikelihood
+from gencli.objectives.base import Loss, Objective, Turn
+from gencli.run import checkpoint
+from gencli.training.clock import Clock
+from gencli.training.optim import make_optimizer, schedule
+from gencli.training.session import Session
+from tests.conftest import TINY
+from tests.runs import ROOT, same, tensors
+
+
+def test_a_non_finite_loss_stops_before_the_step(monkeypatch):
+    from gencli.objectives.likelihood import NLL
+
+    own = NLL.turns
+
+    def poisoned(self, model):
+        turn = own(self, model)[0]
+        calls = iter(range(1000))
+
+        def loss(batch, noise):
+            result = turn.loss(batch, noise)
+            return Loss(result.value * math.nan) if next(calls) == 12 else result
+
+        return [Turn(turn.name, turn.parameters, loss)]
+
+    gencli.train(
+        [*TINY, "run_dir=good", "trainer.max_steps=12", "optimizer.schedule=constant", "trainer.eval_every=12"]
+    )
+    monkeypatch.setattr(NLL, "turns", poisoned)
+    with pytest.raises(RunFailed, match="not finite at step 12"):
+        gencli.train([*TINY, "run_dir=bad", "optimizer.schedule=constant", "trainer.eval_every=6"])
+    info = json.loads(Path("bad/run.json").read_text())
+    assert info["status"] == "failed"
+    assert "step 12" in info["reason"]
+    good, bad = tensors("good"), tensors("bad")
+    assert same(good, bad) == []  # step 12 did not move a bit
+    facts = json.loads(Path("bad/nonfinite.json").read_text())
+    assert facts["step"] == 12
+    assert facts["parameters"]
+    kept = checkpoint.read(Path("bad/nonfinite.safetensors"))[0]["x"]
+    assert kept.shape == (128, 2)
+
+
+class TwoPlayers(Objective):
+    """A game with a known rhythm: the critic moves twice a step on its own parameter, then the model."""
+
+    requires = (ExactLikelihood,)
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.critic = nn.Parameter(torch.zeros(()))
+
+    def turns(self, model):
+        def critic(batch, noise):
+            assert not any(p.requires_grad for p in model.parameters())
+            return Loss((self.critic - 1) ** 2 - 0 * model.log_prob(batch.x).mean())
+
+        def player(batch, noise):
+            assert not self.critic.requires_grad
+            return Loss(-model.log_prob(batch.x).mean())
+
+        return [Turn("critic", [self.critic], critic, repeats=2), Turn("model", list(model.parameters()), player)]
+
+    def score(self, model, batch, noise):
+        return -model.log_prob(batch.x)
+
+
+def test_turns_move_their_own_parameters_only(monkeypatch):
+    import gencli.objectives.likelihood
+
+    TwoPlayers.__module__ = "gencli.objectives.likelihood"
+    monkeypatch.setattr(gencli.objectives.likelihood, "NLL", TwoPlayers)
+    run = gencli.train(
+        [
+            *TINY,
+            "run_dir=game",
+            "optimizer=sgd",
+            "optimizer.lr=0.1",
+            "optimizer.momentum=0",
+            "optimizer.schedule=constant",
+            "optimizer.warmup_steps=0",
+            "trainer.clip_norm=null",
+        ]
+    )
+    state = tensors("game")
+    # c <- c - 0.1 * 2 (c - 1), 40 times from 0: the model's turn never touched it.
+    assert float(state["objective/critic"]) == pytest.approx(1 - 0.8**40, abs=1e-6)
+    assert any("loss_critic" in line for line in run.metrics)
+    gencli.train(["resume=game", "trainer.max_steps=21"])
+    assert float(tensors("game")["objective/critic"]) == pytest.approx(1 - 0.8**42, abs=1e-6)
+
+
+def test_the_clock_bounds_training():
+    began = time.monotonic()
+    run = gencli.train(
+        [
+            *[o for o in TINY if "max_steps" not in o],
+            "trainer.max_steps=null",
+            "trainer.max_minutes=0.03",
+            "run_dir=run",
+            "trainer.eval_every=100000",
+        ]
+    )
+    seconds = run.info["progress"]["seconds"]
+    assert 1.8 <= seconds < 4
+    assert time.monotonic() - began < 60
+    last = [line for line in run.metrics if line["split"] == "val"][-1]
+    assert last["step"] == run.info["progress"]["step"]
+
+
+def test_patience_stops_early_and_keeps_the_best():
+    run = gencli.train(
+        [
+            *TINY,
+            "run_dir=run",
+            "optimizer.lr=3.0",
+            "optimizer.schedule=constant",
+            "trainer.patience=2",
+            "trainer.max_steps=400",
+            "trainer.eval_every=2",
+            "optimizer.warmup_steps=0",
+        ]
+    )
+    scores = [(line["nll"], line["step"]) for line in run.metrics if line["split"] == "val"]
+    assert run.info["progress"]["step"] < 400
+    assert run.info["best"]["step"] == min(scores)[1]
+
+
+def test_cosine_and_warm_up():
+    config = OptimizerOptions("adam", 1.0, warmup_steps=10, final_lr_fraction=0.1)
+    assert schedule(config, 0, 0.0) == pytest.approx(0.1)
+    assert schedule(config, 100, 0.5) == pytest.approx(0.55)
+    assert schedule(config, 100, 1.0) == pytest.approx(0.1)
+    assert schedule(dataclasses.replace(config, schedule="constant"), 50, 0.9) == 1.0
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(tmp_path):
+    """Same model on every rank, unpadded shards, and the NLL of one process to rounding."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29417"]
+    done = subprocess.run(
+        [*torchrun, "-m", "gencli", "train", *TINY, "model.net.vector.dropout=0", "run_dir=two"],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    info = json.loads((tmp_path / "two/run.json").read_text())
+    assert info["world_size"] == 2
+    two = json.loads((tmp_path / "two/eval/test-exact.json").read_text())
+    one = gencli.load(tmp_path / "two").nll(split="test")
+    assert one["value"] == pytest.approx(two["value"], abs=1e-5)
+    assert one["n_examples"] == two["n_examples"]
+    # Training itself: the mean of two half-batch gradients is the gradient of the whole batch.
+    gencli.train([*TINY, "model.net.vector.dropout=0", f"run_dir={tmp_path}/one"])
+    single = tensors(tmp_path / "one")
+    assert all(torch.allclose(single[n], t, atol=1e-5) for n, t in tensors(tmp_path / "two").items() if "model/" in n)
+
+
+def test_only_weights_of_layers_decay():
+    from gencli.models.flows.layers import Marginal
+    from gencli.models.flows.maps import RationalQuadratic
+
+    model = nn.ModuleList([nn.Linear(3, 3), Marginal((3,), RationalQuadratic(4)), nn.Conv2d(1, 1, 3)])
+    config = AdamOptions("adamw", 1.0, weight_decay=0.1)
+    decaying, others = make_optimizer(model.parameters(), [model], config, torch.device("cpu")).param_groups
+    assert {id(p) for p in decaying["params"]} == {id(model[0].weight), id(model[2].weight)}
+    assert others["weight_decay"] == 0
+    assert sum(p.numel() for g in (decaying, others) for p in g["params"]) == sum(p.numel() for p in model.parameters())
+
+
+def test_steps_are_those_of_the_whole_run():
+    """The public ``steps`` takes the steps of ``fit`` and nothing else."""
+    whole = gencli.train([*TINY, "run_dir=whole"])
+    with Session.open(compose("train", [*TINY, "run_dir=steps"])) as session:
+        session.trainer.prepare()
+        session.trainer.steps(13)
+        session.trainer.steps(7)
+    state = session.trainer.state
+    assert state.step == 20
+    for part, module in (("model", state.model), ("ema", state.measured())):
+        assert same(module.state_dict(), checkpoint.under(part, tensors(whole.path))) == []
+    assert not Path("steps/checkpoints").exists()
+
+
+def test_the_clock_stands_while_it_is_paused():
+    clock = Clock(World())
+    with clock.paused():
+        time.sleep(0.5)
+    clock.agree(1, None, 0, torch.device("cpu"))
+    assert clock.seconds < 0.25
+    time.sleep(0.3)
+    clock.agree(2, None, 0, torch.device("cpu"))
+    assert clock.seconds >= 0.3

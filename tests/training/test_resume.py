@@ -1,0 +1,173 @@
+"""A run that was stopped goes on as if it had not been."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import gencli
+from gencli.cli.main import main
+from gencli.core.errors import Interrupted
+from gencli.run import checkpoint
+from tests.conftest import TINY
+from tests.runs import ROOT, before_step, same, tensors
+
+HARD = [
+    "data=digits",
+    "data.flip=true",
+    "model=glow",
+    "model.net.image.width=8",
+    "model.net.image.dropout=0.2",
+    "trainer.ema_decay=0.9",
+    "trainer.accumulate=2",
+    "trainer.batch_size=32",
+    "trainer.log_every=1",
+    "trainer.eval_every=3",
+    "optimizer.warmup_steps=4",
+    "logger=none",
+    "n=0",
+    "device=cpu",
+]
+
+
+def stop(trainer):
+    """As a signal would."""
+    trainer.stop.signal = signal.SIGTERM
+
+
+def test_resume_is_the_same_run_to_the_bit(monkeypatch):
+    """EMA, schedule, augmentation, dropout and accumulation on; stopped at step 5 of 10, between two validations."""
+    gencli.train([*HARD, "run_dir=whole", "trainer.max_steps=10"])
+
+    with monkeypatch.context() as patch:
+        before_step(patch, 4, stop)
+        with pytest.raises(Interrupted):
+            gencli.train([*HARD, "run_dir=halves", "trainer.max_steps=10"])
+    assert json.loads(Path("halves/run.json").read_text())["status"] == "interrupted"
+    assert checkpoint.read(Path("halves/checkpoints/last.safetensors"))[1]["step"] == 5
+    gencli.train(["resume=halves"])
+    assert same(tensors("whole"), tensors("halves")) == []
+
+    def values(run):
+        lines = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+        clock = ("seconds", "steps_per_second", "examples_per_second")
+        return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+
+    assert values("whole") == values("halves")
+    a, b = (json.loads(Path(run, "eval/test-exact.json").read_text())["value"] for run in ("whole", "halves"))
+    assert a == b
+
+
+def test_resume_goes_on_beyond_the_old_end(tmp_path):
+    gencli.train([*TINY, "run_dir=run"])
+    gencli.train(["resume=run", "trainer.max_steps=30"])
+    info = json.loads(Path("run/run.json").read_text())
+    assert (info["status"], info["progress"]["step"]) == ("finished", 30)
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert config["trainer"]["max_steps"] == 30  # what the folder says is what was run
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
+    rng = random.Random(0)
+    command = [sys.executable, "-m", "gencli", "train", *TINY, "trainer.max_steps=100000", "trainer.eval_every=5"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, "run_dir=run"], env=env, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    last = tmp_path / "run/checkpoints/last.safetensors"
+    for _ in range(3):
+        deadline = time.monotonic() + 60
+        while not last.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(rng.random())
+        process.kill()
+        process.wait()
+        step = checkpoint.read(last)[1]["step"]
+        assert step > 0
+        assert step % 5 == 0
+        json.loads((tmp_path / "run/run.json").read_text())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gencli", "train", "resume=run"], env=env, stdout=subprocess.DEVNULL, cwd=tmp_path
+        )
+        deadline = time.monotonic() + 60
+        while checkpoint.read(last)[1]["step"] == step and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert checkpoint.read(last)[1]["step"] > step
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)  # nothing was logged twice
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
+    before_step(monkeypatch, 3, lambda trainer: os.kill(os.getpid(), number))
+    assert main(["train", *TINY, "run_dir=run"]) == code
+    out = capsys.readouterr()
+    assert "gencli train resume=run" in out.out
+    assert checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]["step"] == 4
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "resume=run"]) == 0
+
+
+def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys):
+    from gencli.estimators.exact import Exact
+
+    seen = []
+    own = Exact.nll
+
+    def interrupt(self, *arguments):
+        seen.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        return own(self, *arguments)
+
+    monkeypatch.setattr(Exact, "nll", interrupt)
+    assert main(["train", *TINY, "run_dir=run"]) == 130
+    assert len(seen) == 1
+    assert "training is complete and saved; go on with: gencli train resume=run" in capsys.readouterr().out
+    assert not Path("run/eval/test-exact.json").exists()
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("last", [9, 19])
+def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
+    with monkeypatch.context() as patch:
+        before_step(patch, last, stop)
+        with pytest.raises(Interrupted):
+            gencli.train([*TINY, "run_dir=run"])
+    gencli.train(["resume=run"])
+    steps = [line["step"] for line in gencli.load("run").metrics if line["split"] == "val"]
+    assert steps == [0, 10, 20]
+
+
+def test_patience_that_ran_out_stays_out():
+    fast = ["optimizer.lr=3.0", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
+    run = gencli.train([*TINY, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])
+    ended = run.info["progress"]["step"]
+    assert ended < 20
+    assert gencli.train(["resume=run"]).info["progress"]["step"] == ended
+
+
+def test_the_best_of_an_abandoned_branch_is_forgotten():
+    gencli.train([*TINY, "run_dir=run", "trainer.eval_every=5"])
+    gencli.train(["resume=run", "checkpoint=previous", "optimizer.lr=1e-9"])
+    info = json.loads(Path("run/run.json").read_text())
+    best = checkpoint.read(Path("run/checkpoints/best.safetensors"))[1]
+    assert best["step"] == info["best"]["step"]
+    assert best["best"] == [info["best"]["nll"], best["step"]]
+
+
+def test_options_of_the_optimizer_follow_the_config_on_resume():
+    gencli.train([*TINY, "run_dir=run"])
+    gencli.train(["resume=run", "trainer.max_steps=21", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.99]"])
+    meta = checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]
+    group = meta["optimizers"]["model"]["param_groups"][0]
+    assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.8, 0.99))

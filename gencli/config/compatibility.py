@@ -52,6 +52,12 @@ def fitting_models(part: str | None, config_dirs: Sequence[str | Path] = ()) -> 
     return [name for name, option in _classes("model", config_dirs).items() if not missing(part, option.target)]
 
 
+def refusal(group: str, part: str, model: str, lacking: Sequence[str]) -> str:
+    """Why a part cannot serve a model that lacks capabilities, in the one sentence of both gates."""
+    needs = " and ".join(lacking)
+    return f"{group}={part} cannot {_VERB[group]} model={model}: it needs {needs}, which {model} does not offer"
+
+
 def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> None:
     """Refuse parts that the model cannot serve.
 
@@ -74,8 +80,7 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
         lacking = missing(part, model)
         if lacking:
             raise UsageError(
-                f"{group}={choices.get(group) or part} cannot {_VERB[group]} model={name}: "
-                f"it needs {' and '.join(lacking)}, which {name} does not offer. "
+                f"{refusal(group, str(choices.get(group) or part), str(name), lacking)}. "
                 f"{group}s that fit model={name}: {_names(fitting(group, model, config_dirs))}; "
                 f"models that fit {group}={choices.get(group) or part}: {_names(fitting_models(part, config_dirs))}."
             )

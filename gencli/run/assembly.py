@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gencli.config import compatibility
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.data.base import Dataset
@@ -129,7 +130,7 @@ def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimat
     kind = type(part).__name__
     lacking = [c.__name__ for c in part.requires if not isinstance(model, c)]
     if lacking:  # the class gate, for classes whose source it could not follow
-        raise UsageError(f"{group}: {kind} needs {' and '.join(lacking)}, which the model lacks")
+        raise UsageError(compatibility.refusal(group, kind, type(model).__name__, lacking))
     if part.continuous and model.spec.support.discrete:
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
 

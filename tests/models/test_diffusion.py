@@ -1,4 +1,4 @@
-"""Time fields with networks, what trains them and what measures them."""
+"""Time fields with networks, and what measures them."""
 
 from __future__ import annotations
 
@@ -10,48 +10,21 @@ import pytest
 import torch
 from estimates import NOTHING
 from fields import PATHS, MixtureField, flow_of_gaussian, gaussian, three, twentyfive
+from networks import CPU, PLANE, SMALL, build, noise
 
-from gencli.core.noise import RowNoise, StepNoise
-from gencli.core.spec import Batch, Spec, Support
+from gencli.core.noise import StepNoise
+from gencli.core.spec import Batch
 from gencli.estimators.ode import ODE
 from gencli.estimators.vlb import VLB
 from gencli.methods import ode
 from gencli.methods.volume import rates
 from gencli.models.diffusion.field import NetworkField
 from gencli.models.trained import Learned
-from gencli.nn.auto import AutoField
 from gencli.nn.mlp import MLP
 from gencli.nn.residual import ResidualMLP
 from gencli.nn.unet import UNet
-from gencli.objectives.diffusion.coupling import assignment
-from gencli.objectives.diffusion.denoise import DSM, Denoise
 from gencli.objectives.diffusion.flow_matching import FlowMatching
-from gencli.objectives.diffusion.times import LogitNormal, LogSNR, Uniform, stratified
 from gencli.paths.schedules import VE, VP, Straight
-
-CPU = torch.device("cpu")
-PLANE = Spec((2,), Support("real"), classes=3)
-SMALL = functools.partial(
-    AutoField, vector={"width": 16, "blocks": 2}, image={"width": 8, "multipliers": [1, 2], "heads": 2, "groups": 4}
-)
-
-
-def noise(n, seed=0):
-    return RowNoise(seed, torch.arange(n))
-
-
-def build(path="vp", shape=(2,), conditional=False, moved=True, **options):
-    torch.manual_seed(0)
-    model = NetworkField(
-        Spec(shape, Support("real"), classes=3), net=SMALL, path=PATHS[path], conditional=conditional, **options
-    )
-    model.initialize(1 + 2 * torch.randn(500, *shape, generator=torch.Generator().manual_seed(1)))
-    if moved:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.05 * torch.randn(parameter.shape)
-    return model.eval()
-
 
 # --- networks --------------------------------------------------------------------------------------------------------
 
@@ -174,89 +147,6 @@ def test_discrete_times():
     t = torch.tensor([low, 0.1, 0.25 + 0.75 * low, 0.26, 1.0]).double()
     steps = (model.snap(t) - low) / (1 - low) * 4
     assert steps.tolist() == pytest.approx([1, 1, 1, 2, 4], abs=1e-5)
-
-
-# --- objectives ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("times", [Uniform(), LogitNormal(0.3, 0.8), LogSNR()])
-def test_densities_of_times_are_those_of_their_draws(times, path):
-    path = PATHS[path]()
-    u = (torch.arange(2000).double() + 0.5) / 2000
-    t = times.at(path, u)
-    inside = (u > 0.02) & (u < 0.98)
-    slope = torch.gradient(t, spacing=1 / 2000)[0].abs()
-    assert torch.allclose((times.density(path, t) * slope)[inside], torch.ones(()).double(), rtol=0.02)
-    assert t.min() >= path.t_min
-    assert t.max() <= path.t_max
-
-
-def test_stratified_times_fill_every_piece():
-    u = stratified(torch.rand(100, generator=torch.Generator().manual_seed(0)))
-    assert torch.equal((u * 100).long(), torch.arange(100))
-
-
-@pytest.mark.parametrize("weighting", ["simple", "snr", "min_snr", "likelihood"])
-def test_weightings_on_normal_data(weighting):
-    """The least error of eps at t is alpha^2 s^2 / V; times its weight, integrated over t, it is the loss."""
-    path, s = VP(), 0.6
-    field, objective = gaussian(path), Denoise(Spec((1,), Support("real")), weighting, passes=200)
-    x = field.draw(400).float()
-    score = objective.score(field, Batch(x), noise(400)).double()
-    t = (torch.arange(20000).double() + 0.5) / 20000 * (1 - 1e-5) + 1e-5
-    alpha, sigma = path.alpha(t), path.sigma(t)
-    error = alpha**2 * s**2 / ((alpha * s) ** 2 + sigma**2)
-    weight = {
-        "simple": 1 / alpha**2,  # the analytic field counts in units of v
-        "snr": torch.ones_like(t),
-        "min_snr": torch.minimum((alpha / sigma) ** 2, torch.tensor(5.0)) * (sigma / alpha) ** 2,
-        "likelihood": -0.5 * path.d_log_snr(t) * (1 - 1e-5),
-    }[weighting]
-    spread = float(score.std() / math.sqrt(len(score)))
-    assert float(score.mean()) == pytest.approx(float((weight * error).mean()), abs=4 * spread)
-
-
-def test_a_row_is_scored_by_itself():
-    for objective in (Denoise(PLANE), DSM(PLANE, low=0.1, high=5), FlowMatching(PLANE)):
-        model, x = build(), torch.randn(6, 2)
-        whole = objective.score(model, Batch(x), noise(6))
-        part = objective.score(model, Batch(x[2:4]), RowNoise(0, torch.tensor([2, 3])))
-        assert torch.allclose(whole[2:4], part, atol=1e-5)
-
-
-def test_optimal_coupling_is_the_best_permutation():
-    x, eps = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
-    best = min(itertools.permutations(range(6)), key=lambda p: float((x - eps[list(p)]).square().sum()))
-    assert assignment(x, eps).tolist() == list(best)
-    model, objective = build("straight"), FlowMatching(PLANE, coupling="optimal")
-    assert objective.bind(model) == Learned(score=False)
-
-
-def test_dropped_labels_train_the_unconditional_model():
-    model = build(conditional=True, label_dropout=0.5)
-    seen = []
-    predict = model.predict
-    model.predict = lambda x, t, y: (seen.append(y), predict(x, t, y))[1]
-    (turn,) = Denoise(PLANE).turns(model)
-    turn.loss(Batch(torch.randn(1000, 2), torch.ones(1000).long()), StepNoise(CPU, 0)).value.backward()
-    assert 400 < int((seen[0] == -1).sum()) < 600
-    assert set(seen[0].tolist()) == {-1, 1}
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Denoise(PLANE, "likelihood").bind(build(timesteps=10)), r"objective\.weighting=likelihood"),
-        (lambda: DSM(PLANE, low=2, high=1), r"objective\.low=2"),
-        (lambda: DSM(PLANE, low=0.001).bind(build("ve")), r"objective\.low=0.001"),
-        (lambda: ODE().check(build(timesteps=10), Learned()), r"model\.timesteps=10"),
-        (lambda: VLB(timesteps=5).check(build(timesteps=10), Learned()), r"estimator\.timesteps=5"),
-    ],
-)
-def test_refusals(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 # --- estimators ------------------------------------------------------------------------------------------------------

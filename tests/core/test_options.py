@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from gencli import interfaces
+from gencli.config import sections as declared
 from gencli.config.locate import config_dir
 from gencli.core import options
 from gencli.core.errors import UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
+from gencli.loggers.base import Logger
 from gencli.models.base import Model, TrainedRun
 from gencli.models.flows.maps import Map
 from gencli.nn.base import Network
@@ -95,7 +97,7 @@ def sections():
 
 
 KNOWN = (int, float, bool, str, type(None), Any, Map)  # no config can name a Map: parents get it from their children
-GIVEN = {Network: 3, Model: 1, Objective: 1}
+GIVEN = {Logger: 2, Network: 3, Model: 1, Objective: 1}
 
 
 def understood(hint):
@@ -125,13 +127,13 @@ def test_every_value_of_our_configs_is_of_a_declared_type(node):
 
 
 def test_sections_of_a_run_are_completed_by_the_defaults():
-    trainer = sections.plain("trainer", {"max_steps": 7, "clip_norm": 1})
+    trainer = declared.plain("trainer", {"max_steps": 7, "clip_norm": 1})
     assert (trainer["max_steps"], trainer["clip_norm"], trainer["precision"]) == (7, 1.0, "auto")
     assert isinstance(trainer["clip_norm"], float)
-    assert sections.plain("optimizer", {"name": "sgd", "lr": 1})["schedule"] == "cosine"
+    assert declared.plain("optimizer", {"name": "sgd", "lr": 1})["schedule"] == "cosine"
     for section, says in [({}, "optimizer.name=None: one of adamw"), ({"name": "sgd"}, "optimizer.lr is missing")]:
         with pytest.raises(UsageError, match=says):
-            sections.plain("optimizer", section)
+            declared.plain("optimizer", section)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

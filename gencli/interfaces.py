@@ -4,6 +4,7 @@ from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Bound, Given, Spec, Support
 from gencli.data.base import Dataset, Modes, Split
 from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.kernels.base import Energy, Info, Kernel, State
 from gencli.models.base import (
     Autoregressive,
     DataInitialized,
@@ -25,7 +26,7 @@ from gencli.models.distributions import Categorical, Conditional, Fair
 from gencli.nn.base import Network, NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.paths.base import Path, Prediction
-from gencli.samplers.base import Sampler
+from gencli.samplers.base import Sampler, Samples
 
 __all__ = [
     "Autoregressive",
@@ -37,12 +38,15 @@ __all__ = [
     "Dataset",
     "DirectSampling",
     "Elbo",
+    "Energy",
     "Ensemble",
     "Estimate",
     "Estimator",
     "ExactLikelihood",
     "Fair",
     "Given",
+    "Info",
+    "Kernel",
     "LatentVariable",
     "Loss",
     "Model",
@@ -56,9 +60,11 @@ __all__ = [
     "Prediction",
     "Reparameterized",
     "Sampler",
+    "Samples",
     "Shared",
     "Spec",
     "Split",
+    "State",
     "Support",
     "TimeField",
     "TrainedRun",

@@ -208,11 +208,11 @@ def _finish(
         )
         reporter.metrics(trainer.step, split, trainer.seconds, parts.weights, {"nll": record["value"]})
     if world.main and _draws(cfg, parts):
-        x, y = draw(parts, cfg["n"], cfg["seed"])
-        say_text(parts, x, reporter)
-        for file in keep(parts, folder.path, cfg["choices"]["sampler"], cfg["seed"], x, y):
+        drawn = draw(parts, cfg["n"], cfg["seed"])
+        say_text(parts, drawn.x, reporter)
+        for file in keep(parts, folder.path, cfg["choices"]["sampler"], cfg["seed"], drawn.x, drawn.y):
             reporter.say(f"  {relative(file)}")
-        grid = grid_of(parts, x)
+        grid = grid_of(parts, drawn.x)
         if grid is not None:
             reporter.image("samples", grid, trainer.step)
     if record and record["n_nonfinite"]:
@@ -230,9 +230,9 @@ def _draw_while_training(
     model.eval()
     own, parts.model = parts.model, model
     try:
-        x, y = draw(parts, min(cfg["n"], 64), cfg["seed"])
-        keep(parts, folder.path, f"step-{step:07d}", cfg["seed"], x, y)
-        grid = grid_of(parts, x)
+        drawn = draw(parts, min(cfg["n"], 64), cfg["seed"])
+        keep(parts, folder.path, f"step-{step:07d}", cfg["seed"], drawn.x, drawn.y)
+        grid = grid_of(parts, drawn.x)
         if grid is not None:
             reporter.image("samples", grid, step)
     finally:

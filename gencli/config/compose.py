@@ -146,6 +146,11 @@ def _check_change(
         options = catalog.options(group, config_dirs)
         wanted = {str(chosen[group].value())} & {*options} or {*options}  # a sweep may choose any
         keys = {key: None for name in wanted for key in options[name].keys}
+        for at, inner in {pair for name in wanted for pair in options[name].nested.items()}:
+            # the command may choose any of them; the builder knows which it has chosen
+            keys |= {
+                f"{at}.{key}": None for option in catalog.options(inner, config_dirs).values() for key in option.keys
+            }
     full, names = ".".join(path), {".".join(key.split(".")[: len(path)]) for key in keys}
     if full not in names and not any(full.startswith(f"{name}.") and not keys.get(name) for name in names):
         parent = ".".join([group, *path[:-1]])
@@ -288,6 +293,13 @@ def explain(error: BaseException) -> str:
     text = " ".join(first[:2]) or type(error).__name__
     unknown = re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)
     if unknown:
+        group, _, package = unknown[1].partition("@")
+        owner, _, at = package.partition(".")
+        having = (
+            [name for name, option in catalog.options(owner).items() if option.nested.get(at) == group] if at else []
+        )
+        if having:
+            return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only"
         return (
             f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
         )
@@ -313,8 +325,10 @@ def _unknown_key(cause: OmegaConfBaseException) -> str:
 def _differs(override: Override, verb: str, run: Path, choices: Mapping[str, str | None]) -> bool:
     """Whether an override is to be handed on: the run's own option named again is not, another one is refused."""
     group = override.key_or_group
-    if group not in (*GROUPS, "experiment", "net", "path") or group in _FREE[verb]:
+    if group not in (*GROUPS, "experiment", "net", "path", "kernel") or group in _FREE[verb]:
         return True
+    if (override.package or "").partition(".")[0] in _FREE[verb]:
+        return True  # of an option that the command chooses
     own, wanted = choices.get(group), override.value()
     if str(wanted) == str(own) and group in GROUPS:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from gencli.core.errors import RunFailed
 Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x (n, M), t (n,), rows (n,)) -> dx/dt (n, M); ``rows`` are the positions of these n rows in the whole batch."""
 
-METHODS = ("euler", "heun", "rk4", "dopri5")
+Method = Literal["euler", "heun", "rk4", "dopri5"]
+METHODS = get_args(Method)
 ORDER = {"euler": 1, "heun": 2, "rk4": 4, "dopri5": 5}
 
 # Tableaux: nodes c, matrix a, weights b

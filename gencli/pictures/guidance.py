@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -46,15 +46,14 @@ class Guidance(Picture):
         y = torch.tensor(classes, device=parts.device).repeat(self.each)
         rows: list[Tensor] = []
         for w in self.weights:
-            guided = copy.copy(sampler)
-            guided.guidance = w
+            guided = replace(sampler, guidance=w)
             try:
                 guided.check(parts.model)
             except ValueError as error:
                 raise UsageError(str(error)) from error
             noise = RowNoise(seed, torch.arange(len(y), device=parts.device))
             with torch.no_grad():
-                x = parts.preprocess.inverse(guided.sample(parts.model, len(y), y, noise)).cpu()
+                x = parts.preprocess.inverse(guided.sample(parts.model, len(y), y, noise).x).cpu()
             images = parts.dataset.to_image(x)
             if images is None:
                 raise UsageError(f"picture=guidance shows images; data={parts.dataset.name} has none")

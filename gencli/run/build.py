@@ -23,6 +23,7 @@ from gencli.config.stored import TARGET
 from gencli.core import options
 from gencli.core.errors import UsageError, near, quoted
 from gencli.data.base import Dataset
+from gencli.kernels.base import Kernel
 from gencli.models.base import Model, TrainedRun
 from gencli.nn.base import Network
 from gencli.paths.base import Path as ProbabilityPath
@@ -65,7 +66,7 @@ class Builder:
         """What builds the component of a config section; the section has been checked, nothing is built yet.
 
         A nested section with a ``_target_`` becomes a factory: of a Network (``net``), of a Path, or of a Model (noise,
-        a base). A path where a ``TrainedRun`` is declared becomes one.
+        a base). Where a ``Kernel`` is declared it becomes one, and so does a path where a ``TrainedRun`` is.
 
         Args:
             node: ``_target_`` and the constructor's keyword arguments.
@@ -82,7 +83,9 @@ class Builder:
         declared = options.of_class(owner, given, vars(interfaces))
         values: dict[str, Any] = {}
         for key, value in node.items():
-            if _is_section(value):
+            if _is_section(value) and _admits(declared.hints.get(key), Kernel):
+                values[key] = self.component(value, Kernel, group=f"{where}.{key}")
+            elif _is_section(value):
                 values[key] = self._nested(value, f"{where}.{key}")
             elif isinstance(value, str) and _admits(declared.hints.get(key), TrainedRun):
                 values[key] = self.opener(value, self.trust)
@@ -100,6 +103,8 @@ class Builder:
             except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, OSError) as error:
                 # torch's own too, over a senseless size; files that a data set could not read
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
+                if text.partition("=")[0] in declared.hints:  # an option, by the name that its class knows
+                    text = f"{where}.{text}"
                 named = text if text.startswith(f"{where}.") else f"{where} ({node['_target_']}): {text}"
                 raise UsageError(named) from error
 

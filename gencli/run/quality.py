@@ -24,7 +24,7 @@ from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import Parts
 from gencli.run.opened import builder
 from gencli.run.reporter import Reporter
-from gencli.run.sampling import draw
+from gencli.run.sampling import Drawn, draw
 
 MOST = 10_000
 """Reference examples that are taken of a larger split, and samples, unless more samples are asked for."""
@@ -110,8 +110,8 @@ def measure(
     started = time.perf_counter()
     y = _labels(parts, reference, n, seed)
     with reporter.progress("sampling", n) as bar:
-        x, y = draw(parts, n, seed, y, batch_size=batch_size, tick=bar.at)
-    drawn = round(time.perf_counter() - started, 2)
+        drawn = draw(parts, n, seed, y, batch_size=batch_size, tick=bar.at)
+    seconds, x, y = round(time.perf_counter() - started, 2), drawn.x, drawn.y
     if tuple(x.shape[1:]) != parts.dataset.spec.shape:
         raise UsageError(f"samples of shape {tuple(x.shape[1:])}, examples of {parts.dataset.spec.shape}")
     finite = torch.isfinite(x.float()).flatten(1).all(1)
@@ -121,7 +121,7 @@ def measure(
     device = parts.device
     there = Batch(reference.x.to(device), None if reference.y is None else reference.y.to(device))
     samples = Samples(x.to(device), None if y is None else y.to(device), there, parts.dataset, seed)
-    facts = _facts(parts, config, split_name, split, n, len(there.x), seed)
+    facts = _facts(parts, config, split_name, split, drawn, len(there.x), seed)
     records = []
     for name, metric in metrics.items():
         began = time.perf_counter()
@@ -139,7 +139,7 @@ def measure(
             "diagnostics": found.diagnostics,
             "settings": settings | found.facts,
             **facts,
-            "seconds_sampling": drawn,
+            "seconds_sampling": seconds,
             "seconds": round(time.perf_counter() - began, 2),
         }
         write_json(inside(run, "eval", f"{split_name}-{name}.json"), record)
@@ -157,7 +157,7 @@ def _labels(parts: Parts, reference: Batch, n: int, seed: int) -> Tensor | None:
 
 
 def _facts(
-    parts: Parts, config: Mapping[str, Any], split_name: str, split: Split, n: int, m: int, seed: int
+    parts: Parts, config: Mapping[str, Any], split_name: str, split: Split, drawn: Drawn, m: int, seed: int
 ) -> dict[str, Any]:
     """What the records of one command share."""
     sampler = config["sampler"] or {}
@@ -167,7 +167,7 @@ def _facts(
     return {
         "split": split_name,
         "split_sha256": split.sha256,
-        "n_samples": n,
+        "n_samples": len(drawn.x),
         "n_reference": m,
         "protocol": {
             "data": parts.dataset.name,
@@ -177,7 +177,7 @@ def _facts(
         "context": context,
         "sampler": config["choices"].get("sampler"),
         "sampler_settings": {key: value for key, value in sampler.items() if key != "_target_"},
-        "sampler_diagnostics": parts.sampler.diagnostics if parts.sampler else {},
+        "sampler_diagnostics": drawn.diagnostics,
         "passes": parts.model.passes if isinstance(parts.model, DirectSampling) else None,
         "weights": parts.weights,
         "checkpoint": parts.checkpoint.stem if parts.checkpoint else None,

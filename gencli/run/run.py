@@ -96,7 +96,7 @@ class Run:
 
     def sample(self, n: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
         """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None)."""
-        return sampling.draw(self.parts, n, seed, y)[0].cpu()
+        return sampling.draw(self.parts, n, seed, y).x.cpu()
 
     def log_prob(self, x: Tensor, y: Tensor | None = None, seed: int = 0, given: Tensor | None = None) -> Tensor:
         """Log p(x) in data space, (B,) nats; of integer data under a model of reals, a lower bound.

@@ -18,6 +18,7 @@ from gencli.core import options
 from gencli.core.errors import UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
+from gencli.kernels.base import Kernel
 from gencli.models.base import Model, TrainedRun
 from gencli.models.flows.maps import Map
 from gencli.nn.base import Network
@@ -132,8 +133,10 @@ GIVEN = {Network: 3, Model: 1, Objective: 1}
 
 def understood(hint):
     """Whether ``fits`` says something of a type."""
+    if typing.get_origin(hint) is Annotated:
+        return understood(typing.get_args(hint)[0])
     inner = [kind for kind in typing.get_args(hint) if kind is not ...]
-    if hint in (*KNOWN, TrainedRun) or typing.get_origin(hint) in (Callable, Literal):
+    if hint in (*KNOWN, Kernel, TrainedRun) or typing.get_origin(hint) in (Callable, Literal):
         return True
     return bool(inner) and all(map(understood, inner))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
+from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.models.base import Model, Unnormalized
 from gencli.objectives.base import Loss, Objective, Turn
 
@@ -111,6 +112,20 @@ def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float, ratio:
     return gaps.logsumexp(1) - math.log(m)
 
 
+def walk(kernel: Kernel, energy: Energy, x: Tensor, noise: Noise, steps: int) -> tuple[Tensor, Tensor | None]:
+    """Chains of a kernel, which does not adapt, from x (n, *).
+
+    Returns:
+        their ends, and the share of accepted proposals; None where none is refused.
+    """
+    state, total = kernel.init(energy, x), None
+    for _ in range(steps):
+        state, info = kernel.step(energy, state, noise)
+        if info.accept is not None:
+            total = info.accept.mean() if total is None else total + info.accept.mean()
+    return state.x.detach(), None if total is None else total / steps
+
+
 class ChainObjective(EnergyObjective):
     """An objective that learns from chains, and therefore has no loss that says how good the model is.
 
@@ -126,8 +141,10 @@ class ChainObjective(EnergyObjective):
 
     SAMPLES = 32
 
-    def __init__(self, spec: Spec, *, regularization: float = 0.0) -> None:
+    def __init__(self, spec: Spec, *, kernel: Kernel | None = None, regularization: float = 0.0) -> None:
         super().__init__(spec, regularization=regularization)
+        if kernel is not None:
+            require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
         self.register_buffer("scale", torch.ones(spec.shape))
 
     def initialize(self, model: Model, x: Tensor, y: Tensor | None = None) -> None:

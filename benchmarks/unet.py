@@ -54,7 +54,7 @@ def main(report: Report) -> None:
 
             @torch.no_grad()
             def draw() -> Tensor:
-                return sampler.sample(model, IMAGES, None, noise)
+                return sampler.sample(model, IMAGES, None, noise).x
 
             learning = {"gencli": lambda: trainer.steps(STEPS), "gencli, bf16": lambda: half.steps(STEPS)}
             sampling: dict[str, Callable[[], object]] = {"gencli": draw}

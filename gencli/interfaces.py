@@ -4,6 +4,7 @@ from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Bound, Given, Spec, Support
 from gencli.data.base import Dataset, Modes, Split
 from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.kernels.base import Energy, Info, Kernel, State
 from gencli.loggers.base import Logger
 from gencli.models.base import (
     Autoregressive,
@@ -26,7 +27,7 @@ from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.nn.base import Network, NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.paths.base import Path, Prediction
-from gencli.samplers.base import Sampler
+from gencli.samplers.base import Sampler, Samples
 
 __all__ = [
     "Autoregressive",
@@ -38,12 +39,15 @@ __all__ = [
     "Dataset",
     "DirectSampling",
     "Elbo",
+    "Energy",
     "Ensemble",
     "Estimate",
     "Estimator",
     "ExactLikelihood",
     "Fair",
     "Given",
+    "Info",
+    "Kernel",
     "LatentVariable",
     "Learned",
     "Logger",
@@ -59,9 +63,11 @@ __all__ = [
     "Prediction",
     "Reparameterized",
     "Sampler",
+    "Samples",
     "Shared",
     "Spec",
     "Split",
+    "State",
     "Support",
     "TimeField",
     "TrainedModel",

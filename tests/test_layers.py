@@ -24,12 +24,15 @@ ROOMS = {
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
     "samplers": {"core", "paths", "models", "kernels", "methods"},
     "estimators": {"core", "paths", "models", "kernels", "methods"},
-    "interfaces.py": {"core", "paths", "nn", "models", "objectives", "samplers", "estimators", "loggers", "data"},
+    "interfaces.py": {
+        *("core", "paths", "nn", "kernels", "models", "objectives", "samplers", "estimators", "loggers", "data")
+    },
     "run": {
         "core",
         "config",
         "paths",
         "nn",
+        "kernels",
         "models",
         "objectives",
         "samplers",

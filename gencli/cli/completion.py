@@ -141,7 +141,10 @@ def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[s
         yield from (f"{name}=" for name in chosen)
         yield from (f"{name}." for name in chosen if name != "experiment")
         yield from (f"{name}=" for name, value in primary.items() if not isinstance(value, dict))
-        yield from ("net@model.net=", "hydra/launcher=")
+        for name, choice in chosen.items():
+            option = catalog.options(name, config_dirs).get(choice)
+            yield from (f"{inner}@{name}.{at}=" for at, inner in option.nested.items()) if option else ()
+        yield "hydra/launcher="
         return
     if listed and group == "metrics":
         for name, option in catalog.options("metric", config_dirs).items():

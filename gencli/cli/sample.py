@@ -39,19 +39,19 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
     with reporter.progress(what, cfg["n"]) as bar:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
-        x, y = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
+        drawn = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
     given = parts.sampler.given if parts.sampler is not None else None
     name = cfg["name"] or "-".join(
         [cfg["choices"]["sampler"], *([region_name(given)] if given else []), f"seed{cfg['seed']}"]
     )
-    files = keep(parts, run.path, name, cfg["seed"], x, y)
+    files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
-    for key, value in parts.sampler.diagnostics.items() if parts.sampler else ():
+    for key, value in drawn.diagnostics.items():
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
     if given and parts.sampler and parts.sampler.caveat:
         reporter.say(f"  {parts.sampler.caveat}")
-    say_text(parts, x, reporter)
+    say_text(parts, drawn.x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")
     return files

@@ -21,7 +21,7 @@ from gencli.config.locate import config_dir
 
 GROUPS = (
     *("model", "data", "objective", "sampler", "estimator", "metric", "picture"),
-    *("net", "path", "optimizer", "trainer", "logger", "experiment"),
+    *("net", "path", "kernel", "optimizer", "trainer", "logger", "experiment"),
 )
 
 LISTED = {"metric": "metrics", "logger": "logger"}
@@ -40,7 +40,8 @@ class Option:
         description: the first comment of the file that is no directive.
         target: the class that it builds, as a dotted name.
         partners: the options of other groups that it brings with it.
-        keys: its keys, dotted, with their values.
+        nested: the keys that hold an option of another group, such as ``kernel`` or ``net``, and which group that is.
+        keys: its keys, dotted, with their values; those of nested options among them.
     """
 
     group: str
@@ -48,6 +49,7 @@ class Option:
     description: str = ""
     target: str | None = None
     partners: dict[str, str | None] = field(default_factory=dict)
+    nested: dict[str, str] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,6 +99,7 @@ def _read_option(group: str, path: Path) -> Option:
     content = content if isinstance(content, dict) else {}
 
     partners: dict[str, str | None] = {}
+    nested: dict[str, str] = {}
     target: str | None = None
     keys: dict[str, Any] = {}
     for entry in content.pop("defaults", None) or []:
@@ -104,10 +107,14 @@ def _read_option(group: str, path: Path) -> Option:
             for key, choice in entry.items():
                 if key.startswith("override "):
                     partners[key.removeprefix("override ").strip().lstrip("/").partition("@")[0]] = choice
+                elif key.startswith("/") and not key.startswith("/schema/"):
+                    inner, _, at = key[1:].partition("@")
+                    nested[at] = inner
+                    keys |= {f"{at}.{name}": value for name, value in _keys_of(inner, choice, path).items()}
         elif entry != "_self_" and not entry.startswith("/") and (path.parent / f"{entry}.yaml").is_file():
             parent = _read_option(group, path.parent / f"{entry}.yaml")
-            target, keys = parent.target, dict(parent.keys)
-            partners = {**parent.partners, **partners}
+            target, keys = parent.target, {**parent.keys, **keys}
+            partners, nested = {**parent.partners, **partners}, {**parent.nested, **nested}
 
     if "@package _global_" in "".join(text.splitlines()[:1]) and group != "experiment":
         content = content.get(group) or {}
@@ -115,7 +122,14 @@ def _read_option(group: str, path: Path) -> Option:
         content = content[path.stem]
     keys |= dict(flatten(content))
     target = content.get("_target_", target)
-    return Option(group, path.stem, description, target, partners, keys)
+    return Option(group, path.stem, description, target, partners, nested, keys)
+
+
+def _keys_of(group: str, choice: str | None, beside: Path) -> dict[str, Any]:
+    """The keys of an option that another one, in the file ``beside``, holds."""
+    files = (folder / group / f"{choice}.yaml" for folder in (beside.parent.parent, config_dir()))
+    file = next((file for file in files if file.is_file()), None)
+    return {key: value for key, value in _read_option(group, file).keys.items() if key != "_target_"} if file else {}
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

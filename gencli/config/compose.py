@@ -164,6 +164,11 @@ def _check_change(
         wanted = {*map(str, value if isinstance(value, list) else [value])} & {*options} or {*options}  # a sweep: any
         under = {name: f"{name}." if group in catalog.LISTED else "" for name in wanted}
         keys = {under[name] + key: None for name in wanted for key in options[name].keys}
+        for at, inner in {pair for name in wanted for pair in options[name].nested.items()}:
+            # the command may choose any of them; the builder knows which it has chosen
+            keys |= {
+                f"{at}.{key}": None for option in catalog.options(inner, config_dirs).values() for key in option.keys
+            }
     full, names = ".".join(path), {".".join(key.split(".")[: len(path)]) for key in keys}
     if full not in names and not any(full.startswith(f"{name}.") and not keys.get(name) for name in names):
         parent = ".".join([group, *path[:-1]])
@@ -287,8 +292,10 @@ def _check_keys(cfg: DictConfig) -> None:
 def _differs(override: Override, verb: str, run: Path, choices: Mapping[str, str | None]) -> bool:
     """Whether an override is to be handed on: the run's own option named again is not, another one is refused."""
     group = override.key_or_group
-    if group not in (*GROUPS, "experiment", "net", "path") or group in _FREE[verb]:
+    if group not in (*GROUPS, "experiment", "net", "path", "kernel") or group in _FREE[verb]:
         return True
+    if (override.package or "").partition(".")[0] in _FREE[verb]:
+        return True  # of an option that the command chooses
     own, wanted = choices.get(group), override.value()
     if str(wanted) == str(own) and group in GROUPS:
         return False

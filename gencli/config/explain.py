@@ -44,6 +44,13 @@ def explain(error: BaseException) -> str:
     text = " ".join(first[:2]) or type(error).__name__
     unknown = re.match(r"Could not override '([^']+)'\.", text)
     if unknown:
+        group, _, package = unknown[1].partition("@")
+        owner, _, at = package.partition(".")
+        having = (
+            [name for name, option in catalog.options(owner).items() if option.nested.get(at) == group] if at else []
+        )
+        if having:
+            return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only"
         return (
             f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
         )

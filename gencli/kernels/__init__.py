@@ -1,1 +1,1 @@
-"""Transitions of Markov chains on an energy."""
+"""Transitions of Markov chains on an energy: the group ``kernel``."""

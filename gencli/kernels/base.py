@@ -1,20 +1,101 @@
-"""What transitions of Markov chains on an energy share.
+"""The contract of the group ``kernel``: a transition of Markov chains on an energy E, of density exp(-E(x)) / Z.
 
-Every function works on n chains at once, x (n, *), whose energies do not depend on each other. The density is
-exp(-E(x)); a temperature T is the energy E / T. Energies are in fp32 even under autocast: a chain lives on differences.
+Every function works on n chains at once, x (n, *), whose energies do not depend on each other. A temperature T is the
+energy E / T. Energies are in fp32 even under autocast: a chain lives on differences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from gencli.core.errors import RunFailed
+from gencli.core.noise import Noise
+from gencli.core.spec import Support
 
 Energy = Callable[[Tensor], Tensor]
 """(n, *) -> (n,) nats."""
+
+
+def conditioned(energy: Callable[[Tensor, Tensor | None], Tensor], y: Tensor | None, n: int) -> Energy:
+    """E(., y) of n chains; where a kernel asks for several replicas of each, they lie side by side."""
+
+    def of(x: Tensor) -> Tensor:
+        each = len(x) // n
+        return energy(x, y if y is None or each == 1 else y.repeat_interleave(each, 0))
+
+    return of
+
+
+class State(Protocol):
+    """All that a chain remembers: where it is, and what its kernel keeps beside that. A state is never changed."""
+
+    @property
+    def x(self) -> Tensor:
+        """Where n chains are, (n, *)."""
+
+
+S = TypeVar("S", bound=State)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a kernel tells of one step.
+
+    Args:
+        x: (n, *) the point whose energy this step has worked out: the new one, or the old one where steps are not
+            accepted or refused.
+        energy: (n,) its energy.
+        accept: probability of acceptance of every proposal, to adapt to; None: nothing is refused.
+        rates: what is averaged over the steps of a chain, by name, such as the ``acceptance``.
+    """
+
+    x: Tensor
+    energy: Tensor
+    accept: Tensor | None = None
+    rates: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Kernel(ABC, Generic[S]):
+    """A transition of Markov chains; its options are its fields.
+
+    ``init`` makes a state of points, ``step`` takes a chain from state to state. During a warm-up ``adapt`` follows
+    each step and ``settle`` ends it; a chain that has settled has one and the same transition at every step. All of
+    them return what they find and leave their arguments as they are. Chain i is the same whatever n is.
+
+    moves: kinds of support whose x it can move, as ``Support.kind`` names them.
+
+    References:
+        Cabezas et al., "BlackJAX: composable Bayesian inference in JAX", 2024 (init and step).
+    """
+
+    words: ClassVar[str] = "a section of the group kernel"
+    moves: ClassVar[tuple[str, ...]] = ("real",)
+
+    @abstractmethod
+    def init(self, energy: Energy, x: Tensor) -> S:
+        """Chains that start at x (n, *)."""
+
+    @abstractmethod
+    def step(self, energy: Energy, state: S, noise: Noise) -> tuple[S, Info]:
+        """One transition of every chain."""
+
+    def adapt(self, state: S, info: Info) -> S:
+        """Learn from a step of the warm-up."""
+        return state
+
+    def settle(self, state: S) -> S:
+        """End the warm-up: keep what was learned."""
+        return state
+
+    def summary(self, state: S) -> dict[str, float]:
+        """What is to be said of the chains at their end."""
+        return {}
 
 
 def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,6 +105,21 @@ def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
         e = energy(x)
         (gradient,) = torch.autograd.grad(e.sum(), x)
     return e.detach(), gradient
+
+
+def require_moves(kernel: Kernel[Any], support: Support, what: str) -> None:
+    """Refuse a kernel that cannot move such x.
+
+    Args:
+        kernel: of the chains.
+        support: where a coordinate of x lies.
+        what: the part that has the kernel, for the message.
+
+    Raises:
+        ValueError: its ``moves`` do not name the support's kind.
+    """
+    if support.kind not in kernel.moves:
+        raise ValueError(f"{what} moves x that is {' or '.join(kernel.moves)}; this model's x is {support}")
 
 
 def require_finite(x: Tensor, norms: Tensor, what: str) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import BelowOne, Count, Positive, ProperFraction
 from gencli.core.tensors import rows
-from gencli.kernels.base import Energy, slope
+from gencli.kernels.adaptation import DualAveraging
+from gencli.kernels.base import Energy, Info, Kernel, slope
 
 
-@dataclass
+@dataclass(frozen=True)
 class Point:
     """Where chains are: x (n, *), its energy (n,) and gradient (n, *)."""
 
@@ -66,10 +67,6 @@ def hmc(energy: Energy, point: Point, noise: Noise, *, step: Tensor, leaps: int)
 
     Returns:
         the new point, and the probability of acceptance (n,).
-
-    References:
-        Duane, Kennedy, Pendleton and Roweth, "Hybrid Monte Carlo", 1987; Neal, "MCMC using Hamiltonian dynamics", 2011.
-        Besag, comment on "Representations of knowledge in complex systems", 1994 (MALA).
     """
     momentum = noise.randn(*point.x.shape).to(point.x)
     u = noise.rand(len(point.x)).to(point.x)
@@ -79,47 +76,74 @@ def hmc(energy: Energy, point: Point, noise: Noise, *, step: Tensor, leaps: int)
     return proposed.where(u < accept, point), accept
 
 
-class DualAveraging:
-    """Step sizes, one a chain, that reach a target acceptance.
-
-    Each chain adapts alone, so that sample i does not depend on the other chains of its batch.
+@dataclass(frozen=True)
+class Trajectories:
+    """State of HMC.
 
     Args:
-        step: (n,) first step sizes.
-        target: mean probability of acceptance to reach.
-
-    References:
-        Hoffman and Gelman, "The No-U-Turn sampler: adaptively setting path lengths in Hamiltonian Monte Carlo", 2014.
+        point: where chains are.
+        size: (n,) step sizes of the next transition.
+        sizes: what the warm-up has learned of them.
     """
 
-    GAMMA, T0, KAPPA = (
-        0.1,
-        10.0,
-        0.75,
-    )  # the paper's gamma of 0.05 leaves a chain of 200 transitions 0.1 above its target
-
-    def __init__(self, step: Tensor, target: float) -> None:
-        self.target, self.t = target, 0
-        self.mu = (10 * step).log()
-        self.error = torch.zeros_like(step)
-        self.log_step = step.log()
-        self.log_average = torch.zeros_like(step)
-
-    def update(self, accept: Tensor) -> None:
-        """Learn from the probabilities of acceptance (n,) of a transition."""
-        self.t += 1
-        rate = 1 / (self.t + self.T0)
-        self.error = (1 - rate) * self.error + rate * (self.target - accept)
-        self.log_step = self.mu - math.sqrt(self.t) / self.GAMMA * self.error
-        weight = self.t**-self.KAPPA
-        self.log_average = weight * self.log_step + (1 - weight) * self.log_average
+    point: Point
+    size: Tensor
+    sizes: DualAveraging
 
     @property
-    def step(self) -> Tensor:
-        """To explore with, while adapting."""
-        return self.log_step.exp()
+    def x(self) -> Tensor:
+        """(n, *)."""
+        return self.point.x
 
-    @property
-    def average(self) -> Tensor:
-        """To stay with, afterwards."""
-        return self.log_average.exp() if self.t else self.step
+    def adapted(self, accept: Tensor, target: float) -> Trajectories:
+        """With the step sizes that acceptances (n,) teach."""
+        sizes = self.sizes.update(accept, target)
+        return replace(self, size=sizes.step, sizes=sizes)
+
+    def settled(self) -> Trajectories:
+        """With the average of the step sizes so far."""
+        return replace(self, size=self.sizes.average)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HMC(Kernel[Trajectories]):
+    """Hamiltonian Monte Carlo: ``leaps`` leapfrog steps, then accept or refuse. One leap is MALA (step_size^2 / 2).
+
+    Args:
+        leaps: leapfrog steps a transition.
+        step_size: the first; in a warm-up each chain adapts its own by dual averaging.
+        target: mean probability of acceptance to reach.
+        jitter: the step size of a transition is uniform on (1 +- jitter) times the chain's own, to avoid resonance
+            with periodic orbits.
+
+    References:
+        Duane, Kennedy, Pendleton and Roweth, "Hybrid Monte Carlo", 1987; Neal, "MCMC using Hamiltonian dynamics", 2011;
+        Hoffman and Gelman, "The No-U-Turn sampler", 2014.
+        Besag, comment on "Representations of knowledge in complex systems", 1994 (MALA).
+        Roberts and Rosenthal, "Optimal scaling of discrete approximations to Langevin diffusions", 1998 (MALA: 0.574).
+    """
+
+    leaps: Count = 10
+    step_size: Positive = 0.1
+    target: ProperFraction = 0.8
+    jitter: BelowOne = 0.2
+
+    def init(self, energy: Energy, x: Tensor) -> Trajectories:
+        sizes = DualAveraging.start(x.new_full((len(x),), self.step_size))
+        return Trajectories(Point.at(energy, x), sizes.step, sizes)
+
+    def step(self, energy: Energy, state: Trajectories, noise: Noise) -> tuple[Trajectories, Info]:
+        n = len(state.size)
+        shake = 1 + self.jitter * (2 * noise.rand(n).to(state.size) - 1) if self.jitter else 1.0
+        point, accept = hmc(energy, state.point, noise, step=state.size * shake, leaps=self.leaps)
+        return replace(state, point=point), Info(point.x, point.energy, accept, {"acceptance": accept})
+
+    def adapt(self, state: Trajectories, info: Info) -> Trajectories:
+        assert info.accept is not None
+        return state.adapted(info.accept, self.target)
+
+    def settle(self, state: Trajectories) -> Trajectories:
+        return state.settled()
+
+    def summary(self, state: Trajectories) -> dict[str, float]:
+        return {"step_size": float(state.size.mean())}

@@ -16,7 +16,7 @@ from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.samples import draw_surface, frame, grid_of, has_surface, some_data
 from gencli.run.assembly import Parts
-from gencli.samplers.chain import Chain
+from gencli.samplers.chain import MarkovChain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Chains(Picture):
 
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         sampler, model = parts.sampler, parts.model
-        if not isinstance(sampler, Chain):
+        assert isinstance(model, Unnormalized)
+        if not isinstance(sampler, MarkovChain):
             raise UsageError("picture=chains needs a sampler that is a chain, such as sampler=hmc")
         if model.conditional:
             raise UsageError("picture=chains is for models without y")
@@ -49,8 +50,8 @@ class Chains(Picture):
             energies.append(e.cpu())
             walked.append(x[: self.paths].detach())
 
-        sampler.run(model, sampler.first(model, n, None, noise), None, noise, visit)
-        files = {".png": self._traces(parts, torch.stack(energies, 1), walked)}
+        said = sampler.run(model, sampler.first(model, n, None, noise), None, noise, visit).diagnostics
+        files = {".png": self._traces(parts, model, torch.stack(energies, 1), walked, said)}
         steps = torch.linspace(0, len(walked) - 1, min(self.frames, len(walked))).long().tolist()
         x = torch.stack([walked[i] for i in steps], 1)  # (paths, frames, *)
         images = parts.dataset.to_image(parts.preprocess.inverse(x.flatten(0, 1)).cpu())
@@ -61,8 +62,9 @@ class Chains(Picture):
         return Drawn(files)
 
     @torch.no_grad()
-    def _traces(self, parts: Parts, energies: Tensor, walked: list[Tensor]) -> bytes:
-        assert isinstance(parts.model, Unnormalized)
+    def _traces(
+        self, parts: Parts, model: Unnormalized, energies: Tensor, walked: list[Tensor], said: dict[str, float]
+    ) -> bytes:
         surface = has_surface(parts)
         figure, axes = canvas.figure(2 if surface else 1, 11 if surface else 6, 4.5)
         trace = axes[-1]
@@ -71,15 +73,14 @@ class Chains(Picture):
         assert split is not None
         ids = torch.arange(min(500, len(split)))
         z, _ = parts.preprocess(split.gather(ids).x.to(parts.device), RowNoise(0, ids.to(parts.device)))
-        of_data = parts.model.energy(z).cpu()
+        of_data = model.energy(z).cpu()
         low, middle, high = torch.quantile(of_data.double(), torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
         trace.axhspan(low, high, color="black", alpha=0.1, linewidth=0, label="data, 5 to 95 %")
         trace.axhline(middle, color="black", linewidth=0.8)
         trace.set_xlabel("recorded step")
         trace.set_ylabel("E(x), nats")
         trace.legend(loc="upper right")
-        assert parts.sampler is not None
-        told = (f"{key.replace('_', ' ')} {value:.3g}" for key, value in parts.sampler.diagnostics.items())
+        told = (f"{key.replace('_', ' ')} {value:.3g}" for key, value in said.items())
         trace.set_title(", ".join(told), fontsize=8)
         if surface:
             low_corner, high_corner = frame(some_data(parts))

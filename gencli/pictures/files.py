@@ -36,7 +36,7 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
         return [txt, npz]
     completed = parts.sampler is not None and parts.sampler.given is not None
     if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
-        x = draw(parts, SHOWN, seed)[0]  # x and more: a handful of points shows no density
+        x = draw(parts, SHOWN, seed).x  # x and more: a handful of points shows no density
     png = inside(run, "samples", f"{name}.png")
     try:
         picture = of_samples(parts, x)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -43,15 +42,14 @@ class Guidance(Picture):
         y = torch.tensor(classes, device=parts.device).repeat(self.each)
         rows: list[Tensor] = []
         for w in self.weights:
-            guided = copy.copy(sampler)
-            guided.guidance = w
+            guided = replace(sampler, guidance=w)
             try:
                 guided.check(parts.view, parts.learned)
             except ValueError as error:
                 raise UsageError(str(error)) from error
             noise = RowNoise(seed, torch.arange(len(y), device=parts.device))
             with torch.no_grad():
-                x = parts.preprocess.inverse(guided.sample(parts.view, len(y), y, noise)).cpu()
+                x = parts.preprocess.inverse(guided.sample(parts.view, len(y), y, noise).x).cpu()
             images = parts.dataset.to_image(x)
             if images is None:
                 raise UsageError(f"picture=guidance shows images; data={parts.dataset.name} has none")

@@ -43,7 +43,7 @@ class Neighbours(Picture):
         assert train is not None
         if held_out is None:
             raise UsageError(f"picture=neighbours needs a test or val split; data={parts.dataset.name} has neither")
-        x = draw(parts, n, seed)[0].cpu()
+        x = draw(parts, n, seed).x.cpu()
         others = held_out.gather(torch.arange(min(_HELD_OUT, len(held_out)))).x
         searched = train.gather(_search(train)).x
 

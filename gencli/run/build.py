@@ -23,6 +23,7 @@ from gencli.config.stored import TARGET
 from gencli.core import options
 from gencli.core.errors import UsageError, near, quoted
 from gencli.data.base import Dataset
+from gencli.kernels.base import Kernel
 from gencli.models.base import Model
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import Network
@@ -66,7 +67,7 @@ class Builder:
         """What builds the component of a config section; the section has been checked, nothing is built yet.
 
         A nested section with a ``_target_`` becomes a factory: of a Network (``net``), of a Path, or of a Model (noise,
-        a base). A path where a ``TrainedRun`` is declared becomes one.
+        a base). Where a ``Kernel`` is declared it becomes one, and so does a path where a ``TrainedRun`` is.
 
         Args:
             node: ``_target_`` and the constructor's keyword arguments.
@@ -83,7 +84,9 @@ class Builder:
         declared = options.of_class(owner, given, vars(interfaces))
         values: dict[str, Any] = {}
         for key, value in node.items():
-            if _is_section(value):
+            if _is_section(value) and _admits(declared.hints.get(key), Kernel):
+                values[key] = self.component(value, Kernel, group=f"{where}.{key}")
+            elif _is_section(value):
                 values[key] = self._nested(value, f"{where}.{key}")
             elif isinstance(value, str) and _admits(declared.hints.get(key), TrainedRun):
                 values[key] = self.opener(value, self.trust)
@@ -101,12 +104,12 @@ class Builder:
             except TypeError as error:
                 if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                     raise  # within the constructor: a bug, not a wrong option
-                raise _refusal(error, where, node["_target_"]) from error
+                raise _refusal(error, where, node["_target_"], declared) from error
             except (NotImplementedError, RecursionError):
                 raise
             except (ValueError, RuntimeError, OverflowError, MemoryError, OSError) as error:
                 # torch's own too, over a senseless size; files that a data set could not read
-                raise _refusal(error, where, node["_target_"]) from error
+                raise _refusal(error, where, node["_target_"], declared) from error
 
         return build
 
@@ -154,9 +157,11 @@ def group_of(kind: type) -> str:
     return "data" if kind is Dataset else kind.__name__.lower()
 
 
-def _refusal(error: BaseException, where: str, target: str) -> UsageError:
+def _refusal(error: BaseException, where: str, target: str, declared: options.Options) -> UsageError:
     """What a constructor says of a value, with the key or the section in front."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if text.partition("=")[0] in declared.hints:  # an option, by the name that its class knows
+        text = f"{where}.{text}"
     return UsageError(text if text.startswith(f"{where}.") else f"{where} ({target}): {text}")
 
 

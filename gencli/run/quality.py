@@ -92,9 +92,9 @@ class SampleMetrics(Quantity[MetricRecord]):
         if self.n is not None and self.n < 1:
             raise UsageError(f"n={self.n}: at least 1")
         started = time.perf_counter()
-        samples = _draw(at, reference_of(split, self.n), self.n)
+        samples, said = _draw(at, reference_of(split, self.n), self.n)
         drawn = round(time.perf_counter() - started, 2)
-        facts = self._facts(at, samples) | at.facts(split)
+        facts = self._facts(at, samples, said) | at.facts(split)
         for name, metric in self.metrics.items():
             began = time.perf_counter()
             found = _measured(metric, samples)
@@ -112,7 +112,7 @@ class SampleMetrics(Quantity[MetricRecord]):
             )
             yield record, None
 
-    def _facts(self, at: Measurement, samples: Samples) -> dict[str, Any]:
+    def _facts(self, at: Measurement, samples: Samples, said: dict[str, float]) -> dict[str, Any]:
         """What the records of all metrics share."""
         parts, spec = at.parts, at.parts.dataset.spec
         context = "the reference's labels" if spec.classes else "the reference's contexts"
@@ -128,18 +128,19 @@ class SampleMetrics(Quantity[MetricRecord]):
             "context": context if parts.model.conditional else None,
             "sampler": self.config["choices"].get("sampler"),
             "sampler_settings": {key: value for key, value in settings.items() if key != "_target_"},
-            "sampler_diagnostics": parts.sampler.diagnostics if parts.sampler else {},
+            "sampler_diagnostics": said,
             "passes": parts.model.passes if isinstance(parts.model, DirectSampling) else None,
         }
 
 
-def _draw(at: Measurement, reference: Batch, n: int | None) -> Samples:
-    """Samples and their reference, on one device."""
+def _draw(at: Measurement, reference: Batch, n: int | None) -> tuple[Samples, dict[str, float]]:
+    """Samples and their reference, on one device, and what the sampler says of itself."""
     parts = at.parts
     n = n or len(reference.x)
     y = _labels(parts, reference, n, at.seed)
     with at.reporter.progress("sampling", n) as bar:
-        x, y = draw(parts, n, at.seed, y, batch_size=at.batch_size, tick=bar.at)
+        drawn = draw(parts, n, at.seed, y, batch_size=at.batch_size, tick=bar.at)
+    x, y = drawn.x, drawn.y
     if tuple(x.shape[1:]) != parts.dataset.spec.shape:
         raise UsageError(f"samples of shape {tuple(x.shape[1:])}, examples of {parts.dataset.spec.shape}")
     finite = torch.isfinite(x.float()).flatten(1).all(1)
@@ -147,7 +148,8 @@ def _draw(at: Measurement, reference: Batch, n: int | None) -> Samples:
         raise RunFailed(f"{int((~finite).sum())} of {n} samples are not finite: there is nothing to compare")
     device = parts.device
     there = Batch(reference.x.to(device), None if reference.y is None else reference.y.to(device))
-    return Samples(x.to(device), None if y is None else y.to(device), there, parts.dataset, at.seed)
+    samples = Samples(x.to(device), None if y is None else y.to(device), there, parts.dataset, at.seed)
+    return samples, drawn.diagnostics
 
 
 @torch.no_grad()

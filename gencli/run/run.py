@@ -98,7 +98,7 @@ class Run:
 
     def sample(self, n: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
         """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None)."""
-        return sampling.draw(self.parts, n, seed, y)[0].cpu()
+        return sampling.draw(self.parts, n, seed, y).x.cpu()
 
     def log_prob(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from gencli.core.spec import Batch, Given, Spec
 from gencli.data.base import Split
 from gencli.models.base import Autoregressive
 from gencli.run.assembly import Parts
+from gencli.samplers.base import Samples
 
 REGIONS: dict[str, Callable[[int, int], tuple[slice, slice]]] = {
     "top_half": lambda h, w: (slice(0, h // 2), slice(None)),
@@ -21,6 +23,21 @@ REGIONS: dict[str, Callable[[int, int], tuple[slice, slice]]] = {
     "right_half": lambda h, w: (slice(None), slice(w // 2, None)),
 }
 """Parts of an image that ``sampler.given`` can keep: rows and columns for a height and a width."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of a run.
+
+    Args:
+        x: (n, *) in data units.
+        y: (n,) labels or (n, C) contexts that they were drawn for; None: none.
+        diagnostics: what the sampler says of them, averaged over batches.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    diagnostics: dict[str, float]
 
 
 @torch.no_grad()
@@ -32,8 +49,8 @@ def draw(
     *,
     batch_size: int = 500,
     tick: Callable[[int], None] = lambda done: None,
-) -> tuple[Tensor, Tensor | None]:
-    """N samples in data units and their labels.
+) -> Drawn:
+    """N samples in data units.
 
     Sample i is a function of (seed, i): the same whatever n and the batch size.
 
@@ -48,22 +65,22 @@ def draw(
         raise UsageError("this model has no sampler; see `gencli list model`")
     y = y if y is not None else labels(parts, n)
     x_given, mask = _given(parts, n)
-    samples, said = [], []
+    drawn: list[Samples] = []
     for start in range(0, n, batch_size):
         ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
         some = None if y is None else y[start : start + batch_size].to(parts.device)
         noise = RowNoise(seed, ids)
         if mask is None:
-            z = parts.sampler.sample(parts.view, len(ids), some, noise)
+            found = parts.sampler.sample(parts.view, len(ids), some, noise)
         else:
             kept, _ = parts.preprocess(x_given[start : start + batch_size].to(parts.device), noise)
             keep = mask.to(parts.device).reshape(1, *kept.shape[1:]).expand_as(kept)
-            z = parts.sampler.sample(parts.view, len(ids), some, noise, given=Given(kept, keep))
-        samples.append(parts.preprocess.inverse(z))
-        said.append((len(ids), parts.sampler.diagnostics))
+            found = parts.sampler.sample(parts.view, len(ids), some, noise, given=Given(kept, keep))
+        found = found if isinstance(found, Samples) else Samples(found)  # a plug-in may give x alone
+        drawn.append(Samples(parts.preprocess.inverse(found.x), found.diagnostics))
         tick(min(start + batch_size, n))
-    parts.sampler.diagnostics = {key: sum(k * d[key] for k, d in said) / n for key in said[0][1]}
-    return torch.cat(samples), y
+    said = {key: sum(len(d.x) * d.diagnostics[key] for d in drawn) / n for key in drawn[0].diagnostics}
+    return Drawn(torch.cat([d.x for d in drawn]), y, said)
 
 
 def originals(parts: Parts, n: int) -> Batch:

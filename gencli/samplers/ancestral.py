@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, NonNegative, Range
 from gencli.core.spec import Given
 from gencli.models.base import Autoregressive
 from gencli.models.distributions import Categorical, Conditional
 from gencli.models.trained import Learned
-from gencli.samplers.base import Sampler
+from gencli.samplers.base import Sampler, Samples
 
 
+@dataclass(frozen=True, kw_only=True)
 class Ancestral(Sampler[Autoregressive]):
     """x_t ~ p(x_t | x_<t, y) for t = 1..D; where part of x is given, that part is kept and the rest is completed.
 
@@ -29,37 +34,18 @@ class Ancestral(Sampler[Autoregressive]):
         length: symbols of text to draw, the prompt's among them; None: the model's window.
         cached: compute at each step only what the newest coordinate changed; False: a full pass a coordinate, which
             gives the same samples, slowly.
-        classes: labels of a conditional model, dealt in turn; None: all classes.
-
-    Raises:
-        ValueError: an option is out of its range.
 
     References:
         Holtzman et al., "The curious case of neural text degeneration", 2020 (top_p).
     """
 
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        given: str | list[int] | None = None,
-        prompt: str | None = None,
-        length: int | None = None,
-        cached: bool = True,
-        classes: list[int] | None = None,
-    ) -> None:
-        super().__init__(classes)
-        if temperature < 0:
-            raise ValueError(f"sampler.temperature={temperature}: 0 or more")
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise ValueError(f"sampler.top_k={top_k}: a number of values, at least 1")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f"sampler.top_p={top_p}: a probability, above 0 and at most 1")
-        if length is not None and (not isinstance(length, int) or length < 1):
-            raise ValueError(f"sampler.length={length}: a number of symbols, at least 1")
-        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-        self.given, self.prompt, self.length, self.cached = given, prompt, length, cached
+    temperature: NonNegative = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Range(above=0, high=1)] | None = None
+    given: str | list[int] | None = None
+    prompt: str | None = None
+    length: Count | None = None
+    cached: bool = True
 
     def check(self, model: Autoregressive, learned: Learned) -> None:
         if not model.spec.support.discrete:
@@ -69,10 +55,10 @@ class Ancestral(Sampler[Autoregressive]):
 
     def sample(
         self, model: Autoregressive, n: int, y: Tensor | None, noise: Noise, given: Given | None = None
-    ) -> Tensor:
+    ) -> Samples:
         def pick(conditional: Conditional) -> Tensor:
             if isinstance(conditional, Categorical):
                 conditional = conditional.truncated(self.top_k, self.top_p)
             return conditional.sample(noise, self.temperature)
 
-        return model.decode(n, y, pick=pick, given=given, cached=self.cached)
+        return Samples(model.decode(n, y, pick=pick, given=given, cached=self.cached))

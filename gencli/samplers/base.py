@@ -3,43 +3,53 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Range
 from gencli.core.spec import Given
 from gencli.models.base import M, Partner
 from gencli.models.trained import Learned
 
 
-class Sampler(Partner[M], ABC):
-    """A way to draw from a model; its options are constructor arguments.
+@dataclass(frozen=True)
+class Samples:
+    """What a sampler drew.
 
-    ``given`` and ``prompt`` are attributes of samplers that can complete what is partly given: what is kept of held-out
-    examples, a region of images (``sampling.REGIONS``) or a list of a vector's coordinates, or the text to go on from.
-    ``caveat``: what is to be said of completions that are not draws of p(rest | given). ``length``: symbols to draw of
-    sequences that may be longer or shorter than the model's window.
-    ``diagnostics``: what the last call of ``sample`` says of itself, such as a chain's acceptance and R-hat, or the
-    network evaluations (``nfe``) that a sample cost; the same keys at every call.
+    Args:
+        x: (n, *) in model space.
+        diagnostics: what the draw says of itself, such as the acceptance and R-hat of chains, or the network
+            evaluations (``nfe``) that a sample cost; one sampler gives the same keys at every call.
+    """
+
+    x: Tensor
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sampler(Partner[M], ABC):
+    """A way to draw from a model; its options are its fields.
+
+    Samplers that can complete what is partly given have fields ``given`` (what is kept of held-out examples: a region
+    of images, ``sampling.REGIONS``, or a list of a vector's coordinates), ``prompt`` (the text to go on from) or
+    ``length`` (symbols to draw of sequences that may be longer or shorter than the model's window).
+    ``caveat``: what is to be said of completions that are not draws of p(rest | given).
 
     Args:
         classes: labels to draw from a conditional model, dealt in turn; None: all of them.
     """
 
     continuous: ClassVar[bool] = False
-    given: str | list[int] | None = None
     caveat: ClassVar[str] = ""
-    prompt: str | None = None
-    length: int | None = None
+    # no annotations, so that these are fields of those samplers only that declare them
+    given = None  # type: str | list[int] | None
+    prompt = None  # type: str | None
+    length = None  # type: int | None
 
-    def __init__(self, classes: list[int] | None = None) -> None:
-        if classes is not None and (
-            not isinstance(classes, list) or not classes or not all(isinstance(c, int) for c in classes)
-        ):
-            raise ValueError(f"sampler.classes={classes}: a list of labels, such as [3,5]")
-        self.classes = classes
-        self.diagnostics: dict[str, float] = {}
+    classes: Annotated[list[int], Range(low=1)] | None = None
 
     def check(self, model: M, learned: Learned) -> None:
         """Refuse options that this model cannot honour.
@@ -49,5 +59,13 @@ class Sampler(Partner[M], ABC):
         """
 
     @abstractmethod
-    def sample(self, model: M, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
-        """n samples (n, *) in model space; given: what to complete, only where the sampler was asked to."""
+    def sample(self, model: M, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Samples:
+        """Draw n samples in model space.
+
+        Args:
+            model: what to draw from.
+            n: their number.
+            y: the context of each, or None.
+            noise: all randomness.
+            given: what to complete; only where the sampler was asked to.
+        """

@@ -239,11 +239,11 @@ class Session:
 
     def _sample(self) -> None:
         config, parts = self.config, self.parts
-        x, y = draw(parts, config["n"], config["seed"])
-        say_text(parts, x, self.reporter)
-        for file in keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], x, y):
+        drawn = draw(parts, config["n"], config["seed"])
+        say_text(parts, drawn.x, self.reporter)
+        for file in keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], drawn.x, drawn.y):
             self.reporter.say(f"  {relative(file)}")
-        grid = grid_of(parts, x)
+        grid = grid_of(parts, drawn.x)
         if grid is not None:
             self.reporter.image(self.trainer.state.step, "samples", grid)
 
@@ -256,9 +256,9 @@ class Session:
         model.eval()
         own, parts.model = parts.model, model
         try:
-            x, y = draw(parts, min(config["n"], 64), config["seed"])
-            keep(parts, self.folder.path, f"step-{step:07d}", config["seed"], x, y)
-            grid = grid_of(parts, x)
+            drawn = draw(parts, min(config["n"], 64), config["seed"])
+            keep(parts, self.folder.path, f"step-{step:07d}", config["seed"], drawn.x, drawn.y)
+            grid = grid_of(parts, drawn.x)
             if grid is not None:
                 self.reporter.image(step, "samples", grid)
         finally:

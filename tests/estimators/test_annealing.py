@@ -10,13 +10,10 @@ from energies import noise, normal, spec
 from scipy.stats import kstest
 from torch import Tensor
 
-from gencli.core.errors import RunFailed
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import log_mean_exp
 from gencli.estimators.annealed import AIS, SMC
 from gencli.estimators.partition import Quadrature
-from gencli.kernels.base import slope
-from gencli.kernels.hmc import Point
 from gencli.methods.bridge import AveragedNormals, Bridge, Still
 from gencli.models.base import DirectSampling, ExactLikelihood
 from gencli.models.classical.gmm import GMM
@@ -27,8 +24,6 @@ from gencli.models.flows.coupling import AffineCoupling
 from gencli.models.trained import Learned
 from gencli.nn.energy import EnergyNet
 from gencli.nn.mlp import MLP
-from gencli.samplers.langevin import Langevin, ShortRun
-from gencli.samplers.tempering import Tempering
 
 PATHS = ("geometric", "moments")
 
@@ -208,56 +203,3 @@ def test_log_z_is_within_its_own_error_over_twenty_seeds(energy, estimator):
     assert sum(a * a for a in away) < 45.3
 
 
-# --- chains ----------------------------------------------------------------------------------------------------------
-
-
-def test_exchanges_leave_every_temperature_as_it_is():
-    """Replicas drawn exactly at their temperatures, exchanged and moved by whole rounds, stay at them."""
-    model, n = Quadratic(spec(2)), 4000
-    sampler = Tempering(replicas=4, hot=9.0)
-    beta = torch.exp(-torch.linspace(0, math.log(9.0), 4))
-    betas = beta.repeat(n)
-    x = normal(n * 4, 2).float() / betas.sqrt()[:, None]
-    point = Point.at(lambda at: betas * model.energy(at), x)
-    for turn in range(3):
-        before = point
-        point, share = sampler._swap(point, betas, beta, noise(turn), n, turn % 2)
-        assert 0.2 < float(share) < 0.95
-        assert float((point.x != before.x).any(1).float().mean()) > 0.1
-    energy, gradient = slope(lambda at: betas * model.energy(at), point.x)
-    assert torch.allclose(point.energy, energy, atol=1e-4)
-    assert torch.allclose(point.gradient, gradient, atol=1e-5)
-    for k in range(4):
-        white = point.x[k::4] * beta[k].sqrt()
-        assert min(kstest(column.numpy(), "norm").pvalue for column in white.T) > 1e-3
-
-
-@pytest.mark.parametrize("kind", ["langevin", "annealed", "sgld"])
-def test_small_steps_reach_the_moments_of_a_gaussian(kind):
-    """Of deviations 0.5 and 2; the bias in the variance is 1 / (1 - step / 2 var), and four standard errors."""
-    model, n, step = Quadratic(spec(2)), 4000, 0.02
-    std = torch.tensor([0.5, 2.0])
-    with torch.no_grad():
-        model.log_diagonal.copy_(-std.log())
-        model.b.copy_(torch.tensor([1.0, -1.0]) / std.square())
-    options = {"step": step, "steps": 800, "init": "normal", "init_scale": 3.0}
-    sampler = {
-        "langevin": lambda: Langevin(**options),
-        "annealed": lambda: Langevin(**options, hot=10.0),
-        "sgld": lambda: ShortRun(**options, sigma=math.sqrt(2 * step)),
-    }[kind]()
-    x = sampler.sample(model, n, None, noise())
-    expected = std.square() / (1 - step / (2 * std.square()))
-    assert ((x.mean(0) - torch.tensor([1.0, -1.0])) / (expected / n).sqrt()).abs().max() < 4
-    assert (x.var(0) / expected - 1).abs().max() < 4 * math.sqrt(2 / n)
-
-
-def test_a_diverging_chain_says_step_and_norm():
-    start = torch.zeros(3, 2)
-    start[1] = 40.0
-    said = r"1 of 3 chains diverged with sampler\.step=0\.02: the largest norm was .+ at step \d of 20"
-    with pytest.raises(RunFailed, match=said):
-        Langevin(step=0.02, steps=20).run(Polynomial(spec(2)), start, None, noise(), lambda at, e: None)
-    start[0] = math.nan
-    with pytest.raises(RunFailed, match=r"they were so at the start"):
-        Langevin(step=0.01, steps=6).run(quartic(), start, None, noise(), lambda at, e: None)

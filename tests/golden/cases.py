@@ -81,6 +81,8 @@ CHAINS = (
     "sampler=langevin sampler.steps=5 sampler.hot=3",
     "sampler=sgld sampler.steps=5",
     "sampler=tempering sampler.replicas=3 sampler.steps=4 sampler.warmup=3 sampler.leaps=1",
+    "sampler=chain kernel@sampler.kernel=tempering sampler.kernel.replicas=3 "
+    "sampler.kernel.leaps=1 sampler.steps=4 sampler.warmup=3",
 )
 MALA = CHAINS[1]
 HMC = CHAINS[0]

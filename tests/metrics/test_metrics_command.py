@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_refusals_in_python_and_under_torchrun(run, monkeypatch):
         opened.measure(["mmd"], c2st={"folds": 3})
     with pytest.raises(UsageError, match=r"metrics\.mmd\.bandwith.*Did you mean 'bandwidth'"):
         opened.measure(["mmd"], mmd={"bandwith": 3})
-    opened.parts.sampler.classes = [3]
+    opened.parts.sampler = replace(opened.parts.sampler, classes=[3])
     with pytest.raises(UsageError, match=r"take sampler\.classes=null"):
         opened.measure(["mmd"], n=50)
     monkeypatch.setattr("gencli.core.distributed.join", lambda: distributed.World(0, 0, 2))

@@ -203,7 +203,7 @@ def test_score_loss_and_estimator_agree():
 
 def test_sampling_undoes_the_flow():
     model, n = build(), 40
-    x = Sampler(atol=1e-7, rtol=1e-7).sample(model, n, None, noise(n))
+    x = Sampler(atol=1e-7, rtol=1e-7).sample(model, n, None, noise(n)).x
     with torch.no_grad():
         there = ode.dopri5(
             lambda v, t, rows: model.velocity(v, t), x.double(), 0.0, 1.0, atol=1e-7, rtol=1e-7, max_nfe=2000

@@ -9,23 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from energies import noise, normal, spec
-from scipy.stats import ks_2samp
+from energies import exact_samples, law, noise, normal, quadratic, spec, two_modes, wavy
 from torch import Tensor
 
 import gencli
 from benchmarks.energies import left_weight
 from gencli.cli.main import main
 from gencli.core.errors import RunFailed, UsageError
-from gencli.core.noise import Noise, RowNoise
+from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec, Support
 from gencli.core.tensors import log_mean_exp
 from gencli.estimators.annealed import AIS, SMC, systematic
 from gencli.estimators.partition import Importance, Quadrature
 from gencli.kernels.base import slope
-from gencli.kernels.diagnostics import effective_draws, split_r_hat
-from gencli.kernels.hmc import DualAveraging, Point, leapfrog
-from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
 from gencli.models.energy.reference import Reference
@@ -42,188 +38,7 @@ from gencli.objectives.energy.score_matching import (
     ScoreMatching,
     SlicedScoreMatching,
 )
-from gencli.samplers.hmc import HMC
-from gencli.samplers.langevin import Langevin, ShortRun
-from gencli.samplers.tempering import Tempering
-
-
-def quadratic(dim: int = 2) -> Quadratic:
-    """A correlated normal, in fp64."""
-    model = Quadratic(spec(dim)).double()
-    with torch.no_grad():
-        model.b.copy_(torch.linspace(0.5, -0.8, dim) if dim > 1 else torch.tensor([0.5]))
-        model.log_diagonal.copy_(torch.linspace(0.3, -0.2, dim) if dim > 1 else torch.tensor([0.3]))
-        model.lower.copy_(0.4 * torch.ones(dim, dim))
-    return model
-
-
-def law(model: Quadratic) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of a quadratic energy."""
-    factor = model.factor().detach()
-    covariance = torch.linalg.inv(factor @ factor.T)
-    return covariance @ model.b.detach(), covariance
-
-
-def two_modes(dim: int = 2, distance: float = 8.0) -> GMM:
-    """Unit normals at distance 8 with weights 0.2 and 0.8, in fp32."""
-    model = GMM(spec(dim), components=2, covariance="isotropic")
-    with torch.no_grad():
-        model.logits.copy_(torch.tensor([0.2, 0.8]).log())
-        model.normals.mean[1, 0] = distance
-    return model.eval()
-
-
-def wavy(base: str = "gaussian", dim: int = 2) -> EBM:
-    """A small energy network with random weights."""
-    torch.manual_seed(3)
-    model = EBM(spec(dim), net=lambda i, o, c: EnergyNet(i, o, c, vector={"hidden": [16, 16]}), base=base)
-    model.initialize(normal(500, dim).float() * 1.5)
-    with torch.no_grad():
-        for parameter in model.net.parameters():
-            parameter += 0.4 * torch.randn_like(parameter)
-    return model.eval()
-
-
-# --- transitions -----------------------------------------------------------------------------------------------------
-
-
-def test_leapfrog_is_of_order_two_and_reversible():
-    def quartic(x: Tensor) -> Tensor:
-        return (0.25 * x**4 + 0.5 * x**2).sum(1)
-
-    start, momentum = Point.at(quartic, normal(20, 2)), normal(20, 2, 1)
-
-    def drift(leaps: int) -> float:
-        end, p = leapfrog(quartic, start, momentum, torch.full((20,), 1.0 / leaps, dtype=torch.float64), leaps)
-        before = start.energy + 0.5 * momentum.square().sum(1)
-        return float((end.energy + 0.5 * p.square().sum(1) - before).abs().mean())
-
-    errors = [drift(leaps) for leaps in (32, 64, 128)]
-    slopes = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
-    assert slopes == pytest.approx([2, 2], abs=0.05)
-    step = torch.full((20,), 0.1, dtype=torch.float64)
-    end, p = leapfrog(quartic, start, momentum, step, 10)
-    back, q = leapfrog(quartic, end, -p, step, 10)
-    assert (back.x - start.x).abs().max() < 1e-10
-    assert (q + momentum).abs().max() < 1e-10
-
-
-def test_unadjusted_langevin_has_its_own_stationary_variance():
-    """On E = a x^2 / 2 the recursion x (1 - step a) + sqrt(2 step T) xi has variance T / (a (1 - step a / 2))."""
-    model = Quadratic(spec(1))
-    a, step, temperature, n = 1.0, 0.5, 0.7, 20_000
-    sampler = Langevin(step=step, steps=40, temperature=temperature, hot=temperature, init="normal")
-    x = sampler.sample(model, n, None, noise())
-    expected = temperature / (a * (1 - step * a / 2))
-    assert float(x.var()) == pytest.approx(expected, abs=4 * expected * math.sqrt(2 / n))
-    short = ShortRun(step=step, sigma=math.sqrt(2 * step * temperature), steps=40, init="normal")
-    assert torch.allclose(short.sample(model, n, None, noise()), x, atol=1e-5)
-    assert short.diagnostics["effective_temperature"] == pytest.approx(temperature)
-
-
-SAMPLERS = {
-    "langevin": lambda: Langevin(step=0.01, steps=100),
-    "sgld": lambda: ShortRun(step=0.01, sigma=math.sqrt(0.02), steps=100),
-    "mala": lambda: HMC(leaps=1, jitter=0.0, warmup=0, step=0.8, steps=60),
-    "hmc": lambda: HMC(leaps=5, warmup=0, step=0.4, steps=30),
-    "tempering": lambda: Tempering(replicas=4, hot=10.0, warmup=0, steps=1, leaps=3, step=0.4),
-}
-
-
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "tempering"])
-def test_exact_samples_stay_exact(name):
-    """Two-sample Kolmogorov-Smirnov tests of both coordinates and the energy, three seeds; no p-value below 1e-3."""
-    model, n = two_modes(distance=3.0), 2000
-    for seed in range(3):
-        with torch.no_grad():
-            start, other = (model.sample(n, noise=noise(10 * seed + k)) for k in (1, 2))
-        x = SAMPLERS[name]().run(model, start, None, noise(10 * seed + 3), lambda at, e: None)
-        assert not torch.equal(x, start)
-        with torch.no_grad():
-            views = [(v[:, 0], v[:, 1], model.energy(v)) for v in (x, other)]
-        assert min(ks_2samp(a, b).pvalue for a, b in zip(*views, strict=True)) > 1e-3
-
-
-@pytest.mark.parametrize("name", ["mala", "hmc", "tempering"])
-def test_chains_reach_the_moments_of_a_gaussian(name):
-    model, n = quadratic().float(), 3000
-    mean, covariance = law(model)
-    options = {"steps": 40, "warmup": 40, "init": "normal"}
-    sampler = {
-        "mala": lambda: HMC(leaps=1, target=0.574, jitter=0.0, **options),
-        "hmc": lambda: HMC(leaps=5, target=0.8, **options),
-        "tempering": lambda: Tempering(replicas=3, hot=4.0, target=0.7, **options),
-    }[name]()
-    x = sampler.sample(model, n, None, noise())
-    away = (x.mean(0) - mean) / (covariance.diagonal() / n).sqrt()
-    assert away.abs().max() < 4
-    error = ((covariance.diagonal()[:, None] * covariance.diagonal() + covariance**2) / n).sqrt()
-    assert ((x.T.cov() - covariance) / error).abs().max() < 4
-    assert sampler.diagnostics["ess"] > 2 * n
-    assert sampler.diagnostics["r_hat"] < 1.5  # of 10 draws a half-chain
-
-
-@pytest.mark.parametrize(("leaps", "target"), [(1, 0.574), (5, 0.8)])
-@pytest.mark.parametrize("step", [0.05, 5.0])
-def test_chains_accept_at_their_target(leaps, target, step):
-    sampler = HMC(leaps=leaps, target=target, step=step, steps=20, warmup=200, init="normal")
-    sampler.sample(Quadratic(spec(20)), 100, None, noise())
-    assert sampler.diagnostics["acceptance"] == pytest.approx(target, abs=0.06)
-
-
-def test_tempering_finds_the_weights_of_modes():
-    """All chains start in the light mode; a plain chain would stay there."""
-    model, n = two_modes(distance=8.0), 500
-    start = torch.zeros(n, 2)
-    tempered = Tempering(replicas=6, hot=20.0, steps=100, warmup=50, leaps=4)
-    x = tempered.run(model, start, None, noise(), lambda at, e: None)
-    share = float((x[:, 0] < 4).double().mean())
-    assert share == pytest.approx(0.2, abs=4 * math.sqrt(0.16 / n))
-    assert tempered.diagnostics["swaps"] > 0.2
-    plain = HMC(steps=50, warmup=50).run(model, start, None, noise(), lambda at, e: None)
-    assert float((plain[:, 0] < 4).double().mean()) > 0.8
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_chain_does_not_depend_on_its_batch(name):
-    model = wavy()
-    whole = SAMPLERS[name]().sample(model, 6, None, RowNoise(5, torch.arange(6)))
-    part = SAMPLERS[name]().sample(model, 2, None, RowNoise(5, torch.tensor([3, 4])))
-    assert (whole[3:5] - part).abs().max() < 1e-3
-    assert all(p.requires_grad for p in model.net.parameters())
-
-
-def test_a_diverging_chain_says_so():
-    with pytest.raises(RunFailed, match=r"5 of 5 chains diverged with sampler.step=50"):
-        Langevin(step=50.0, steps=200).sample(Polynomial(spec(2)), 5, None, noise())
-
-
-def test_diagnostics_of_traces():
-    """White noise has an R-hat of 1 and all its draws; an AR(1) of coefficient r keeps (1 - r) / (1 + r) of them."""
-    white = normal(50, 400)
-    assert split_r_hat(white) == pytest.approx(1, abs=0.01)
-    assert effective_draws(white) == pytest.approx(50 * 400, rel=0.1)
-    series = [white[:, 0]]
-    for t in range(1, 400):
-        series.append(0.8 * series[-1] + 0.6 * white[:, t])
-    assert effective_draws(torch.stack(series, 1)) == pytest.approx(50 * 400 / 9, rel=0.15)
-    assert split_r_hat(white + torch.arange(50)[:, None] % 2 * 3.0) > 1.5
-
-
-def test_dual_averaging_adapts_each_chain():
-    model, n = Quadratic(spec(3)), 200
-    sizes = torch.full((n,), 0.01)
-    sizes[::2] = 5.0
-    adapt = DualAveraging(sizes, 0.8)
-    point, source = Point.at(model.energy, normal(n, 3).float()), noise()
-    from gencli.kernels.hmc import hmc
-
-    for _ in range(150):
-        point, accept = hmc(model.energy, point, source, step=adapt.step, leaps=3)
-        adapt.update(accept)
-    ends = adapt.average
-    assert float(ends[::2].mean()) == pytest.approx(float(ends[1::2].mean()), rel=0.1)
-
+from gencli.run.sampling import draw
 
 # --- objectives ------------------------------------------------------------------------------------------------------
 
@@ -362,11 +177,6 @@ def test_energy_discrepancy_of_gaussians():
     # Ornstein-Uhlenbeck: e^t (x' - x) has the variance e^2t - 1 of a Gaussian perturbation
     t = 0.3
     assert torch.allclose(loss(a, t, perturbation="ou"), loss(a, math.expm1(2 * t)))
-
-
-def exact_samples(model: Quadratic, n: int, seed: int = 0) -> Tensor:
-    mean, covariance = law(model)
-    return mean + normal(n, len(mean), seed).to(mean) @ torch.linalg.cholesky(covariance).T
 
 
 class Regrouped(Quadratic):
@@ -740,7 +550,7 @@ def test_a_run_of_an_energy_end_to_end(tmp_path):
     assert exact["bound"] == "exact"
     assert exact["value"] == pytest.approx(record["value"], abs=4 * record["se_estimator"] + 2e-3)
     assert run.sample(5).shape == (5, 2)
-    assert {"acceptance", "r_hat"} <= run.parts.sampler.diagnostics.keys()
+    assert {"acceptance", "r_hat"} <= draw(run.parts, 5, 0).diagnostics.keys()
     assert (run.path / "samples" / "hmc.png").exists()
     assert main(["sample", f"run={run.path}", "picture=chains", "n=6", "sampler=mala", "sampler.steps=8"]) == 0
     assert (run.path / "samples" / "chains-seed0.png").stat().st_size > 10_000

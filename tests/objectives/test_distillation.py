@@ -81,13 +81,12 @@ def test_steps_of_heun_are_of_second_order(path):
 def test_the_chain_of_training_is_that_of_the_sampler():
     for path in (VP(), Straight()):
         field, n = three(path), 50
-        drawn = DDIM(8).sample(field, n, None, noise(n))
+        drawn = DDIM(steps=8).sample(field, n, None, noise(n)).x
         assert torch.allclose(ddim(field, noise(n).randn(n, 2), None, 8), drawn, atol=1e-5)
         student = Learned(timesteps=4).view(field)  # its grid is its own, whatever number the sampler is given
-        sampler = DDIM()
-        drawn = sampler.sample(student, n, None, noise(n))
-        assert torch.allclose(drawn, ddim(field, noise(n).randn(n, 2), None, 4), atol=1e-5)
-        assert sampler.diagnostics["nfe"] == 4
+        drawn = DDIM().sample(student, n, None, noise(n))
+        assert torch.allclose(drawn.x, ddim(field, noise(n).randn(n, 2), None, 4), atol=1e-5)
+        assert drawn.diagnostics["nfe"] == 4
 
 
 def test_grids():
@@ -124,7 +123,7 @@ def test_reflow_of_normal_data_is_straight():
     assert float(objective.score(best, batch, noise(200)).max()) < 1e-6
     (turn,) = objective.turns(teacher)
     assert float(turn.loss(batch, StepNoise(CPU, 0)).value) > 0.01  # the teacher's own lines are bent
-    one, many = (ODE("euler", n).sample(best, 200, None, noise(200)) for n in (1, 50))
+    one, many = (ODE(method="euler", steps=n).sample(best, 200, None, noise(200)).x for n in (1, 50))
     assert torch.allclose(one, many, atol=1e-5)
     assert torch.allclose(one, 0.5 + 0.6 * noise(200).randn(200, 1), atol=1e-5)
     log_p = -Density().nll(best, Batch(one.double()), noise(200), NOTHING).nll
@@ -174,8 +173,8 @@ def test_the_best_progressive_student_takes_two_steps_of_the_teacher_in_one():
     batch = Batch(torch.zeros(100, 1))
     assert float(objective.score(student, batch, noise(100)).max()) < 1e-8
     assert float(objective.score(teacher, batch, noise(100)).mean()) > 1e-4
-    drawn = DDIM().sample(learned.view(student), 100, None, noise(100))
-    assert torch.allclose(drawn, DDIM(2 * n).sample(teacher, 100, None, noise(100)), atol=1e-4)
+    drawn = DDIM().sample(learned.view(student), 100, None, noise(100)).x
+    assert torch.allclose(drawn, DDIM(steps=2 * n).sample(teacher, 100, None, noise(100)).x, atol=1e-4)
 
 
 @pytest.mark.parametrize("path", [VP(), Straight(), VE()], ids=["vp", "line", "ve"])
@@ -299,9 +298,10 @@ def test_the_average_follows():
 def test_jumps_of_the_exact_function_draw_the_data(path, steps):
     teacher, n = gaussian(path), 20_000
     student = Says(path, exact_end(teacher))
-    sampler = Jumps(steps)
-    x = sampler.sample(student, n, None, noise(n))
+    sampler = Jumps(steps=steps)
+    drawn = sampler.sample(student, n, None, noise(n))
+    x = drawn.x
     assert float(x.mean()) == pytest.approx(0.5, abs=4 * 0.6 / math.sqrt(n) + 0.005)
     assert float(x.std()) == pytest.approx(0.6, abs=4 * 0.6 / math.sqrt(2 * n) + 0.002)
-    assert sampler.diagnostics["nfe"] == steps
-    assert torch.equal(sampler.sample(student, 10, None, noise(10)), x[:10])
+    assert drawn.diagnostics["nfe"] == steps
+    assert torch.equal(sampler.sample(student, 10, None, noise(10)).x, x[:10])

@@ -28,15 +28,15 @@ from gencli.samplers.diffusion.sde import EulerMaruyama, PredictorCorrector
 from gencli.samplers.direct import Direct
 
 SAMPLERS = {
-    "euler": ODE("euler", 9),
-    "rk4": ODE("rk4", 9),
+    "euler": ODE(method="euler", steps=9),
+    "rk4": ODE(method="rk4", steps=9),
     "dopri5": ODE(),
-    "ddim": DDIM(9),
-    "ddpm": DDPM(9),
-    "euler_maruyama": EulerMaruyama(9),
-    "predictor_corrector": PredictorCorrector(9),
-    "edm": EDM(9),
-    "dpm_solver": DPMSolver(9),
+    "ddim": DDIM(steps=9),
+    "ddpm": DDPM(steps=9),
+    "euler_maruyama": EulerMaruyama(steps=9),
+    "predictor_corrector": PredictorCorrector(steps=9),
+    "edm": EDM(steps=9),
+    "dpm_solver": DPMSolver(steps=9),
 }
 
 
@@ -49,24 +49,22 @@ def test_a_watched_walk_is_the_walk(name):
     """From the noise at t_max to the samples at t_min, and nobody minds that it was seen."""
     sampler, field, seen = SAMPLERS[name], three(VP()), []
     alone = sampler.sample(field, 6, None, noise(6))
-    cost = dict(sampler.diagnostics)
     field.evaluations = 0
     watched = sampler.run(field, 6, None, noise(6), lambda x, t: seen.append((x.clone(), float(t))))
     ways, at = [x for x, _ in seen], [t for _, t in seen]
     assert torch.equal(ways[0], noise(6).randn(6, 2))
-    assert torch.equal(ways[-1], watched)
+    assert torch.equal(ways[-1], watched.x)
     assert at[0] == 1
     assert at[-1] == pytest.approx(VP().t_min)
     assert at == sorted(at, reverse=True)
     if name == "dopri5":  # solved stretch by stretch
         assert len(seen) == 41
-        assert torch.allclose(watched, alone, atol=1e-3)
-        assert sampler.diagnostics["nfe"] > cost["nfe"]
+        assert torch.allclose(watched.x, alone.x, atol=1e-3)
+        assert watched.diagnostics["nfe"] > alone.diagnostics["nfe"]
     else:
         assert len(seen) == 10
-        assert torch.equal(watched, alone)
-        assert sampler.diagnostics == cost
-        assert field.evaluations == cost["nfe"]
+        assert torch.equal(watched.x, alone.x)
+        assert watched.diagnostics == alone.diagnostics == {"nfe": field.evaluations}
 
 
 @pytest.mark.parametrize("visits", [2, 7, 41, 43, 1000])
@@ -124,12 +122,12 @@ def opened(content):
 
 @pytest.mark.slow
 def test_images_on_their_way(drawn):
-    some = of_digits(DDIM(40))
+    some = of_digits(DDIM(steps=40))
     files = SamplePath(frames=5, steps=12).make(some, 6, seed=3).files
     assert list(files) == [".png", "-x0.png", ".gif"]
     assert opened(files[".gif"]).n_frames == 13
     way, means = (call["images"].view(6, 5, 1, 8, 8) for call in drawn)
-    samples = some.sampler.sample(some.model, 6, None, noise(6, 3))
+    samples = some.sampler.sample(some.model, 6, None, noise(6, 3)).x
     shown = some.dataset.to_image(some.preprocess.inverse(samples))
     assert torch.equal(way[:, -1], shown)
     assert torch.equal(means[:, -1], shown)
@@ -143,12 +141,12 @@ def test_images_on_their_way(drawn):
 
 
 def test_few_steps_give_few_frames():
-    files = SamplePath().make(of_digits(DPMSolver(4)), 3, seed=0).files
+    files = SamplePath().make(of_digits(DPMSolver(steps=4)), 3, seed=0).files
     assert opened(files[".gif"]).n_frames == 5
 
 
 def test_an_exploding_path_is_shown_in_the_size_of_its_noise(drawn):
-    some = of_digits(DDIM(10), VE())
+    some = of_digits(DDIM(steps=10), VE())
     SamplePath(frames=3, steps=5).make(some, 2, seed=0)
     start = some.dataset.to_image(some.preprocess.inverse(noise(2).randn(2, 64)))  # not 50 times that: black or white
     assert torch.allclose(drawn[0]["images"].view(2, 3, 1, 8, 8)[:, 0], start, atol=1.01 / 16)
@@ -156,7 +154,7 @@ def test_an_exploding_path_is_shown_in_the_size_of_its_noise(drawn):
 
 @pytest.mark.parametrize("path", ["vp", "ve", "straight"])
 def test_clouds_in_the_plane(path):
-    some = parts(three(PATHS[path]()), Toy("moons"), DDPM(12))
+    some = parts(three(PATHS[path]()), Toy("moons"), DDPM(steps=12))
     files = SamplePath(frames=4, steps=6).make(some, 3, seed=0).files
     assert list(files) == [".png", ".gif"]
     assert opened(files[".gif"]).n_frames == 7
@@ -174,7 +172,7 @@ def test_a_field_without_a_path_has_no_denoised_mean(drawn):
 
 
 def test_the_same_noise_under_more_guidance(drawn):
-    sampler = DDPM(10, classes=[7, 2, 4])
+    sampler = DDPM(steps=10, classes=[7, 2, 4])
     some = of_digits(sampler, conditional=True)
     files = Guidance(weights=[0.0, 1.0, 3.0], each=2).make(some, 64, seed=5).files
     assert list(files) == [".png"]
@@ -184,7 +182,7 @@ def test_the_same_noise_under_more_guidance(drawn):
     rows = drawn[0]["images"].view(3, 6, 1, 8, 8)
     y = torch.tensor([7, 2, 4, 7, 2, 4])
     for row, w, labels in ((0, 1.0, None), (1, 1.0, y), (2, 3.0, y)):
-        own = DDPM(10, guidance=w).sample(some.model, 6, labels, noise(6, 5))
+        own = DDPM(steps=10, guidance=w).sample(some.model, 6, labels, noise(6, 5)).x
         assert torch.equal(rows[row], some.dataset.to_image(some.preprocess.inverse(own)))
 
 
@@ -213,4 +211,4 @@ def undropped():
 def table():
     dataset = Toy("moons")
     dataset.spec = Spec((3,), Support("real"))
-    return parts(MixtureField(VP(), torch.zeros(1, 3), 1.0), dataset, DDIM(3))
+    return parts(MixtureField(VP(), torch.zeros(1, 3), 1.0), dataset, DDIM(steps=3))

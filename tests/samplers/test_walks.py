@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
+import typing
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from fields import PATHS, MixtureField, flow_of_gaussian, gaussian, three
 
+from gencli.core import options
+from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
 from gencli.methods import ode
 from gencli.models.trained import Learned
 from gencli.paths.schedules import VE, VP, Straight
+from gencli.samplers.diffusion.consistency import Consistency
 from gencli.samplers.diffusion.ddim import DDIM, DDPM
 from gencli.samplers.diffusion.dpm_solver import DPMSolver
 from gencli.samplers.diffusion.edm import EDM
 from gencli.samplers.diffusion.ode import ODE
 from gencli.samplers.diffusion.sde import EulerMaruyama, PredictorCorrector
-from gencli.samplers.diffusion.walk import GRIDS, Guided, times
+from gencli.samplers.diffusion.walk import Grid, Guided, times
 
 DETERMINISTIC = {
-    "euler": (lambda n: ODE("euler", n), 1),
-    "heun": (lambda n: ODE("heun", n), 2),
-    "rk4": (lambda n: ODE("rk4", n), 4),
-    "ddim": (lambda n: DDIM(n), 1),
-    "edm": (lambda n: EDM(n), 2),
-    "dpm_solver": (lambda n: DPMSolver(n), 2),
+    "euler": (lambda n: ODE(method="euler", steps=n), 1),
+    "heun": (lambda n: ODE(method="heun", steps=n), 2),
+    "rk4": (lambda n: ODE(method="rk4", steps=n), 4),
+    "ddim": (lambda n: DDIM(steps=n), 1),
+    "edm": (lambda n: EDM(steps=n), 2),
+    "dpm_solver": (lambda n: DPMSolver(steps=n), 2),
 }
 MANY = {
-    "rk4": ODE("rk4", 50),
+    "rk4": ODE(method="rk4", steps=50),
     "dopri5": ODE(),
-    "ddim": DDIM(100, grid="log_snr"),
-    "ddim-eta": DDIM(200, eta=0.5, grid="log_snr"),
-    "ddpm": DDPM(300),
-    "ddpm-large": DDPM(300, variance="large"),
-    "euler_maruyama": EulerMaruyama(250),
-    "predictor_corrector": PredictorCorrector(150),
-    "edm": EDM(30),
-    "edm-churn": EDM(60, churn=20),
-    "dpm_solver": DPMSolver(30),
+    "ddim": DDIM(steps=100, grid="log_snr"),
+    "ddim-eta": DDIM(steps=200, eta=0.5, grid="log_snr"),
+    "ddpm": DDPM(steps=300),
+    "ddpm-large": DDPM(steps=300, variance="large"),
+    "euler_maruyama": EulerMaruyama(steps=250),
+    "predictor_corrector": PredictorCorrector(steps=150),
+    "edm": EDM(steps=30),
+    "edm-churn": EDM(steps=60, churn=20),
+    "dpm_solver": DPMSolver(steps=30),
 }
 
 
@@ -70,7 +74,9 @@ def test_euler_maruyama_has_weak_order_one():
     field, n = gaussian(VP(t_min=0.01)), 50_000
     at = torch.tensor(0.01, dtype=torch.float64)
     exact = float((field.path.alpha(at) * 0.6) ** 2 + field.path.sigma(at) ** 2)
-    wrong = [float(EulerMaruyama(n_steps).sample(field, n, None, noise(n)).var()) - exact for n_steps in (20, 40)]
+    wrong = [
+        float(EulerMaruyama(steps=n_steps).sample(field, n, None, noise(n)).x.var()) - exact for n_steps in (20, 40)
+    ]
     assert 0.7 < math.log2(wrong[0] / wrong[1]) < 1.5, wrong
 
 
@@ -82,7 +88,7 @@ PAIRS = [(name, path) for name in MANY for path in PATHS if path in ("vp", "stra
 def test_moments_of_a_mixture(name, path):
     """Shares of the modes, their means and deviations, within 4 standard errors and the steps' own 3 %."""
     field, n = three(PATHS[path]()), 3000
-    x = MANY[name].sample(field, n, None, noise(n, 1)).double()
+    x = MANY[name].sample(field, n, None, noise(n, 1)).x.double()
     k = torch.cdist(x, field.means).argmin(1)
     for i, weight in enumerate(field.weights.tolist()):
         mine = x[k == i]
@@ -93,30 +99,28 @@ def test_moments_of_a_mixture(name, path):
 
 @pytest.mark.parametrize("name", MANY)
 def test_a_sample_does_not_depend_on_its_batch(name):
-    field, sampler = three(VP(), conditional=True), copy.copy(MANY[name])
-    sampler.steps = 12
+    field, sampler = three(VP(), conditional=True), replace(MANY[name], steps=12)
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     whole = sampler.sample(field, 6, y, noise(6))
     part = sampler.sample(field, 2, y[3:5], RowNoise(0, torch.tensor([3, 4])))
-    assert torch.allclose(whole[3:5], part, atol=1e-4)  # dopri5 may decide otherwise on the last bit
-    assert sampler.diagnostics["nfe"] > 0
+    assert torch.allclose(whole.x[3:5], part.x, atol=1e-4)  # dopri5 may decide otherwise on the last bit
+    assert whole.diagnostics["nfe"] > 0
 
 
 @pytest.mark.parametrize("name", ["dopri5", "ddim", "ddpm", "edm", "dpm_solver", "euler_maruyama"])
 def test_guidance_one_is_the_conditional_model_and_zero_the_unconditional_one(name):
-    sampler, y = copy.copy(MANY[name]), torch.tensor([0, 1, 2, 0])
-    sampler.steps, field = 20, three(VP(), conditional=True)
+    plain, y = replace(MANY[name], steps=20), torch.tensor([0, 1, 2, 0])
+    field = three(VP(), conditional=True)
     draws, costs = {}, {}
     for w in (1.0, 0.0, 3.0):
-        sampler.guidance = w
+        sampler = replace(plain, guidance=w)
         sampler.check(field, Learned())
         field.evaluations = 0
-        draws[w] = sampler.sample(field, 4, y, noise(4))
+        draws[w] = sampler.sample(field, 4, y, noise(4)).x
         costs[w] = field.evaluations
-    sampler.guidance = 1.0
-    assert torch.equal(draws[0.0], sampler.sample(three(VP()), 4, None, noise(4)))
+    assert torch.equal(draws[0.0], plain.sample(three(VP()), 4, None, noise(4)).x)
     alone = MixtureField(VP(), field.means[2:3], 0.3)
-    assert torch.allclose(draws[1.0][2:3], sampler.sample(alone, 1, None, RowNoise(0, torch.tensor([2]))), atol=1e-5)
+    assert torch.allclose(draws[1.0][2:3], plain.sample(alone, 1, None, RowNoise(0, torch.tensor([2]))).x, atol=1e-5)
     assert not torch.equal(draws[3.0], draws[1.0])
     if name != "dopri5":
         assert costs[3.0] == 2 * costs[1.0]
@@ -153,7 +157,7 @@ def test_discrete_models_are_asked_only_at_their_times():
 
     field = Discrete(path, torch.zeros(1, 2), 1.0)
     known = [path.t_min + (1 - path.t_min) * i / 20 for i in range(1, 21)]
-    for sampler in (DDPM(), DDIM(7), DPMSolver(10), EulerMaruyama(50), PredictorCorrector(9)):
+    for sampler in (DDPM(), DDIM(steps=7), DPMSolver(steps=10), EulerMaruyama(steps=50), PredictorCorrector(steps=9)):
         seen.clear()
         sampler.check(field, Learned())
         sampler.sample(field, 3, None, noise(3))
@@ -166,11 +170,11 @@ def test_discrete_models_are_asked_only_at_their_times():
         with pytest.raises(ValueError, match=r"model\.timesteps=20"):
             sampler.check(field, Learned())
     with pytest.raises(ValueError, match=r"sampler\.steps=30"):
-        DDPM(30).check(field, Learned())
+        DDPM(steps=30).check(field, Learned())
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", typing.get_args(Grid))
 def test_grids_fall_from_end_to_end(path, grid):
     path = PATHS[path]()
     t = times(path, 17, grid)
@@ -224,20 +228,24 @@ def test_a_solve_that_costs_too_much_says_so():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("owner", "key", "value"),
     [
-        (lambda: ODE("rk45"), r"sampler\.method=rk45"),
-        (lambda: ODE(grid="log"), r"sampler\.grid=log"),
-        (lambda: ODE(rtol=0), r"sampler\.rtol=0"),
-        (lambda: ODE(steps=0), r"sampler\.steps=0"),
-        (lambda: DDIM(eta=2), r"sampler\.eta=2"),
-        (lambda: DDIM(0), r"sampler\.steps=0"),
-        (lambda: DDPM(variance="learned"), r"sampler\.variance=learned"),
-        (lambda: EDM(churn=-1), r"sampler\.churn=-1"),
-        (lambda: PredictorCorrector(r=0), r"sampler\.r=0"),
-        (lambda: PredictorCorrector(corrections=-1), r"sampler\.corrections=-1"),
+        (ODE, "method", "rk45"),
+        (ODE, "grid", "log"),
+        (ODE, "rtol", 0),
+        (ODE, "steps", 0),
+        (DDIM, "eta", 2),
+        (DDIM, "steps", 0),
+        (DDPM, "variance", "learned"),
+        (EDM, "churn", -1),
+        (EDM, "resample", 0),
+        (PredictorCorrector, "r", 0),
+        (PredictorCorrector, "corrections", -1),
+        (Consistency, "steps", 0),
+        (Consistency, "given", [0]),  # its jumps complete nothing
+        (DDPM, "grid", "karras"),  # its times are even
     ],
 )
-def test_refusals(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_refusals(owner, key, value):
+    with pytest.raises(UsageError, match=rf"^sampler\.{key}\b"):
+        options.check({key: value}, options.of_class(owner), "sampler", owner.__name__)

@@ -15,6 +15,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import NonNegative
 from gencli.core.spec import Batch, Spec
+from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
@@ -107,6 +108,20 @@ def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float, ratio:
     return gaps.logsumexp(1) - math.log(m)
 
 
+def walk(kernel: Kernel, energy: Energy, x: Tensor, noise: Noise, steps: int) -> tuple[Tensor, Tensor | None]:
+    """Chains of a kernel, which does not adapt, from x (n, *).
+
+    Returns:
+        their ends, and the share of accepted proposals; None where none is refused.
+    """
+    state, total = kernel.init(energy, x), None
+    for _ in range(steps):
+        state, info = kernel.step(energy, state, noise)
+        if info.accept is not None:
+            total = info.accept.mean() if total is None else total + info.accept.mean()
+    return state.x.detach(), None if total is None else total / steps
+
+
 class ChainObjective(EnergyObjective):
     """An objective that learns from chains, and therefore has no loss that says how good the model is.
 
@@ -122,8 +137,10 @@ class ChainObjective(EnergyObjective):
 
     SAMPLES = 32
 
-    def __init__(self, spec: Spec, **shared: Any) -> None:
+    def __init__(self, spec: Spec, *, kernel: Kernel | None = None, **shared: Any) -> None:
         super().__init__(spec, **shared)
+        if kernel is not None:
+            require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
         self.register_buffer("scale", torch.ones(spec.shape))
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:

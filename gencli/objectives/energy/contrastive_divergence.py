@@ -2,7 +2,7 @@
 
     grad log-likelihood = E_model[grad E] - E_data[grad E],
 
-with a few Langevin steps in place of the model's samples: from the data (CD), from where the last step left the chains
+with chains of a few steps in place of the model's samples: from the data (CD), from where the last step left the chains
 (PCD).
 """
 
@@ -16,12 +16,13 @@ from torch import Tensor
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import frozen
-from gencli.kernels.hmc import Point, hmc
-from gencli.kernels.langevin import langevin
+from gencli.kernels.base import Kernel, conditioned
+from gencli.kernels.hmc import HMC
+from gencli.kernels.langevin import Langevin
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
-from gencli.objectives.energy.base import ChainObjective
+from gencli.objectives.energy.base import ChainObjective, walk
 
 
 class ContrastiveDivergence(ChainObjective):
@@ -33,10 +34,11 @@ class ContrastiveDivergence(ChainObjective):
         step: step size of Langevin, x - step grad E + sqrt(2 step T) xi.
         temperature: T; 1 is the model itself, less is what image models use in the hope of shorter chains.
         metropolis: accept or refuse each step (MALA), which takes away the bias of the step size; needs T = 1.
+        kernel: another transition than that of Langevin; it does not adapt, and brings its own step size.
         regularization: alpha.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: an option out of range, or one that the kernel says itself.
 
     References:
         Hinton, "Training products of experts by minimizing contrastive divergence", 2002.
@@ -50,9 +52,10 @@ class ContrastiveDivergence(ChainObjective):
         step: float = 0.01,
         temperature: float = 1.0,
         metropolis: bool = False,
+        kernel: Kernel | None = None,
         regularization: float = 0.0,
     ) -> None:
-        super().__init__(spec, regularization=regularization)
+        super().__init__(spec, kernel=kernel, regularization=regularization)
         if steps < 1:
             raise ValueError(f"objective.steps={steps}: at least 1")
         if step <= 0:
@@ -61,13 +64,20 @@ class ContrastiveDivergence(ChainObjective):
             raise ValueError(f"objective.temperature={temperature}: at least 0")
         if metropolis and temperature != 1:
             raise ValueError("objective.metropolis=true needs objective.temperature=1")
-        self.steps, self.step, self.temperature, self.metropolis = steps, step, temperature, metropolis
+        if kernel is not None and (step, temperature, metropolis) != (0.01, 1.0, False):
+            raise ValueError(
+                "objective.kernel: it has a step size and a temperature of its own; leave objective.step, "
+                "objective.temperature and objective.metropolis as they are"
+            )
+        self.steps, self.named = steps, f"objective.step={step}" if kernel is None else f"objective.kernel={kernel}"
+        mala = HMC(leaps=1, step_size=math.sqrt(2 * step), jitter=0.0)
+        self.kernel = kernel or (mala if metropolis else Langevin(step_size=step, temperature=temperature))
         self.register_buffer("largest", torch.zeros(()), persistent=False)
 
     def advice(self) -> str:
         return (
-            f"Chains: objective.step={self.step}, {self.steps} steps, largest norm {float(self.largest):.3g} at the "
-            "last one. Take a smaller objective.step, objective.regularization, or a smaller optimizer.lr"
+            f"Chains: {self.named}, {self.steps} steps, largest norm {float(self.largest):.3g} at the last one. Take a "
+            "smaller step size, objective.regularization, or a smaller optimizer.lr"
         )
 
     def begin(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor | None]:
@@ -77,35 +87,16 @@ class ContrastiveDivergence(ChainObjective):
     def end(self, x: Tensor, note: Tensor | None) -> None:
         """Told where chains have ended."""
 
-    def walk(self, model: Unnormalized, x: Tensor, y: Tensor | None, noise: Noise) -> tuple[Tensor, Tensor]:
-        """The ends of chains from x, and the share of accepted steps (1 without Metropolis)."""
-
-        def energy(at: Tensor) -> Tensor:
-            return model.energy(at, y)
-
-        accepted = x.new_ones(())
-        with frozen(model):
-            if self.metropolis:
-                point, total = Point.at(energy, x), x.new_zeros(())
-                size = x.new_full((len(x),), math.sqrt(2 * self.step))
-                for _ in range(self.steps):
-                    point, accept = hmc(energy, point, noise, step=size, leaps=1)
-                    total = total + accept.mean()
-                x, accepted = point.x, total / self.steps
-            else:
-                for _ in range(self.steps):
-                    x, _ = langevin(energy, x, noise, step=self.step, temperature=self.temperature)
-        return x.detach(), accepted
-
     def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
         x, note = self.begin(model, batch, noise)
-        x, accepted = self.walk(model, x, batch.y, noise)
+        with frozen(model):
+            x, accepted = walk(self.kernel, conditioned(model.energy, batch.y, len(x)), x, noise, self.steps)
         self.end(x, note)
         self.largest = x.flatten(1).norm(dim=1).max()
         of_data, of_chains = model.energy(batch.x, batch.y), model.energy(x, batch.y)
         gap = of_data.mean() - of_chains.mean()
         logs = {"energy_gap": gap.detach(), "chain_norm": self.largest}
-        if self.metropolis:
+        if accepted is not None:
             logs["acceptance"] = accepted
         return Loss(gap + self.held_level(of_data, of_chains), logs)
 
@@ -144,6 +135,7 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         step: float = 0.01,
         temperature: float = 1.0,
         metropolis: bool = False,
+        kernel: Kernel | None = None,
         regularization: float = 0.0,
     ) -> None:
         super().__init__(
@@ -152,6 +144,7 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
             step=step,
             temperature=temperature,
             metropolis=metropolis,
+            kernel=kernel,
             regularization=regularization,
         )
         if buffer < 1:

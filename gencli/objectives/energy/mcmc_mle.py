@@ -8,11 +8,13 @@ from torch import Tensor
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import ess, frozen, log_mean_exp
-from gencli.kernels.hmc import DualAveraging, Point, hmc
+from gencli.kernels.adaptation import DualAveraging
+from gencli.kernels.base import Kernel, slope
+from gencli.kernels.hmc import Point, hmc
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
-from gencli.objectives.energy.base import ChainObjective
+from gencli.objectives.energy.base import ChainObjective, walk
 
 
 class MonteCarloMLE(ChainObjective):
@@ -28,10 +30,11 @@ class MonteCarloMLE(ChainObjective):
         anchor: training steps with one psi.
         steps: transitions at each new psi.
         leaps: leapfrog steps a transition.
+        kernel: another transition than that of Hamiltonian Monte Carlo; it does not adapt.
         regularization: alpha of alpha E[E(x)^2].
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: an option out of range, or one that the kernel says itself.
 
     References:
         Geyer, "On the convergence of Monte Carlo maximum likelihood calculations", 1994.
@@ -52,15 +55,18 @@ class MonteCarloMLE(ChainObjective):
         anchor: int = 20,
         steps: int = 10,
         leaps: int = 5,
+        kernel: Kernel | None = None,
         regularization: float = 0.0,
     ) -> None:
-        super().__init__(spec, regularization=regularization)
+        super().__init__(spec, kernel=kernel, regularization=regularization)
         for name, value in {"anchor": anchor, "steps": steps, "leaps": leaps}.items():
             if value < 1:
                 raise ValueError(f"objective.{name}={value}: at least 1")
         if samples < 2:
             raise ValueError(f"objective.samples={samples}: at least 2")
-        self.anchor, self.steps, self.leaps = anchor, steps, leaps
+        if kernel is not None and leaps != 5:
+            raise ValueError(f"objective.leaps={leaps}: objective.kernel says this itself; leave it as it is")
+        self.anchor, self.steps, self.leaps, self.kernel = anchor, steps, leaps, kernel
         self.register_buffer("x", torch.zeros(samples, *spec.shape))
         self.register_buffer("energies", torch.zeros(samples))
         self.register_buffer("size", torch.tensor(0.1))
@@ -71,7 +77,8 @@ class MonteCarloMLE(ChainObjective):
     def advice(self) -> str:
         norm = float(self.x.flatten(1).norm(dim=1).max())
         return (
-            f"Chains: HMC with a step size of {float(self.size):.3g}, largest norm of a chain {norm:.3g}. "
+            f"Chains: {self.kernel or f'HMC with a step size of {float(self.size):.3g}'}, largest norm of a chain "
+            f"{norm:.3g}. "
             "Take a smaller optimizer.lr or a smaller objective.anchor"
         )
 
@@ -88,14 +95,18 @@ class MonteCarloMLE(ChainObjective):
     def _anchor(self, model: Unnormalized, noise: Noise) -> None:
         """psi <- theta: chains walk on, and their energies are kept."""
         with frozen(model):
-            point = Point.at(model.energy, self.x)
-            adapt = DualAveraging(self.size.view(1), self.TARGET)
+            if self.kernel is not None:
+                x, _ = walk(self.kernel, model.energy, self.x, noise, self.steps)
+                self.x.copy_(x)
+                self.energies.copy_(slope(model.energy, x)[0])
+                return
+            point, sizes = Point.at(model.energy, self.x), DualAveraging.start(self.size.view(1))
             for _ in range(self.steps):
-                point, accept = hmc(model.energy, point, noise, step=adapt.step.expand(len(self.x)), leaps=self.leaps)
-                adapt.update(accept.mean().view(1))
+                point, accept = hmc(model.energy, point, noise, step=sizes.step.expand(len(self.x)), leaps=self.leaps)
+                sizes = sizes.update(accept.mean().view(1), self.TARGET)
         self.x.copy_(point.x)
         self.energies.copy_(point.energy)
-        self.size.copy_(adapt.average[0])
+        self.size.copy_(sizes.average[0])
 
     def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
         if self.steps_taken is None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.models.base import Model
+from gencli.core.options import Count
+from gencli.models.base import TimeField
 from gencli.models.trained import Learned
-from gencli.samplers.diffusion.walk import Guided, Steps
+from gencli.samplers.diffusion.walk import Grid, Gridded, Guided, Steps
 
 
-class Consistency(Steps):
+@dataclass(frozen=True, kw_only=True)
+class Consistency(Gridded, Steps):
     """x = f(x_t, t), then back to an earlier time s: x_s = r x + sqrt(sigma_s^2 - (r sigma_0)^2) z.
 
     Here r = alpha_s / alpha_0, and 0 stands for t_min.
@@ -18,29 +22,24 @@ class Consistency(Steps):
     Args:
         steps: number of jumps, one evaluation each.
         grid: times from which they start: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
-        guidance: w.
-        classes: labels to draw.
-
-    Raises:
-        ValueError: a number out of range.
 
     References:
         Song, Dhariwal, Chen and Sutskever, "Consistency models", 2023 (algorithm 1).
     """
 
-    steps_of = "consistency"
+    steps: Count = 1
+    grid: Grid = "uniform"
 
-    def __init__(
-        self, steps: int = 1, grid: str = "uniform", guidance: float = 1.0, classes: list[int] | None = None
-    ) -> None:
-        super().__init__(steps, grid, guidance, classes)
+    @property
+    def steps_of(self) -> str:
+        return "consistency"
 
-    def check(self, model: Model, learned: Learned) -> None:
+    def check(self, model: TimeField, learned: Learned) -> None:
         super().check(model, learned)
         if learned.steps_of != self.steps_of:
             raise ValueError("sampler: only objective=consistency trains a model to jump; sampler=ode")
 
-    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def step(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         path, x = field.path, field(x, t).x0
         if s <= path.t_min:
             return x

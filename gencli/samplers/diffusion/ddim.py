@@ -7,114 +7,96 @@ tau = 0 a step of the probability flow.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.models.base import Model, VelocityField
+from gencli.core.options import Count, Fraction
+from gencli.models.base import TimeField
 from gencli.models.trained import Learned
-from gencli.samplers.diffusion.walk import Guided, Steps
+from gencli.paths.base import Path
+from gencli.samplers.diffusion.walk import Completing, Grid, Gridded, Guided, snapped
 
 
-class DDIM(Steps):
+@dataclass(frozen=True, kw_only=True)
+class DDIM(Gridded, Completing):
     """tau = eta sqrt(beta~): eta = 0 is deterministic, eta = 1 is DDPM.
 
     Args:
         steps: number of steps, one evaluation each.
         eta: share of the noise that is drawn anew.
         grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
-        guidance: w.
-        classes: labels to draw.
-        given: what is kept of held-out examples; None: nothing.
-        resample: times that each step is taken where something is given.
-
-    Raises:
-        ValueError: eta is not in [0, 1].
 
     References:
         Song, Meng and Ermon, "Denoising diffusion implicit models", 2021.
     """
 
-    def __init__(
-        self,
-        steps: int = 50,
-        eta: float = 0.0,
-        grid: str = "uniform",
-        guidance: float = 1.0,
-        classes: list[int] | None = None,
-        given: str | list[int] | None = None,
-        resample: int = 10,
-    ) -> None:
-        super().__init__(steps, grid, guidance, classes, given, resample)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"sampler.eta={eta}: between 0 and 1")
-        self.eta = eta
-        self.stochastic, self.steps_of = eta > 0, "ddim" if eta == 0 else None
+    steps: Count = 50
+    eta: Fraction = 0.0
+    grid: Grid = "uniform"
 
-    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        path = field.path
-        said = field(x, t)
-        sigma_s2, removed = (
-            path.sigma(s) ** 2,
-            path.sigma(t) ** 2 - (path.alpha(t) / path.alpha(s) * path.sigma(s)) ** 2,
-        )
-        posterior = sigma_s2 / path.sigma(t) ** 2 * removed
-        kept = (sigma_s2 - self.eta**2 * posterior).clamp(min=0).sqrt()
-        x = path.alpha(s).to(x) * said.x0 + kept.to(x) * said.eps
-        tau = self.tau(field, posterior, removed, s)
-        return x if self.eta == 0 else x + tau.to(x) * noise.randn(*x.shape).to(x)
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
 
-    def tau(self, field: Guided, posterior: Tensor, removed: Tensor, s: Tensor) -> Tensor:
-        """Standard deviation of the fresh noise."""
-        return self.eta * posterior.sqrt()
+    @property
+    def steps_of(self) -> str | None:
+        return "ddim" if self.eta == 0 else None
+
+    def step(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        small, _ = variances(field.path, t, s)
+        x = denoised(field, x, t, s, self.eta**2 * small)
+        if self.eta == 0:
+            return x
+        return x + (self.eta * small.sqrt()).to(x) * noise.randn(*x.shape).to(x)
 
 
-class DDPM(DDIM):
+@dataclass(frozen=True, kw_only=True)
+class DDPM(Completing):
     """Ancestral sampling, with no noise in the last step.
 
     Args:
         steps: T; null: that of a discrete model, else 1000.
         variance: of each step: ``small`` is beta~, right for data that are a point; ``large`` is beta =
             sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2, right for data N(0, I).
-        guidance: w.
-        classes: labels to draw.
-        given: what is kept of held-out examples; None: nothing.
-        resample: times that each step is taken where something is given.
-
-    Raises:
-        ValueError: an unknown variance.
 
     References:
         Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020.
     """
 
-    stochastic = True
+    steps: Count | None = None
+    variance: Literal["small", "large"] = "small"
 
-    def __init__(
-        self,
-        steps: int | None = None,
-        variance: str = "small",
-        guidance: float = 1.0,
-        classes: list[int] | None = None,
-        given: str | list[int] | None = None,
-        resample: int = 10,
-    ) -> None:
-        super().__init__(1000 if steps is None else steps, 1.0, "uniform", guidance, classes, given, resample)
-        if variance not in ("small", "large"):
-            raise ValueError(f"sampler.variance={variance}: small or large")
-        self.variance, self.own = variance, steps is not None
+    @property
+    def stochastic(self) -> bool:
+        return True
 
-    def times(self, model: VelocityField) -> Tensor:
-        if not self.own:
-            self.steps = model.timesteps or 1000
-        return super().times(model)
+    def times(self, model: TimeField) -> Tensor:
+        return snapped(model, self.steps or model.timesteps or 1000, "uniform")
 
-    def check(self, model: Model, learned: Learned) -> None:
+    def check(self, model: TimeField, learned: Learned) -> None:
         super().check(model, learned)
-        assert isinstance(model, VelocityField)
-        if self.own and model.timesteps and self.steps > model.timesteps:
+        if self.steps and model.timesteps and self.steps > model.timesteps:
             raise ValueError(f"sampler.steps={self.steps}: this model knows {model.timesteps} times")
 
-    def tau(self, field: Guided, posterior: Tensor, removed: Tensor, s: Tensor) -> Tensor:
-        if s <= field.path.t_min:
-            return posterior * 0
-        return (posterior if self.variance == "small" else removed).sqrt()
+    def step(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        small, large = variances(field.path, t, s)
+        x = denoised(field, x, t, s, small)
+        variance = small if self.variance == "small" else large
+        tau = variance.sqrt() if s > field.path.t_min else small * 0
+        return x + tau.to(x) * noise.randn(*x.shape).to(x)
+
+
+def variances(path: Path, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """beta~ of q(x_s | x_t, x0) and beta of q(x_t | x_s), for s < t."""
+    beta = path.sigma(t) ** 2 - (path.alpha(t) / path.alpha(s) * path.sigma(s)) ** 2
+    return path.sigma(s) ** 2 / path.sigma(t) ** 2 * beta, beta
+
+
+def denoised(field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, fresh: Tensor) -> Tensor:
+    """alpha_s x0 + sqrt(sigma_s^2 - fresh) eps: x_s before noise of the variance ``fresh`` is added."""
+    path, said = field.path, field(x, t)
+    kept = (path.sigma(s) ** 2 - fresh).clamp(min=0).sqrt()
+    return path.alpha(s).to(x) * said.x0 + kept.to(x) * said.eps

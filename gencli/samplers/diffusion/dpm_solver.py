@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.samplers.diffusion.walk import Gridded, Guided, Visit, on
+from gencli.core.options import Count
+from gencli.models.base import TimeField
+from gencli.samplers.diffusion.walk import Grid, Gridded, Guided, Visit, on
 
 
+@dataclass(frozen=True, kw_only=True)
 class DPMSolver(Gridded):
     """DPM-Solver++ (2M).
 
@@ -21,21 +27,17 @@ class DPMSolver(Gridded):
     Args:
         steps: number of steps, one evaluation each.
         grid: ``log_snr``, ``uniform``, ``quadratic`` or ``karras``.
-        guidance: w.
-        classes: labels to draw.
 
     References:
         Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2022.
     """
 
-    FEW = 15
+    FEW: ClassVar[int] = 15
 
-    def __init__(
-        self, steps: int = 20, grid: str = "log_snr", guidance: float = 1.0, classes: list[int] | None = None
-    ) -> None:
-        super().__init__(steps, grid, guidance, classes)
+    steps: Count = 20
+    grid: Grid = "log_snr"
 
-    def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
+    def walk(self, field: Guided[TimeField], x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
         path, grid = field.path, on(self.times(field.model), x)
         half = 0.5 * path.log_snr(grid)
         steps = half.diff()

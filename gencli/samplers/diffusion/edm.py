@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.samplers.diffusion.walk import Guided, Steps
+from gencli.core.options import Count, NonNegative
+from gencli.models.base import TimeField
+from gencli.samplers.diffusion.walk import Completing, Grid, Gridded, Guided
 
 
-class EDM(Steps):
+@dataclass(frozen=True, kw_only=True)
+class EDM(Gridded, Completing):
     """Heun's method, with churn: before each step noise goes up by a factor 1 + min(churn / steps, sqrt(2) - 1).
 
     Args:
@@ -20,46 +25,31 @@ class EDM(Steps):
         churn_max: most u.
         churn_noise: S_noise, the standard deviation of the added noise.
         grid: ``karras``, ``log_snr``, ``uniform`` or ``quadratic``.
-        guidance: w.
-        classes: labels to draw.
-        given: what is kept of held-out examples; None: nothing.
-        resample: times that each step is taken where something is given.
-
-    Raises:
-        ValueError: a negative churn.
 
     References:
         Karras, Aittala, Aila and Laine, "Elucidating the design space of diffusion-based generative models", 2022.
     """
 
-    any_time = True
-    finite = True
+    any_time: ClassVar[bool] = True
+    finite: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        steps: int = 18,
-        churn: float = 0.0,
-        churn_min: float = 0.0,
-        churn_max: float = math.inf,
-        churn_noise: float = 1.0,
-        grid: str = "karras",
-        guidance: float = 1.0,
-        classes: list[int] | None = None,
-        given: str | list[int] | None = None,
-        resample: int = 10,
-    ) -> None:
-        super().__init__(steps, grid, guidance, classes, given, resample)
-        if churn < 0:
-            raise ValueError(f"sampler.churn={churn}: at least 0")
-        self.churn, self.range, self.churn_noise = churn, (churn_min, churn_max), churn_noise
-        self.stochastic = churn > 0
+    steps: Count = 18
+    churn: NonNegative = 0.0
+    churn_min: NonNegative = 0.0
+    churn_max: float = math.inf
+    churn_noise: NonNegative = 1.0
+    grid: Grid = "karras"
 
-    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    @property
+    def stochastic(self) -> bool:
+        return self.churn > 0
+
+    def step(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         path = field.path
         x = x / path.alpha(t).to(x)
         u, v = path.sigma(t) / path.alpha(t), path.sigma(s) / path.alpha(s)
         more = u * (1 + min(self.churn / self.steps, math.sqrt(2) - 1))
-        if self.churn and self.range[0] <= u <= self.range[1] and path.time(-2 * more.log()) <= path.t_max:
+        if self.churn and self.churn_min <= u <= self.churn_max and path.time(-2 * more.log()) <= path.t_max:
             x = x + self.churn_noise * (more**2 - u**2).sqrt().to(x) * noise.randn(*x.shape).to(x)
             u, t = more, path.time(-2 * more.log())
         slope = field(path.alpha(t).to(x) * x, t).eps

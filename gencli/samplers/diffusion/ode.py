@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count, Positive
 from gencli.methods import ode
-from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.base import TimeField, VelocityField
 from gencli.models.trained import Learned
-from gencli.samplers.diffusion.walk import GRIDS, Guided, Visit, Walk, on, times
+from gencli.samplers.diffusion.walk import Grid, Guided, Visit, Walk, on, times
 
 
-class ODE(Walk):
+@dataclass(frozen=True, kw_only=True)
+class ODE(Walk[VelocityField]):
     """Deterministic samples, by a method of fixed steps or one that chooses its own for each row.
 
     Args:
@@ -24,52 +28,28 @@ class ODE(Walk):
         atol: absolute tolerance of dopri5.
         rtol: relative tolerance of dopri5.
         max_nfe: evaluations of dopri5 after which it gives up.
-        guidance: w.
-        classes: labels to draw.
-
-    Raises:
-        ValueError: an unknown method or grid, or a number out of range.
 
     References:
         Song et al., "Score-based generative modeling through stochastic differential equations", 2021 (section 4.3).
     """
 
-    requires = (VelocityField,)
-    any_time = True
-    WATCHED = 40
+    any_time: ClassVar[bool] = True
+    WATCHED: ClassVar[int] = 40
     """Even stretches of time that dopri5 solves one by one for who wants to see points on the way."""
 
-    def __init__(
-        self,
-        method: str = "dopri5",
-        steps: int = 50,
-        grid: str = "uniform",
-        atol: float = 1e-5,
-        rtol: float = 1e-5,
-        max_nfe: int = 2000,
-        guidance: float = 1.0,
-        classes: list[int] | None = None,
-    ) -> None:
-        super().__init__(guidance, classes)
-        if method not in ode.METHODS:
-            raise ValueError(f"sampler.method={method}: one of {', '.join(ode.METHODS)}")
-        if grid not in GRIDS:
-            raise ValueError(f"sampler.grid={grid}: one of {', '.join(GRIDS)}")
-        for name, value in (("steps", steps), ("max_nfe", max_nfe)):
-            if value < 1:
-                raise ValueError(f"sampler.{name}={value}: at least 1")
-        for name, number in (("atol", atol), ("rtol", rtol)):
-            if not number > 0:
-                raise ValueError(f"sampler.{name}={number}: above 0")
-        self.method, self.steps, self.grid = method, steps, grid
-        self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
+    method: ode.Method = "dopri5"
+    steps: Count = 50
+    grid: Grid = "uniform"
+    atol: Positive = 1e-5
+    rtol: Positive = 1e-5
+    max_nfe: Count = 2000
 
-    def check(self, model: Model, learned: Learned) -> None:
+    def check(self, model: VelocityField, learned: Learned) -> None:
         super().check(model, learned)
         if self.method != "dopri5" and self.grid != "uniform" and not isinstance(model, TimeField):
             raise ValueError(f"sampler.grid={self.grid}: this model has no noise level to space times by; uniform")
 
-    def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
+    def walk(self, field: Guided[VelocityField], x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
         def velocity(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
             return field.velocity(state.view(-1, *x.shape[1:]), t, rows).flatten(1)
 

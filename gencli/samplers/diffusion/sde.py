@@ -6,50 +6,57 @@ is velocity + W/alpha eps.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.samplers.diffusion.walk import Guided, Steps
+from gencli.core.options import Count, Natural, Positive
+from gencli.models.base import TimeField
+from gencli.samplers.diffusion.walk import Completing, Grid, Gridded, Guided
 
 
-class EulerMaruyama(Steps):
-    """x_s = x_t + drift (s - t) + g sqrt(t - s) z; weak order 1.
+@dataclass(frozen=True, kw_only=True)
+class ReverseSDE(Gridded, Completing):
+    """Steps of the reverse SDE."""
 
-    Args:
-        steps: number of steps, one evaluation each.
-        grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
-        guidance: w.
-        classes: labels to draw.
-        given: what is kept of held-out examples; None: nothing.
-        resample: times that each step is taken where something is given.
+    finite: ClassVar[bool] = True
 
-    References:
-        Anderson, "Reverse-time diffusion equation models", 1982; Song et al., "Score-based generative modeling through
-        stochastic differential equations", 2021.
-    """
+    grid: Grid = "log_snr"
 
-    stochastic = True
-    finite = True
+    @property
+    def stochastic(self) -> bool:
+        return True
 
-    def __init__(
-        self,
-        steps: int = 500,
-        grid: str = "log_snr",
-        guidance: float = 1.0,
-        classes: list[int] | None = None,
-        given: str | list[int] | None = None,
-        resample: int = 10,
-    ) -> None:
-        super().__init__(steps, grid, guidance, classes, given, resample)
-
-    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def predicted(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """x_s = x_t + drift (s - t) + g sqrt(t - s) z."""
         path, said = field.path, field(x, t)
         drift = said.velocity + (path.turn(t) / path.alpha(t)).to(x) * said.eps
         spread = (path.g2(t) * (t - s)).sqrt()
         return x + (s - t).to(x) * drift + spread.to(x) * noise.randn(*x.shape).to(x)
 
 
-class PredictorCorrector(EulerMaruyama):
+@dataclass(frozen=True, kw_only=True)
+class EulerMaruyama(ReverseSDE):
+    """x_s = x_t + drift (s - t) + g sqrt(t - s) z; weak order 1.
+
+    Args:
+        steps: number of steps, one evaluation each.
+
+    References:
+        Anderson, "Reverse-time diffusion equation models", 1982; Song et al., "Score-based generative modeling through
+        stochastic differential equations", 2021.
+    """
+
+    steps: Count = 500
+
+    def step(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        return self.predicted(field, x, t, s, noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorCorrector(ReverseSDE):
     """A step of Euler and Maruyama, then steps of Langevin dynamics at the new time.
 
     A corrector moves by e score + sqrt(2 e) z with e = 2 (r sigma)^2, where r is the ratio of signal to noise of the
@@ -60,39 +67,17 @@ class PredictorCorrector(EulerMaruyama):
         steps: number of predictor steps.
         corrections: corrector steps after each.
         r: size of a corrector step.
-        grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
-        guidance: w.
-        classes: labels to draw.
-        given: what is kept of held-out examples; None: nothing.
-        resample: times that each step is taken where something is given.
-
-    Raises:
-        ValueError: a number out of range.
 
     References:
         Song et al., "Score-based generative modeling through stochastic differential equations", 2021.
     """
 
-    def __init__(
-        self,
-        steps: int = 250,
-        corrections: int = 1,
-        r: float = 0.16,
-        grid: str = "log_snr",
-        guidance: float = 1.0,
-        classes: list[int] | None = None,
-        given: str | list[int] | None = None,
-        resample: int = 10,
-    ) -> None:
-        super().__init__(steps, grid, guidance, classes, given, resample)
-        if corrections < 0:
-            raise ValueError(f"sampler.corrections={corrections}: at least 0")
-        if not r > 0:
-            raise ValueError(f"sampler.r={r}: above 0")
-        self.corrections, self.r = corrections, r
+    steps: Count = 250
+    corrections: Natural = 1
+    r: Positive = 0.16
 
-    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        x = super().step(field, x, t, s, noise)
+    def step(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        x = self.predicted(field, x, t, s, noise)
         if s <= field.path.t_min:  # a discrete model does not know this time
             return x
         sigma = field.path.sigma(s).to(x)

@@ -8,29 +8,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.options import Count
 from gencli.core.spec import Given
-from gencli.models.base import Model, TimeField, VelocityField
+from gencli.models.base import TimeField, VelocityField
 from gencli.models.trained import Learned
 from gencli.paths.base import Path, Prediction
-from gencli.samplers.base import Sampler
+from gencli.samplers.base import Sampler, Samples
 
 Visit = Callable[[Tensor, Tensor], None]
 """Told x (n, *) and its time at every point of a walk, the first and the last among them."""
 
-GRIDS = ("uniform", "quadratic", "log_snr", "karras")
+F = TypeVar("F", bound=VelocityField)
+Grid = Literal["uniform", "quadratic", "log_snr", "karras"]
 RANGE = 14.0
 """Steps of ``log_snr`` and ``karras`` lie within log-SNR [-RANGE, RANGE]; beyond it is one step to the path's end."""
 RHO = 7.0
 
 
-def times(path: Path, steps: int, grid: str, *, finite: bool = False) -> Tensor:
+def times(path: Path, steps: int, grid: Grid, *, finite: bool = False) -> Tensor:
     """Times (steps + 1,) in fp64 from t_max down to t_min.
 
     ``uniform`` in t; ``quadratic``: in the root of t, finer near the data; ``log_snr``: in log-SNR; ``karras``: in
@@ -68,7 +71,7 @@ def on(t: Tensor, x: Tensor) -> Tensor:
     return t.to(x.device, torch.float32 if x.device.type == "mps" else torch.float64)
 
 
-class Guided:
+class Guided(Generic[F]):
     """A field with classifier-free guidance: velocity = velocity(no label) + w (velocity(label) - velocity(no label)).
 
     All that a prediction says is linear in the velocity, so this guides them all. w = 1 is the conditional model and
@@ -84,15 +87,14 @@ class Guided:
         Ho and Salimans, "Classifier-free diffusion guidance", 2022.
     """
 
-    def __init__(self, model: VelocityField, y: Tensor | None, w: float, given: Given | None = None) -> None:
+    def __init__(self, model: F, y: Tensor | None, w: float, given: Given | None = None) -> None:
         self.model, self.y, self.w, self.given = model, y, w, given
         self.cost = 1 if y is None or w in (0, 1) else 2
         self.nfe: float = 0
 
     @property
-    def path(self) -> Path:
+    def path(self: Guided[TimeField]) -> Path:
         """The path of a time field."""
-        assert isinstance(self.model, TimeField)
         return self.model.path
 
     def _blend(self, says: Callable[[Tensor | None], Tensor], rows: Tensor | None) -> Tensor:
@@ -104,40 +106,42 @@ class Guided:
         without = says(None)
         return without if self.w == 0 else without + self.w * (says(y) - without)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
+    def __call__(self: Guided[TimeField], x: Tensor, t: Tensor) -> Prediction:
         """The guided prediction for x (n, *) at a time t."""
-        model, at = self.model, t.expand(len(x))
-        assert isinstance(model, TimeField)
-        return Prediction(self.path, x, at, self._blend(lambda y: model.predict(x, at, y).v, None))
+        at = t.expand(len(x))
+        return Prediction(self.path, x, at, self._blend(lambda y: self.model.predict(x, at, y).v, None))
 
     def velocity(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         """The guided velocity for x (n, *) at times t (n,); rows: which of the labels these are."""
         return self._blend(lambda y: self.model.velocity(x, t, y), rows)
 
 
-class Walk(Sampler[Any]):
+@dataclass(frozen=True, kw_only=True)
+class Walk(Sampler[F]):
     """A sampler of a field: from its prior at t_max to data at t_min.
+
+    finite: whether it divides by alpha. any_time: whether it asks for times between those of a discrete model.
 
     Args:
         guidance: w; 1 is the model itself, more is more typical of the class.
-        classes: labels of a conditional model, dealt in turn; None: all of them.
-
-    Raises:
-        ValueError: guidance of a model that does not know p(x).
     """
 
-    requires: ClassVar[tuple[type[Model], ...]] = (TimeField,)
-    stochastic: bool = False  # whether it uses the score
-    finite: bool = False  # whether it divides by alpha
-    any_time: bool = False  # whether it asks for times between those of a discrete model
-    steps_of: str | None = None  # its name, where models are distilled for its steps (``Learned.steps_of``)
+    finite: ClassVar[bool] = False
+    any_time: ClassVar[bool] = False
 
-    def __init__(self, guidance: float = 1.0, classes: list[int] | None = None) -> None:
-        super().__init__(classes)
-        self.guidance = guidance
+    guidance: float = 1.0
 
-    def check(self, model: Model, learned: Learned) -> None:
-        assert isinstance(model, VelocityField)
+    @property
+    def stochastic(self) -> bool:
+        """Whether it adds noise on its way, for which it needs the score."""
+        return False
+
+    @property
+    def steps_of(self) -> str | None:
+        """Its name, where models are distilled for its steps (``Learned.steps_of``)."""
+        return None
+
+    def check(self, model: F, learned: Learned) -> None:
         if self.guidance != 1 and not (model.conditional and model.label_dropout):
             raise ValueError(
                 f"sampler.guidance={self.guidance}: this model has to know p(x) beside p(x given y); train with "
@@ -153,117 +157,67 @@ class Walk(Sampler[Any]):
                 "dpm_solver"
             )
 
-    def sample(self, model: Model, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Tensor:
+    def sample(self, model: F, n: int, y: Tensor | None, noise: Noise, given: Given | None = None) -> Samples:
         return self.run(model, n, y, noise, given=given)
 
     def run(
         self,
-        model: Model,
+        model: F,
         n: int,
         y: Tensor | None,
         noise: Noise,
         visit: Visit | None = None,
         given: Given | None = None,
-    ) -> Tensor:
-        """The samples of ``sample``, shown to ``visit`` on their way; sets ``diagnostics``."""
-        assert isinstance(model, VelocityField)
+    ) -> Samples:
+        """The samples of ``sample``, shown to ``visit`` on their way."""
         field = Guided(model, y if model.conditional else None, self.guidance, given)
         parameter = next(model.parameters(), torch.zeros(()))
         prior = noise.randn(n, *model.spec.shape).to(parameter.device) * model.prior_std
         if visit is not None:
             visit(prior, torch.tensor(model.t_max, dtype=torch.float64))
         x = self.walk(field, prior, noise, visit)
-        self.diagnostics = {"nfe": field.nfe}
-        return x
+        return Samples(x, {"nfe": field.nfe})
 
     @abstractmethod
-    def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
+    def walk(self, field: Guided[F], x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
         """From x (n, *) at t_max to samples at t_min; ``visit`` is told of every later point."""
 
 
-class Gridded(Walk):
-    """A sampler with a fixed number of steps, from time to time of a grid.
+@dataclass(frozen=True, kw_only=True)
+class Gridded(Walk[TimeField]):
+    """A sampler with a number of steps to choose, from time to time of a grid.
 
     Args:
         steps: their number.
         grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
-        guidance: w.
-        classes: labels to draw.
-
-    Raises:
-        ValueError: no steps, or an unknown grid.
     """
 
-    def __init__(self, steps: int, grid: str, guidance: float = 1.0, classes: list[int] | None = None) -> None:
-        super().__init__(guidance, classes)
-        if steps < 1:
-            raise ValueError(f"sampler.steps={steps}: at least 1")
-        if grid not in GRIDS:
-            raise ValueError(f"sampler.grid={grid}: one of {', '.join(GRIDS)}")
-        self.steps, self.grid = steps, grid
+    steps: Count
+    grid: Grid
 
-    def times(self, model: VelocityField) -> Tensor:
+    def times(self, model: TimeField) -> Tensor:
         """The times visited, on the discrete times of a discrete model."""
-        assert isinstance(model, TimeField)
-        grid = times(model.path, self.steps, self.grid, finite=self.finite)
-        return torch.cat([model.snap(grid[:-1]), grid[-1:]]).unique().flip(0)
+        return snapped(model, self.steps, self.grid, finite=self.finite)
 
 
-class Steps(Gridded):
-    """A sampler whose steps do not know each other; subclasses write the step.
+def snapped(model: TimeField, steps: int, grid: Grid, *, finite: bool = False) -> Tensor:
+    """``times`` of a model's path, on its discrete times where it is discrete."""
+    found = times(model.path, steps, grid, finite=finite)
+    return torch.cat([model.snap(found[:-1]), found[-1:]]).unique().flip(0)
 
-    Where part of x is given, that part of x_t is alpha x_0 + sigma eps at every time, with eps drawn anew
-    ("replacement"), and the rest is what the steps make of it. A step from t to s sees what is given through that noise
-    only, so that the rest comes out too little tied to it. With each step taken several times, and noise from s back up
-    to t in between, the rest is a chain: the error falls as 1/resample, and the limit for short steps is
-    p(rest | given). What a step has wrong by itself is repeated too: few steps of ``ddpm`` with its small variance make
-    the rest too narrow, where those of ``euler_maruyama`` do not.
 
-    Args:
-        steps: their number.
-        grid: ``uniform``, ``quadratic``, ``log_snr`` or ``karras``.
-        guidance: w.
-        classes: labels to draw.
-        given: what is kept of held-out examples: a region of images or a list of a vector's coordinates; None: nothing.
-        resample: times that each step is taken where something is given; 1 is replacement alone.
+@dataclass(frozen=True, kw_only=True)
+class Steps(Walk[TimeField]):
+    """A sampler whose steps do not know each other; subclasses say the times and write the step."""
 
-    Raises:
-        ValueError: resample is not positive.
-
-    References:
-        Song et al., "Score-based generative modeling through stochastic differential equations", 2021 (replacement);
-        Lugmayr et al., "RePaint: inpainting using denoising diffusion probabilistic models", 2022 (resampling).
-    """
-
-    caveat = "completions approximate p(rest | given): the error falls as sampler.resample grows"
-
-    def __init__(
-        self,
-        steps: int,
-        grid: str,
-        guidance: float = 1.0,
-        classes: list[int] | None = None,
-        given: str | list[int] | None = None,
-        resample: int = 10,
-    ) -> None:
-        super().__init__(steps, grid, guidance, classes)
-        if resample < 1:
-            raise ValueError(f"sampler.resample={resample}: at least 1")
-        self.given, self.resample = given, resample
-
-    def check(self, model: Model, learned: Learned) -> None:
-        super().check(model, learned)
-        if self.given is not None and not learned.score:
-            raise ValueError(f"sampler.given={self.given}: {learned.limit}; completion needs its score")
-
-    def walk(self, field: Guided, x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
+    def walk(self, field: Guided[TimeField], x: Tensor, noise: Noise, visit: Visit | None = None) -> Tensor:
         grid = on(self.times(field.model), x)
         path, given = field.path, field.given
         if grid[0] < path.t_max:  # almost no data is left there either
             x = x * (path.sigma(grid[0]) / path.prior_std).to(x)
         x = _replaced(field, x, grid[0], noise)
         for t, s in pairwise(grid):
-            for k in range(1 if given is None else self.resample):
+            for k in range(self.repeats(given)):
                 if k:
                     x = _renoised(path, x, s, t, noise)
                 x = _replaced(field, self.step(field, x, t, s, noise), s, noise)
@@ -272,11 +226,53 @@ class Steps(Gridded):
         return x if given is None else torch.where(given.mask, given.x.to(x), x)
 
     @abstractmethod
-    def step(self, field: Guided, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def times(self, model: TimeField) -> Tensor:
+        """The times visited, in fp64, from t_max down to t_min."""
+
+    @abstractmethod
+    def step(self, field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """From x_t to x_s, s < t, both scalars."""
 
+    def repeats(self, given: Given | None) -> int:
+        """Times that each step is taken."""
+        return 1
 
-def _replaced(field: Guided, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
+
+@dataclass(frozen=True, kw_only=True)
+class Completing(Steps):
+    """Steps that can complete what is partly given.
+
+    The given part of x_t is alpha x_0 + sigma eps at every time, with eps drawn anew ("replacement"), and the rest is
+    what the steps make of it. A step from t to s sees what is given through that noise only, so that the rest comes out
+    too little tied to it. With each step taken several times, and noise from s back up to t in between, the rest is a
+    chain: the error falls as 1/resample, and the limit for short steps is p(rest | given). What a step has wrong by
+    itself is repeated too: few steps of ``ddpm`` with its small variance make the rest too narrow, where those of
+    ``euler_maruyama`` do not.
+
+    Args:
+        given: what is kept of held-out examples: a region of images or a list of a vector's coordinates; None: nothing.
+        resample: times that each step is taken where something is given; 1 is replacement alone.
+
+    References:
+        Song et al., "Score-based generative modeling through stochastic differential equations", 2021 (replacement);
+        Lugmayr et al., "RePaint: inpainting using denoising diffusion probabilistic models", 2022 (resampling).
+    """
+
+    caveat = "completions approximate p(rest | given): the error falls as sampler.resample grows"
+
+    given: str | list[int] | None = None
+    resample: Count = 10
+
+    def check(self, model: TimeField, learned: Learned) -> None:
+        super().check(model, learned)
+        if self.given is not None and not learned.score:
+            raise ValueError(f"sampler.given={self.given}: {learned.limit}; completion needs its score")
+
+    def repeats(self, given: Given | None) -> int:
+        return 1 if given is None else self.resample
+
+
+def _replaced(field: Guided[TimeField], x: Tensor, t: Tensor, noise: Noise) -> Tensor:
     """x_t with what is given in its place, alpha x_0 + sigma eps."""
     if field.given is None:
         return x

@@ -158,7 +158,7 @@ def test_cached_samples_are_the_naive_ones(name, shape, support, conditional):
 @pytest.mark.parametrize("name", KINDS)
 def test_float32_too(name):
     model = build(name, (1, 6, 6), "levels:17").float()
-    fast, slow = (Ancestral(cached=cached).sample(model, 8, None, noise(8)) for cached in (True, False))
+    fast, slow = (Ancestral(cached=cached).sample(model, 8, None, noise(8)).x for cached in (True, False))
     assert torch.equal(fast, slow)
 
 
@@ -188,11 +188,11 @@ def test_completion_keeps_what_is_given(name):
     x = rows(model, n)
     mask = torch.zeros(n, *shape, dtype=torch.bool)
     mask[:, :, :3] = True
-    whole = Ancestral().sample(model, n, None, noise(n), Given(x, mask))
+    whole = Ancestral().sample(model, n, None, noise(n), Given(x, mask)).x
     assert torch.equal(whole[mask], x[mask])
     assert not torch.equal(whole, x)
-    free = Ancestral().sample(model, n, None, noise(n))
-    late = Ancestral().sample(model, n, None, noise(n), Given(x, ~mask))
+    free = Ancestral().sample(model, n, None, noise(n)).x
+    late = Ancestral().sample(model, n, None, noise(n), Given(x, ~mask)).x
     assert torch.equal(late[mask], free[mask])  # what comes before the given part is drawn as if nothing were given
 
 
@@ -202,7 +202,7 @@ def test_samples_have_the_frequencies_of_the_model():
     x = states((1, 2, 2), 2).double()
     with torch.no_grad():
         p = model.log_prob(x).exp()
-    drawn = Ancestral().sample(model, n, None, noise(n)).flatten(1).long()
+    drawn = Ancestral().sample(model, n, None, noise(n)).x.flatten(1).long()
     seen = torch.bincount(drawn @ torch.tensor([8, 4, 2, 1]), minlength=16)
     assert ((seen - n * p).square() / (n * p)).sum() < 44.3
 
@@ -210,8 +210,8 @@ def test_samples_have_the_frequencies_of_the_model():
 @pytest.mark.parametrize("name", KINDS)
 def test_a_sample_does_not_depend_on_its_batch(name):
     model = build(name, (3, 4, 4), "levels:5", conditional=True)
-    whole = Ancestral().sample(model, 6, labels(6), noise(6))
-    part = Ancestral().sample(model, 2, labels(6)[3:5], RowNoise(3, torch.tensor([3, 4])))
+    whole = Ancestral().sample(model, 6, labels(6), noise(6)).x
+    part = Ancestral().sample(model, 2, labels(6)[3:5], RowNoise(3, torch.tensor([3, 4]))).x
     assert torch.equal(whole[3:5], part)
 
 
@@ -355,7 +355,7 @@ def test_growth_of_an_image_is_raster_order():
     model = build("pixelcnn", (1, 3, 4), "levels:3").float()
     z, times = trace(model, 2, None, 5, torch.device("cpu"))
     assert torch.equal(times, torch.arange(12).expand(2, -1))
-    assert torch.equal(z, Ancestral().sample(model, 2, None, noise(2, 5)))
+    assert torch.equal(z, Ancestral().sample(model, 2, None, noise(2, 5)).x)
 
 
 def test_surprise(run, monkeypatch):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.racing import Report, benchmark, race, stepper, training
 from gencli.core.noise import RowNoise
+from gencli.models.base import Unnormalized
 from gencli.samplers.langevin import Langevin
 
 CHAINS, MOVES, STEP = 1000, 100, 0.01
@@ -85,6 +86,7 @@ def main(report: Report) -> None:
         x = trainer.train.gather(torch.arange(len(trainer.train))).x
         sampler, start, noise = Langevin(step=STEP, steps=MOVES), x[:CHAINS], RowNoise(0, torch.arange(CHAINS))
         bare, energy = Bare(), trainer.parts.model
+        assert isinstance(energy, Unnormalized)
         chains: dict[str, Callable[[], object]] = {
             "gencli": lambda: sampler.run(energy, start, None, noise, lambda at, e: None),
             "bare loop": lambda: bare.walk(start, MOVES),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from benchmarks.racing import Report, benchmark, race, training
 from gencli.core.noise import RowNoise
 from gencli.core.torchvision_compat import torchvision
+from gencli.models.base import TimeField
 from gencli.samplers.diffusion.ddim import DDIM
 
 STEPS, BATCH, SIDE, IMAGES = 2, 32, 32, 16
@@ -49,6 +50,7 @@ def main(report: Report) -> None:
         ]
         with training(overrides) as trainer, training([*overrides, "trainer.precision=bf16"]) as half:
             model = trainer.parts.model
+            assert isinstance(model, TimeField)
             print(f"gencli: {sum(p.numel() for p in model.parameters()):,} parameters")
             sampler, noise = DDIM(steps=50), RowNoise(0, torch.arange(IMAGES))
 

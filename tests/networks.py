@@ -6,7 +6,7 @@ import functools
 
 import torch
 from fields import PATHS
-from gencli.nn.field import AutoField
+from gencli.nn.auto import AutoField
 
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Spec, Support

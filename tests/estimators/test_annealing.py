@@ -201,5 +201,3 @@ def test_log_z_is_within_its_own_error_over_twenty_seeds(energy, estimator):
     away = scores(energy, ESTIMATORS[estimator], 20)
     assert max(map(abs, away)) < 4
     assert sum(a * a for a in away) < 45.3
-
-

@@ -6,11 +6,11 @@ import functools
 
 import torch
 from fields import PATHS
-from gencli.nn.auto import AutoField
 
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Spec, Support
 from gencli.models.diffusion.field import NetworkField
+from gencli.nn.auto import AutoField
 
 CPU = torch.device("cpu")
 PLANE = Spec((2,), Support("real"), classes=3)

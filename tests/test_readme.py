@@ -11,7 +11,14 @@ import gencli
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/reliability.md", "docs/security.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/architecture.md",
+    "docs/reliability.md",
+    "docs/security.md",
+]
 
 
 def blocks(language):

@@ -132,8 +132,8 @@ def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
 
 def _check_choice(override: Override) -> None:
     """Refuse a choice of a group that is no name, over which Hydra stumbles; some groups take a list of them."""
-    group, several = override.key_or_group, ("metric", "experiment")
-    if group not in (*GROUPS, *several, "picture", "net", "path"):
+    group, several = override.key_or_group, (*catalog.LISTED, "experiment")
+    if group not in (*GROUPS, *several, "picture", "net", "path", "kernel"):
         return
     value = override.value() if not override.is_sweep_override() else None
     names = group in several and isinstance(value, list) and all(isinstance(name, str | QuotedString) for name in value)

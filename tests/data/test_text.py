@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from estimates import SOURCE
 from sequences import text
 
 from gencli.core.errors import UsageError
@@ -17,8 +18,10 @@ from gencli.data.root import data_root
 from gencli.data.sets.hmm import HMM
 from gencli.data.sets.text import Alphabet, Text8, TextFile, TinyShakespeare
 from gencli.data.split import WindowSplit
+from gencli.estimators.base import Shared
 from gencli.models.classical.ngram import NGram
-from gencli.run.record import headline, nll_record
+from gencli.run.record import nll_record
+from gencli.run.scoring import Scores
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 5, 7])
@@ -186,36 +189,32 @@ def test_the_ngram_ladder(order, nats):
     assert -model.log_prob(test.x, None, test.given).sum() / 111_540 == pytest.approx(nats, abs=1e-3)
 
 
-def record(nll, counts, **rest):
+def record(nll, counts):
     return nll_record(
-        nll=nll,
-        variance=torch.zeros_like(nll),
-        terms={"model": nll},
-        diagnostics={},
+        Scores(nll, {"model": nll}, torch.zeros_like(nll)),
+        shared=Shared("exact"),
         spec=Spec((8,), Support("categorical", 4)),
-        bound="exact",
         entropy=1.0,
         counts=counts,
         per="char",
-        split="test",
-        **rest,
+        **SOURCE,
     )
 
 
 def test_a_record_is_per_symbol():
     nll, counts = torch.tensor([10.0, 4.0, 7.0]).double(), torch.tensor([8, 4, 4])
     r = record(nll, counts)
-    assert r["value"] == pytest.approx(21 / 16)
-    assert r["unit"] == "nats/char"
-    assert r["bits_per_dim"] == pytest.approx(21 / 16 / math.log(2))
-    assert r["perplexity"] == pytest.approx(math.exp(21 / 16))
-    assert (r["n_examples"], r["n_symbols"]) == (3, 16)
-    assert sum(line["nats"] for line in r["ledger"]) == pytest.approx(r["value"])
-    assert r["diagnostics"]["nll_minus_entropy"] == pytest.approx(5 / 16)
+    assert r.value == pytest.approx(21 / 16)
+    assert r.unit == "nats/char"
+    assert r.bits_per_dim == pytest.approx(21 / 16 / math.log(2))
+    assert r.perplexity == pytest.approx(math.exp(21 / 16))
+    assert (r.n_examples, r.n_symbols) == (3, 16)
+    assert sum(line["nats"] for line in r.ledger) == pytest.approx(r.value)
+    assert r.diagnostics["nll_minus_entropy"] == pytest.approx(5 / 16)
     residual = nll - 21 / 16 * counts
-    assert r["se_examples"] == pytest.approx(float((1.5 * residual.square().sum()).sqrt() / 16))
-    assert headline(r).startswith("test NLL = 1.312 ± ")
-    assert "nats/char (1.894 bits/char, perplexity 3.72, exact)" in headline(r)
+    assert r.se_examples == pytest.approx(float((1.5 * residual.square().sum()).sqrt() / 16))
+    assert r.headline.startswith("test NLL = 1.312 ± ")
+    assert "nats/char (1.894 bits/char, perplexity 3.72, exact)" in r.headline
 
 
 def test_the_standard_error_of_a_ratio_is_calibrated():
@@ -226,6 +225,6 @@ def test_the_standard_error_of_a_ratio_is_calibrated():
         counts = torch.randint(1, 9, (100,), generator=generator)
         nll = counts * (1 + 0.3 * torch.randn(100, generator=generator, dtype=torch.float64))
         r = record(nll, counts)
-        values.append(r["value"])
-        errors.append(r["se_examples"])
+        values.append(r.value)
+        errors.append(r.se_examples)
     assert np.std(values) / np.mean(errors) == pytest.approx(1, abs=4 / math.sqrt(2 * 300))

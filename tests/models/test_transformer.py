@@ -5,8 +5,10 @@ from collections import Counter, defaultdict
 
 import pytest
 import torch
+from refusals import built
 from sequences import text
 
+from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch, Given, Spec, Support
 from gencli.data.split import WindowSplit
@@ -213,18 +215,21 @@ def test_counts_travel_with_the_state():
     assert torch.equal(other.log_prob(x), model.log_prob(x))
 
 
+SYMBOLS = Spec((4,), Support("categorical", 3))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: Transformer(Spec((4,), Support("categorical", 3)), width=10, heads=4), "model.width"),
-        (lambda: Transformer(Spec((4,), Support("categorical", 3)), activation="relu"), "gelu, relu2, swiglu"),
-        (lambda: Transformer(Spec((4,), Support("categorical", 3)), dropout=1.0), "model.dropout"),
+        (lambda: built("model", Transformer, SYMBOLS, activation="relu"), "gelu, relu2, swiglu"),
+        (lambda: built("model", Transformer, SYMBOLS, dropout=1.0), "model.dropout"),
         (lambda: NGram(Spec((4,), Support("categorical", 65)), order=12), "1 to 10 with 65 symbols"),
         (lambda: NGram(Spec((4,), Support("levels", 3), 2), conditional=True), "model.conditional"),
     ],
 )
 def test_refusals_of_models(build, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((UsageError, ValueError), match=message):
         build()
 
 

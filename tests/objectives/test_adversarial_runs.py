@@ -18,6 +18,7 @@ from gencli.models.generator import Generator
 from gencli.nn.adversarial import CriticNet, GeneratorNet
 from gencli.objectives.adversarial import WGANGP
 from gencli.run import checkpoint
+from tests.runs import before_step, tensors
 
 QUICK = [
     "trainer.max_steps=6",
@@ -45,14 +46,11 @@ def values(run):
 )
 def test_critics_resume_to_the_bit(objective, monkeypatch):
     """Critic, its optimizer, power iterations, EMA; stopped at step 3 of 6, between two validations."""
-    from tests.training.test_train import stop_before, tensors
-
     game = [f"objective={objective}", "objective.critic.image.width=8", "objective.spectral_norm=true"]
     words = [*IMAGES, *game, *QUICK]
     gencli.train([*words, "run_dir=whole"])
     with monkeypatch.context() as patch:
-        trainer, advance = stop_before(2)
-        patch.setattr(trainer, "_advance", advance)
+        before_step(patch, 2, lambda trainer: setattr(trainer.stop, "signal", 15))
         with pytest.raises(gencli.core.errors.Interrupted):
             gencli.train([*words, "run_dir=halves"])
     assert checkpoint.read(Path("halves/checkpoints/last.safetensors"))[1]["step"] == 3
@@ -96,7 +94,7 @@ def test_a_generator_has_no_nll_and_eval_says_why(capsys):
         (["net@objective.critic=resnet"], "needs another net"),
         (["+objective.critic.vector.hiden=[3]"], "hiden"),
         (["objective.critic_steps=0"], "objective.critic_steps=0: an integer of at least 1"),
-        (["model.latent=0"], "model.latent=0: at least 1"),
+        (["model.latent=0"], "model.latent=0: an integer of at least 1"),
     ],
 )
 def test_a_critic_that_cannot_be_built_is_refused_in_one_line(words, says, capsys):

@@ -75,5 +75,5 @@ REFUSED = {
 )
 def test_values_out_of_range_are_refused_by_their_key(owner, key, value):
     declared = options.of_class(owner, 0 if issubclass(owner, interfaces.Path) else 1, vars(interfaces))
-    with pytest.raises(UsageError, match=rf"^group\.{key}=.* is needed$"):
+    with pytest.raises(UsageError, match=rf"^group\.{key}=.* is needed"):
         options.check({key: value}, declared, "group", owner.__name__)

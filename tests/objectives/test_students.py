@@ -117,7 +117,6 @@ def test_teachers_that_cannot_teach(name):
         (lambda t: Progressive(PLANE, t, start=4, end=4), r"objective\.start=4"),
         (lambda t: Progressive(PLANE, t, start=12, end=4), r"objective\.start=12"),
         (lambda t: Progressive(PLANE, t, start=10, end=4), r"objective\.start=10"),
-        (lambda t: Jumps(0), r"sampler\.steps=0"),
     ],
 )
 def test_values_are_checked(make, message):

@@ -240,7 +240,7 @@ def test_bytes_that_are_no_text(stranger, capsys):
         (("model", "_target_"), "x\x1b[31m.y", r"model._target_=x\x1b[31m.y: the dotted name of a class is needed"),
         (("model", "_target_"), "gencli.run.opened.Trained", "takes no such option"),
         (("sampler", "temperature"), [1], "sampler.temperature=[1]: a number of at least 0 is needed"),
-        (("estimator", "draws"), 1.5, "estimator.draws=1.5: an integer is needed"),
+        (("estimator", "draws"), 1.5, "estimator.draws=1.5: an integer of at least 1 is needed"),
         (("data", "transform"), {"a": 1}, "data.transform={'a': 1}: one of none, scale, logit, standardize is needed"),
     ],
     ids=str,

@@ -18,14 +18,14 @@ from gencli.samplers.ancestral import Ancestral
 def test_cached_samples_are_the_naive_ones(name):
     model = discrete(name) if name in DISCRETE else real(name, 6)
     n = 40
-    draw = [Ancestral(cached=cached).sample(model, n, labels(n), noise(n)) for cached in (True, False)]
+    draw = [Ancestral(cached=cached).sample(model, n, labels(n), noise(n)).x for cached in (True, False)]
     assert draw[0].shape == (n, model.spec.dim)
     if name in DISCRETE:
         assert torch.equal(*draw)
         assert draw[0].is_floating_point() == (model.spec.support.kind == "binary")
     assert (draw[0] - draw[1]).abs().max() < 1e-9
     some = torch.tensor([7, 8, 30])
-    part = Ancestral().sample(model, 3, labels(n)[some], RowNoise(3, some))
+    part = Ancestral().sample(model, 3, labels(n)[some], RowNoise(3, some)).x
     assert (part - draw[0][some]).abs().max() < 1e-9
 
 
@@ -36,7 +36,7 @@ def test_samples_match_the_probabilities(name):
     x = states(model)
     with torch.no_grad():
         p = model.log_prob(x).exp()
-    draws = Ancestral().sample(model, n, None, noise(n))
+    draws = Ancestral().sample(model, n, None, noise(n)).x
     radix = model.spec.support.levels ** torch.arange(model.spec.dim - 1, -1, -1)
     seen = torch.bincount((draws.long() * radix).sum(1), minlength=len(x)).double()
     keep = n * p >= 5
@@ -52,7 +52,7 @@ def test_samples_of_reals_match_the_density():
     with torch.no_grad():
         grid = torch.linspace(-30, 30, 200_001, dtype=torch.float64)
         cdf = model.log_prob(grid[:, None]).exp().cumsum(0) * (grid[1] - grid[0])
-    x = Ancestral().sample(model, n, None, noise(n))[:, 0].sort().values
+    x = Ancestral().sample(model, n, None, noise(n)).x[:, 0].sort().values
     gap = (cdf[torch.searchsorted(grid, x).clamp(max=len(grid) - 1)] - (torch.arange(n) + 0.5) / n).abs().max()
     assert gap < 2.2 / math.sqrt(n)  # its 0.9999 quantile
 
@@ -60,23 +60,23 @@ def test_samples_of_reals_match_the_density():
 def test_truncation_and_temperature():
     model = discrete("categories")
     n = 200
-    greedy = Ancestral(temperature=0).sample(model, n, None, noise(n))
+    greedy = Ancestral(temperature=0).sample(model, n, None, noise(n)).x
     assert len(greedy.unique(dim=0)) == 1
-    assert torch.equal(Ancestral(top_k=1).sample(model, n, None, noise(n)), greedy)
-    assert torch.equal(Ancestral(top_p=1e-6).sample(model, n, None, noise(n)), greedy)
+    assert torch.equal(Ancestral(top_k=1).sample(model, n, None, noise(n)).x, greedy)
+    assert torch.equal(Ancestral(top_p=1e-6).sample(model, n, None, noise(n)).x, greedy)
     step, x = [], greedy[:1]
     for d in range(5):  # the likeliest value at every step, by enumeration
         options = torch.stack([torch.cat([x[0, :d], torch.tensor([k]), x[0, d + 1 :]]) for k in range(3)])
         with torch.no_grad():
             step.append(int(model.log_conditionals(options)[:, d].argmax()))
     assert step == x[0].tolist()
-    whole = Ancestral().sample(model, n, None, noise(n))
-    assert torch.equal(Ancestral(top_k=3, top_p=1.0).sample(model, n, None, noise(n)), whole)
-    two = Ancestral(top_k=2).sample(model, n, None, noise(n))
+    whole = Ancestral().sample(model, n, None, noise(n)).x
+    assert torch.equal(Ancestral(top_k=3, top_p=1.0).sample(model, n, None, noise(n)).x, whole)
+    two = Ancestral(top_k=2).sample(model, n, None, noise(n)).x
     with torch.no_grad():
         least = torch.stack([model.log_conditionals(torch.full((1, 5), k))[0, 0] for k in range(3)]).argmin()
     assert not (two[:, 0] == least).any()
-    narrow = Ancestral(temperature=0.0).sample(real("normal", 3), 5, None, noise(5))
+    narrow = Ancestral(temperature=0.0).sample(real("normal", 3), 5, None, noise(5)).x
     assert (narrow - narrow[0]).abs().max() < 1e-12
 
 
@@ -85,14 +85,14 @@ def test_truncation_and_temperature():
 def test_what_is_given_is_kept_and_noise_stays(name, cached):
     model = discrete(name)
     n, D = 30, model.spec.dim
-    free = Ancestral().sample(model, n, None, noise(n))
+    free = Ancestral().sample(model, n, None, noise(n)).x
     x = (free + 1) % model.spec.support.levels
     mask = torch.zeros(n, D, dtype=torch.bool)
     mask[:, : D // 2] = True
-    found = Ancestral(given="top_half", cached=cached).sample(model, n, None, noise(n), given=Given(x, mask))
+    found = Ancestral(given="top_half", cached=cached).sample(model, n, None, noise(n), given=Given(x, mask)).x
     assert torch.equal(found[mask], x[mask])
     nothing = Given(x, torch.zeros_like(mask))
-    assert torch.equal(Ancestral(cached=cached).sample(model, n, None, noise(n), given=nothing), free)
+    assert torch.equal(Ancestral(cached=cached).sample(model, n, None, noise(n), given=nothing).x, free)
 
 
 def test_completions_follow_the_conditional():
@@ -102,7 +102,7 @@ def test_completions_follow_the_conditional():
         p = model.log_prob(x).exp()
     begin = torch.tensor([1.0, 0, 1, 0, 0, 0, 0, 0]).double().expand(n, -1)
     mask = (torch.arange(8) < 3).expand(n, -1)
-    draws = Ancestral().sample(model, n, None, noise(n), given=Given(begin, mask))
+    draws = Ancestral().sample(model, n, None, noise(n), given=Given(begin, mask)).x
     match = (x[:, :3] == begin[0, :3]).all(1)
     expected = (p[match, None] * x[match]).sum(0) / p[match].sum()
     error = (expected * (1 - expected) / n).sqrt()
@@ -118,7 +118,7 @@ def test_cached_sampling_is_fast():
     with torch.no_grad():
         for work in (
             lambda: [model.log_conditionals_of(m, torch.zeros(2, 784)) for m in range(8)],
-            lambda: Ancestral().sample(model, 16, None, noise(16)),
+            lambda: Ancestral().sample(model, 16, None, noise(16)).x,
         ):
             start = time.perf_counter()
             work()
@@ -147,7 +147,7 @@ def test_truncation_leaves_the_choice_of_a_member_alone():
     """Greedy samples of five members: the likeliest row of each, a fifth of the rows each."""
     model, n = discrete("bits-masks"), 5000
     for sampler in (Ancestral(temperature=0), Ancestral(top_k=1), Ancestral(top_p=1e-6)):
-        _, counts = sampler.sample(model, n, None, noise(n)).unique(dim=0, return_counts=True)
+        _, counts = sampler.sample(model, n, None, noise(n)).x.unique(dim=0, return_counts=True)
         assert 1 < len(counts) <= 5
         fifths = counts / n * 5
         assert (fifths - fifths.round()).abs().max() < 0.15  # two members may agree; 5 standard errors

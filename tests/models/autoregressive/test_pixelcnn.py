@@ -374,8 +374,8 @@ def test_surprise(run, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["picture=surprise", "picture.unit=dits"], "picture.unit=dits: bits or nats"),
-        (["picture=surprise", "picture.split=tset"], "picture.split=tset: train, val or test"),
+        (["picture=surprise", "picture.unit=dits"], "picture.unit=dits: one of bits, nats is needed"),
+        (["picture=surprise", "picture.split=tset"], "picture.split=tset: one of train, val, test is needed"),
         (["picture=grow", "picture.frames=1"], "at least 2"),
         (["sampler.given=top_haf"], "Did you mean 'top_half'"),
     ],

@@ -380,7 +380,7 @@ def test_a_damaged_record_is_named_and_not_ranked(stranger, tiny_run, change, sa
 def test_a_pickle_among_scores_is_not_opened(stranger, tiny_run, capsys):
     np.savez(stranger / "eval" / "test-exact.npz", ids=np.arange(2), nll=np.array([Payload(), 1], dtype=object))
     assert main(["compare", str(stranger), str(tiny_run)]) == 0
-    assert "test-exact.npz is damaged" in " ".join(capsys.readouterr().out.split())
+    assert "test-exact.npzisdamaged" in "".join(capsys.readouterr().out.split())  # wherever a long path is broken
     assert not os.path.exists("ran")
 
 

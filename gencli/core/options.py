@@ -243,8 +243,9 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list | tuple) and all(fits(item, inner[0]) for item in value)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items())
-    if inspect.isclass(hint) and hint.__module__.partition(".")[0] == "gencli":
-        return isinstance(value, hint)
+    owner = origin or hint  # Kernel, of Kernel[Any]
+    if inspect.isclass(owner) and owner.__module__.partition(".")[0] == "gencli":
+        return isinstance(value, owner)
     return True
 
 
@@ -290,7 +291,7 @@ def words(hint: Any) -> str:
         return f"a list, each {words(inner[0])},"
     if origin in (dict, Mapping):
         return "a mapping"
-    return _SCALARS.get(hint) or str(getattr(hint, "words", None) or getattr(hint, "__name__", hint))
+    return _SCALARS.get(hint) or str(getattr(origin or hint, "words", None) or getattr(hint, "__name__", hint))
 
 
 def _hints(owner: Any, names: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def _refusal(error: BaseException, where: str, target: str, declared: options.Op
 
 
 def _admits(hint: Any, kind: type) -> bool:
-    return hint is kind or kind in typing.get_args(hint)
+    own = typing.get_origin(hint) or hint
+    return own is kind or any(_admits(inner, kind) for inner in typing.get_args(hint))
 
 
 def _is_section(value: object) -> bool:

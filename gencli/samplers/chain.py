@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class MarkovChain(Sampler[Unnormalized]):
     init_scale: Positive = 1.0
 
     @abstractmethod
-    def transition(self) -> Kernel:
+    def transition(self) -> Kernel[Any]:
         """The kernel."""
 
     @property
@@ -117,11 +117,11 @@ class Chain(MarkovChain):
         warmup: steps before those, in which the kernel adapts.
     """
 
-    kernel: Kernel
+    kernel: Kernel[Any]
     steps: Count = 100
     warmup: Natural = 100
 
-    def transition(self) -> Kernel:
+    def transition(self) -> Kernel[Any]:
         return self.kernel
 
     @property

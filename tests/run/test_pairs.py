@@ -58,7 +58,8 @@ def test_both_gates_refuse_the_same_pairs_in_the_same_sentence(group, model):
 # --- pairs that fit --------------------------------------------------------------------------------------------------
 
 BY_VALUE = re.compile(
-    r"moves x continuously|needs a model of reals|cannot score windows|^model\.(timesteps=|path)|two dimensions|"
+    r"moves x continuously|moves x that is real|needs a model of reals|cannot score windows|two dimensions|"
+    r"^model\.(timesteps=|path)|"
     r"objective=consistency|sampler\.(steps|grid)|estimator\.(masks|timesteps|report)|no base of its own"
 )
 """Why a part may be refused once it is built, though its class fits: discrete data, or values of the model."""

@@ -108,7 +108,7 @@ def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float, ratio:
     return gaps.logsumexp(1) - math.log(m)
 
 
-def walk(kernel: Kernel, energy: Energy, x: Tensor, noise: Noise, steps: int) -> tuple[Tensor, Tensor | None]:
+def walk(kernel: Kernel[Any], energy: Energy, x: Tensor, noise: Noise, steps: int) -> tuple[Tensor, Tensor | None]:
     """Chains of a kernel, which does not adapt, from x (n, *).
 
     Returns:
@@ -137,7 +137,7 @@ class ChainObjective(EnergyObjective):
 
     SAMPLES = 32
 
-    def __init__(self, spec: Spec, *, kernel: Kernel | None = None, **shared: Any) -> None:
+    def __init__(self, spec: Spec, *, kernel: Kernel[Any] | None = None, **shared: Any) -> None:
         super().__init__(spec, **shared)
         if kernel is not None:
             require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")

@@ -9,6 +9,7 @@ with chains of a few steps in place of the model's samples: from the data (CD), 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class ContrastiveDivergence(ChainObjective):
         step: float = 0.01,
         temperature: float = 1.0,
         metropolis: bool = False,
-        kernel: Kernel | None = None,
+        kernel: Kernel[Any] | None = None,
         regularization: float = 0.0,
     ) -> None:
         super().__init__(spec, kernel=kernel, regularization=regularization)
@@ -135,7 +136,7 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         step: float = 0.01,
         temperature: float = 1.0,
         metropolis: bool = False,
-        kernel: Kernel | None = None,
+        kernel: Kernel[Any] | None = None,
         regularization: float = 0.0,
     ) -> None:
         super().__init__(

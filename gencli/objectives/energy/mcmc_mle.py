@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -55,7 +57,7 @@ class MonteCarloMLE(ChainObjective):
         anchor: int = 20,
         steps: int = 10,
         leaps: int = 5,
-        kernel: Kernel | None = None,
+        kernel: Kernel[Any] | None = None,
         regularization: float = 0.0,
     ) -> None:
         super().__init__(spec, kernel=kernel, regularization=regularization)

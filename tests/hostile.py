@@ -398,7 +398,7 @@ OWN = {
     "gencli.run.opened.Trained": {"path": "x", "trust": ["evil"]},
     "gencli.run.opened.opened": {"path": "x", "trust": ["evil"]},
     "gencli.run.run.Run": {"path": ".", "trust": ["evil"]},
-    "gencli.run.subprocess.run": {"args": ["touch", "ran"]},
+    "gencli.run.folder.subprocess.run": {"args": ["touch", "ran"]},
     "gencli.run.build.component": {"node": {"_target_": "evil.Model"}, "trust": ["evil"]},
     "gencli.run.build.importlib.import_module": {"name": "evil"},
     "gencli.run.assembly.torch.hub.load": {"repo_or_dir": "a/b", "model": "c"},

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks under an 
 PART = {
     "defaults": ["model-callback:sample", "sampler-launcher:resume"],
     "target": ["model-os.system:load", "data-os.system:resume"],
-    "own": ["model-gencli.run.opened.Trained:resume", "model-gencli.run.subprocess.run:eval"],
+    "own": ["model-gencli.run.opened.Trained:resume", "model-gencli.run.folder.subprocess.run:eval"],
     "keyword": ["model-1-args:sample"],
     "interpolation": ["model._target_-3-eval____import____os___system__touch_ran:eval"],
     "yaml": ["apply:sample", "laughs:compare", "nul-escape:again", "file-fifo:sample"],

@@ -17,7 +17,9 @@ from gencli.objectives.distillation.consistency import Consistency
 from gencli.objectives.distillation.progressive import Progressive
 from gencli.objectives.distillation.reflow import Reflow
 from gencli.objectives.elbo import ELBO
+from gencli.objectives.energy.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
 from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy
+from gencli.objectives.energy.mcmc_mle import MonteCarloMLE
 from gencli.objectives.energy.nce import NCE
 from gencli.objectives.energy.score_matching import (
     DenoisingScoreMatching,
@@ -58,6 +60,9 @@ REFUSED = {
     DenoisingScoreMatching: {"sigmas": [], "weights": [1.0, 0.0]},
     DiffusionScoreMatching: {"nu": 0},
     EnergyDiscrepancy: {"t": 0, "samples": 0, "w": -1, "perturbation": "uniform"},
+    ContrastiveDivergence: {"steps": 0, "step": 0, "temperature": -1.0, "regularization": -1.0},
+    PersistentContrastiveDivergence: {"buffer": 0, "reinit": 1.5, "noise": -1.0, "step": 0},
+    MonteCarloMLE: {"samples": 1, "anchor": 0, "steps": 0, "leaps": 0},
     NCE: {"ratio": 0, "regularization": -1.0},
     NetworkField: {"prediction": "noise", "label_dropout": 1.0, "timesteps": 0},
     LearnedSchedule: {"degree": 0},

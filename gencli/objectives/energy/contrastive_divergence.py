@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise, StepNoise
+from gencli.core.options import Count, Fraction, NonNegative, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import frozen
 from gencli.kernels.base import Kernel, conditioned
@@ -36,10 +37,10 @@ class ContrastiveDivergence(ChainObjective):
         temperature: T; 1 is the model itself, less is what image models use in the hope of shorter chains.
         metropolis: accept or refuse each step (MALA), which takes away the bias of the step size; needs T = 1.
         kernel: another transition than that of Langevin; it does not adapt, and brings its own step size.
-        regularization: alpha.
+        shared: options of ``ChainObjective``.
 
     Raises:
-        ValueError: an option out of range, or one that the kernel says itself.
+        ValueError: metropolis at another temperature, or an option that the kernel says itself.
 
     References:
         Hinton, "Training products of experts by minimizing contrastive divergence", 2002.
@@ -49,20 +50,14 @@ class ContrastiveDivergence(ChainObjective):
         self,
         spec: Spec,
         *,
-        steps: int = 10,
-        step: float = 0.01,
-        temperature: float = 1.0,
+        steps: Count = 10,
+        step: Positive = 0.01,
+        temperature: NonNegative = 1.0,
         metropolis: bool = False,
         kernel: Kernel[Any] | None = None,
-        regularization: float = 0.0,
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, kernel=kernel, regularization=regularization)
-        if steps < 1:
-            raise ValueError(f"objective.steps={steps}: at least 1")
-        if step <= 0:
-            raise ValueError(f"objective.step={step}: positive")
-        if temperature < 0:
-            raise ValueError(f"objective.temperature={temperature}: at least 0")
+        super().__init__(spec, kernel=kernel, **shared)
         if metropolis and temperature != 1:
             raise ValueError("objective.metropolis=true needs objective.temperature=1")
         if kernel is not None and (step, temperature, metropolis) != (0.01, 1.0, False):
@@ -113,10 +108,7 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         buffer: number of chains kept.
         reinit: share of chains that start anew, from the model's ``start``.
         noise: deviation of noise on the data, in model space.
-        options: those of ``ContrastiveDivergence``.
-
-    Raises:
-        ValueError: an option out of range.
+        shared: options of ``ContrastiveDivergence``.
 
     References:
         Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood gradient", 2008.
@@ -129,31 +121,12 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         self,
         spec: Spec,
         *,
-        buffer: int = 10_000,
-        reinit: float = 0.05,
-        noise: float = 0.0,
-        steps: int = 10,
-        step: float = 0.01,
-        temperature: float = 1.0,
-        metropolis: bool = False,
-        kernel: Kernel[Any] | None = None,
-        regularization: float = 0.0,
+        buffer: Count = 10_000,
+        reinit: Fraction = 0.05,
+        noise: NonNegative = 0.0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            spec,
-            steps=steps,
-            step=step,
-            temperature=temperature,
-            metropolis=metropolis,
-            kernel=kernel,
-            regularization=regularization,
-        )
-        if buffer < 1:
-            raise ValueError(f"objective.buffer={buffer}: at least 1")
-        if not 0 <= reinit <= 1:
-            raise ValueError(f"objective.reinit={reinit}: a share")
-        if noise < 0:
-            raise ValueError(f"objective.noise={noise}: a deviation is not negative")
+        super().__init__(spec, **shared)
         self.reinit, self.noise = reinit, noise
         self.register_buffer("chains", torch.zeros(buffer, *spec.shape))
 

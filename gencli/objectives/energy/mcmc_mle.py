@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise, StepNoise
+from gencli.core.options import Count, Range
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.kernels.adaptation import DualAveraging
@@ -33,10 +34,10 @@ class MonteCarloMLE(ChainObjective):
         steps: transitions at each new psi.
         leaps: leapfrog steps a transition.
         kernel: another transition than that of Hamiltonian Monte Carlo; it does not adapt.
-        regularization: alpha of alpha E[E(x)^2].
+        shared: options of ``ChainObjective``.
 
     Raises:
-        ValueError: an option out of range, or one that the kernel says itself.
+        ValueError: an option that the kernel says itself.
 
     References:
         Geyer, "On the convergence of Monte Carlo maximum likelihood calculations", 1994.
@@ -53,19 +54,14 @@ class MonteCarloMLE(ChainObjective):
         self,
         spec: Spec,
         *,
-        samples: int = 1000,
-        anchor: int = 20,
-        steps: int = 10,
-        leaps: int = 5,
+        samples: Annotated[int, Range(low=2)] = 1000,
+        anchor: Count = 20,
+        steps: Count = 10,
+        leaps: Count = 5,
         kernel: Kernel[Any] | None = None,
-        regularization: float = 0.0,
+        **shared: Any,
     ) -> None:
-        super().__init__(spec, kernel=kernel, regularization=regularization)
-        for name, value in {"anchor": anchor, "steps": steps, "leaps": leaps}.items():
-            if value < 1:
-                raise ValueError(f"objective.{name}={value}: at least 1")
-        if samples < 2:
-            raise ValueError(f"objective.samples={samples}: at least 2")
+        super().__init__(spec, kernel=kernel, **shared)
         if kernel is not None and leaps != 5:
             raise ValueError(f"objective.leaps={leaps}: objective.kernel says this itself; leave it as it is")
         self.anchor, self.steps, self.leaps, self.kernel = anchor, steps, leaps, kernel

@@ -1,12 +1,14 @@
 """Shared fixtures: a small fast run, trained once."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import gencli
+from gencli.config import catalog
 
 torch.set_num_threads(1)
 
@@ -26,8 +28,24 @@ TINY = [
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
-    """Every test works in a folder of its own, so that outputs/ never lands in the tree."""
+    """Every test works in a folder of its own, so that outputs/ never lands in the tree.
+
+    Modules that a test wrote there are forgotten after it: two tests may each call their plug-in `mine`.
+    """
     monkeypatch.chdir(tmp_path)
+    yield
+    own = [name for name, module in list(sys.modules.items()) if _lies_in(tmp_path, module)]
+    for name in own:
+        del sys.modules[name]
+    if own:
+        catalog.class_info.cache_clear()
+        catalog._module.cache_clear()
+
+
+def _lies_in(folder: Path, module) -> bool:
+    names = getattr(module, "__dict__", {})
+    places = [names.get("__file__"), *(names.get("__path__") or ())]
+    return any(isinstance(place, str) and Path(place).is_relative_to(folder) for place in places)
 
 
 @pytest.fixture(scope="session")

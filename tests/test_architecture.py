@@ -10,7 +10,6 @@ from test_layers import PACKAGE, ROOMS
 
 import gencli
 from gencli.cli.main import main
-from gencli.config import catalog
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -29,8 +28,6 @@ def package(monkeypatch, tmp_path):
     (tmp_path / "mine" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    catalog.class_info.cache_clear()
-    catalog._module.cache_clear()
     return tmp_path
 
 

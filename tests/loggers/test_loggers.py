@@ -9,7 +9,7 @@ import yaml
 
 import gencli
 from gencli.cli.main import main
-from gencli.config import catalog, compose, stored
+from gencli.config import compose, stored
 from gencli.core.errors import UsageError
 from gencli.loggers.tensorboard import TensorBoard
 from tests.conftest import TINY
@@ -42,8 +42,6 @@ def echo(tmp_path, monkeypatch):
     (tmp_path / "conf" / "logger").mkdir(parents=True)
     (tmp_path / "conf" / "logger" / "echo.yaml").write_text("echo:\n  _target_: mine.Echo\n  prefix: ''\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    catalog.class_info.cache_clear()
-    catalog._module.cache_clear()
     return ["conf"]
 
 

@@ -160,6 +160,18 @@ def info(run: Path) -> dict[str, Any]:
     return _object(run / "run.json", _INFO)
 
 
+def schema(run: Path) -> dict[str, Any]:
+    """What a run keeps of the meaning of its data files, data.json; empty where it has none.
+
+    The data set that it belongs to checks it further (``Dataset.apply``).
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    file = run / "data.json"
+    return _object(file, {}) if file.exists() else {}
+
+
 def metrics(run: Path) -> list[dict[str, Any]]:
     """A run's metrics.jsonl, a dict a line; a last line without an end, which a kill or a writer leaves, is no line.
 

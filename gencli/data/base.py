@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
 
@@ -73,6 +75,26 @@ class Dataset(ABC):
     def protocol(self) -> dict[str, object]:
         """What else a number on this data depends on; joins the protocol of its records."""
         return {}
+
+    def schema(self) -> dict[str, Any]:
+        """What was understood of the user's files and no option says: columns, classes, alphabet, scales; plain data.
+
+        A run keeps it in data.json, and ``apply`` gives it to the same data set when the run is opened again, so that a
+        new file is read as the training file was, and sampling needs no file at all.
+        """
+        return {}
+
+    def apply(self, schema: Mapping[str, Any]) -> None:
+        """Take the meaning of files from a run, before anything of a file is read; ``spec`` is that of the run then.
+
+        Raises:
+            UsageError: this data set keeps none, or the schema is damaged.
+        """
+        raise UsageError(f"data={self.name} keeps no schema, but the run has a data.json")
+
+    def whole(self) -> Split | None:
+        """Every example of the user's file in its order, whatever split it is in; None where data is no file."""
+        return None
 
     @abstractmethod
     def split(self, name: str) -> Split | None:

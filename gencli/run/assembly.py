@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gencli.config import compatibility
+from gencli.config import compatibility, stored
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.data.base import Dataset
@@ -60,12 +60,13 @@ class Parts:
         }
 
 
-def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
+def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[str, Any] | None = None) -> Parts:
     """Build every part of a config, with fresh weights drawn from ``seed``; first every section is checked.
 
     Args:
         cfg: the config.
         download: whether missing data files may be fetched into ``data.root``.
+        schema: what a run keeps of the meaning of its files (``Dataset.schema``); None: it is worked out.
 
     Raises:
         UsageError: a part refuses its arguments or the data, in one line that names the key.
@@ -92,6 +93,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True) -> Parts:
         options.check(way, options.of_class(Preprocess), "data", "preprocessing")
 
         dataset = make_dataset()
+        if schema:
+            dataset.apply(schema)
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )
@@ -159,7 +162,7 @@ def restore(
     cfg: Mapping[str, Any], run: Path, device: str, weights: str | None, which: str, *, download: bool = True
 ) -> Parts:
     """Build the parts of a run on a device and load a checkpoint into them; see ``assemble`` and ``load_weights``."""
-    parts = assemble({**cfg, "device": device}, download=download)
+    parts = assemble({**cfg, "device": device}, download=download, schema=stored.schema(run))
     load_weights(parts, run, weights, which)
     return parts
 

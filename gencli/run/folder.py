@@ -80,16 +80,24 @@ class RunFolder:
         for name in ("checkpoints", "samples", "eval", "tensorboard"):
             if (found := inside(path, name)).exists() and not found.is_dir():
                 raise RunFailed(f"{found} is no folder: remove it")
-        names: list[tuple[str, ...]] = [("config.yaml",), ("run.json",), ("metrics.jsonl",), ("train.log",)]
+        names: list[tuple[str, ...]] = [
+            ("config.yaml",),
+            ("data.json",),
+            ("run.json",),
+            ("metrics.jsonl",),
+            ("train.log",),
+        ]
         if (path / "checkpoints").is_dir():
             names += [("checkpoints", f"{name}.safetensors") for name in checkpoints.NAMES]
         for parts in names:
             if (found := inside(path, *parts)).exists() and not found.is_file():
                 raise RunFailed(f"{found} is no file: remove it")
 
-    def begin(self, cfg: Mapping[str, Any], **info: Any) -> None:
-        """Write config.yaml and the first run.json."""
+    def begin(self, cfg: Mapping[str, Any], schema: Mapping[str, Any], **info: Any) -> None:
+        """Write config.yaml, data.json where there is a schema, and the first run.json."""
         self._write_config(cfg)
+        if schema and self.writes:
+            write_json(inside(self.path, "data.json"), schema)
         self.info = {"status": "running", "started": _now(), "versions": versions(), "git_commit": git_commit(), **info}
         self.update()
 

@@ -29,7 +29,7 @@ class Measurement:
     Args:
         parts: with the checkpoint's weights.
         run: the run folder.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val``, ``test``, or ``all`` of a file.
         seed: of everything random.
         batch_size: rows at a time.
         world: this process among its peers.
@@ -51,9 +51,10 @@ class Measurement:
         Raises:
             UsageError: the data has none of this name.
         """
-        if self.split not in SPLITS:
-            raise UsageError(f"split={self.split}: train, val or test")
-        split = self.parts.dataset.split(self.split)
+        if self.split not in (*SPLITS, "all"):
+            raise UsageError(f"split={self.split}: train, val, test or all")
+        dataset = self.parts.dataset
+        split = dataset.whole() if self.split == "all" else dataset.split(self.split)
         if split is None:
             raise UsageError(f"split={self.split}: data={self.parts.dataset.name} has none")
         return split

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from gencli.config import sections
+from gencli.config import sections, stored
 from gencli.config.locate import find_run
 from gencli.core import distributed
 from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
@@ -131,13 +131,17 @@ class Session:
         resumed = _resumed(cfg) if cfg.get("resume") else None
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
         make_loggers = _loggers(cfg)
-        parts = assemble(cfg, download=resumed is None or resumed.download)
+        parts = assemble(
+            cfg,
+            download=resumed is None or resumed.download,
+            schema=stored.schema(resumed.folder) if resumed else None,
+        )
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
         _prepare_data(parts)
         made = resumed.folder if resumed else _fresh_folder(cfg, sweep_dir, world)
-        stored = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
-        session = cls(stored, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed)
+        kept = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
+        session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed)
         try:
             session._introduce()
         except BaseException:
@@ -157,7 +161,7 @@ class Session:
             folder.reopen(config, **facts)
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
-            folder.begin(config, seed=config["seed"], parameters=parameters, **facts)
+            folder.begin(config, self.parts.dataset.schema(), seed=config["seed"], parameters=parameters, **facts)
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "

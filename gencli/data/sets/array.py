@@ -49,7 +49,7 @@ class Array(Lazy):
         self.path = user_path(path, "an .npz or .npy file")
         self.name, self.fractions, self.seed = self.path.stem, (val, test), seed
         self.arrays = _open(self.path)
-        self.whole = None if "train" in self.arrays else _only(self.arrays, self.path)
+        self.only = None if "train" in self.arrays else _only(self.arrays, self.path)
 
         x, y = self._read("train")
         if len(x) == 0:
@@ -75,12 +75,12 @@ class Array(Lazy):
         self._splits["train"] = self._check(x, y, "train")
 
     def _read(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        if self.whole is None:
+        if self.only is None:
             x, y = _key(self.arrays, name, self.path), None
             if f"{name}_labels" in self.arrays:
                 y = _key(self.arrays, f"{name}_labels", self.path)
         else:
-            x = _key(self.arrays, self.whole, self.path)
+            x = _key(self.arrays, self.only, self.path)
             y = _key(self.arrays, "labels", self.path) if "labels" in self.arrays else None
             if y is not None and len(y) != len(x):
                 raise UsageError(f"data.path={self.path}: {len(y)} labels for {len(x)} examples")
@@ -91,7 +91,7 @@ class Array(Lazy):
         return x, y
 
     def load(self, name: str) -> TensorSplit | None:
-        if self.whole is None and name not in self.arrays:
+        if self.only is None and name not in self.arrays:
             return None
         x, y = self._read(name)
         return self._check(x, y, name) if len(x) else None

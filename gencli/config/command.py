@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 import hydra
 import yaml
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from gencli.config.compose import chosen, compose, expand_runs, parse_overrides, prepare, quote, to_plain
+from gencli.config.compose import chosen, compose, expand_runs, initialized, parse_overrides, prepare, quote, to_plain
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.locate import config_dir
 from gencli.core.errors import RunFailed, UsageError, quoted, shown
@@ -115,7 +116,10 @@ def call(verb: str, words: list[str], work: Work, report: Report) -> int:
         if args.cfg and prepared.run_config is not None:
             return _show_config(verb, overrides, config_dirs, args.cfg, args.package)
         task = Task(verb, work, report, config_dirs, prepared.run_config)
-        _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides])
+        if args.cfg or args.info or args.hydra_help:
+            _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides])
+        else:
+            _run(task, prepared.config_name, prepared.overrides)
         return task.exit_code
     except (*CONFIG_ERRORS, ValueError) as error:
         raise UsageError(explain(error)) from error
@@ -136,6 +140,12 @@ def _show_config(verb: str, overrides: list[str], config_dirs: list[str], which:
 
 def _refuse_flag(message: str) -> NoReturn:
     raise UsageError(f"{message}; gencli VERB --help and --hydra-help tell the flags")
+
+
+def _run(task: Task, config_name: str, overrides: list[str]) -> None:
+    """One job, as ``hydra.main`` runs it; that composes everything twice, to learn first that this is no sweep."""
+    with initialized(task.config_dirs) as search:
+        GlobalHydra.instance().hydra.run(config_name, task, [*overrides, *search])
 
 
 def _call_hydra(task: Task, config_name: str, words: list[str]) -> None:

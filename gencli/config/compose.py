@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -54,17 +55,22 @@ def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     """
     try:
         prepared = prepare(verb, overrides, config_dirs)
-        search = [f"hydra.searchpath=[{','.join(quote(f'file://{Path(d).resolve()}') for d in config_dirs)}]"]
-        with _HYDRA, initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
-            cfg = hydra_compose(
-                prepared.config_name, prepared.overrides + (search if config_dirs else []), return_hydra_config=True
-            )
+        with _HYDRA, initialized(config_dirs) as search:
+            cfg = hydra_compose(prepared.config_name, prepared.overrides + search, return_hydra_config=True)
         choices = chosen(cfg.hydra)
         with open_dict(cfg):
             del cfg["hydra"]
         return to_plain(cfg, choices, prepared.run_config, config_dirs)
     except CONFIG_ERRORS as error:
         raise UsageError(explain(error)) from error
+
+
+@contextmanager
+def initialized(config_dirs: Sequence[str]) -> Iterator[list[str]]:
+    """Hydra over gencli's options; gives the override by which it looks into the user's own directories too."""
+    with initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
+        places = [quote(f"file://{Path(folder).resolve()}") for folder in config_dirs]
+        yield [f"hydra.searchpath=[{','.join(places)}]"] if places else []
 
 
 def chosen(hydra: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The types are stored under groups ``schema/...``, where a glob over a group's op
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -141,8 +142,9 @@ OF_RUN = {
 that the command line asks for, and ``compose`` makes them in the run's own section."""
 
 
+@functools.cache
 def register() -> None:
-    """Store the types in Hydra's ConfigStore."""
+    """Store the types in Hydra's ConfigStore, once."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance().store

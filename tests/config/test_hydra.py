@@ -20,7 +20,9 @@ def test_the_parser_of_flags_has_those_that_are_read():
     assert not args.shell_completion
 
 
-def test_hydra_main_reads_the_words_from_sys_argv(monkeypatch):
+@pytest.mark.parametrize(("flags", "name"), [([], "untouched"), (["-m"], "gencli train")])
+def test_a_job_gets_its_config_from_both_ways_into_hydra(monkeypatch, flags, name):
+    """One job is Hydra's ``run``; a sweep is ``hydra.main``, which reads its words from sys.argv."""
     seen = []
 
     def work(verb, config, sweep_dir):
@@ -28,9 +30,9 @@ def test_hydra_main_reads_the_words_from_sys_argv(monkeypatch):
 
     own = ["untouched"]
     monkeypatch.setattr(sys, "argv", own)
-    words = ["model=realnvp", "data=moons", "seed=41"]
+    words = ["model=realnvp", "data=moons", "seed=41", *flags]
     assert gencli.config.command.call("train", words, work, lambda error: 1) == 0
-    assert seen == [("train", 41, "gencli train")]
+    assert seen == [("train", 41, name)]
     assert sys.argv is own
 
 

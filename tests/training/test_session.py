@@ -104,9 +104,10 @@ def test_a_full_run_dir_is_not_overwritten(tmp_path):
 
 
 def test_a_closed_form_can_be_the_best():
-    run = gencli.train([*TINY[:1], "model=gaussian", *TINY[3:], "run_dir=run", "optimizer.lr=1.0"])
+    others = [word for word in TINY if not word.startswith("model")]
+    run = gencli.train([*others, "model=gaussian", "run_dir=run", "optimizer.lr=1.0"])
     assert run.info["best"]["step"] == 0
-    x = run.parts.dataset.split("train").gather(torch.arange(100_000)).x
+    x = run.parts.dataset.split("train").gather(torch.arange(2000)).x
     fit = torch.distributions.MultivariateNormal(x.mean(0).double(), torch.cov(x.T.double(), correction=0))
     points = x[:10]
     assert torch.allclose(run.log_prob(points), fit.log_prob(points.double()), atol=1e-4)

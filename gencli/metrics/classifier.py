@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from gencli.core.errors import RunFailed
 from gencli.core.files import write_whole
-from gencli.core.noise import mix_seed
+from gencli.core.noise import GLOBAL, mix_seed
 from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec
 from gencli.data.base import Dataset, Split
@@ -89,7 +89,7 @@ class Classifier(nn.Module):
 
 def _untrained(spec: Spec, seed: int) -> Classifier:
     """A classifier with weights of a seed; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with GLOBAL, torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(seed, 1))
         return Classifier(spec)
 

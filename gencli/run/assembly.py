@@ -12,6 +12,7 @@ import torch
 from gencli.config import compatibility, stored
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError, quoted
+from gencli.core.noise import seeded_global
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
@@ -75,7 +76,6 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     build = builder(trust)
     try:
         device = resolve_device(cfg["device"])
-        torch.manual_seed(cfg["seed"])
         data = dict(cfg["data"])
         way = {key: data.pop(key) for key in PREPROCESSING if key in data}
         places = options.of_class(resolve(data, Dataset, trust)).hints
@@ -98,10 +98,11 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )
-        model = make_model(preprocess.model_spec).to(device)
-        objective = make_objective(preprocess.model_spec)
-        check_capabilities("objective", objective, model)
-        learned = objective.bind(model)
+        with seeded_global(device, cfg["seed"]):
+            model = make_model(preprocess.model_spec).to(device)
+            objective = make_objective(preprocess.model_spec)
+            check_capabilities("objective", objective, model)
+            learned = objective.bind(model)
         objective.to(device)
         sampler = make_sampler() if make_sampler else None
         estimator = make_estimator() if make_estimator else None

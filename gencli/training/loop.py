@@ -107,13 +107,14 @@ class Trainer:
             RunFailed: a model cannot start from these examples.
         """
         model, objective, state = self.parts.model, self.parts.objective, self.state
-        if isinstance(model, DataInitialized):
-            try:
-                model.initialize_from(self._first_examples(model.initial_examples))
-            except ValueError as error:
-                raise RunFailed(str(error)) from error
-        wanted = objective.initial_examples
-        objective.start(model, self._first_examples(wanted) if wanted else None)
+        with seeded_global(self.device, mix_seed(self.seed, TRAINING)):  # a network that starts may have dropout
+            if isinstance(model, DataInitialized):
+                try:
+                    model.initialize_from(self._first_examples(model.initial_examples))
+                except ValueError as error:
+                    raise RunFailed(str(error)) from error
+            wanted = objective.initial_examples
+            objective.start(model, self._first_examples(wanted) if wanted else None)
         distributed.broadcast_state(model, objective)
         if self.options.ema_decay:
             state.begin_average()

@@ -133,7 +133,7 @@ def test_patience_stops_early_and_keeps_the_best():
         [
             *TINY,
             "run_dir=run",
-            "optimizer.lr=3.0",
+            "optimizer.lr=0.03",
             "optimizer.schedule=constant",
             "trainer.patience=2",
             "trainer.max_steps=400",

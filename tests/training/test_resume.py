@@ -149,7 +149,7 @@ def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
 
 
 def test_patience_that_ran_out_stays_out():
-    fast = ["optimizer.lr=3.0", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
+    fast = ["optimizer.lr=0.03", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
     run = gencli.train([*TINY, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])
     ended = run.info["progress"]["step"]
     assert ended < 20

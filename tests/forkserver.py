@@ -27,7 +27,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hostile import SECRET, Case, Place
+from hostile.base import SECRET, Case, Place
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 60

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
-from hostile import DEFAULTS, SECRET, Case, Place, cases, edit, evil_package, merge
+from hostile import cases
+from hostile.base import SECRET, Case, Place, edit, evil_package, merge
+from hostile.defaults import DEFAULTS
 
 from gencli.config import schema
 from gencli.config.compose import prepare

@@ -93,7 +93,7 @@ def read_lines(text: str, where: str, given: Dialect, kept: Dialect, names: Coll
         UsageError: it is no table, or can be read in two ways.
     """
     start, comments = _comments(text)
-    separator = given.separator or _separator(text[start:], where, kept, names)
+    separator = given.separator or _separator(text[start:], where, given.decimal, kept, names)
     first = text.count("\n", 0, start) + 1
     try:
         found = list(_parse(text[start:], separator))
@@ -199,18 +199,19 @@ def _sample(text: str, separator: str) -> tuple[list[list[str]], bool]:
     return rows, False
 
 
-def _separator(text: str, where: str, kept: Dialect, names: Collection[str]) -> str:
+def _separator(text: str, where: str, decimal: str | None, kept: Dialect, names: Collection[str]) -> str:
     """The separator that cuts all lines into equally many cells; NONE where none cuts most of them.
 
     Raises:
-        UsageError: several do.
+        UsageError: several do, or lines such as 1,5 may be one number.
     """
     samples, broken = {}, set()
-    for separator in SEPARATORS:
+    candidates = [s for s in SEPARATORS if s != decimal]
+    for separator in candidates:
         samples[separator], fails = _sample(text, separator)
         broken |= {separator} if fails else set()
     widths = {separator: Counter(map(len, rows)) for separator, rows in samples.items()}
-    even = [s for s in SEPARATORS if len(widths[s]) == 1 and min(widths[s]) > 1 and s not in broken]
+    even = [s for s in candidates if len(widths[s]) == 1 and min(widths[s]) > 1 and s not in broken]
     if "\t" in even and SPACES in even:
         even.remove(SPACES)
     if len(even) > 1:
@@ -221,10 +222,16 @@ def _separator(text: str, where: str, kept: Dialect, names: Collection[str]) -> 
                 return chosen[0]
         both = " and ".join(repr(s) for s in clean or even)
         raise UsageError(f"{where}: {both} all cut its lines into equally many cells; data.separator= says which it is")
+    if even == [","] and decimal is None and all(_COMMA.fullmatch(",".join(row)) for row in samples[","]):
+        if kept.separator in (",", NONE):
+            return kept.separator
+        raise UsageError(
+            f"{where}: is {','.join(samples[','][0])} two cells or a number? data.decimal=point or comma says"
+        )
     if even:
         return even[0]
-    most = {s: max((n for w, n in widths[s].items() if w > 1), default=0) for s in SEPARATORS}
-    best = max(SEPARATORS, key=lambda s: (most[s], s != SPACES))  # a row of another length is refused later
+    most = {s: max((n for w, n in widths[s].items() if w > 1), default=0) for s in candidates}
+    best = max(candidates, key=lambda s: (most[s], s != SPACES))  # a row of another length is refused later
     return best if 2 * most[best] > len(samples[best]) else NONE
 
 

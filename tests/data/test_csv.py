@@ -42,7 +42,7 @@ def rows(path, **options):
 
 READ = [
     ("0,12;-0,13\n0,5;0,25\n", [[0.12, -0.13], [0.5, 0.25]]),
-    ("1,2\n3,4\n", [[1, 2], [3, 4]]),  # no row is lost to a header
+    ("1,2\n3,-4\n", [[1, 2], [3, -4]]),  # no row is lost to a header
     ("a,b\n1,2\n", [[1, 2]]),
     ("a, b\n1 , 2\n", [[1, 2]]),
     ("\ufeffa,b\r\n1,2\r\n", [[1, 2]]),
@@ -91,6 +91,7 @@ ASKED = [
     ),
     ("x;y\na;b,c\nd;e,f\n", " is no"),
     ("u;v,w\na;b,c\n", ": ',' and ';' all cut its lines into equally many cells; data.separator= says which it is"),
+    ("1,2\n3,4\n", ": is 1,2 two cells or a number? data.decimal=point or comma says"),
     ("red,round\nblue,flat\n", ": its first line, red, round, names the columns or is a row; data.header=true or "),
     ("0,1,2,3\n1.5,2,3,4\n", ": its first line, 0, 1, 2, 3, names the columns or is a row; data.header=true or "),
     ("x,2020\n1.5,2\n", ": its first line, x, 2020, names the columns or is a row; data.header=true or false says"),
@@ -120,6 +121,9 @@ def test_the_options_decide(tmp_path):
     assert rows(file(tmp_path, "0,1,2,3\n1.5,2,3,4\n"), header=True) == [[1.5, 2, 3, 4]]
     assert rows(file(tmp_path, "0,1,2,3\n1.5,2,3,4\n"), header=False) == [[0, 1, 2, 3], [1.5, 2, 3, 4]]
     assert rows(file(tmp_path, "a;b\n1,234;5\n"), decimal="comma") == [[np.float32(1.234), 5]]
+    assert rows(file(tmp_path, "1,2\n3,5\n"), decimal="comma") == [[np.float32(1.2)], [3.5]]
+    assert rows(file(tmp_path, "1,2\n3,5\n"), decimal="point") == [[1, 2], [3, 5]]
+    assert rows(file(tmp_path, "1,2\n3,5\n"), separator=",") == [[1, 2], [3, 5]]
     assert rows(file(tmp_path, "# x y\n1 2\n"), header=True, columns=["y"]) == [[2]]
     assert rows(file(tmp_path, "# x y\n1 2\n"), header=False) == [[1, 2]]
     assert rows(file(tmp_path, "a\tb\n1\t2\n"), separator=r"\t") == [[1, 2]]

@@ -26,7 +26,7 @@ from gencli.data.split import SPLITS
 UNSAID, TYPED = Dialect(), Dialect(header=True)
 
 _PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ": lzma.decompress}
-_UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
+_UNNAMED = re.compile(r"(Unnamed: [\d.]+|__index_level_\d+__)?")
 _PLAIN = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
 
 
@@ -40,6 +40,7 @@ class Table:
         lines: (N,) the line at which each row begins, as an editor counts; None: the file has none.
         dialect: how a text file is written; of others only whether columns have names, which is so.
         notes: what was done with the file that the user should know, a sentence each.
+        unnamed: numbers, from 1, of columns without a name, which are not among the others.
     """
 
     where: str
@@ -47,6 +48,7 @@ class Table:
     lines: np.ndarray | None = None
     dialect: Dialect = TYPED
     notes: tuple[str, ...] = ()
+    unnamed: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -247,10 +249,10 @@ def _table(
     """Columns by name, without those that only number the rows.
 
     Raises:
-        UsageError: a column has no name, or two have the same.
+        UsageError: two columns have the same name.
     """
     kept: dict[str, np.ndarray] = {}
-    said = list(notes)
+    said, others = list(notes), []
     for k, (name, cells) in enumerate(columns):
         if unnamed:
             name = name or f"Unnamed: {k}"
@@ -260,12 +262,12 @@ def _table(
             elif cells.dtype == object and not any(cells):
                 said.append(f"column {k + 1} has no name and no cells: it is left out")
             else:
-                raise UsageError(f"{where}: column {k + 1} has no name: give it one, or remove it")
+                others.append(k + 1)
             continue
         if name in kept:
             raise UsageError(f"{where} has two columns '{quoted(name)}': give each a name of its own")
         kept[name] = cells
-    return Table(where, kept, lines, dialect, tuple(said))
+    return Table(where, kept, lines, dialect, tuple(said), tuple(others))
 
 
 def _counts(cells: np.ndarray) -> bool:

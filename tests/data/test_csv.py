@@ -100,7 +100,7 @@ ASKED = [
     ("#,1\nb,2\n", ": line 1 is a comment or names the columns; data.header=true or false decides"),
     ("#,1\n#,2\n", " is no table: all its lines begin with #"),
     ("x\n1\n\n2\n", ": line 3 is empty: leave it out"),
-    (",a\n5,7\n1,5\n", ": column 1 has no name: give it one, or remove it"),
+    (",a\n5,7\n1,5\n", ": column 1 has no name: data.columns leaves it out"),
     ("a,b,a\n1,2,3\n", " has two columns 'a': give each a name of its own"),
     ("a,b\n", " has no rows to learn"),
     ("\n\n", " is no table: it is empty"),
@@ -130,6 +130,7 @@ def test_the_options_decide(tmp_path):
     assert rows(file(tmp_path, "# x y\n1 2\n"), header=False) == [[1, 2]]
     assert rows(file(tmp_path, "a\tb\n1\t2\n"), separator=r"\t") == [[1, 2]]
     assert rows(file(tmp_path, "x;y\n1,5;2\n"), columns=["y"], separator=";", decimal="comma") == [[2]]
+    assert rows(file(tmp_path, ",a\nMo,7\nTu,5\n"), columns=["a"]) == [[7], [5]]
     with pytest.raises(UsageError, match=r"line 1 is a comment or a row: remove it, or the #$"):
         rows(file(tmp_path, "#,1\nb,2\n"), header=False, columns=[1])
     with pytest.raises(ValueError, match=r"^data.separator=ab: one character"):
@@ -295,10 +296,13 @@ def test_what_does_not_fit_the_run_is_refused(run, tmp_path):
         evaluate("1,2,3\n4,5,6\n")  # the run's file had names
 
 
-def test_columns_that_a_run_has_not_are_named(run, tmp_path):
-    data = opened(run, file(tmp_path, "z,k,b,a,id\n9,1.0,2,1,5\n")).parts.dataset
-    assert (data.whole().x.tolist(), data.whole().y.tolist()) == ([[1, 2]], [1])
-    assert data.understood() == ["t: columns that the run has not are not read: z, id"]
+def test_columns_that_a_run_has_not_are_named(run, tmp_path, capsys):
+    path = file(tmp_path, "z;k;b;a;id\n9;1.0;1,234;1;5\n")
+    data = opened(run, path).parts.dataset
+    with pytest.raises(UsageError, match=r"'1,234', not a number \(data.decimal=comma reads decimal commas"):
+        data.whole()  # the run's own file has points
+    assert main(["eval", f"run={run}", f"data.path={path}", "data.decimal=comma", "split=all"]) == 0
+    assert "t: columns that the run has not are not read: z, id" in capsys.readouterr().out
 
 
 def test_a_run_samples_without_its_file(run, capsys):

@@ -189,6 +189,8 @@ class CSV(Lazy):
         table = self._table
         table.need(self._special)
         table.need(self._chosen)
+        if table.unnamed and not self._chosen:
+            raise UsageError(f"{table.where}: column {table.unnamed[0]} has no name: data.columns leaves it out")
         columns = self._chosen or [c for c in table.columns if c not in self._special]
         if not columns or len(table) == 0:
             raise UsageError(f"{table.where} has no {'rows' if columns else 'columns'} to learn")

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gencli.core.errors import UsageError, quoted
 
@@ -310,11 +311,27 @@ def _has_names(rows: Sequence[Sequence[str]], where: str, decimal: str, names: C
     if not body:
         return any(number(cell, decimal) is None for cell in first)
     if len(known) == 1 and known["number"]:
-        counted = [[str(k + start) for k in range(len(first))] for start in (0, 1)]
-        whole = all(cell.lstrip("+-").isdecimal() for row in body for cell in row)
-        if list(first) not in counted or len(first) == 1 or (whole and len(first) < 4):
+        columns = [k for k, cell in enumerate(first) if number(cell, decimal) is not None]
+        if len(columns) == 1 or not _may_be_names([[row[k] for k in columns] for row in rows], decimal):
             return False
     raise UsageError(
         f"{where}: its first line, {quoted(', '.join(first))}, names the columns or is a row; data.header=true or "
         "false says which"
     )
+
+
+def _may_be_names(rows: Sequence[Sequence[str]], decimal: str) -> bool:
+    """Whether a first row of numbers may be names: integers above fractions, or even steps above uneven ones."""
+
+    def whole(cell: str) -> bool:
+        return cell.lstrip("+-").isdecimal()
+
+    def steps_evenly(row: Sequence[str]) -> bool:
+        values = [number(cell, decimal) or 0.0 for cell in row]
+        steps = [b - a for a, b in pairwise(values)]
+        return min(steps) > 0 and max(steps) - min(steps) < 1e-6 * max(steps)
+
+    first, body = rows[0], rows[1:]
+    if all(map(whole, first)) and all(not all(whole(row[k]) for row in body) for k in range(len(first))):
+        return True
+    return len(first) > 3 and steps_evenly(first) and not steps_evenly(body[0])

@@ -24,6 +24,9 @@ from gencli.run.nll import HeldOutNLL
 from gencli.run.opened import builder
 from gencli.run.scoring import held_out_streams, score_rows
 
+PLACES = {"root", "path", "separator", "decimal"}
+"""Options of data that say where a file lies and how its text is written."""
+
 
 class Run:
     """A finished or unfinished run, opened for reading, sampling and scoring.
@@ -269,13 +272,13 @@ def open_run(cfg: Mapping[str, Any], results: str, *partners: str) -> Run:
 
 
 def refuse_changes(trained: Mapping[str, Any], cfg: Mapping[str, Any], groups: Sequence[str]) -> None:
-    """A run keeps what its weights and its numbers mean; only where its files lie may change.
+    """A run keeps what its weights and its numbers mean; only where its files lie may change, and how they are written.
 
     Raises:
         UsageError: names the first key of these groups that the command changes.
     """
     for group in groups:
         own, asked = trained.get(group) or {}, cfg.get(group) or {}
-        for key in sorted({*own, *asked} - ({"root", "path"} if group == "data" else set())):
+        for key in sorted({*own, *asked} - (PLACES if group == "data" else set())):
             if key not in own or own[key] != asked[key]:
                 raise UsageError(f"{group}.{key}={asked[key]}: a run keeps the {group} that it was trained with")

@@ -120,7 +120,7 @@ class Table:
             return f"missing ({cell!r}): leave out the row, or the column by data.columns"
         if cells.dtype == object and "," in cell and number(cell, ",") is not None:
             return f"{cell!r}, not a number (data.decimal=comma reads decimal commas; thousands are not separated)"
-        if cells.dtype == object and number(cell.replace(",", "")) is not None:
+        if cells.dtype == object and "," in cell and number(cell.replace(",", "")) is not None:
             return (
                 f"{cell!r}, not a number (thousands are not separated; data.decimal= says what a fraction begins with)"
             )

@@ -192,7 +192,10 @@ class CSV(Lazy):
         )
         line += f"; context = {_some(self._context)}" if self._context else ""
         first = _some([f"{name}={cells[0]}" for name, cells in table.columns.items()])
-        return [*lines, quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
+        lines += [quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
+        counting = (self._rows.x.double().diff(dim=0) == 1).all(0) if len(table) > 2 else torch.zeros(0)
+        counts = [meaning.columns[k] for k in counting.nonzero().flatten().tolist()]
+        return lines + ([f"{self.name}: {_some(counts)} counts the rows; data.columns leaves it out"] if counts else [])
 
     @property
     def _special(self) -> list[str]:

@@ -131,6 +131,13 @@ class Dataset(ABC):
         """Examples of data space as text; None where data is none."""
         return None
 
+    def to_rows(self, x: Tensor) -> dict[str, list[Any]] | None:
+        """Examples (n, D) of data space as the columns of a table, name -> n cells: numbers, texts, truths or None.
+
+        None is a missing cell. None instead of columns: this data is no table.
+        """
+        return None
+
     def to_image(self, x: Tensor) -> Tensor | None:
         """Examples of data space as images (n, 1 or 3, H, W) in [0, 1]; None where there is nothing to look at."""
         return None

@@ -13,7 +13,7 @@ import lzma
 import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ class Table:
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+
+    def rows(self, index: np.ndarray) -> Table:
+        """Some of the rows."""
+        lines = None if self.lines is None else self.lines[index]
+        return replace(self, columns={name: cells[index] for name, cells in self.columns.items()}, lines=lines)
 
     def need(self, names: Iterable[str]) -> None:
         """Refuse a table without one of these columns.

@@ -132,13 +132,13 @@ def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimat
     """Whether a model offers what a partner requires.
 
     Raises:
-        UsageError: it lacks a capability, or its discrete x would be moved continuously.
+        UsageError: it lacks a capability, or its x, which is not real, would be moved continuously.
     """
     kind = type(part).__name__
     lacking = [c.__name__ for c in part.requires if not isinstance(model, c)]
     if lacking:  # the class gate, for classes whose source it could not follow
         raise UsageError(compatibility.refusal(group, kind, type(model).__name__, lacking))
-    if part.continuous and model.spec.support.discrete:
+    if part.continuous and not model.spec.support.continuous:
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
 
 

@@ -66,7 +66,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     Args:
         cfg: the config.
         download: whether missing data files may be fetched into ``data.root``.
-        schema: what a run keeps of the meaning of its files (``Dataset.schema``); None: it is worked out.
+        schema: what a run keeps of the meaning of its files (``Dataset.schema``), empty where it is older than that;
+            None: it is worked out.
 
     Raises:
         UsageError: a part refuses its arguments or the data, in one line that names the key.
@@ -95,6 +96,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         dataset = make_dataset()
         if schema:
             dataset.apply(schema)
+        elif schema is not None:
+            dataset.older()
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )

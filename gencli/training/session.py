@@ -162,6 +162,8 @@ class Session:
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
             folder.begin(config, self.parts.dataset.schema(), seed=config["seed"], parameters=parameters, **facts)
+        for line in self.parts.dataset.understood():
+            self.reporter.say(line)
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "

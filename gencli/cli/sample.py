@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gencli.core.errors import UsageError
+from gencli.core.errors import UsageError, quoted
 from gencli.core.files import inside, write_whole
 from gencli.models.base import DirectSampling
 from gencli.pictures.base import Picture
@@ -51,9 +51,13 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
     if given and parts.sampler and parts.sampler.caveat:
         reporter.say(f"  {parts.sampler.caveat}")
+    if drawn.y is not None and (names := parts.dataset.class_names()):
+        reporter.say(f"  classes 0 to {len(names) - 1} are {quoted(', '.join(names), 200)}")
     say_text(parts, drawn.x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")
+    if len(files) == 1:
+        reporter.say("  no picture: the data beside which samples are drawn cannot be read (data.path=)")
     return files
 
 

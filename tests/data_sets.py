@@ -1,10 +1,12 @@
 """What the tests of data sets share."""
 
+import json
 import os
 import re
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gencli.core.errors import UsageError
 
@@ -33,3 +35,23 @@ class Payload:
 def save(path, **arrays):
     np.savez(path, **arrays)
     return str(path)
+
+
+QUICK = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+LONG = settings(QUICK, max_examples=1500)
+
+
+def again(data):
+    """The schema as a run keeps it."""
+    return json.loads(json.dumps(data.schema()))
+
+
+def one_line(error):
+    assert "\n" not in str(error)
+    assert str(error).startswith("data")

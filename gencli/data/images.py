@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
@@ -48,9 +50,44 @@ class Archive:
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 """What a file may be, whatever its name says: Pillow hands PostScript, which is a program, to Ghostscript."""
 
+_ALPHA = ("LA", "PA", "RGBA")
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the head of an image file says.
+
+    Args:
+        size: width and height in pixels.
+        grey: whether it has no colours.
+        deep: whether it has 16 bits a channel.
+    """
+
+    size: tuple[int, int]
+    grey: bool
+    deep: bool
+
+
+def look(path: Path, name: str) -> Look:
+    """Read the head of an image file, and its pixels only where some may be transparent.
+
+    Raises:
+        UsageError: it is no image, or one that ``Load`` refuses.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            found = Look(image.size, image.mode in ("1", "L", "LA", "I", *_DEEP), _is_deep(image))
+            _check(image)
+            return found
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
 
 class Load:
-    """name -> (C, size, size) bytes: the central square, resized (bilinear, antialiased).
+    """name -> (C, size, size) bytes: upright as its metadata say, the central square, resized (bilinear, antialiased).
+
+    Of 16 bits a channel the 8 high ones are read.
 
     Args:
         files: where names lie.
@@ -63,17 +100,55 @@ class Load:
         self.files, self.crop, self.size, self.channels = files, crop, size, channels
 
     def __call__(self, name: str) -> Tensor:
-        from PIL import Image
-
         try:
-            opened = Image.open(io.BytesIO(self.files.read(name)), formats=FORMATS)
-            image = opened.convert("L" if self.channels == 1 else "RGB")
-        except Exception as error:  # Pillow's readers raise errors of all kinds over a damaged file
-            raise UsageError(f"{quoted(name, 200)} is no image that can be read: {quoted(error)}") from error
-        side = self.crop or min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-        if side != self.size:
-            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+            with Image.open(io.BytesIO(self.files.read(name)), formats=FORMATS) as opened:
+                image = _upright(opened).convert("L" if self.channels == 1 else "RGB")
+            side = self.crop or min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+            if side != self.size:
+                image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        except Exception as error:
+            raise _unreadable(name, error) from error
         pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
         return pixels.reshape(self.size, self.size, self.channels).permute(2, 0, 1).contiguous()
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    """Pillow's readers raise errors of all kinds over a damaged file."""
+    reason = str(error)
+    if isinstance(error, UnidentifiedImageError):
+        reason = f"it is empty, or none of {', '.join(FORMATS)}"
+    return UsageError(f"{quoted(name, 200)} is no image that can be read: {quoted(reason, 200)}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Its pixels with 8 bits a channel, as the metadata turn them."""
+    _check(image)
+    deep = _is_deep(image)
+    image = ImageOps.exif_transpose(image)
+    if deep and image.mode not in ("RGB", "RGBA", "LA"):  # of these, Pillow has read the 8 high bits
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image, whose pixels have not been read, has 16 bits a channel."""
+    return image.mode in _DEEP or image.mode == "I" or any("16B" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _check(image: Image.Image) -> None:
+    """Refuse what would not be learned as it is seen.
+
+    Raises:
+        ValueError: says what it is, and what to do.
+    """
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # of a camera, whose other pictures are previews
+        raise ValueError(f"it holds {frames} frames: save each as a file of its own")
+    mode = "I;16" if (image.mode, image.format) == ("I", "PNG") else image.mode
+    if mode not in ("1", "L", "P", "RGB", *_ALPHA, *_DEEP):
+        raise ValueError(f"it is of mode {mode}: convert it to 8 bits of grey or RGB")
+    transparent = mode in _ALPHA or "transparency" in image.info
+    if transparent and (mode in _DEEP or np.asarray(image.convert("RGBA"))[..., 3].min() < 255):
+        raise ValueError("some of its pixels are transparent: put it on a background, without an alpha channel")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
+from gencli.core.files import named
+from gencli.core.spec import Spec
 from gencli.data.base import Dataset, Split
-from gencli.data.root import data_root
+from gencli.data.root import data_root, user_path
 from gencli.data.split import SPLITS, TensorSplit
 
 
@@ -40,6 +45,107 @@ class Lazy(Dataset):
         levels = self.spec.support.levels
         x = x.float()
         return (x / (levels - 1) if levels else x).clamp(0, 1)
+
+
+class UserFiles(Lazy):
+    """Data of the user's files, which are opened when a split or, without a schema, the specification is asked for.
+
+    Args:
+        path: ``data.path``.
+        what: what is expected there, for messages.
+        further: of the class that comes next.
+
+    Attributes:
+        kept: whether the schema is that of a run.
+        old: whether the files are those of a run that is older than schemas.
+    """
+
+    def __init__(self, path: str | None, what: str, **further: Any) -> None:
+        super().__init__(**further)
+        if not path:
+            raise UsageError(f"data.path is needed: {what}")
+        self.path, self.what = named(path, "data.path="), what
+        self.name = self.path.stem
+        self.kept, self.old = False, False
+
+    @abstractmethod
+    def understand(self) -> dict[str, Any]:
+        """Read the schema from the files; see ``Dataset.schema``."""
+
+    @abstractmethod
+    def specify(self, schema: Mapping[str, Any]) -> Spec:
+        """The specification that a schema gives.
+
+        Raises:
+            LookupError, TypeError, ValueError: the schema is damaged.
+        """
+
+    def opened(self) -> None:
+        """Refuse a path at which nothing lies."""
+        user_path(str(self.path), self.what)
+
+    @cached_property
+    def meaning(self) -> Mapping[str, Any]:
+        """The schema: that of the run, or of the files."""
+        return self.understand()
+
+    def schema(self) -> dict[str, Any]:
+        return dict(self.meaning)
+
+    def apply(self, schema: Mapping[str, Any]) -> None:
+        try:
+            self.spec = self.specify(schema)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UsageError(f"data.json does not fit the run's data: {quoted(repr(error), 200)}") from error
+        self.meaning, self.kept = schema, True
+
+    def older(self) -> None:
+        self.old = True
+
+    @cached_property
+    def spec(self) -> Spec:  # type: ignore[override]
+        return self.specify(self.meaning)
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names of files, keys or classes for a message.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
+        ('a, b, c', 'a, b and 1 more')
+    """
+    text = ", ".join(quoted(name) for name in names[:most])
+    return text if len(names) <= most else f"{text} and {len(names) - most:,} more"
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Names of classes in the order of their numbers: integers by their values, others by alphabet.
+
+    Example:
+        >>> numbered({"10", "9", "1"}), numbered({"b", "10", "9"})
+        (['1', '9', '10'], ['10', '9', 'b'])
+    """
+    found = sorted(set(names))
+    try:
+        return sorted(found, key=int)
+    except ValueError:
+        return found
+
+
+def names_of(schema: Mapping[str, Any]) -> list[str] | None:
+    """The classes of a schema.
+
+    Raises:
+        LookupError, ValueError: the schema is damaged.
+    """
+    names = schema["classes"]
+    if names is None:
+        return None
+    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("classes are names")
+    if len(set(names)) < len(names):
+        raise ValueError("two classes have the same name")
+    return list(names)
 
 
 class OfficialSplits(Lazy):

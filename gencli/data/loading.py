@@ -14,6 +14,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from gencli.core.errors import RunFailed, UsageError
 from gencli.core.noise import mix_seed
 from gencli.core.spec import Batch
 from gencli.data.base import Split
@@ -134,18 +135,23 @@ def _stream(
         generator=torch.Generator(),  # or a resumed run, whose loader starts later, would draw another dropout there
     )
     for x, index in loader:
+        if isinstance(x, UsageError):
+            raise RunFailed(str(x)) from x
         y = None if split.y is None else split.y[index].to(device)
         yield Batch(x.to(device, non_blocking=pinned), y)
 
 
 class _Rows(torch.utils.data.Dataset):
-    """Positions -> (rows, positions)."""
+    """Positions -> (rows, positions); an error is handed over, for a worker that raised it would add its traceback."""
 
     def __init__(self, split: StreamSplit) -> None:
         self.split = split
 
-    def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        return self.split.gather(index).x, index
+    def __getitem__(self, index: Tensor) -> tuple[Tensor | UsageError, Tensor]:
+        try:
+            return self.split.gather(index).x, index
+        except UsageError as error:
+            return UsageError(str(error)), index
 
 
 class _Positions(torch.utils.data.Sampler):

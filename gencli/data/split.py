@@ -5,8 +5,9 @@ A split's SHA-256 covers what is scored, in order, so that two records compare o
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -18,12 +19,43 @@ from gencli.data.base import Split
 
 SPLITS = ("train", "val", "test")
 
+ALIASES = {
+    **dict.fromkeys(("training", "trainset"), "train"),
+    **dict.fromkeys(("valid", "validation", "validate", "dev", "valset"), "val"),
+    **dict.fromkeys(("testing", "testset"), "test"),
+}
+"""What others call the splits."""
+
+
+def meant(name: str, known: Collection[str]) -> str | None:
+    """The known name that a key or folder beside it was probably meant to have.
+
+    Example:
+        >>> meant("Validation_labels", ["val", "val_labels"]), meant("tset", ["train", "test"]), meant("ids", ["val"])
+        ('val_labels', 'test', None)
+    """
+    stem, joint, rest = name.lower().partition("_")
+    close = difflib.get_close_matches(ALIASES.get(stem, stem) + joint + rest, known, 1, 0.7)
+    return close[0] if close else None
+
 
 def storage_dtype(support: Support) -> torch.dtype:
     """How examples of this support are kept in data space: bytes where they fit, long, or float32."""
     if support.levels is None:
         return torch.float32
     return torch.uint8 if support.levels <= 256 else torch.int64
+
+
+def leaving(fractions: Sequence[float]) -> Sequence[float]:
+    """Shares of val and test, which leave something for training.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if sum(fractions) >= 1:
+        val, test = fractions
+        raise ValueError(f"data.val={val} and data.test={test} are shares that leave something for training")
+    return fractions
 
 
 def shares(n: int, fractions: Sequence[float], seed: int) -> dict[str, np.ndarray]:
@@ -37,12 +69,12 @@ def shares(n: int, fractions: Sequence[float], seed: int) -> dict[str, np.ndarra
     Raises:
         ValueError: nothing is left for training.
     """
-    if sum(fractions) >= 1:
-        val, test = fractions
-        raise ValueError(f"data.val={val} and data.test={test} are shares that leave something for training")
-    order = np.random.RandomState(seed).permutation(n)
-    val, test = (round(n * fraction) for fraction in fractions)
+    val, test = (round(n * fraction) for fraction in leaving(fractions))
     train = n - val - test
+    if n and not train:
+        first, second = fractions
+        raise ValueError(f"data.val={first} and data.test={second} of {n} examples leave none for training")
+    order = np.random.RandomState(seed).permutation(n)
     return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
 
 

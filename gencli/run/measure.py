@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
+
 from gencli.core import distributed
 from gencli.core.errors import UsageError
 from gencli.core.files import inside, write_json, write_whole
@@ -57,6 +59,8 @@ class Measurement:
         split = dataset.whole() if self.split == "all" else dataset.split(self.split)
         if split is None:
             raise UsageError(f"split={self.split}: data={self.parts.dataset.name} has none")
+        if self.parts.model.conditional and len(split) and split.gather(torch.arange(1)).y is None:
+            raise UsageError(f"split={self.split}: the model is conditional, but these examples have no labels")
         return split
 
     def facts(self, split: Split) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def test_image_folder_with_classes(tmp_path):
     for i in range(20):
         picture(tmp_path / "pets" / ("cat" if i % 2 else "dog") / f"{i:02}.png", i)
     data = ImageFolder(str(tmp_path / "pets"), size=4)
-    assert (data.name, data.spec.shape, data.spec.classes, data.classes) == ("pets", (3, 4, 4), 2, ["cat", "dog"])
+    assert (data.name, data.spec.shape, data.class_names()) == ("pets", (3, 4, 4), ["cat", "dog"])
+    assert data.spec.classes == 2
     splits = [data.split(n) for n in ("train", "val", "test")]
     assert [len(s) for s in splits] == [16, 2, 2]
     greys = []
@@ -190,12 +191,12 @@ def test_image_folder_with_splits_and_without_classes(tmp_path):
 
 def test_image_folder_refusals(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=re.escape(f"data.path={tmp_path}/empty has no training images (.bmp, .gif")):
-        ImageFolder(f"{tmp_path}/empty")
+    with pytest.raises(UsageError, match=re.escape(f"data.path={tmp_path}/empty: there are no training images (.bmp")):
+        _ = ImageFolder(f"{tmp_path}/empty").spec
     picture(tmp_path / "mixed" / "a.png", 0)
     picture(tmp_path / "mixed" / "cat" / "b.png", 0)
-    with refused(f"data.path={tmp_path}/mixed mixes images with folders of images: use one or the other"):
-        ImageFolder(f"{tmp_path}/mixed")
+    with refused(f"data.path={tmp_path}/mixed: it mixes images with folders of images: use one or the other"):
+        _ = ImageFolder(f"{tmp_path}/mixed").spec
     with refused("data.path is needed: a folder of images, or of one folder a class"):
         ImageFolder()
 

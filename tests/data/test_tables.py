@@ -86,6 +86,13 @@ def test_a_pickle_that_is_no_table_is_not_loaded(tmp_path, monkeypatch):
     assert not (tmp_path / "stolen").exists()
 
 
+def opened(path, **options):
+    data = Array(path, **options)
+    for name in ("train", "val", "test"):
+        data.split(name)
+    return data
+
+
 def test_array_with_a_key_a_split(tmp_path):
     x = np.random.RandomState(0).randint(0, 256, (40, 3, 5, 4)).astype(np.uint8)
     y = np.arange(40) % 4
@@ -153,11 +160,15 @@ ARRAYS = [
         "train does not fit data.support=binary: it needs integers from 0 to 1; found 0 to 7",
     ),
     ({"train": np.zeros((0, 3))}, None, "the training split is empty"),
-    ({"a": np.zeros((3, 3)), "b": np.zeros((3, 3))}, None, "key 'train' is needed, or one array; found a, b"),
+    (
+        {"a": np.zeros((3, 3)), "b": np.zeros((3, 3))},
+        None,
+        "key 'train' is needed, or one array (its labels are 'labels'); found a, b",
+    ),
     (
         {"train": np.zeros((3, 3)), "train_labels": np.zeros(4, int)},
         None,
-        "train has 3 examples and labels int64(4,)",
+        "train has 3 examples, but train_labels 4 rows",
     ),
 ]
 
@@ -166,38 +177,40 @@ ARRAYS = [
 def test_arrays_that_do_not_fit(arrays, support, text, tmp_path):
     path = save(tmp_path / "a.npz", **arrays)
     with refused(f"data.path={path}: {text}"):
-        Array(path, support=support)
+        opened(path, support=support)
 
 
 def test_array_refusals(tmp_path):
     with refused("data.path is needed: an .npz or .npy file"):
         Array()
     with refused(f"data.path={tmp_path}/no.npz: there is no such file or folder; an .npz or .npy file is expected"):
-        Array(f"{tmp_path}/no.npz")
+        opened(f"{tmp_path}/no.npz")
     integers = save(tmp_path / "i.npz", train=np.arange(6).reshape(2, 3))
-    with refused(f"data.path={integers} holds int64: say data.support=levels:K, categorical:K or real"):
-        Array(integers)
+    with refused(
+        f"data.path={integers} holds whole numbers from 0 to 5: say data.support=levels:6, categorical:6 or real"
+    ):
+        opened(integers)
     with pytest.raises(ValueError, match=r"^data.support: 'levels' is no support: real, unit"):
-        Array(integers, support="levels")
+        opened(integers, support="levels")
     text = tmp_path / "t.npy"
     text.write_text("no array")
     with pytest.raises(UsageError, match=r"is no .npz or .npy file of numbers"):
-        Array(str(text))
+        opened(str(text))
     shapes = save(tmp_path / "s.npz", train=np.zeros((5, 3)), test=np.zeros((5, 4)))
     with refused(f"data.path={shapes}: test has examples of shape (4,), train of (3,)"):
-        Array(shapes).split("test")
+        opened(shapes).split("test")
     labels = save(tmp_path / "l.npz", train=np.zeros((5, 3)), test=np.zeros((5, 3)), test_labels=np.zeros(5, int))
-    with refused(f"data.path={labels}: test and train disagree: labels for both or for neither"):
-        Array(labels).split("test")
+    with refused(f"data.path={labels}: labels for all splits or for none; found test_labels, but no train_labels"):
+        opened(labels)
 
 
 def test_arrays_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "o.npz", train=np.array([Object()], dtype=object))
     with pytest.raises(UsageError, match="key 'train' cannot be read"):
-        Array(str(tmp_path / "o.npz"))
+        opened(str(tmp_path / "o.npz"))
     np.save(tmp_path / "o.npy", np.array([Object()], dtype=object))
     with pytest.raises(UsageError, match="of numbers"):
-        Array(str(tmp_path / "o.npy"))
+        opened(str(tmp_path / "o.npy"))
 
 
 def table(tmp_path, text):

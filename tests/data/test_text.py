@@ -16,8 +16,9 @@ from gencli.core.errors import UsageError
 from gencli.core.spec import Batch, Spec, Support
 from gencli.data.root import data_root
 from gencli.data.sets.hmm import HMM
-from gencli.data.sets.text import Alphabet, Text8, TextFile, TinyShakespeare
+from gencli.data.sets.text import Text8, TextFile, TinyShakespeare
 from gencli.data.split import WindowSplit
+from gencli.data.windows import Alphabet
 from gencli.estimators.base import Shared
 from gencli.models.classical.ngram import NGram
 from gencli.run.record import nll_record
@@ -130,17 +131,17 @@ def test_text_files(tmp_path):
 def test_refusals_of_data(tmp_path):
     file = tmp_path / "short.txt"
     file.write_text("to be or not to be" * 10)
-    with pytest.raises(ValueError, match=r"data.window=128: the val split has only 9 chars"):
-        TextFile(str(file))
+    with pytest.raises(ValueError, match=r"data.window=128: the val split has only 9 chars: at most data.window=9"):
+        _ = TextFile(str(file)).spec
     with pytest.raises(ValueError, match=r"data.stride=9"):
         TextFile(str(file), window=8, stride=9)
     with pytest.raises(ValueError, match=r"the character '1' is not among the 7 of this data"):
         TextFile(str(file), window=8).encode("to be 1")
     with pytest.raises(UsageError, match="no such file"):
-        TextFile(str(tmp_path / "nowhere.txt"))
+        _ = TextFile(str(tmp_path / "nowhere.txt")).spec
     file.write_bytes(b"abc\xff\xfe" * 100)
     with pytest.raises(UsageError, match=r"no UTF-8 at byte 3.*data.level=byte"):
-        TextFile(str(file))
+        _ = TextFile(str(file)).spec
     with pytest.raises(UsageError, match=r"text8.zip is missing: fetch http"):
         Text8(root=str(tmp_path)).split("test")
     (tmp_path / "text8").mkdir()

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencli.core.errors import UsageError, quoted
+from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
-from gencli.data.lazy import Lazy
-from gencli.data.root import user_path
-from gencli.data.split import TensorSplit, shares, storage_dtype
+from gencli.data.lazy import UserFiles, listed, names_of, numbered
+from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
+
+LABELS = {name: f"{name}_labels" for name in SPLITS}
 
 
-class Array(Lazy):
+class Array(UserFiles):
     """Arrays of a file, read without unpickling.
 
-    Keys ``train``, ``val``, ``test``, with ``train_labels`` ... for classes 0, 1, ... (integers) or a context (floats
-    (N, C)); of these only ``train`` is needed. Or one array, with ``labels`` beside it in an ``.npz``, that gets a
-    fixed seeded split. (N,) and (N, D) are vectors, (N, H, W) and (N, C, H, W) images.
+    Keys ``train``, ``val``, ``test``, with ``train_labels`` ... for classes (whole numbers or text, which are numbered
+    in sorted order) or a context (floats (N, C)); of these only ``train`` is needed. Or one array, with ``labels``
+    beside it in an ``.npz``, that gets a fixed seeded split. (N,) and (N, D) are vectors; (N, H, W), (N, C, H, W) and
+    (N, H, W, C) with C = 1 or 3 images.
 
     Args:
         path: the file.
         support: ``real``, ``unit``, ``binary``, ``levels:K`` or ``categorical:K``; None: uint8 is levels:256, floats
-            are real.
+            are real, bool is binary.
         val: share of the validation split of one array.
         test: share of the test split of one array.
         seed: of the split of one array.
 
     Raises:
-        UsageError: the file is missing or holds something else, or values lie outside the support; checked for a split
-            when it is read.
-        ValueError: nothing is left for training, or there is no such support.
+        ValueError: there is no such support.
+        UsageError: (by ``spec`` and ``split``) the file is missing or holds something else, a value lies outside the
+            support, or a label is none of the training file's.
     """
 
     def __init__(
@@ -45,78 +50,209 @@ class Array(Lazy):
         test: BelowOne = 0.1,
         seed: Seed = 0,
     ) -> None:
-        super().__init__()
-        self.path = user_path(path, "an .npz or .npy file")
-        self.name, self.fractions, self.seed = self.path.stem, (val, test), seed
-        self.arrays = _open(self.path)
-        self.only = None if "train" in self.arrays else _only(self.arrays, self.path)
-
-        x, y = self._read("train")
-        if len(x) == 0:
-            raise UsageError(f"data.path={self.path}: the training split is empty")
-        if support:
-            try:
-                chosen = Support.parse(support)
-            except ValueError as error:
-                raise ValueError(f"data.support: {error}") from error
-        elif x.dtype == np.uint8:
-            chosen = Support("levels", 256)
-        elif np.issubdtype(x.dtype, np.floating):
-            chosen = Support("real")
-        elif x.dtype == np.bool_:
-            chosen = Support("binary", 2)
-        else:
-            raise UsageError(f"data.path={self.path} holds {x.dtype}: say data.support=levels:K, categorical:K or real")
-        if chosen.kind == "graph":
+        super().__init__(path, "an .npz or .npy file")
+        try:
+            self.support = Support.parse(support) if support else None
+        except ValueError as error:
+            raise ValueError(f"data.support: {error}") from error
+        if self.support and self.support.kind == "graph":
             raise ValueError("data.support=graph: an array is real, unit, binary, levels:K or categorical:K")
-        classes = int(y.max()) + 1 if y is not None and np.issubdtype(y.dtype, np.integer) else None
-        context = 0 if y is None or classes else int(np.prod(y.shape[1:]))
-        self.spec = Spec(_event(x, self.path), chosen, classes, context)
-        self._splits["train"] = self._check(x, y, "train")
+        self.fractions, self.seed = leaving((val, test)), seed
+        self._read: dict[str, np.ndarray] = {}
+        self._turned = False
 
-    def _read(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        if self.only is None:
-            x, y = _key(self.arrays, name, self.path), None
-            if f"{name}_labels" in self.arrays:
-                y = _key(self.arrays, f"{name}_labels", self.path)
-        else:
-            x = _key(self.arrays, self.only, self.path)
-            y = _key(self.arrays, "labels", self.path) if "labels" in self.arrays else None
-            if y is not None and len(y) != len(x):
-                raise UsageError(f"data.path={self.path}: {len(y)} labels for {len(x)} examples")
-            rows = shares(len(x), self.fractions, self.seed)[name]
-            x, y = x[rows], None if y is None else y[rows]
-        if y is not None and (len(y) != len(x) or not np.issubdtype(y.dtype, np.number)):
-            raise UsageError(f"data.path={self.path}: {name} has {len(x)} examples and labels {y.dtype}{y.shape}")
-        return x, y
+    # --- what the file means -------------------------------------------------------------------------------------
+
+    def understand(self) -> dict[str, Any]:
+        if self._only is None and "train" not in self._arrays:
+            raise self._error(f"key 'train' is needed, or one array; found {', '.join(self._arrays)}")
+        x = self._examples(self._only or "train")
+        if len(x) == 0:
+            raise self._error("the training split is empty")
+        labels = self._all_labels()
+        coded = [_coded(y) for y in labels.values()]
+        classes = [name for found in coded if found for name in found[0]]
+        if classes and None in coded:
+            raise self._error("the labels of one split are classes, those of another a context")
+        if self.old and all(y.dtype.kind in "iu" for y in labels.values()):
+            classes = [str(k) for k in range(1 + max(map(int, classes), default=-1))]
+        context = 0 if classes or not labels else int(np.prod(next(iter(labels.values())).shape[1:]))
+        return {
+            "shape": list(x.shape[1:]),
+            "support": str(self.support or self._inferred(x)),
+            "classes": numbered(classes) if classes else None,
+            "context": context,
+        }
+
+    def specify(self, schema: Mapping[str, Any]) -> Spec:
+        shape, context, classes = schema["shape"], schema["context"], names_of(schema)
+        if not shape or not all(type(n) is int and n > 0 for n in (*shape, context + 1)):
+            raise ValueError(f"shape {shape}, context {context}")
+        return Spec(tuple(shape), Support.parse(str(schema["support"])), len(classes) if classes else None, context)
+
+    def class_names(self) -> list[str] | None:
+        return names_of(self.meaning)
+
+    def understood(self) -> list[str]:
+        if "_arrays" not in vars(self):
+            return []
+        lines = []
+        if not self.kept:
+            spec, classes = self.spec, self.class_names()
+            found = [f"{len(part):,} {name}" for name in SPLITS if (part := self.split(name)) is not None]
+            axes = "(C, H, W)" + (", of (H, W, C)" if self._turned else "") if spec.kind == "image" else ""
+            x = " x ".join(map(str, spec.shape))
+            y = f"; {len(classes)} classes: {listed(classes)}" if classes else ""
+            y = f"; a context of {spec.context} reals" if spec.context else y
+            lines.append(f"{', '.join(found)} {spec.kind}s of {x} {axes}".rstrip() + f", {spec.support}{y}")
+        read = {self._only, "labels"} if self._only else {*SPLITS, *LABELS.values()}
+        if unread := [key for key in self._arrays if key not in read]:
+            lines.append(f"keys that are not read: {listed(unread)}")
+        return [f"{self.name}: {line}" for line in lines]
+
+    def _inferred(self, x: np.ndarray) -> Support:
+        if x.dtype == np.uint8:
+            return Support("levels", 256)
+        if x.dtype.kind == "f":
+            return Support("real")
+        if x.dtype.kind == "b":
+            return Support("binary", 2)
+        k = max(2, int(x.max()) + 1) if x.min() >= 0 else "K"
+        raise UsageError(
+            f"data.path={self.path} holds whole numbers from {x.min()} to {x.max()}: say data.support=levels:{k}, "
+            f"categorical:{k} or real"
+        )
+
+    def _all_labels(self) -> dict[str, np.ndarray]:
+        """Labels of all splits that there are, by key.
+
+        Raises:
+            UsageError: some splits have labels, others none.
+        """
+        keys = ["labels"] if self._only else [LABELS[name] for name in SPLITS if name in self._arrays]
+        found = [key for key in keys if key in self._arrays]
+        if found and len(found) < len(keys):
+            lacking = next(key for key in keys if key not in found)
+            raise self._error(f"labels for all splits or for none; found {', '.join(found)}, but no {lacking}")
+        return {key: self._label(key) for key in found}
+
+    # --- splits --------------------------------------------------------------------------------------------------
 
     def load(self, name: str) -> TensorSplit | None:
-        if self.only is None and name not in self.arrays:
+        if self._only is None:
+            return self._split(name, LABELS[name], name) if name in self._arrays else None
+        rows = shares(len(self._examples(self._only)), self.fractions, self.seed)[name]
+        return self._split(self._only, "labels", name, rows) if len(rows) else None
+
+    def whole(self) -> TensorSplit | None:
+        if self._only is not None:
+            return self._split(self._only, "labels", "the array")
+        parts = [part for name in SPLITS if isinstance(part := self.split(name), TensorSplit)]
+        labels = [part.y for part in parts if part.y is not None]
+        y = torch.cat(labels) if labels and len(labels) == len(parts) else None
+        return TensorSplit(torch.cat([part.x for part in parts]), y) if parts else None
+
+    def _split(self, key: str, labels: str, name: str, rows: np.ndarray | None = None) -> TensorSplit:
+        """Rows of an array, and of the labels that the run knows; a new file need have none."""
+        spec, where = self.spec, f"data.path={self.path}: {name}"
+        x = self._examples(key)
+        if x.shape[1:] != spec.shape:
+            raise UsageError(f"{where} has examples of shape {x.shape[1:]}, train of {spec.shape}")
+        y = None
+        if (spec.classes or spec.context) and labels in self._arrays:
+            found = self._label(labels)
+            if len(found) != len(x):
+                raise self._error(f"{key} has {len(x)} examples, but {labels} {len(found)} rows")
+            y = self._classes(found, labels) if spec.classes else self._context(found, labels)
+        if rows is not None:
+            x, y = x[rows], None if y is None else y[torch.from_numpy(rows)]
+        return TensorSplit(to_support(x, spec.support, where), y)
+
+    def _classes(self, y: np.ndarray, key: str) -> Tensor:
+        numbers = {name: k for k, name in enumerate(self.class_names() or ())}
+        coded = _coded(y)
+        if coded is None:
+            raise self._error(f"{key} holds {_kind(y)}; the labels of train are classes")
+        names, codes = coded
+        for name in names:
+            if name not in numbers:
+                raise self._error(f"{key} has {quoted(name)}, which is no class of train. {near(name, numbers)}")
+        return torch.tensor([numbers[name] for name in names])[torch.from_numpy(codes)]
+
+    def _context(self, y: np.ndarray, key: str) -> Tensor:
+        y = y.reshape(len(y), -1)
+        if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context or not np.isfinite(y).all():
+            raise self._error(f"{key} holds {_kind(y)}; a context of {self.spec.context} reals, all finite, is needed")
+        return torch.from_numpy(y.astype(np.float32))
+
+    # --- the file ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _arrays(self) -> Mapping[str, np.ndarray]:
+        """What the file holds, by key.
+
+        Raises:
+            UsageError: a key is nearly one that is read.
+        """
+        self.opened()
+        arrays = _open(self.path)
+        if not any(name in arrays for name in SPLITS):
+            return arrays
+        read = {key for name in SPLITS if name in arrays for key in (name, LABELS[name])}
+        for key in arrays:
+            if key not in read and (close := meant(key, [*SPLITS, *LABELS.values()])):
+                known = "splits are train, val, test, their labels train_labels, val_labels, test_labels"
+                advice = "there is no such split" if key == close else f"did you mean '{close}'?"
+                raise self._error(f"key '{quoted(key)}' is not read ({known}): {advice}")
+        return arrays
+
+    @cached_property
+    def _only(self) -> str | None:
+        """The key of the one array; None where there is a key a split."""
+        if any(name in self._arrays for name in SPLITS):
             return None
-        x, y = self._read(name)
-        return self._check(x, y, name) if len(x) else None
+        names = [name for name in self._arrays if name != "labels"]
+        if len(names) != 1:
+            found = ", ".join(quoted(name) for name in self._arrays) or "nothing"
+            raise self._error(f"key 'train' is needed, or one array (its labels are 'labels'); found {found}")
+        return names[0]
 
-    def _check(self, x: np.ndarray, y: np.ndarray | None, name: str) -> TensorSplit:
-        where = f"data.path={self.path}: {name}"
-        if _event(x, self.path) != self.spec.shape:
-            raise UsageError(f"{where} has examples of shape {_event(x, self.path)}, train of {self.spec.shape}")
-        if (y is None) == bool(self.spec.classes or self.spec.context):
-            raise UsageError(f"{where} and train disagree: labels for both or for neither")
-        labels = None if y is None else self._labels(y, where)
-        return TensorSplit(to_support(x, self.spec.support, where).reshape(len(x), *self.spec.shape), labels)
+    def _examples(self, key: str) -> np.ndarray:
+        """(N, *) numbers of this machine, images as (N, C, H, W)."""
+        if key not in self._read:
+            x = _numbers(self._value(key), self._where(key))
+            self._turned = not self.old and x.ndim == 4 and channels_last(x.shape[1:])
+            self._read[key] = _shaped(np.moveaxis(x, 3, 1) if self._turned else x, self._where(key))
+        return self._read[key]
 
-    def _labels(self, y: np.ndarray, where: str) -> Tensor:
-        classes = self.spec.classes
-        if not classes:
-            if not np.isfinite(y).all():
-                raise UsageError(f"{where}: a context is not finite")
-            return torch.from_numpy(y.reshape(len(y), self.spec.context).astype(np.float32))
-        y = y.reshape(-1)
-        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= classes:
-            raise UsageError(
-                f"{where}: labels are classes 0 to {classes - 1}, as in train; found {y.min()} to {y.max()}"
-            )
-        return torch.from_numpy(y.astype(np.int64))
+    def _label(self, key: str) -> np.ndarray:
+        """(N,) or (N, C) labels, as they are."""
+        y = self._value(key)
+        if y.dtype.kind == "S":
+            y = np.char.decode(y, "utf-8")
+        if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind in "biuU":
+            y = y[:, 0]
+        if y.dtype.kind == "f" and y.ndim == 1 and self.old:
+            y = y[:, None]
+        if y.dtype.kind == "f" or (y.dtype.kind in "biuU" and y.ndim == 1):
+            return y
+        hint = " (of one-hot rows: labels.argmax(1))" if y.ndim == 2 and y.dtype.kind in "biu" else ""
+        raise self._error(f"{key} holds {_kind(y)}: one class a row{hint}, or floats (N, C), a context, is expected")
+
+    def _value(self, key: str) -> np.ndarray:
+        try:
+            found = self._arrays[key]
+            if found.ndim == 0:
+                raise ValueError("it is a single value")
+            return found
+        except Exception as error:  # objects would have to be unpickled
+            raise self._error(f"key '{quoted(key)}' cannot be read: {_reason(error)}") from error
+
+    def _where(self, key: str) -> str:
+        return f"data.path={self.path}: {quoted(key)}"
+
+    def _error(self, text: str) -> UsageError:
+        return UsageError(f"data.path={self.path}: {text}")
 
 
 def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
@@ -144,33 +280,63 @@ def _open(path: Path) -> dict | np.lib.npyio.NpzFile:
     try:
         content = np.load(path, allow_pickle=False, mmap_mode=None)
     except Exception as error:  # numpy, zipfile, zlib and tokenize raise errors of many kinds over a damaged file
-        raise UsageError(f"data.path={path} is no .npz or .npy file of numbers: {quoted(error, 200)}") from error
+        raise UsageError(f"data.path={path} is no .npz or .npy file of numbers: {_reason(error)}") from error
     return {"array": content} if isinstance(content, np.ndarray) else content
 
 
-def _only(arrays: dict | np.lib.npyio.NpzFile, path: Path) -> str:
-    names = [name for name in arrays if name != "labels"]
-    if len(names) != 1:
-        raise UsageError(
-            f"data.path={path}: key 'train' is needed, or one array; found {', '.join(names) or 'nothing'}"
-        )
-    return names[0]
+def _kind(x: np.ndarray) -> str:
+    return quoted(f"{x.dtype} of shape {x.shape}", 100)
 
 
-def _key(arrays: dict | np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
-    try:
-        found = arrays[key]
-        if found.ndim == 0:
-            raise ValueError("it is a single value")
-        return found
-    except Exception as error:  # objects would have to be unpickled
-        raise UsageError(f"data.path={path}: key '{key}' cannot be read: {quoted(error, 200)}") from error
+def _reason(error: Exception) -> str:
+    if "Object arrays" in str(error):
+        return "it holds Python objects, which are not loaded: save numbers, x.astype(float), or text, y.astype(str)"
+    return quoted(error, 200)
 
 
-def _event(x: np.ndarray, path: Path) -> tuple[int, ...]:
-    """The event shape of an array of examples."""
+def _numbers(x: np.ndarray, where: str) -> np.ndarray:
+    """The same numbers in a type and byte order that torch has.
+
+    Raises:
+        UsageError: they are none.
+    """
+    if x.dtype.kind not in "biuf":
+        raise UsageError(f"{where} holds {_kind(x)}, not numbers")
+    if x.dtype.kind == "u" and x.dtype.itemsize > 1:
+        return x.astype(np.int64 if x.max(initial=0) < 2**63 else np.float64)
+    return x.astype(np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False)
+
+
+def _shaped(x: np.ndarray, where: str) -> np.ndarray:
+    """Examples (N, D) or (N, C, H, W).
+
+    Raises:
+        UsageError: the array has another number of axes, or an empty one.
+    """
     if not 1 <= x.ndim <= 4 or 0 in x.shape[1:]:
         raise UsageError(
-            f"data.path={path} has an array of shape {x.shape}: (N,), (N, D), (N, H, W) or (N, C, H, W) is expected"
+            f"{where} is an array of shape {x.shape}: (N,), (N, D), (N, H, W), (N, C, H, W) or (N, H, W, C) is expected"
         )
-    return (1, *x.shape[1:]) if x.ndim in (1, 3) else x.shape[1:]
+    return x[:, None] if x.ndim in (1, 3) else x
+
+
+def channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether an image of this shape can only be meant as (H, W, C): as (C, H, W) it would be no photo and no square.
+
+    Example:
+        >>> [channels_last(s) for s in ((28, 28, 1), (32, 24, 3), (28, 28, 4), (8, 3, 3), (3, 32, 3), (8, 4, 4))]
+        [True, True, True, False, False, False]
+    """
+    a, b, c = shape
+    return (c in (1, 3) and a not in (1, 3) and b != c) or (c in (2, 4) and a == b > 4)
+
+
+def _coded(y: np.ndarray) -> tuple[list[str], np.ndarray] | None:
+    """Classes as the text of their values, and the position (N,) of each row among them; None: y is a context.
+
+    Floats are classes where they are whole numbers, one a row.
+    """
+    if y.dtype.kind == "f" and (y.ndim > 1 or not (np.isfinite(y) & (y == np.floor(y))).all()):
+        return None
+    values, codes = np.unique(y, return_inverse=True)
+    return [v if isinstance(v, str) else str(int(v)) for v in values.tolist()], codes.reshape(-1)

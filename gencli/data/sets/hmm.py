@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gencli.core.noise import mix_seed
 from gencli.core.options import Count, Finite, Range, Seed
-from gencli.data.sets.text import LETTERS, Alphabet, Sequences, Window
 from gencli.data.split import SPLITS, storage_dtype
+from gencli.data.windows import LETTERS, Alphabet, Sequences, Window
 
 _LARGEST = 1 << 23  # entries of a table of the enumeration
 _LOOSE = 2e-3  # nats between the bounds of an entropy rate that is called known
@@ -94,7 +94,7 @@ class HMM(Sequences):
             n += 1
         return low, high
 
-    def symbols(self, name: str) -> Tensor:
+    def read(self, name: str) -> Tensor:
         generator = torch.Generator().manual_seed(mix_seed(self.seed, 1 + SPLITS.index(name)))
         u = torch.rand(self.sizes[name], 2, generator=generator, dtype=torch.float64).tolist()
         to, out = (_steps(table) for table in (self.transition, self.emission))

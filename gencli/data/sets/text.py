@@ -1,138 +1,33 @@
-"""Text as data: windows of symbols, measured in nats per character or byte over all of the held-out text.
-
-An example is a window of T symbols, which a model scores from its own start: p(x_1) p(x_2 | x_1) ... Training reads
-every window of the training text. Held-out text is covered by windows in which each symbol is scored exactly once
-(``WindowSplit``): a symbol of the text's first window given all before it, any other given at least T - stride.
-"""
+"""Text as data, measured in nats per character or byte: your own, and the published ones."""
 
 from __future__ import annotations
 
+import codecs
 import string
 import zipfile
-from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencli.core.errors import UsageError
+from gencli.core.errors import UsageError, quoted
+from gencli.core.files import named
 from gencli.core.options import Count, Range
-from gencli.core.spec import Spec, Support
+from gencli.core.spec import Spec
 from gencli.data.base import Split
-from gencli.data.lazy import Lazy
+from gencli.data.lazy import UserFiles
 from gencli.data.root import data_root, fetch, need, user_path
-from gencli.data.split import SPLITS, WindowSplit, storage_dtype
-
-Window = Annotated[int, Range(low=2)]
-
-LETTERS = string.ascii_letters + string.digits
-"""Names of symbols that are no text."""
+from gencli.data.split import SPLITS, WindowSplit
+from gencli.data.windows import Alphabet, Sequences, Window, Windows
 
 
-class Alphabet:
-    """Characters as symbols 0..V-1.
-
-    Args:
-        characters: all of them, in the order of their symbols.
-    """
-
-    def __init__(self, characters: str) -> None:
-        self.characters = characters
-        codes = _codes(characters)
-        self.code_of = torch.from_numpy(codes.astype(np.int64))
-        self.table = np.full(int(codes.max()) + 2, -1, np.int16 if len(codes) < 1 << 15 else np.int32)
-        self.table[codes] = np.arange(len(codes))
-
-    def __len__(self) -> int:
-        return len(self.characters)
-
-    def encode(self, text: str) -> Tensor:
-        """Symbols (L,) of a text, in the smallest dtype of data.
-
-        Raises:
-            ValueError: names the first character that is not in the alphabet.
-        """
-        codes = np.minimum(_codes(text), len(self.table) - 1)
-        symbols = self.table[codes]
-        unknown = np.flatnonzero(symbols < 0)
-        if len(unknown):
-            raise ValueError(f"the character {text[unknown[0]]!r} is not among the {len(self)} of this data")
-        return torch.from_numpy(symbols).to(storage_dtype(Support("categorical", len(self))))
-
-    def decode(self, symbols: Tensor) -> str:
-        """Symbols (L,) as text."""
-        return self.code_of[symbols.long()].numpy().astype("<u4").tobytes().decode("utf-32-le")
-
-
-def _codes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le"), "<u4")
-
-
-class Sequences(Lazy):
-    """Splits that are one long sequence of symbols each, seen through windows.
-
-    Args:
-        alphabet: the symbols; None: bytes.
-        sizes: symbols of each split that there is.
-        window: T.
-        stride: new symbols that each held-out window scores; None: half a window.
-
-    Raises:
-        ValueError: a stride or a window that is too long.
-    """
-
-    def __init__(
-        self,
-        alphabet: Alphabet | None,
-        sizes: Mapping[str, int],
-        window: int,
-        stride: int | None,
-        per: Literal["char", "byte", "symbol"],
-    ) -> None:
-        super().__init__()
-        self.window, self.stride = window, window // 2 if stride is None else stride
-        if self.stride > window:
-            raise ValueError(f"data.stride={stride}: at most data.window={window}")
-        for name, size in sizes.items():
-            if size < window:
-                raise ValueError(f"data.window={window}: the {name} split has only {size} {per}s")
-        self.alphabet, self.sizes, self.per = alphabet, dict(sizes), per
-        self.spec = Spec((window,), Support("categorical", 256 if alphabet is None else max(2, len(alphabet))))
-
-    @abstractmethod
-    def symbols(self, name: str) -> Tensor:
-        """The sequence (L,) of a split that there is."""
-
-    def load(self, name: str) -> Split | None:
-        return WindowSplit(self.symbols(name), self.window, self.stride) if name in self.sizes else None
-
-    def training(self) -> Split:
-        return WindowSplit(self.symbols("train"), self.window)
-
-    def protocol(self) -> dict[str, object]:
-        return {"symbols": self.per, "window": f"{self.window}, stride {self.stride}"}
-
-    def encode(self, text: str) -> Tensor:
-        if self.alphabet is None:
-            return torch.tensor(list(text.encode("utf-8")), dtype=torch.uint8)
-        try:
-            return self.alphabet.encode(text)
-        except ValueError as error:
-            raise ValueError(f"sampler.prompt: {error}") from error
-
-    def to_text(self, x: Tensor) -> list[str]:
-        if self.alphabet is None:
-            return [bytes(row.tolist()).decode("utf-8", errors="replace") for row in x.cpu()]
-        return [self.alphabet.decode(row) for row in x.cpu()]
-
-
-class TextFile(Sequences):
+class TextFile(UserFiles, Windows):
     """Your own text, by character or byte: the first 90 % for training, 5 % for validation, the last 5 % for test.
 
-    Characters are those of all files together, in the order of their code points.
+    Characters are those of all files together, in the order of their code points; a byte order mark is none of them.
 
     Args:
         path: the file, UTF-8 where it is read by character.
@@ -143,8 +38,9 @@ class TextFile(Sequences):
         stride: new symbols that each held-out window scores; None: half a window.
 
     Raises:
-        UsageError: a file is missing or no UTF-8.
-        ValueError: a text or a window that is too short.
+        ValueError: the stride is longer than the window; (by ``spec``) a text is too short.
+        UsageError: (by ``spec`` and ``split``) a file is missing, empty or no UTF-8, or has a character that the run's
+            alphabet lacks.
     """
 
     shape_kind: ClassVar[str] = "vector"
@@ -158,30 +54,103 @@ class TextFile(Sequences):
         window: Window = 128,
         stride: Count | None = None,
     ) -> None:
-        file = user_path(path, "a text file")
-        self.name = file.stem
-        texts = {"train": _read(file, level)}
-        for name, other in (("val", val_path), ("test", test_path)):
-            if other:
-                texts[name] = _read(user_path(other, "a text file", f"data.{name}_path"), level)
-        if len(texts) == 1:
-            whole = texts["train"]
-            first, second = len(whole) * 90 // 100, len(whole) * 95 // 100
-            texts = {"train": whole[:first], "val": whole[first:second], "test": whole[second:]}
-        characters = "".join(sorted(set().union(*texts.values()))) if level == "char" else ""  # type: ignore[arg-type]
-        self.texts = texts
-        sizes = {name: len(text) for name, text in texts.items()}
-        alphabet = Alphabet(characters) if characters else None
-        if level == "char" and (alphabet is None or len(alphabet) < 2):
-            raise ValueError(f"data.path={path}: the text needs at least 2 different characters")
-        super().__init__(alphabet, sizes, window, stride, "char" if level == "char" else "byte")
+        super().__init__(path, "a text file", window=window, stride=stride, per=level)
+        others = {"val": val_path, "test": test_path}
+        self.keys = {"data.path": self.path} | {
+            f"data.{name}_path": named(other, f"data.{name}_path=") for name, other in others.items() if other
+        }
+        self._texts: dict[str, str] = {}
+        self._symbols: dict[str, Tensor] = {}
 
-    def symbols(self, name: str) -> Tensor:
-        text = self.texts[name]
-        if isinstance(text, bytes):
-            return torch.from_numpy(np.frombuffer(text, np.uint8).copy())
-        assert self.alphabet is not None
-        return self.alphabet.encode(text)
+    def understand(self) -> dict[str, Any]:
+        characters = None
+        if self.per == "char":
+            characters = "".join(sorted(set().union(*map(self._text, self.keys))))
+            if len(characters) < 2:
+                raise ValueError(f"data.path={self.path}: the text needs at least 2 different characters")
+        self.meaning = {"alphabet": characters}
+        self.fit({name: len(symbols) for name in SPLITS if (symbols := self.symbols(name)) is not None})
+        return self.meaning
+
+    def specify(self, schema: Mapping[str, Any]) -> Spec:
+        characters = schema["alphabet"]
+        if self.per == "char" and (not isinstance(characters, str) or len(set(characters)) < max(2, len(characters))):
+            raise ValueError("an alphabet is different characters")
+        return self.specification(Alphabet(characters) if self.per == "char" else None)
+
+    @cached_property
+    def alphabet(self) -> Alphabet | None:  # type: ignore[override]
+        return Alphabet(self.meaning["alphabet"]) if self.per == "char" else None
+
+    def understood(self) -> list[str]:
+        if self.kept or not self._symbols:
+            return []
+        sizes = {name: symbols for name in SPLITS if (symbols := self.symbols(name)) is not None}
+        found = ", ".join(f"{len(symbols):,} {name}" for name, symbols in sizes.items())
+        known = f"; {len(self.alphabet)} different: {quoted(self.alphabet.characters, 120)}" if self.alphabet else ""
+        return [f"{self.name}: {found} {self.per}s{known}"]
+
+    def symbols(self, name: str) -> Tensor | None:
+        if f"data.{name}_path" in self.keys:
+            return self._read(f"data.{name}_path")
+        if len(self.keys) > 1:
+            return self._read("data.path") if name == "train" else None
+        whole = self._read("data.path")
+        first, second = len(whole) * 90 // 100, len(whole) * 95 // 100
+        return {"train": whole[:first], "val": whole[first:second], "test": whole[second:]}[name]
+
+    def whole(self) -> Split:
+        symbols = self._read("data.path")
+        try:
+            return WindowSplit(symbols, self.window, self.stride)
+        except ValueError as error:
+            raise UsageError(f"data.path={self.path}: {error}") from error
+
+    def _read(self, key: str) -> Tensor:
+        """The symbols (L,) of a file."""
+        if key not in self._symbols:
+            if self.alphabet is None:
+                self._symbols[key] = torch.from_numpy(np.frombuffer(self._bytes(key), np.uint8).copy())
+            else:
+                try:
+                    self._symbols[key] = self.alphabet.encode(self._text(key))
+                except ValueError as error:
+                    raise UsageError(f"{key}={self.keys[key]}: {error}") from error
+                del self._texts[key]
+        return self._symbols[key]
+
+    def _text(self, key: str) -> str:
+        """A file as text, line ends as they are.
+
+        Raises:
+            UsageError: it is no UTF-8, or no text.
+        """
+        if key not in self._texts:
+            content, where = self._bytes(key), f"{key}={self.keys[key]}"
+            if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise UsageError(f"{where} is UTF-16: save it as UTF-8, or take data.level=byte")
+            try:
+                text = content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UsageError(f"{where} is no UTF-8 at byte {error.start}: take data.level=byte") from error
+            if not self.old:
+                text = text.removeprefix("\ufeff")
+                if "\0" in text:
+                    raise UsageError(f"{where} is no text: character {text.index(chr(0))} is NUL; take data.level=byte")
+            self._texts[key] = text
+        return self._texts[key]
+
+    def _bytes(self, key: str) -> bytes:
+        path = user_path(str(self.keys[key]), self.what, key)
+        if path.is_dir():
+            raise UsageError(f"{key}={path} is a folder; a text file is expected")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{key}={path} cannot be read: {error}") from error
+        if not content:
+            raise UsageError(f"{key}={path} is empty")
+        return content
 
 
 class TinyShakespeare(Sequences):
@@ -224,7 +193,7 @@ class TinyShakespeare(Sequences):
             del sizes["val"]
         super().__init__(Alphabet(self.characters), sizes, window, stride, "char")
 
-    def symbols(self, name: str) -> Tensor:
+    def read(self, name: str) -> Tensor:
         assert self.alphabet is not None
         whole = self.alphabet.encode(fetch(self.file, self.checksum, [self.url], self.download).read_bytes().decode())
         return _cut(whole, self.sizes)[name]
@@ -254,7 +223,7 @@ class Enwik8(Sequences):
         alphabet = Alphabet(self.alphabet_of) if self.alphabet_of else None
         super().__init__(alphabet, sizes, window, stride, "char" if alphabet else "byte")
 
-    def symbols(self, name: str) -> Tensor:
+    def read(self, name: str) -> Tensor:
         content = self._read()
         if len(content) != 100_000_000:
             raise UsageError(f"{self.folder}/{self.name} has {len(content)} bytes, not 100000000: fetch it again")
@@ -282,21 +251,6 @@ class Text8(Enwik8):
     support: ClassVar[str] = "categorical:27"
     shape_kind: ClassVar[str] = "vector"
     alphabet_of = " " + string.ascii_lowercase
-
-
-def _read(path: Path, level: str) -> str | bytes:
-    """A file as text or bytes, line ends as they are.
-
-    Raises:
-        UsageError: it cannot be read, or is no UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-        return content if level == "byte" else content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"data.path={path} is no UTF-8 at byte {error.start}: take data.level=byte") from error
-    except OSError as error:
-        raise UsageError(f"data.path={path} cannot be read: {error}") from error
 
 
 def _bounds(sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:

@@ -55,6 +55,9 @@ Set values; the names are those that --cfg job prints:
 Go on with a run that was stopped, with its own config:
   gencli train resume=RUN [trainer.max_steps=9000]
 
+Begin a new run with another's weights (fine-tuning); all but the model may be changed:
+  gencli train init_from=RUN [data.path=FILE] [trainer.max_steps=500] [optimizer.lr=1e-4] [weights=raw]
+
 Sweep: one run for each combination, in outputs/sweeps/<date>_<time>/<job>/:
   gencli train -m model=maf,realnvp seed=0,1,2
   gencli train -m 'model=glob(*)' hydra/launcher=joblib hydra.launcher.n_jobs=4

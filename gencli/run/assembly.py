@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gencli.config import compatibility, stored
+from gencli.config.sections import PREPROCESSING
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.data.base import Dataset
@@ -23,9 +25,6 @@ from gencli.run.build import resolve
 from gencli.run.device import resolve_device
 from gencli.run.opened import builder
 from gencli.samplers.base import Sampler
-
-PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
-"""Keys of the data group that belong to the way into model space, not to the data set."""
 
 
 @dataclass
@@ -76,14 +75,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     try:
         device = resolve_device(cfg["device"])
         torch.manual_seed(cfg["seed"])
-        data = dict(cfg["data"])
-        way = {key: data.pop(key) for key in PREPROCESSING if key in data}
-        places = options.of_class(resolve(data, Dataset, trust)).hints
-        if "root" not in places:
-            data.pop("root", None)  # embedded data read no files
-        if "download" in places and not download:
-            data["download"] = False
-        make_dataset = build.factory(data, Dataset)
+        way = {key: cfg["data"][key] for key in PREPROCESSING if key in cfg["data"]}
+        make_dataset = data_factory(cfg["data"], trust, download=download, schema=schema)
         model_class = resolve(cfg["model"], Model, trust)
         make_model = build.factory(cfg["model"], Model, given=1)
         make_objective = build.factory(cfg["objective"], Objective, given=1)
@@ -93,8 +86,6 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         options.check(way, options.of_class(Preprocess), "data", "preprocessing")
 
         dataset = make_dataset()
-        if schema:
-            dataset.apply(schema)
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )
@@ -122,6 +113,31 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
             has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
             raise UsageError(f"sampler.classes={quoted(sampler.classes)}: this model {has}")
     return parts
+
+
+def data_factory(
+    section: Mapping[str, Any], trust: Sequence[str], *, download: bool, schema: Mapping[str, Any] | None
+) -> Callable[[], Dataset]:
+    """What makes the data set of a section ``data``, whose options have been checked; arguments as for ``assemble``.
+
+    Raises:
+        UsageError: an option is wrong.
+    """
+    own = {key: value for key, value in section.items() if key not in PREPROCESSING}
+    places = options.of_class(resolve(own, Dataset, trust)).hints
+    if "root" not in places:
+        own.pop("root", None)  # embedded data read no files
+    if "download" in places and not download:
+        own["download"] = False
+    make = builder(trust).factory(own, Dataset)
+
+    def made() -> Dataset:
+        dataset: Dataset = make()
+        if schema:
+            dataset.apply(schema)
+        return dataset
+
+    return made
 
 
 def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimator[Any], model: Model) -> None:
@@ -180,14 +196,7 @@ def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> No
         UsageError: no such checkpoint or weights.
         RunFailed: the checkpoint is damaged or does not fit the config.
     """
-    if which == "best" and not (run / "checkpoints" / "best.safetensors").exists():
-        which = "last"
-    path = checkpoints.path_of(run, which)
-    tensors, _ = checkpoints.read(path)
-    kept = "ema" if any(name.startswith("ema/") for name in tensors) else "raw"
-    weights = weights or kept
-    if weights == "ema" and kept == "raw":
-        raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
+    path, weights, tensors = chosen_weights(run, weights, which)
     try:
         parts.model.load_state_dict(checkpoints.under("ema" if weights == "ema" else "model", tensors))
         parts.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
@@ -197,3 +206,16 @@ def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> No
     parts.model.eval()
     parts.preprocess.eval()
     parts.weights, parts.checkpoint = weights, path
+
+
+def chosen_weights(run: Path, weights: str | None, which: str) -> tuple[Path, str, dict[str, Tensor]]:
+    """The file of a checkpoint, which weights of it are meant, and its tensors; see ``load_weights``."""
+    if which == "best" and not (run / "checkpoints" / "best.safetensors").exists():
+        which = "last"
+    path = checkpoints.path_of(run, which)
+    tensors, _ = checkpoints.read(path)
+    kept = "ema" if any(name.startswith("ema/") for name in tensors) else "raw"
+    weights = weights or kept
+    if weights == "ema" and kept == "raw":
+        raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
+    return path, weights, tensors

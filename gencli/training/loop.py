@@ -95,19 +95,24 @@ class Trainer:
                 batch_size=options.eval_batch_size,
                 workers=options.workers,
             )
+        self.starts_good = False
         self._batches: Iterator[Batch] | None = None
         self._of_step: dict[str, Tensor] = {}  # what losses log, on the device
         self._logs: dict[str, Tensor] = {}  # its sum since the last line of metrics
         self._logged = (0, 0.0)  # step and seconds of that line
 
-    def prepare(self) -> None:
+    def prepare(self, *, pretrained: bool = False) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``.
+
+        Args:
+            pretrained: the model has its weights from another run, and starts from these instead of from the data.
 
         Raises:
             RunFailed: a model cannot start from these examples.
         """
         model, objective, state = self.parts.model, self.parts.objective, self.state
-        if isinstance(model, DataInitialized):
+        self.starts_good = pretrained or isinstance(model, DataInitialized)
+        if isinstance(model, DataInitialized) and not pretrained:
             try:
                 model.initialize_from(self._first_examples(model.initial_examples))
             except ValueError as error:
@@ -162,9 +167,9 @@ class Trainer:
         stopped = 0
         rate = score = ""
         with self.reporter.progress("training", options.max_steps, options.max_minutes) as bar:
-            if state.step == 0 and isinstance(self.parts.model, DataInitialized):
+            if state.step == 0 and self.starts_good:
                 with clock.paused():
-                    score = self._validate()  # a closed form or EM may be the best there is
+                    score = self._validate()  # a closed form, EM or another run's weights may be the best there is
             if not state.turns:  # a closed form without parameters: its start is all
                 state.save("last")
             while state.turns and not (self._spent or self._stalled or stopped):

@@ -48,8 +48,12 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
             world=world,
             reporter=reporter,
         )
+        quantities = _quantities(cfg, run)
+        len(at.examples)  # opens a new file, of which something is to be said
+        for line in run.parts.dataset.understood():
+            reporter.say(line)
         records = []
-        for record in chain.from_iterable(measure(at, quantity) for quantity in _quantities(cfg, run)):
+        for record in chain.from_iterable(measure(at, quantity) for quantity in quantities):
             reporter.result(record)
             reporter.say(f"  {relative(run.path / 'eval' / f'{record.split}-{record.name}.json')}")
             records.append(record)

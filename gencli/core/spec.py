@@ -6,6 +6,7 @@ Shapes: B rows in a batch, ``*`` the event shape, C the context's dimension.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -17,14 +18,20 @@ Bound = Literal["exact", "upper", "lower", "estimate"]
 
 @dataclass(frozen=True)
 class Support:
-    """The set in which one coordinate of x lies.
+    """The set in which one coordinate of x lies, or each of them where they differ.
 
     kind: ``real``, ``unit`` (floats in [0, 1]), ``binary``, ``levels`` (ordered integers 0..K-1), ``categorical``
-    (unordered ones), ``graph``. levels: K for ``levels`` and ``categorical``, 2 for ``binary``, else None.
+    (unordered ones), ``graph``; ``mixed``: each of ``columns`` has a support of its own, and x holds floats.
+    levels: K for ``levels`` and ``categorical``, 2 for ``binary``, else None.
+    columns: of ``mixed``, one a coordinate.
+    optional: of a column, whether its value may be missing, which is a value too: NaN in x. The base measure of a
+    column is the counting measure on integers and on the missing value, and the Lebesgue measure on reals.
     """
 
     kind: str
     levels: int | None = None
+    columns: tuple[Support, ...] = ()
+    optional: bool = False
 
     KINDS: ClassVar[tuple[str, ...]] = ("real", "unit", "binary", "levels", "categorical", "graph")
 
@@ -49,10 +56,29 @@ class Support:
             raise ValueError(f"'{text}' needs at least 2 values")
         return cls(kind, int(levels) if counted else 2 if kind == "binary" else None)
 
+    @classmethod
+    def of_columns(cls, columns: Sequence[Support]) -> Support:
+        """The support of a table: the one that all columns share, where they do and no value is missing, else mixed.
+
+        Example:
+            >>> str(Support.of_columns([Support("real"), Support("categorical", 3)]))
+            'mixed(real, categorical:3)'
+            >>> str(Support.of_columns([Support("real"), Support("real")]))
+            'real'
+        """
+        if len(set(columns)) == 1 and not columns[0].optional:
+            return columns[0]
+        return cls("mixed", columns=tuple(columns))
+
     @property
     def discrete(self) -> bool:
         """Whether x is an integer."""
         return self.levels is not None
+
+    @property
+    def continuous(self) -> bool:
+        """Whether all of x has a density, so that it can be moved in R^D."""
+        return self.kind in ("real", "unit")
 
     @property
     def size(self) -> int:
@@ -66,7 +92,10 @@ class Support:
         return self.levels
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.levels}" if self.kind in ("levels", "categorical") else self.kind
+        if self.columns:
+            return f"mixed({', '.join(map(str, self.columns))})"
+        name = f"{self.kind}:{self.levels}" if self.kind in ("levels", "categorical") else self.kind
+        return name + "?" * self.optional
 
 
 @dataclass(frozen=True)
@@ -94,6 +123,11 @@ class Spec:
     def dim(self) -> int:
         """D, the number of coordinates."""
         return math.prod(self.shape)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all coordinates are of one kind, so that nats may be divided by their number."""
+        return not self.support.columns
 
     @property
     def kind(self) -> str:

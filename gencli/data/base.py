@@ -92,6 +92,17 @@ class Dataset(ABC):
         """
         raise UsageError(f"data={self.name} keeps no schema, but the run has a data.json")
 
+    def older(self) -> None:  # noqa: B027
+        """Called in place of ``apply`` where the run is older than data.json: files are read as gencli did then."""
+
+    def understood(self) -> list[str]:
+        """What was understood of the user's files, a line each; said before training, and of a new file before eval."""
+        return []
+
+    def class_names(self) -> list[str] | None:
+        """What the classes 0, 1, ... are called in the user's files; None where they have no names."""
+        return None
+
     def whole(self) -> Split | None:
         """Every example of the user's file in its order, whatever split it is in; None where data is no file."""
         return None
@@ -118,6 +129,13 @@ class Dataset(ABC):
 
     def to_text(self, x: Tensor) -> list[str] | None:
         """Examples of data space as text; None where data is none."""
+        return None
+
+    def to_rows(self, x: Tensor) -> dict[str, list[Any]] | None:
+        """Examples (n, D) of data space as the columns of a table, name -> n cells: numbers, texts, truths or None.
+
+        None is a missing cell. None instead of columns: this data is no table.
+        """
         return None
 
     def to_image(self, x: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ o = 0 unless the data have a unit of their own. By Jensen's inequality
     -log P(x) <= E_u [ -log p_Z(z) - log|det dz/dv| - D ln w ],
 
 an upper bound however exact p_Z is. For reals v = x: the change of variables is exact and there is no term for bins.
+Of columns of several kinds the reals are transformed and the integers stay; a missing value has no volume to change.
 """
 
 from __future__ import annotations
@@ -78,9 +79,11 @@ class Preprocess(nn.Module):
 
         self.spec, self.alpha, self.flip = spec, alpha, flip
         support = spec.support
-        # A model of reals and of the unit interval gets the transform that was asked for.
-        self.untouched = support.kind in model_supports and (support.discrete or "real" not in model_supports)
-        if not self.untouched and ("real" not in model_supports or support.kind == "graph"):
+        # A model of reals and of the unit interval gets the transform that was asked for, and so do columns of reals.
+        kept = support.kind in model_supports
+        self.untouched = kept and not support.columns and (support.discrete or "real" not in model_supports)
+        reached = kept if support.columns else "real" in model_supports and support.kind != "graph"
+        if not self.untouched and not reached:
             raise ValueError(f"the model supports {', '.join(model_supports)}; this data is {support}")
 
         self.stochastic = support.discrete and not self.untouched
@@ -93,8 +96,8 @@ class Preprocess(nn.Module):
                 f"no probability; this data is {support}"
             )
         if self.transform in ("logit", "scale"):
-            if support.kind == "real":
-                raise ValueError(f"data.transform={transform} needs data in [0, 1]; this data is real")
+            if support.kind in ("real", "mixed"):
+                raise ValueError(f"data.transform={transform} needs data in [0, 1]; this data is {support}")
             if unit:
                 raise ValueError(f"data.transform={transform} needs data in [0, 1]; this data has a unit of its own")
         if self.transform == "standardize" and support.kind == "unit":
@@ -107,7 +110,8 @@ class Preprocess(nn.Module):
                 + (" flattened by data.flatten=true" if spec.kind == "image" else "")
             )
         shape = (spec.dim,) if vectors else spec.shape
-        self.model_spec = replace(spec, shape=shape, support=support if self.untouched else Support("real"))
+        stays = self.untouched or support.columns
+        self.model_spec = replace(spec, shape=shape, support=support if stays else Support("real"))
 
         # Buffers travel with state_dict, device and dtype; without standardize they are empty.
         statistics = spec.shape if self.transform == "standardize" else (0,)
@@ -130,18 +134,23 @@ class Preprocess(nn.Module):
         if self.transform != "standardize":
             return
         total = torch.zeros(self.spec.shape, dtype=torch.float64)
-        squares, n = torch.zeros_like(total), len(split)
-        # Two passes, because E v^2 - (E v)^2 cancels where the mean is large.
+        squares, n = torch.zeros_like(total), torch.zeros_like(total)
+        # Two passes, because E v^2 - (E v)^2 cancels where the mean is large. Missing values of a column do not count.
         for x in self._chunks(split):
-            total += x.sum(0)
+            total += x.masked_fill(x.isnan(), 0.0).sum(0)
+            n += (~x.isnan()).sum(0)
         mean = total / n
         for x in self._chunks(split):
-            squares += (x - mean).square().sum(0)
+            squares += (x - mean).square().masked_fill(x.isnan(), 0.0).sum(0)
         variance = squares / n
+        for d, column in enumerate(self.spec.support.columns):
+            if not column.continuous:
+                mean[d], variance[d] = 0.0, 1.0
         if self.stochastic:
             variance += self.width**2 / 12
-        if (variance <= 0).any():
-            column = int((variance.flatten() <= 0).nonzero()[0])
+        constant = ~(variance > 0).flatten()
+        if constant.any():
+            column = int(constant.nonzero()[0])
             raise ValueError(f"data.transform=standardize: coordinate {column} of the training data is constant")
         self.mean.copy_(mean)
         self.std.copy_(variance.sqrt())
@@ -197,7 +206,11 @@ class Preprocess(nn.Module):
             terms["logit log|det|"] = (log_s + log_rest).flatten(1).sum(1) - self.spec.dim * math.log(scale)
         elif self.transform == "standardize":
             z = (v - self.mean) / self.std
-            terms["standardize log|det|"] = self.std.log().sum().expand(len(x))
+            log_det = self.std.log()
+            if self.spec.support.columns:
+                terms["standardize log|det|"] = log_det.expand(len(x), -1).masked_fill(z.isnan(), 0.0).sum(1)
+            else:
+                terms["standardize log|det|"] = log_det.sum().expand(len(x))
         return z.reshape(len(x), *self.model_spec.shape), terms
 
     def inverse(self, z: Tensor) -> Tensor:

@@ -27,11 +27,13 @@ class Estimate:
         nll: (B,) nats.
         variance: (B,) variance of the estimator itself for each row; None: it has none.
         diagnostics: (B,) values, averaged into the record.
+        parts: (B,) nats that add up to nll, for the ledger; none: nll itself is one term, ``model``.
     """
 
     nll: Tensor
     variance: Tensor | None = None
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

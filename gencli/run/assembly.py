@@ -65,7 +65,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     Args:
         cfg: the config.
         download: whether missing data files may be fetched into ``data.root``.
-        schema: what a run keeps of the meaning of its files (``Dataset.schema``); None: it is worked out.
+        schema: what a run keeps of the meaning of its files (``Dataset.schema``), empty where it is older than that;
+            None: it is worked out.
 
     Raises:
         UsageError: a part refuses its arguments or the data, in one line that names the key.
@@ -135,6 +136,8 @@ def data_factory(
         dataset: Dataset = make()
         if schema:
             dataset.apply(schema)
+        elif schema is not None:
+            dataset.older()
         return dataset
 
     return made
@@ -144,13 +147,13 @@ def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimat
     """Whether a model offers what a partner requires.
 
     Raises:
-        UsageError: it lacks a capability, or its discrete x would be moved continuously.
+        UsageError: it lacks a capability, or its x, which is not real, would be moved continuously.
     """
     kind = type(part).__name__
     lacking = [c.__name__ for c in part.requires if not isinstance(model, c)]
     if lacking:  # the class gate, for classes whose source it could not follow
         raise UsageError(compatibility.refusal(group, kind, type(model).__name__, lacking))
-    if part.continuous and model.spec.support.discrete:
+    if part.continuous and not model.spec.support.continuous:
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
 
 

@@ -74,7 +74,7 @@ class NLLRecord(Record):
 
     Args:
         unit: ``nats``, or ``nats/char`` and the like.
-        bits_per_dim: value / (D ln 2), of a text value / ln 2.
+        bits_per_dim: value / (D ln 2), of a text value / ln 2; None where coordinates are not of one kind.
         perplexity: exp(value) of a text.
         bound: what the value is to the true NLL.
         estimator: its name.
@@ -96,7 +96,7 @@ class NLLRecord(Record):
 
     metric: str = "nll"
     unit: str
-    bits_per_dim: float
+    bits_per_dim: float | None
     perplexity: float | None
     bound: Bound
     estimator: str
@@ -123,9 +123,11 @@ class NLLRecord(Record):
         }[self.bound]
         error = "" if self.se_examples is None else f" ± {self.se_examples:.3f}"
         per = self.unit.partition("/")[2]
-        bits = f"{self.bits_per_dim:.3f} bits/{per}" if per else f"{self.bits_per_dim:.4f} bits/dim"
-        bits += f", perplexity {self.perplexity:.2f}" if per else ""
-        line = f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({bits}, {words})"
+        said = [words]
+        if self.bits_per_dim is not None:
+            bits = f"{self.bits_per_dim:.3f} bits/{per}" if per else f"{self.bits_per_dim:.4f} bits/dim"
+            said = [bits, *([f"perplexity {self.perplexity:.2f}"] if per else []), words]
+        line = f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({', '.join(said)})"
         if "nll_minus_entropy" in self.diagnostics:
             line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
         return line
@@ -237,7 +239,7 @@ def nll_record(
     return NLLRecord(
         value=value,
         unit="nats" if counts is None else f"nats/{per}",
-        bits_per_dim=bits_per_dim(value, spec.dim if counts is None else 1),
+        bits_per_dim=bits_per_dim(value, spec.dim if counts is None else 1) if spec.alike else None,
         perplexity=None if counts is None else math.exp(min(value, 700.0)),
         bound=composed_bound(shared.bound, preprocessing),
         se_examples=_standard_error(nll, counts) if nonfinite == 0 and n > 1 else None,

@@ -76,7 +76,8 @@ class Reporter:
         if len(record.ledger) > 1:
             self.say("  " + "  ".join(f"{line['term']} {line['nats']:+.3f}" for line in record.ledger))
         kind, _, levels = str(record.protocol["support"]).partition(":")
-        if kind in ("levels", "categorical") and record.bits_per_dim > math.log2(int(levels)):
+        bits = record.bits_per_dim
+        if bits is not None and kind in ("levels", "categorical") and bits > math.log2(int(levels)):
             uniform = f"{math.log2(int(levels)):.3f} bits/dim"
             self.warn(f"worse than the uniform distribution on {levels} levels ({uniform})")
         difference = record.diagnostics.get("nll_minus_entropy")

@@ -35,7 +35,7 @@ class Scores:
 
     Args:
         nll: (N,) nats.
-        terms: (N,) nats by name, ``model`` first, which add up to nll.
+        terms: (N,) nats by name, the model's first, which add up to nll.
         variance: (N,) of nll, due to the estimator and its draws; None: it is unknown.
         diagnostics: (N,) by name.
     """
@@ -79,7 +79,8 @@ def _draw(preprocess: Preprocess, score: Score, batch: Batch, noise: Noise) -> S
     z, ledger = preprocess(batch.x, noise)
     found = score(replace(batch, x=z), noise)
     estimate = found if isinstance(found, Estimate) else Estimate(found)
-    terms = {name: value.cpu().double() for name, value in {"model": estimate.nll, **ledger}.items()}
+    parts = {f"model, {name}": value for name, value in estimate.parts.items()} or {"model": estimate.nll}
+    terms = {name: value.cpu().double() for name, value in {**parts, **ledger}.items()}
     diagnostics = {name: value.cpu().double() for name, value in estimate.diagnostics.items()}
     variance = None if estimate.variance is None else estimate.variance.cpu().double()
     return Scores(torch.stack([*terms.values()]).sum(0), terms, variance, diagnostics)

@@ -30,13 +30,13 @@ class Origin:
     Args:
         folder: its folder.
         trained: its config.
-        schema: what the new data set is given of the meaning of its files.
+        schema: what the new data set is given of the meaning of its files; None: it works it out.
         doubt: why the meaning of files cannot be compared; empty: it can.
     """
 
     folder: Path
     trained: Mapping[str, Any]
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] | None
     doubt: str
 
     @classmethod
@@ -61,7 +61,7 @@ class Origin:
         doubt = (
             f"data={names[1]} is not read as the run's data={names[0]} was: whether both mean the same is not checked"
         )
-        return cls(folder, trained, schema if same else {}, doubt if schema and not same else "")
+        return cls(folder, trained, schema if same and schema else None, doubt if schema and not same else "")
 
     def named(self, cfg: Mapping[str, Any]) -> dict[str, Any]:
         """What the new run's config says of it, with absolute paths."""

@@ -176,6 +176,8 @@ class Session:
         else:
             facts |= {"data_sha256": _sha256(self.parts)} | ({"init_from": self.begun} if self.begun else {})
             folder.begin(config, self.parts.dataset.schema(), seed=config["seed"], parameters=parameters, **facts)
+        for line in self.parts.dataset.understood():
+            self.reporter.say(line)
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "

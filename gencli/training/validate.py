@@ -66,7 +66,7 @@ class Validation:
             module.eval()
         value = self._score(model)
         values = {objective.score_name: value}
-        if objective.score_name == "nll":
+        if objective.score_name == "nll" and self.parts.dataset.spec.alike:
             values["bits_per_dim"] = bits_per_dim(
                 value, self.parts.dataset.spec.dim if self.split.counts is None else 1
             )

@@ -229,19 +229,30 @@ def test_csv_refusals(tmp_path):
     path = table(tmp_path, "a,b,part\n1,2,train\n3,oops,train\n5,,dev\n")
     number = "(data.columns chooses columns)"
     with refused(f"data.path={path}: column 'b', line 3 is 'oops', not a number {number}"):
-        CSV(path, columns=["a", "b"])
+        CSV(path, columns=["a", "b"]).split("train")
     with refused(f"data.path={path} has no column 'aa'. Did you mean 'a'?"):
-        CSV(path, columns=["aa"])
-    with refused("data.split=part: the column says train, val or test; found dev"):
-        CSV(path, columns=["a"], split="part")
-    with refused(f"data.path={path}: column 'b', line 4 is empty"):
-        CSV(path, columns=["a"], label="b")
+        CSV(path, columns=["aa"]).split("train")
+    with refused(
+        f"data.path={path}: column 'part', line 2 is 'train', not a number (data.split=part reads the splits)"
+    ):
+        CSV(path, columns=["part"]).split("train")
+    with refused(
+        f"data.path={path}: column 'part', line 4 is 'dev': data.split needs train, val or test. There is: test, "
+        "train, val."
+    ):
+        CSV(path, columns=["a"], split="part").split("train")
+    with refused(f"data.path={path}: column 'b', line 4 has no class: leave out the row, or name one"):
+        CSV(path, columns=["a"], label="b").split("train")
     with refused(f"data.path={path} does not fit data.support=binary: it needs integers from 0 to 1; found 1 to 5"):
-        CSV(path, columns=["a"], support="binary")
+        CSV(path, columns=["a"], support="binary").split("train")
     missing = table(tmp_path, "a\n1\nNaN\n")
-    with refused(f"data.path={missing}: column 'a', line 3 is 'NaN', not a number {number}"):
-        CSV(missing)
-    with pytest.raises(UsageError, match="is no table"):
-        CSV(table(tmp_path, ""))
-    with refused("data.path is needed: a .csv file"):
-        CSV()
+    with refused(
+        f"data.path={missing}: column 'a', line 3 is missing ('NaN'): leave out the row, or the column by data.columns"
+    ):
+        CSV(missing).split("train")
+    with refused(f"data.path={missing} is no table: it is empty"):
+        _ = CSV(table(tmp_path, "")).spec
+    with refused("data.path is needed: a table (.csv, .tsv, .parquet, .npz)"):
+        _ = CSV().spec
+    with pytest.raises(ValueError, match="leave something for training"):
+        CSV(path, val=0.5, test=0.5)

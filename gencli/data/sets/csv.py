@@ -1,42 +1,92 @@
-"""Your own tables: numeric columns of a ``.csv`` file, with labels, a context and a split if it has them."""
+"""Your own tables: numeric columns of a ``.csv``, ``.tsv``, ``.parquet`` or ``.npz`` file, by name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
+from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import Lazy
 from gencli.data.root import user_path
 from gencli.data.sets.array import to_support
 from gencli.data.split import SPLITS, TensorSplit, shares
+from gencli.data.tables import Table, in_order, read
 
-if TYPE_CHECKING:
-    import pandas as pd
+SHOWN = 8
+"""Columns and classes that are named to the user."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What was understood of the training file.
+
+    Args:
+        columns: of x, in order.
+        classes: names of the classes 0, 1, ..., or None.
+        header: whether the file names its columns; else they are called 0, 1, ...
+        width: number of columns of a file without names; they have no other mark.
+        separator: of a text file.
+        decimal: of a text file.
+    """
+
+    columns: list[str]
+    classes: list[str] | None
+    header: bool
+    width: int
+    separator: str | None
+    decimal: str | None
+
+    @classmethod
+    def parse(cls, schema: Mapping[str, Any], labelled: bool) -> Meaning:
+        """Read a schema.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        kinds: dict[str, Any] = {"columns": list, "classes": list | None, "header": bool, "width": int}
+        kinds |= {"separator": str | None, "decimal": str | None}
+        for key, kind in kinds.items():
+            value = schema.get(key)
+            names = value if isinstance(value, list) else []
+            twice = len({*map(str, names)}) < len(names) or not all(isinstance(name, str) for name in names)
+            if key not in schema or not isinstance(value, kind) or twice or value == []:
+                raise UsageError(f"data.json is damaged: {key}={quoted(value)}")
+        if (schema["classes"] is not None) != labelled:
+            raise UsageError("data.json is damaged: it does not agree with data.label")
+        return cls(**{key: schema[key] for key in kinds})
 
 
 class CSV(Lazy):
     r"""Rows of a table as vectors.
 
+    What a file means is found out from the training file: its columns, which a new file must have by name in any order,
+    and the names of its classes. Text files may be compressed (.gz, .zip, .bz2, .xz).
+
     Args:
-        path: the file; compressed ones (.gz, .zip, ...) are read where they lie.
+        path: the file: csv, tsv or other text in UTF-8, .parquet, or .npz with an array (N,) a column.
         columns: columns of x, by name (or by number from 0 without a header); None: all that serve nothing else.
-        label: column of classes, of any values, which are numbered in sorted order.
+        label: column of classes, of any values, which are numbered in order: numbers by value, else by text.
         context: columns of a context vector.
-        split: column that says ``train``, ``val`` or ``test``; None: a fixed seeded split.
-        header: whether the first line names the columns.
-        separator: between cells: one character, or ``\s+`` for white space.
+        split: column that says ``train``, ``val`` or ``test``; None: a fixed seeded split by the row's number.
+        header: whether the first line names the columns; None: it does if it has words above numbers.
+        separator: between cells: one character, ``\t``, or ``\s+`` for white space; None: it is found out.
+        decimal: the mark of fractions; None: it is found out.
         support: of x: ``real``, ``unit``, ``binary``, ``levels:K`` or ``categorical:K``.
         val: share of the validation split where there is no split column.
         test: share of the test split, likewise.
         seed: of the split.
 
     Raises:
-        UsageError: the file is missing or no table, a column is missing, or a cell is not a number of the support.
         ValueError: an option is out of range.
     """
 
@@ -49,97 +99,206 @@ class CSV(Lazy):
         label: str | int | None = None,
         context: list[str | int] | None = None,
         split: str | int | None = None,
-        header: bool = True,
-        separator: str = ",",
+        header: bool | None = None,
+        separator: str | None = None,
+        decimal: Literal["point", "comma"] | None = None,
         support: str = "real",
         val: BelowOne = 0.1,
         test: BelowOne = 0.1,
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if separator != r"\s+" and (len(separator) != 1 or (not separator.isprintable() and separator != "\t")):
-            raise ValueError(f"data.separator={quoted(separator)}: one character, or \\s+ for white space")
+        separator = "\t" if separator == r"\t" else separator
+        if separator not in (None, SPACES, "\t") and (len(separator) != 1 or not separator.isprintable()):
+            raise ValueError(f"data.separator={quoted(separator)}: one character, \\t, or \\s+ for white space")
         if label is not None and context:
             raise ValueError("data.label and data.context: a model has one or the other as its y")
         try:
-            kind = Support.parse(support)
+            self._support = Support.parse(support)
         except ValueError as error:
             raise ValueError(f"data.support: {error}") from error
-        self.path = user_path(path, "a .csv file")
-        self.name, self.header = self.path.name.split(".")[0], header
-        table = self._table(separator)
+        self._shares, self._seed = (val, test), seed
+        shares(0, self._shares, seed)  # which refuses shares that leave nothing
+        self.path, self.name = path, Path(path).name.split(".")[0] if path else "csv"
+        self._dialect = Dialect(separator, {"point": ".", "comma": ",", None: None}[decimal], header)
+        self._chosen = [str(c) for c in columns or []]
+        self._label, self._split = (None if c is None else str(c) for c in (label, split))
+        self._context = [str(c) for c in context or []]
+        self._kept: Meaning | None = None
+        self._older = False
 
-        special = [c for c in (label, split, *(context or [])) if c is not None]
-        self._known(table, special)
-        self.columns = [str(c) for c in columns] if columns else [c for c in table if c not in map(str, special)]
-        self._known(table, self.columns)
-        if not self.columns or len(table) == 0:
-            raise UsageError(f"data.path={path} has no {'rows' if self.columns else 'columns'} to learn")
-        self.x = to_support(self._numbers(table, self.columns), kind, f"data.path={path}")
+    # --- what the file means -----------------------------------------------------------------------------------------
 
-        self.y: torch.Tensor | None = None
-        classes: int | None = None
-        if label is not None:
-            self._filled(table, str(label))
-            values, codes = np.unique(table[str(label)].to_numpy(dtype=str), return_inverse=True)
-            self.y, classes = torch.from_numpy(codes.astype(np.int64)), len(values)
-        elif context:
-            self.y = torch.from_numpy(self._numbers(table, [str(c) for c in context])).float()
-        self.spec = Spec((len(self.columns),), kind, classes, len(context or []))
+    def schema(self) -> dict[str, Any]:
+        return asdict(self._meaning)
 
-        if split is None:
-            self.rows = shares(len(table), (val, test), seed)
-        else:
-            named = table[str(split)].to_numpy(dtype=str)
-            strange = sorted(set(named) - set(SPLITS))
-            if strange or "train" not in named:
-                raise UsageError(f"data.split={split}: the column says train, val or test; found {', '.join(strange)}")
-            self.rows = {name: np.flatnonzero(named == name) for name in SPLITS}
+    def apply(self, schema: Mapping[str, Any]) -> None:
+        self._kept = Meaning.parse(schema, labelled=self._label is not None)
 
-    def load(self, name: str) -> TensorSplit | None:
-        rows = torch.from_numpy(self.rows[name])
-        if len(rows) == 0:
-            return None
-        return TensorSplit(self.x[rows], None if self.y is None else self.y[rows])
+    def older(self) -> None:
+        self._older = True
+        self._dialect = Dialect(self._dialect.separator, ".", self._dialect.header)
 
-    def _table(self, separator: str) -> pd.DataFrame:
-        """All cells as text, so that what is no number can be shown as it was written."""
-        import pandas as pd
+    @cached_property
+    def spec(self) -> Spec:  # type: ignore[override]
+        """Of the kept meaning, for which no file is opened; else of the file."""
+        found = self._meaning
+        classes = None if found.classes is None else len(found.classes)
+        return Spec((len(found.columns),), self._support, classes, len(self._context))
 
-        try:
-            table = pd.read_csv(
-                self.path, header=0 if self.header else None, sep=separator, dtype=str, keep_default_na=False
+    def class_names(self) -> list[str] | None:
+        return self._meaning.classes
+
+    def understood(self) -> list[str]:
+        if "_table" not in vars(self):
+            return []
+        table, meaning = self._table, self._meaning
+        lines = [f"{self.name}: {note}" for note in table.notes]
+        if self._older:
+            lines.append(
+                f"{self.name}: this run keeps no data.json: columns are taken in the order of this file, classes in "
+                "that of its texts; whether they are those of training cannot be checked"
             )
-        except Exception as error:  # pandas' own errors, and those of every decompressor
-            raise UsageError(f"data.path={self.path} is no table: {quoted(error, 200)}") from error
-        table.columns = [str(c).strip() for c in table.columns]
+        if self._kept is not None:
+            unread = [c for c in table.columns if c not in (*meaning.columns, *self._special)]
+            return lines + (
+                [f"{self.name}: columns that the run has not are not read: {_some(unread)}"] if unread else []
+            )
+        named = f"{table.dialect}, " if table.lines is not None else ""
+        header = "named columns" if table.dialect.header else "columns without names"
+        line = f"{self.name}: {len(table):,} rows of {len(table.columns)} {header}, {named}x = {_some(meaning.columns)}"
+        line += (
+            f"; {len(meaning.classes)} classes of {self._label}: {_some(meaning.classes)}" if meaning.classes else ""
+        )
+        line += f"; context = {_some(self._context)}" if self._context else ""
+        first = _some([f"{name}={cells[0]}" for name, cells in table.columns.items()])
+        return [*lines, quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
+
+    @property
+    def _special(self) -> list[str]:
+        """Columns that are not part of x."""
+        return [c for c in (self._label, self._split, *self._context) if c is not None]
+
+    @cached_property
+    def _meaning(self) -> Meaning:
+        if self._kept is not None:
+            return self._kept
+        table = self._table
+        table.need(self._special)
+        table.need(self._chosen)
+        columns = self._chosen or [c for c in table.columns if c not in self._special]
+        if not columns or len(table) == 0:
+            raise UsageError(f"{table.where} has no {'rows' if columns else 'columns'} to learn")
+        classes = None if self._label is None else self._class_order(table, self._label)
+        dialect = table.dialect
+        return Meaning(columns, classes, bool(dialect.header), len(table.columns), dialect.separator, dialect.decimal)
+
+    def _class_order(self, table: Table, label: str) -> list[str]:
+        """The classes of a column in order.
+
+        Raises:
+            UsageError: a cell has none.
+        """
+        if self._older:
+            return sorted({*map(str, table.columns[label])})
+        return in_order({*self._labels(table, label)})
+
+    def _labels(self, table: Table, label: str) -> list[str]:
+        """The class of each row, as a text."""
+        texts = list(map(str, table.columns[label])) if self._older else table.texts(label)
+        for row in np.flatnonzero(table.missing(label)).tolist():
+            if texts[row] == "" or table.is_numeric(label):
+                raise UsageError(
+                    f"{table.where}: column '{label}', {table.place(row)} has no class: leave out the row, or name one"
+                )
+        return texts
+
+    # --- what it holds -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _table(self) -> Table:
+        """The file.
+
+        Raises:
+            UsageError: it is none, or not one that the run can read.
+        """
+        path = user_path(self.path, "a table (.csv, .tsv, .parquet, .npz)")
+        kept, dialect = self._kept, self._dialect
+        if kept is None:
+            names = [c for c in (*self._chosen, *self._special) if not c.isdecimal()]
+            return read(path, dialect, names=names, unnamed=self._older)
+        names = [*kept.columns, *self._special]
+        dialect = Dialect(dialect.separator, dialect.decimal, kept.header)
+        table = read(path, dialect, Dialect(kept.separator, kept.decimal), names if kept.header else ())
+        if not kept.header and len(table.columns) != kept.width:
+            raise UsageError(f"{table.where} has {len(table.columns)} columns; the run's file has {kept.width}")
         return table
 
-    def _known(self, table: pd.DataFrame, columns: list) -> None:
-        for column in map(str, columns):
-            if column not in table:
-                raise UsageError(f"data.path={self.path} has no column '{column}'. {near(column, table.columns)}")
+    @cached_property
+    def _rows(self) -> TensorSplit:
+        """All rows, in order."""
+        table, meaning = self._table, self._meaning
+        needed = [c for c in (*meaning.columns, self._label, *self._context) if c is not None]
+        table.need(needed)
+        x = to_support(_matrix(table, meaning.columns), self.spec.support, table.where)
+        if self._label is not None:
+            return TensorSplit(x, self._codes(table, self._label))
+        return TensorSplit(x, torch.from_numpy(_matrix(table, self._context)).float() if self._context else None)
 
-    def _line(self, row: int) -> int:
-        return row + (2 if self.header else 1)
+    def _codes(self, table: Table, label: str) -> Tensor:
+        """The class numbers of a column.
 
-    def _filled(self, table: pd.DataFrame, column: str) -> None:
-        empty = np.flatnonzero(table[column].to_numpy(dtype=str) == "")
-        if len(empty):
-            raise UsageError(f"data.path={self.path}: column '{column}', line {self._line(empty[0])} is empty")
-
-    def _numbers(self, table: pd.DataFrame, columns: list[str]) -> np.ndarray:
-        """(N, columns) in fp64."""
-        import pandas as pd
-
-        result = np.empty((len(table), len(columns)))
-        for j, column in enumerate(columns):
-            result[:, j] = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
-            wrong = np.flatnonzero(~np.isfinite(result[:, j]))
-            if len(wrong):
-                cell = table[column].iloc[int(wrong[0])]
+        Raises:
+            UsageError: a class is none of the run's.
+        """
+        classes = self._meaning.classes or []
+        number = {name: k for k, name in enumerate(classes)}
+        texts = self._labels(table, label)
+        for row, text in enumerate(texts):
+            if text not in number:
                 raise UsageError(
-                    f"data.path={self.path}: column '{column}', line {self._line(int(wrong[0]))} is {cell!r}, not a "
-                    "number (data.columns chooses columns)"
+                    f"{table.where}: column '{label}', {table.place(row)} is {quoted(text)!r}, no class of this run. "
+                    f"{quoted(near(text, classes), 200)}"
                 )
-        return result
+        return torch.tensor([number[text] for text in texts])
+
+    def whole(self) -> TensorSplit:
+        return self._rows
+
+    def load(self, name: str) -> TensorSplit | None:
+        rows = torch.from_numpy(self._positions[name])
+        if len(rows) == 0 and name != "train":
+            return None
+        if len(rows) == 0:
+            raise UsageError(f"{self._table.where} has {len(self._table)} rows, and none for training")
+        whole = self._rows
+        return TensorSplit(whole.x[rows], None if whole.y is None else whole.y[rows])
+
+    @cached_property
+    def _positions(self) -> dict[str, np.ndarray]:
+        """The rows of each split."""
+        table = self._table
+        if self._split is None:
+            return shares(len(table), self._shares, self._seed)
+        table.need([self._split])
+        named = table.texts(self._split)
+        for row, text in enumerate(named):
+            if text not in SPLITS:
+                raise UsageError(
+                    f"{table.where}: column '{self._split}', {table.place(row)} is {quoted(text)!r}: data.split needs "
+                    f"train, val or test. {near(text, SPLITS)}"
+                )
+        return {name: np.flatnonzero([text == name for text in named]) for name in SPLITS}
+
+
+def _matrix(table: Table, columns: Sequence[str]) -> np.ndarray:
+    """(N, columns) in fp64."""
+    result = np.empty((len(table), len(columns)))
+    for j, column in enumerate(columns):
+        result[:, j] = table.numbers(column)
+    return result
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(quoted(name) for name in names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown}, ... {quoted(names[-1])}"

@@ -17,26 +17,15 @@ import torch
 from torch import Tensor
 
 from gencli.core.options import BelowOne, Count, Range
-from gencli.core.spec import Given, Spec, Support
-from gencli.models.autoregressive.encodings import Encoding
+from gencli.core.spec import Given, Spec
+from gencli.models.autoregressive.encodings import Kind, encoding_of
 from gencli.models.base import Autoregressive, DataInitialized, Ensemble
-from gencli.models.distributions import (
-    BernoulliHead,
-    CategoricalHead,
-    Conditional,
-    Fair,
-    Head,
-    LogisticMixtureHead,
-    NormalMixtureHead,
-)
+from gencli.models.distributions import Conditional, Conditionals, Fair, head_of
 from gencli.nn.masked import MaskedMLP
-
-THERMOMETER_UP_TO = 32
-"""Levels of which a network may see every one; of more it sees the value, or its first layer would be all it has."""
 
 
 class MADE(Ensemble, Autoregressive, DataInitialized):
-    """Masked autoencoder: bits, categories, levels or reals.
+    """Masked autoencoder: bits, categories, levels, reals, or a table whose columns are several of these.
 
     In training each batch takes one member, drawn from torch's generator as dropout is: the mean loss bounds the
     mixture's NLL from above. Everything that measures sees the mixture itself.
@@ -55,6 +44,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         components: C, of a mixture of logistics or, for reals, of normals; None: 5 logistics, 1 normal.
         encoding: what the network sees of levels and categories: ``onehot``, ``thermometer`` (1 for every k below x) or
             ``value`` (one number); None: the thermometer for levels up to 32, their value for more, one-hot categories.
+            Of a table, these three options are those of the columns that have them.
 
     Raises:
         ValueError: an option that this support does not have.
@@ -63,7 +53,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         Germain, Gregor, Murray and Larochelle, "MADE: masked autoencoder for distribution estimation", 2015.
     """
 
-    supports = ("binary", "levels", "categorical", "real")
+    supports = ("binary", "levels", "categorical", "real", "mixed")
     shapes = ("vector",)
 
     def __init__(
@@ -77,15 +67,17 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         direct: bool = True,
         masks: Count = 1,
         orderings: Literal["natural", "random"] = "natural",
-        conditionals: Literal["softmax", "logistic"] | None = None,
+        conditionals: Conditionals | None = None,
         components: Count | None = None,
-        encoding: Literal["onehot", "thermometer", "value"] | None = None,
+        encoding: Kind | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        self.distribution = _head(spec.support, conditionals, components)
-        self.encoding = _encoding(spec.support, encoding)
+        self.distribution = head_of(spec.support, conditionals, components)
+        self.encoding = encoding_of(spec.support, encoding)
         self.members = masks
         self.natural = orderings == "natural"
+        if spec.support.columns and not self.natural:
+            raise ValueError(f"model.orderings={orderings}: columns of several kinds have one order, natural")
         self.net = MaskedMLP(
             spec.dim,
             self.distribution.n_params,
@@ -181,15 +173,18 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
             known, kept = given.x.flatten(1).gather(1, order), given.mask.flatten(1).gather(1, order)
         values: list[Tensor] = []
         for t in range(self.spec.dim):
-            params = weight.new_empty(n, self.distribution.n_params)
+            head = self.distribution.column(t)
+            params = weight.new_empty(n, head.n_params)
             for rows, steps, _ in walks:
-                params[rows] = steps.params()
-            value = pick(self.distribution.conditional(params))
+                params[rows] = steps.params()[:, : head.n_params]
+            value = pick(head.conditional(params))
+            if self.spec.support.columns:
+                value = value.to(weight.dtype)
             if given is not None:
                 value = torch.where(kept[:, t], known[:, t], value)
             values.append(value)
             for rows, steps, _ in walks:
-                steps.push(self.encoding(value[rows]).to(weight.dtype))
+                steps.push(self.encoding.of_column(t, value[rows]).to(weight.dtype))
         return torch.stack(values, 1).gather(1, order.argsort(1))
 
     def _posterior(self, n: int, y: Tensor | None, given: Given | None) -> Tensor:
@@ -216,42 +211,3 @@ class _FullPasses:
     def push(self, features: Tensor) -> None:
         self.features[:, self.order[self.d]] = features
         self.d += 1
-
-
-def _head(support: Support, conditionals: str | None, components: int | None) -> Head:
-    """The distribution of one coordinate that a support asks for.
-
-    Raises:
-        ValueError: an option that this support does not have.
-    """
-    ordered = support.kind == "levels"
-    if conditionals == "logistic" and not ordered:
-        raise ValueError(f"model.conditionals=logistic needs ordered levels; this data is {support}")
-    if conditionals is not None and support.kind in ("real", "binary"):
-        raise ValueError(f"model.conditionals={conditionals} is for levels and categories; this data is {support}")
-    logistic = ordered and conditionals != "softmax"
-    if components is not None and not (support.kind == "real" or logistic):
-        raise ValueError(f"model.components={components} is for reals and for model.conditionals=logistic")
-    if support.kind == "real":
-        return NormalMixtureHead(components or 1)
-    if support.kind == "binary":
-        return BernoulliHead()
-    return LogisticMixtureHead(support.size, components or 5) if logistic else CategoricalHead(support)
-
-
-def _encoding(support: Support, kind: Literal["onehot", "thermometer", "value"] | None) -> Encoding:
-    """What the network sees of a coordinate of this support.
-
-    Raises:
-        ValueError: this support has no such encoding.
-    """
-    if support.kind in ("real", "binary"):
-        if kind is not None:
-            raise ValueError(f"model.encoding={kind} is for levels and categories; this data is {support}")
-        return Encoding("identity")
-    ordered = support.kind == "levels"
-    if kind in ("thermometer", "value") and not ordered:
-        raise ValueError(f"model.encoding={kind} needs ordered levels; this data is {support}")
-    if kind is None:
-        kind = "onehot" if not ordered else "thermometer" if support.size <= THERMOMETER_UP_TO else "value"
-    return Encoding(kind, support.size)

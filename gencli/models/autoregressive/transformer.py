@@ -1,4 +1,4 @@
-"""A decoder-only transformer over symbols: text, or the pixels of an image in raster order.
+"""A decoder-only transformer over symbols: text, the pixels of an image in raster order, or the columns of a table.
 
     p(x | y) = prod_t softmax(W h_t)_(x_t),    h_t = body(start, x_1 .. x_(t-1))
 
@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from gencli.core.options import BelowOne, Count
 from gencli.core.spec import Given, Spec
+from gencli.models.autoregressive.columns import Columns
 from gencli.models.base import Autoregressive
-from gencli.models.distributions import CategoricalHead, Conditional
+from gencli.models.distributions import CategoricalHead, Conditional, Head, head_of
 from gencli.nn.attention import Activation, Cache, CausalTransformer
 
 
@@ -27,7 +28,8 @@ class Transformer(Autoregressive):
     """Categorical conditionals from causal attention over all symbols before.
 
     Images are read in raster order, the channels of a pixel one after another; each token also knows where the pixel
-    lies that it predicts. A class y is added to every token.
+    lies that it predicts. A class y is added to every token. Columns of several kinds are read from the first to the
+    last; each is embedded, and its distribution read off, by weights of its own.
 
     Sequences longer than the window of D symbols: when a window is full, its last D // 2 symbols become the beginning
     of the next one, which starts anew; so a symbol is drawn given the D // 2 to D - 1 symbols before it, as held-out
@@ -42,13 +44,15 @@ class Transformer(Autoregressive):
         hidden: width of the layer within each MLP; None: 4 widths, or 8/3 for ``swiglu``.
         activation: ``gelu``, ``relu2`` (its square saves a tenth of a step on a CPU) or ``swiglu``.
         dropout: probability that a unit is dropped in training.
-        tied: the output weights are the embeddings of the symbols.
+        tied: the output weights are the embeddings of the symbols, which a table of several kinds does not have.
+        components: C, of the mixtures of normals (of real columns; None: 1) and of logistics (of levels; None: 5) in a
+            table of several kinds; nothing else has them.
 
     Raises:
-        ValueError: the heads do not share the width in even parts.
+        ValueError: the heads do not share the width in even parts, or components of data that has none.
     """
 
-    supports = ("binary", "levels", "categorical")
+    supports = ("binary", "levels", "categorical", "mixed")
     shapes = ("vector", "image")
     any_length = True
 
@@ -64,19 +68,27 @@ class Transformer(Autoregressive):
         activation: Activation = "gelu",
         dropout: BelowOne = 0.0,
         tied: bool = True,
+        components: Count | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        K = spec.support.size
-        self.distribution = CategoricalHead(spec.support)
         self.dropout = dropout
-        self.symbols = nn.Embedding(K, width)
+        self.distribution: Head
+        self.columns: Columns | None = None
+        if spec.support.columns:
+            self.distribution = head_of(spec.support, components=components)
+            self.columns = Columns(spec.support, self.distribution, width)
+        else:
+            if components is not None:
+                raise ValueError(f"model.components={components} is for columns of several kinds, not {spec.support}")
+            self.distribution = CategoricalHead(spec.support)
+            self.symbols = nn.Embedding(spec.support.size, width)
         self.bos = nn.Parameter(torch.zeros(width))
         self.places = nn.Parameter(torch.zeros(spec.dim, width)) if spec.kind == "image" else None
         self.of_context = nn.Linear(self.context_dim, width, bias=False) if self.context_dim else None
         self.body = CausalTransformer(
             spec.dim, width=width, layers=layers, heads=heads, hidden=hidden, activation=activation, dropout=dropout
         )
-        self.head = None if tied else nn.Linear(width, K, bias=False)
+        self.head = None if tied or self.columns else nn.Linear(width, spec.support.size, bias=False)
         for name, weight in self.named_parameters():
             if not name.startswith("body."):
                 nn.init.normal_(weight, std=0.02)
@@ -97,13 +109,13 @@ class Transformer(Autoregressive):
 
     # --- densities -----------------------------------------------------------------------------------------------
 
-    def _logits(self, line: Tensor, y: Tensor | None, cache: Cache | None = None) -> Tensor:
-        """Logits (B, t + 1, K) of the coordinates that follow the start and each of the symbols line (B, t).
+    def _params(self, line: Tensor, y: Tensor | None, cache: Cache | None = None) -> Tensor:
+        """Parameters (B, t + 1, P) of the coordinates that follow the start and each of the symbols line (B, t).
 
-        With a cache that holds the start, only of those that follow the symbols: (B, t, K).
+        With a cache that holds the start, only of those that follow the symbols: (B, t, P).
         """
-        h = self.symbols(line)
         first = 0 if cache is None else cache.length
+        h = self.columns.embed(line, max(first - 1, 0)) if self.columns else self.symbols(line)
         if first == 0:
             h = torch.cat([self.bos.expand(len(line), 1, -1), h], 1)
         if self.places is not None:
@@ -114,13 +126,15 @@ class Transformer(Autoregressive):
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
         h = self.body(h, cache)
+        if self.columns:
+            return self.columns.read(h, first)
         return F.linear(h, self.symbols.weight) if self.head is None else self.head(h)
 
     def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        line = self._line(x).long()
-        logits = self._logits(line[:, :-1], y)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # also under autocast
-        return self._event(self.distribution.log_prob(line, logits))
+        line = self._line(x) if self.columns else self._line(x).long()
+        params = self._params(line[:, :-1], y)
+        params = params.to(torch.promote_types(params.dtype, torch.float32))  # also under autocast
+        return self._event(self.distribution.log_prob(line, params))
 
     # --- samples -------------------------------------------------------------------------------------------------
 
@@ -135,14 +149,15 @@ class Transformer(Autoregressive):
     ) -> Tensor:
         D = self.spec.dim
         length = given.x.shape[1] if given is not None and self.spec.kind != "image" else D
-        x = torch.zeros(n, length, dtype=torch.long, device=self.bos.device)
+        dtype = self.bos.dtype if self.columns else torch.long
+        x = torch.zeros(n, length, dtype=dtype, device=self.bos.device)
         known, prompt = None, 0
         if given is not None:
             known = self._line(given.mask)
-            x = torch.where(known, self._line(given.x).long(), x)
+            x = torch.where(known, self._line(given.x).to(dtype), x)
             prompt = int(known.all(0).long().cumprod(0).sum())  # leading coordinates that every row has
-        begin = first = ahead = 0  # the window begins at coordinate begin; logits are of coordinates first .. ahead - 1
-        logits, cache = torch.empty(0), self.body.cache(n) if cached else None
+        begin = first = ahead = 0  # the window begins at coordinate begin; params are of coordinates first .. ahead - 1
+        params, cache = torch.empty(0), self.body.cache(n) if cached else None
         for t in range(length):
             if t == begin + D:
                 begin = t - D // 2
@@ -151,13 +166,14 @@ class Transformer(Autoregressive):
                 ahead = t
             if t == ahead:
                 if cache is None:
-                    first, logits = t, self._logits(x[:, begin:t], y)[:, -1:]
+                    first, params = t, self._params(x[:, begin:t], y)[:, -1:]
                 elif cache.length == 0:  # all that is known of this window, in one pass
                     known_to = min(max(t, prompt), begin + D - 1)
-                    first, logits = begin, self._logits(x[:, begin:known_to], y, cache)
+                    first, params = begin, self._params(x[:, begin:known_to], y, cache)
                 else:
-                    first, logits = t, self._logits(x[:, t - 1 : t], y, cache)
-                ahead = first + logits.shape[1]
-            drawn = pick(self.distribution.conditional(logits[:, t - first]))
+                    first, params = t, self._params(x[:, t - 1 : t], y, cache)
+                ahead = first + params.shape[1]
+            head = self.distribution.column(t)
+            drawn = pick(head.conditional(params[:, t - first, : head.n_params]))
             x[:, t] = drawn if known is None else torch.where(known[:, t], x[:, t], drawn)
         return self._event(x)

@@ -37,6 +37,10 @@ class Head(ABC):
     def conditional(self, params: Tensor) -> Conditional:
         """The distribution with parameters (n, *, P), to be drawn from, perhaps truncated before."""
 
+    def column(self, d: int) -> Head:
+        """The family of coordinate d, whose parameters come first among those here; of all but tables, this one."""
+        return self
+
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """One draw for each of the parameters (n, *, P): (n, *); temperature as in ``Conditional``."""
         return self.conditional(params).sample(noise, temperature)

@@ -1,0 +1,324 @@
+"""Tables of the user's files: csv, tsv and other text, plain or compressed, parquet, npz with an array a column.
+
+A table keeps its cells as the file has them: text, or numbers of a typed file. ``numbers`` makes reals of a column or
+refuses a cell by its line; ``texts`` gives one text for one value, whatever the file is.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gencli.core.errors import UsageError, near, quoted
+from gencli.data.dialect import MISSING, Dialect, number, read_lines
+from gencli.data.split import SPLITS
+
+UNSAID, TYPED = Dialect(), Dialect(header=True)
+
+_PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ": lzma.decompress}
+_UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
+_PLAIN = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a file by name.
+
+    Args:
+        where: the file, as messages name it.
+        columns: (N,) each: texts (dtype object, stripped), or the numbers or truth values of a typed file.
+        lines: (N,) the line at which each row begins, as an editor counts; None: the file has none.
+        dialect: how a text file is written; of others only whether columns have names, which is so.
+        notes: what was done with the file that the user should know, a sentence each.
+    """
+
+    where: str
+    columns: Mapping[str, np.ndarray]
+    lines: np.ndarray | None = None
+    dialect: Dialect = TYPED
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    def place(self, row: int) -> str:
+        """Where a row stands, for messages."""
+        return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+
+    def need(self, names: Iterable[str]) -> None:
+        """Refuse a table without one of these columns.
+
+        Raises:
+            UsageError: names the column and near ones.
+        """
+        for name in names:
+            if name not in self.columns:
+                close = quoted(near(name, self.columns), 200)
+                raise UsageError(f"{self.where} has no column '{quoted(name)}'. {close}")
+
+    def missing(self, name: str) -> np.ndarray:
+        """(N,) which cells of a column have no value: empty, NA, NaN, null, None or ?."""
+        cells = self.columns[name]
+        if cells.dtype == object:
+            return np.fromiter((cell.lower() in MISSING for cell in cells), bool, len(cells))
+        return np.isnan(cells) if cells.dtype.kind == "f" else np.zeros(len(cells), bool)
+
+    def is_numeric(self, name: str) -> bool:
+        """Whether all cells of a column that have a value are numbers."""
+        cells, missing = self.columns[name], self.missing(name)
+        decimal = self.dialect.decimal or "."
+        return cells.dtype != object or all(number(cell, decimal) is not None for cell in {*cells[~missing]})
+
+    def numbers(self, name: str) -> np.ndarray:
+        """(N,) the cells of a column in fp64; true and false are 1 and 0.
+
+        Raises:
+            UsageError: a cell is no finite number; names its line and the way out.
+        """
+        cells = self.columns[name]
+        if cells.dtype != object:
+            values = cells.astype(np.float64)
+        elif self.dialect.decimal == "," or any("_" in cell for cell in cells):
+            values = np.array([self._number(cell) for cell in cells])
+        else:
+            try:
+                values = cells.astype(np.float64)
+            except ValueError:
+                values = np.array([self._number(cell) for cell in cells])
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong) == 0:
+            return values
+        if cells.dtype == object and {cell.lower() for cell in cells} <= {"true", "false"}:
+            return np.array([float(cell.lower() == "true") for cell in cells])
+        row = int(wrong[0])
+        raise UsageError(f"{self.where}: column '{quoted(name)}', {self.place(row)} is {self._why(name, row)}")
+
+    def _number(self, cell: str) -> float:
+        value = number(cell, self.dialect.decimal or ".")
+        return np.nan if value is None else value
+
+    def _why(self, name: str, row: int) -> str:
+        """A cell that is no number, and the way out."""
+        cells = self.columns[name]
+        cell = quoted(cells[row])
+        if self.missing(name)[row]:
+            return f"missing ({cell!r}): leave out the row, or the column by data.columns"
+        if cells.dtype == object and "," in cell and number(cell, ",") is not None:
+            return f"{cell!r}, not a number (data.decimal=comma reads decimal commas; thousands are not separated)"
+        if cells.dtype == object and number(cell.replace(",", "")) is not None:
+            return (
+                f"{cell!r}, not a number (thousands are not separated; data.decimal= says what a fraction begins with)"
+            )
+        if cell in (*SPLITS, "valid"):
+            return f"{cell!r}, not a number (data.split={quoted(name)} reads the splits)"
+        return f"{cell!r}, not a number (data.columns chooses columns)"
+
+    def texts(self, name: str) -> list[str]:
+        """The cells of a column as texts, the same for the same value in any kind of file.
+
+        A column of plain numbers (without leading zeros) gives each in its shortest form: 1, 1.0 and 1e0 are "1".
+        """
+        cells = self.columns[name]
+        if cells.dtype.kind == "b":
+            return [str(bool(cell)) for cell in cells]
+        if cells.dtype != object:
+            return [shortest(float(cell)) if cells.dtype.kind == "f" else str(int(cell)) for cell in cells]
+        decimal = self.dialect.decimal
+        plain = {cell: cell.replace(",", ".") if decimal == "," and "." not in cell else cell for cell in {*cells}}
+        if all(map(_PLAIN.fullmatch, plain.values())):
+            short = {c: str(int(t)) if t.lstrip("+-").isdecimal() else shortest(float(t)) for c, t in plain.items()}
+            return [short[cell] for cell in cells]
+        return list(cells)
+
+
+def shortest(value: float) -> str:
+    """A number as its shortest text; integers without a point.
+
+    Example:
+        >>> shortest(10.0), shortest(0.5)
+        ('10', '0.5')
+    """
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def in_order(texts: Collection[str]) -> list[str]:
+    """Distinct texts in order: by number where all are plain numbers, else by text.
+
+    Example:
+        >>> in_order(["10", "9"]), in_order(["b10", "b9"])
+        (['9', '10'], ['b10', 'b9'])
+    """
+    numeric = all(map(_PLAIN.fullmatch, texts))
+    return sorted({*texts}, key=float) if numeric else sorted({*texts})
+
+
+def read(
+    path: Path,
+    dialect: Dialect = UNSAID,
+    kept: Dialect = UNSAID,
+    names: Collection[str] = (),
+    *,
+    unnamed: bool = False,
+) -> Table:
+    """Read a table.
+
+    Args:
+        path: the file; what it is, its first bytes say.
+        dialect: what the user says of a text file.
+        kept: how the training file was written, where this is another one.
+        names: columns that it must have, where they are known.
+        unnamed: whether a column without a name is kept (as ``Unnamed: 0``), as older runs had it.
+
+    Raises:
+        UsageError: it is no table, or can be read in two ways.
+    """
+    where = f"data.path={quoted(path, 200)}"
+    try:
+        content = path.read_bytes()
+        for magic, unpack in _PACKED.items():
+            if content.startswith(magic):
+                content = unpack(content)
+        if content.startswith(b"PAR1"):
+            columns = _parquet(content, where)
+        elif content.startswith(b"PK") and (members := zipfile.ZipFile(io.BytesIO(content)).namelist()):
+            if all(name.endswith(".npy") for name in members):
+                columns = _arrays(content, where)
+            else:
+                return _text(_member(content, members, where), where, dialect, kept, names, unnamed)
+        else:
+            return _text(content, where, dialect, kept, names, unnamed)
+    except UsageError:
+        raise
+    except Exception as error:  # of every decompressor, numpy and pyarrow over a damaged file
+        raise UsageError(f"{where} is no table: {quoted(str(error) or type(error).__name__, 200)}") from error
+    return _table(where, columns, unnamed=unnamed)
+
+
+def _member(content: bytes, members: list[str], where: str) -> bytes:
+    """The one file of a zip."""
+    if "[Content_Types].xml" in members:
+        raise UsageError(f"{where} is a workbook: save its sheet as .csv")
+    files = [name for name in members if not name.endswith("/")]
+    if len(files) != 1:
+        raise UsageError(f"{where} holds {len(files)} files; one table is expected")
+    return zipfile.ZipFile(io.BytesIO(content)).read(files[0])
+
+
+def _text(content: bytes, where: str, dialect: Dialect, kept: Dialect, names: Collection[str], unnamed: bool) -> Table:
+    """A table of text in UTF-8."""
+    try:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UsageError(f"{where} is UTF-16: save it as UTF-8")
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{where} is no UTF-8 (line {line}): save it as UTF-8") from error
+    if "\0" in text:
+        raise UsageError(f"{where} is no table: line {text.count(chr(10), 0, text.index(chr(0))) + 1} has a zero byte")
+    found = read_lines(text, where, dialect, kept, names)
+    cells = zip(*found.rows, strict=True) if found.rows else [() for _ in found.names]
+    columns = [(name, _objects(column)) for name, column in zip(found.names, cells, strict=True)]
+    return _table(where, columns, np.array(found.lines), found.dialect, found.notes, unnamed=unnamed)
+
+
+def _objects(cells: Iterable[str]) -> np.ndarray:
+    return np.array([*cells], dtype=object)
+
+
+def _table(
+    where: str,
+    columns: list[tuple[str, np.ndarray]],
+    lines: np.ndarray | None = None,
+    dialect: Dialect = TYPED,
+    notes: Iterable[str] = (),
+    *,
+    unnamed: bool,
+) -> Table:
+    """Columns by name, without those that only number the rows.
+
+    Raises:
+        UsageError: a column has no name, or two have the same.
+    """
+    kept: dict[str, np.ndarray] = {}
+    said = list(notes)
+    for k, (name, cells) in enumerate(columns):
+        if unnamed:
+            name = name or f"Unnamed: {k}"
+        elif _UNNAMED.fullmatch(name):
+            if _counts(cells):
+                said.append(f"column {k + 1} has no name and counts the rows: it is left out")
+            elif cells.dtype == object and not any(cells):
+                said.append(f"column {k + 1} has no name and no cells: it is left out")
+            else:
+                raise UsageError(f"{where}: column {k + 1} has no name: give it one, or remove it")
+            continue
+        if name in kept:
+            raise UsageError(f"{where} has two columns '{quoted(name)}': give each a name of its own")
+        kept[name] = cells
+    return Table(where, kept, lines, dialect, tuple(said))
+
+
+def _counts(cells: np.ndarray) -> bool:
+    """Whether cells are n, n + 1, n + 2 ... from 0 or 1 on."""
+    try:
+        values = cells.astype(np.float64)
+    except ValueError:
+        return False
+    return bool(len(values) and values[0] in (0, 1) and (np.diff(values) == 1).all())
+
+
+def _parquet(content: bytes, where: str) -> list[tuple[str, np.ndarray]]:
+    try:
+        from pyarrow import parquet, types
+    except ImportError as error:
+        raise UsageError(f"{where} is parquet, which needs pyarrow: pip install gencli[parquet]") from error
+    table = parquet.ParquetFile(io.BytesIO(content)).read()
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+        numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+        if types.is_dictionary(column.type):
+            column = column.cast(kind)
+        if types.is_boolean(kind) and not column.null_count:
+            cells = column.to_numpy()
+        elif numeric:
+            whole = types.is_integer(kind) and not column.null_count
+            cells = column.to_numpy() if whole else column.cast("float64").to_numpy()
+        elif types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) or types.is_null(kind):
+            cells = _objects("" if cell is None else str(cell).strip() for cell in column.to_pylist())
+        else:
+            raise UsageError(f"{where}: column '{quoted(name)}' is {kind}: numbers, texts or truth values are needed")
+        columns.append((name.strip(), cells))
+    return columns
+
+
+def _arrays(content: bytes, where: str) -> list[tuple[str, np.ndarray]]:
+    columns: list[tuple[str, Any]] = []
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        for name in arrays.files:
+            cells = arrays[name]
+            if cells.ndim != 1 or cells.dtype.kind not in "biufUS":
+                raise UsageError(
+                    f"{where}: key '{quoted(name)}' is {cells.dtype}{list(cells.shape)}: one array (N,) of numbers or "
+                    "texts a column is needed (data=array reads others)"
+                )
+            if columns and len(cells) != len(columns[0][1]):
+                raise UsageError(
+                    f"{where}: '{quoted(name)}' has {len(cells)} rows, '{quoted(columns[0][0])}' {len(columns[0][1])}"
+                )
+            if cells.dtype.kind == "S":
+                cells = np.char.decode(cells, "utf-8")
+            columns.append(
+                (name.strip(), _objects(map(str.strip, cells.tolist())) if cells.dtype.kind == "U" else cells)
+            )
+    return columns

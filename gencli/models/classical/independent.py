@@ -1,0 +1,77 @@
+"""Independent coordinates, each with its own distribution: what a model that sees them together must beat.
+
+    log p(x) = sum_d log p_d(x_d)
+
+The NLL of a better model, taken from this one's, is how much it knows of one coordinate from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gencli.core.options import Count
+from gencli.core.spec import Given, Spec
+from gencli.models.base import Autoregressive, DataInitialized
+from gencli.models.distributions import Conditional, Conditionals, head_of
+
+
+class Independent(Autoregressive, DataInitialized):
+    """A table of marginal distributions, which starts at those of the data: frequencies, means and deviations.
+
+    Args:
+        spec: what one example is.
+        conditional: refused.
+        conditionals: of levels: a ``logistic`` mixture, discretised, or a ``softmax``, which knows no order; None: by
+            support, logistic for levels, a softmax for categories.
+        components: C, of a mixture of logistics or, for reals, of normals; None: 5 logistics, 1 normal.
+
+    Raises:
+        ValueError: conditional, or an option that this support does not have.
+    """
+
+    supports = ("binary", "levels", "categorical", "real", "mixed")
+    shapes = ("vector",)
+    initial_examples = 1_000_000
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        conditional: bool = False,
+        conditionals: Conditionals | None = None,
+        components: Count | None = None,
+    ) -> None:
+        super().__init__(spec, conditional=conditional)
+        if conditional:
+            raise ValueError("model.conditional=true: independent coordinates have no network to condition; take made")
+        self.distribution = head_of(spec.support, conditionals, components)
+        self.marginals = nn.Parameter(torch.zeros(spec.dim, self.distribution.n_params))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        self.marginals.copy_(self.distribution.fit(x))
+
+    def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.distribution.log_prob(x, self.marginals.expand(len(x), -1, -1))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        n: int,
+        y: Tensor | None = None,
+        *,
+        pick: Callable[[Conditional], Tensor],
+        given: Given | None = None,
+        cached: bool = True,
+    ) -> Tensor:
+        values: list[Tensor] = []
+        for d, marginal in enumerate(self.marginals):
+            head = self.distribution.column(d)
+            value = pick(head.conditional(marginal[: head.n_params].expand(n, -1)))
+            if self.spec.support.columns:
+                value = value.to(marginal.dtype)
+            values.append(value if given is None else torch.where(given.mask[:, d], given.x[:, d], value))
+        return torch.stack(values, 1)

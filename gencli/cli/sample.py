@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gencli.core.errors import UsageError
+from gencli.core.errors import UsageError, quoted
 from gencli.core.files import inside, write_whole
 from gencli.models.base import DirectSampling
 from gencli.pictures.base import Picture
+from gencli.pictures.export import export, formats
 from gencli.pictures.files import keep, say_text
 from gencli.run.assembly import Parts
 from gencli.run.opened import builder
@@ -28,6 +29,8 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
             raise UsageError(f"name={error}") from error
     parts = run.parts
     reporter = Reporter()
+    if cfg.get("picture") and cfg["format"] is not None:
+        raise UsageError(f"format={quoted(cfg['format'])} is for samples, not for picture={cfg['choices']['picture']}")
     if cfg.get("picture"):
         files, drawing = _picture(cfg, parts, run.path)
         if drawing is not None:
@@ -35,26 +38,35 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         for file in files:
             reporter.say(f"  {relative(file)}")
         return files
+    name = _stem(cfg, parts)
+    asked = None if cfg["format"] is None else formats(cfg["format"], parts, run.path, name)
     passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
     what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
     with reporter.progress(what, cfg["n"]) as bar:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
         drawn = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
-    given = parts.sampler.given if parts.sampler is not None else None
-    name = cfg["name"] or "-".join(
-        [cfg["choices"]["sampler"], *([region_name(given)] if given else []), f"seed{cfg['seed']}"]
-    )
-    files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
+    if asked is None:
+        files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
+    else:
+        files = export(parts, run.path, name, asked, drawn.x, drawn.y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for key, value in drawn.diagnostics.items():
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
-    if given and parts.sampler and parts.sampler.caveat:
+    if parts.sampler and parts.sampler.given and parts.sampler.caveat:
         reporter.say(f"  {parts.sampler.caveat}")
     say_text(parts, drawn.x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")
     return files
+
+
+def _stem(cfg: Mapping[str, Any], parts: Parts) -> str:
+    """The name of the files of samples, without its ending."""
+    if cfg["name"]:
+        return str(cfg["name"])
+    given = parts.sampler.given if parts.sampler is not None else None
+    return "-".join([str(cfg["choices"]["sampler"]), *([region_name(given)] if given else []), f"seed{cfg['seed']}"])
 
 
 def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:

@@ -114,6 +114,7 @@ class Sample(Common):
     checkpoint: str = MISSING
     batch_size: Count | None = None
     name: str | None = None
+    format: Any = None
     sampler: Any = None
     picture: Any = None
 

@@ -149,6 +149,9 @@ class CSV(Lazy):
     def class_names(self) -> list[str] | None:
         return self._meaning.classes
 
+    def context_names(self) -> list[str] | None:
+        return [self._label] if self._label is not None else self._context or None
+
     def understood(self) -> list[str]:
         if "_table" not in vars(self):
             return []

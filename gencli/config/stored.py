@@ -33,6 +33,9 @@ BYTES = 2**20
 VALUES, DEPTH = 20_000, 32
 """Most values in such a file, and how deep they lie."""
 
+LONG = 64
+"""How many times more of both data.json may hold: a table of 100,000 columns has as many names."""
+
 ARRAYS = 2**30
 """Bytes of a file of arrays, unpacked."""
 
@@ -174,7 +177,7 @@ def schema(run: Path) -> dict[str, Any]:
         UsageError: it is damaged.
     """
     file = run / "data.json"
-    return _object(file, {}) if file.exists() else {}
+    return _object(file, {}, LONG) if file.exists() else {}
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -268,8 +271,8 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _text(file: Path) -> str:
-    """A text file of a sane size.
+def _text(file: Path, times: int = 1) -> str:
+    """A text file of a sane size, or as many times that.
 
     Raises:
         UsageError: it is not there, is no file, too large, or no UTF-8.
@@ -277,13 +280,13 @@ def _text(file: Path) -> str:
     try:
         _regular(file)
         with file.open("rb") as stream:
-            content = stream.read(BYTES + 1)
+            content = stream.read(times * BYTES + 1)
     except FileNotFoundError as error:
         raise UsageError(f"{file.parent} is not a run folder: it has no {file.name}") from error
     except OSError as error:
         raise _unreadable(file, error) from error
-    if len(content) > BYTES:
-        raise UsageError(f"{file} is damaged: it is larger than {BYTES} bytes")
+    if len(content) > times * BYTES:
+        raise UsageError(f"{file} is damaged: it is larger than {times * BYTES} bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -300,17 +303,17 @@ def _unreadable(file: Path, error: OSError) -> UsageError:
     return UsageError(f"{file} cannot be read: {error.strerror or type(error).__name__}")
 
 
-def _json(text: str | bytes, file: Path) -> Any:
+def _json(text: str | bytes, file: Path, times: int = 1) -> Any:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, digits without end, brackets without end
         raise UsageError(f"{file} is damaged: {quoted(str(error))}") from error
-    _plain(found, file)
+    _plain(found, file, times)
     return found
 
 
-def _object(file: Path, types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-    found = _json(_text(file), file)
+def _object(file: Path, types: Mapping[str, tuple[type, ...]], times: int = 1) -> dict[str, Any]:
+    found = _json(_text(file, times), file, times)
     if not isinstance(found, dict):
         raise UsageError(f"{file} is damaged: it is no mapping")
     for key, kinds in types.items():
@@ -361,13 +364,13 @@ def _only_plain(events: Iterator[yaml.Event], file: Path) -> None:
             raise UsageError(f"{file} is damaged: it is {'deeper' if depth > DEPTH else 'larger'} than any config")
 
 
-def _plain(found: Any, file: Path) -> None:
+def _plain(found: Any, file: Path, times: int = 1) -> None:
     """Refuse values that are no plain data, keys that are no texts, and more of them than any of our files holds."""
     count, waiting = 0, [(found, "", 0)]
     while waiting:
         value, where, depth = waiting.pop()
         count += 1
-        if depth > DEPTH or count > VALUES:
+        if depth > DEPTH or count > times * VALUES:
             raise UsageError(f"{file} is damaged: it is {'deeper' if depth > DEPTH else 'larger'} than any of its kind")
         if isinstance(value, dict):
             for key, item in value.items():

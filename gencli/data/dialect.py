@@ -184,7 +184,8 @@ def _rows_of_sample(text: str) -> int:
     return max(5, min(SAMPLE, SAMPLE_CHARACTERS // (len(text.partition("\n")[0]) + 1)))
 
 
-def _sample(text: str, separator: str) -> list[list[str]]:
+def _sample(text: str, separator: str) -> tuple[list[list[str]], bool]:
+    """The first rows, up to one that is none; whether there was such a row."""
     rows: list[list[str]] = []
     most = _rows_of_sample(text)
     try:
@@ -194,19 +195,24 @@ def _sample(text: str, separator: str) -> list[list[str]]:
             if len(rows) == most:
                 break
     except ValueError:
-        return []
-    return rows
+        return rows, True
+    return rows, False
 
 
 def _separator(text: str, where: str, kept: Dialect, names: Collection[str]) -> str:
-    """The separator that cuts all lines into equally many cells; NONE where none cuts them.
+    """The separator that cuts all lines into equally many cells; NONE where none cuts most of them.
 
     Raises:
         UsageError: several do.
     """
-    samples = {separator: _sample(text, separator) for separator in SEPARATORS}
+    samples, broken = {}, set()
+    for separator in SEPARATORS:
+        samples[separator], fails = _sample(text, separator)
+        broken |= {separator} if fails else set()
     widths = {separator: Counter(map(len, rows)) for separator, rows in samples.items()}
-    even = [s for s in SEPARATORS if len(widths[s]) == 1 and min(widths[s]) > 1]
+    even = [s for s in SEPARATORS if len(widths[s]) == 1 and min(widths[s]) > 1 and s not in broken]
+    if "\t" in even and SPACES in even:
+        even.remove(SPACES)
     if len(even) > 1:
         clean = [s for s in even if _clean(samples[s], s)]
         named = [s for s in clean or even if names and {*names} <= {*samples[s][0]}]
@@ -217,11 +223,9 @@ def _separator(text: str, where: str, kept: Dialect, names: Collection[str]) -> 
         raise UsageError(f"{where}: {both} all cut its lines into equally many cells; data.separator= says which it is")
     if even:
         return even[0]
-    most = {s: max(((n, w) for w, n in widths[s].items() if w > 1), default=(0, 0)) for s in SEPARATORS}
-    best = max(SEPARATORS[:-1], key=lambda s: most[s][0])
-    if most[best][0] < most[SPACES][0] and not any(most[s][0] for s in SEPARATORS[:-1]):
-        best = SPACES
-    return best if 2 * most[best][0] > len(samples[best]) else NONE
+    most = {s: max((n for w, n in widths[s].items() if w > 1), default=0) for s in SEPARATORS}
+    best = max(SEPARATORS, key=lambda s: (most[s], s != SPACES))  # a row of another length is refused later
+    return best if 2 * most[best] > len(samples[best]) else NONE
 
 
 def _clean(rows: Sequence[Sequence[str]], separator: str) -> bool:
@@ -240,10 +244,10 @@ def _even(rows: Sequence[Sequence[str]], lines: Sequence[int], where: str) -> No
     for cells, line in zip(rows, lines, strict=True):
         if len(cells) != width:
             every = all(len(cells) == width + 1 for cells in rows[1:])
-            why = ": does every line end in a separator, or has the first column no name?" if every else ""
+            why = "; does every line end in a separator, or has the first column no name?" if every else ""
             raise UsageError(
-                f"{where}: line {line} has {len(cells)} cells, line {lines[0]} has {width}"
-                f"{why or ' (data.separator= says what separates them)'}"
+                f"{where}: line {line} has {len(cells)} cells, line {lines[0]} has {width} (data.separator= says what "
+                f"separates them){why}"
             )
 
 

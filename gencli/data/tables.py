@@ -13,7 +13,7 @@ import lzma
 import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ class Table:
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+
+    def rows(self, index: np.ndarray) -> Table:
+        """Some of the rows."""
+        lines = None if self.lines is None else self.lines[index]
+        return replace(self, columns={name: cells[index] for name, cells in self.columns.items()}, lines=lines)
 
     def need(self, names: Iterable[str]) -> None:
         """Refuse a table without one of these columns.
@@ -115,7 +120,7 @@ class Table:
             return f"missing ({cell!r}): leave out the row, or the column by data.columns"
         if cells.dtype == object and "," in cell and number(cell, ",") is not None:
             return f"{cell!r}, not a number (data.decimal=comma reads decimal commas; thousands are not separated)"
-        if cells.dtype == object and number(cell.replace(",", "")) is not None:
+        if cells.dtype == object and "," in cell and number(cell.replace(",", "")) is not None:
             return (
                 f"{cell!r}, not a number (thousands are not separated; data.decimal= says what a fraction begins with)"
             )

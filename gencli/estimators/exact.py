@@ -18,7 +18,7 @@ from gencli.models.trained import Learned
 class Exact(Estimator[ExactLikelihood]):
     """-log p(x given y) in nats, with no error of its own.
 
-    Of columns of several kinds it has two parts, by the base measure of each value: ``discrete``, the masses of integers
+    Of columns of several kinds it has two parts, by the base measure of a value: ``discrete``, the masses of integers
     and of missing values, and ``continuous``, the densities of reals, which alone depend on the units of the data.
 
     Args:

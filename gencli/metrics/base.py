@@ -5,12 +5,14 @@ Distances are between examples *as they are shown*, so that no coordinate counts
 - ``levels:K`` and ``binary``: x / (K - 1), in [0, 1]; ``unit``: as it is.
 - ``categorical:K``: one-hot / sqrt(2), so that two different symbols are at distance 1.
 - ``real``: each coordinate standardised by mean and deviation of the reference examples (never of the training split).
+- columns of several kinds: each as above; one that may be missing has one more coordinate, 1 where it is and else 0,
+  and lies at 0 in all others then.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -19,14 +21,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gencli.core.noise import mix_seed
-from gencli.core.spec import Batch, Spec
+from gencli.core.spec import Batch, Spec, Support
 from gencli.data.base import Dataset
 from gencli.models.base import Model
 
 
 def scaled(x: Tensor, spec: Spec) -> Tensor:
     """Examples (n, *) of data space as float vectors (n, D'); reals stay as they are."""
-    kind, levels = spec.support.kind, spec.support.levels
+    if not spec.support.columns:
+        return _scaled(x, spec.support)
+    return torch.cat([_scaled(x[:, d : d + 1], column) for d, column in enumerate(spec.support.columns)], 1)
+
+
+def _scaled(x: Tensor, support: Support) -> Tensor:
+    """Coordinates (n, *) of one support."""
+    kind, levels = support.kind, support.levels
+    if support.optional:
+        missing = x.isnan()
+        values = _scaled(x.nan_to_num(0.0), replace(support, optional=False))
+        return torch.cat([values.masked_fill(missing, 0.0), missing.float()], 1)
     if kind == "categorical":
         assert levels is not None
         return F.one_hot(x.long(), levels).flatten(1).float() / 2**0.5
@@ -55,22 +68,35 @@ class Samples:
     def shown(self) -> tuple[Tensor, Tensor]:
         """Samples (n, D') and reference (m, D') as they are shown."""
         spec = self.dataset.spec
-        x, reference = scaled(self.x, spec), scaled(self.reference.x, spec)
-        if spec.support.kind != "real":
-            return x, reference
+        if spec.support.kind not in ("real", "mixed"):
+            return scaled(self.x, spec), scaled(self.reference.x, spec)
+        x, reference = self.x.flatten(1).float(), self.reference.x.flatten(1).float()
         exact = reference.cpu().double()
-        mean, std = exact.mean(0).to(reference), exact.std(0).to(reference)
+        mean, std = (exact.mean(0), exact.std(0)) if spec.alike else (exact.nanmean(0), _nanstd(exact))
         std = torch.where(std > 0, std, 1.0)  # a coordinate that is constant in the reference
-        return (x - mean) / std, (reference - mean) / std
+        for d, column in enumerate(spec.support.columns):
+            if column.kind != "real":
+                mean[d], std[d] = 0.0, 1.0
+        mean, std = mean.to(reference), std.to(reference)
+        shown = [((rows - mean) / std).view(-1, *spec.shape) for rows in (x, reference)]
+        return scaled(shown[0], spec), scaled(shown[1], spec)
 
     def generator(self, *stream: int) -> torch.Generator:
         """A generator on the CPU, for a metric's own draws."""
         return torch.Generator().manual_seed(mix_seed(self.seed, *stream))
 
 
+def _nanstd(x: Tensor) -> Tensor:
+    """Standard deviation of each column of x (n, D) over the values that are there; NaN of fewer than two."""
+    squares, n = (x - x.nanmean(0)).square().nansum(0), (~x.isnan()).sum(0)
+    return (squares / (n - 1)).sqrt()
+
+
 def space(spec: Spec) -> str:
     """How ``shown`` scales data, for the record."""
     kind = spec.support.kind
+    if kind == "mixed":
+        return "; ".join(dict.fromkeys(f"{c.kind}: {space(Spec((1,), c))}" for c in spec.support.columns))
     if kind == "real":
         return "standardised by the reference examples"
     if kind == "categorical":

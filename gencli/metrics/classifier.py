@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         assert spec.classes
         self.spec = spec
         self.image = spec.kind == "image" and spec.support.kind != "categorical" and min(spec.shape[1:]) >= 4
-        width = spec.dim * (spec.support.levels or 1) if spec.support.kind == "categorical" else spec.dim
+        width = scaled(torch.zeros(1, *spec.shape), spec).shape[1]
         self.register_buffer("mean", torch.zeros(1 if self.image else width))
         self.register_buffer("std", torch.ones(1 if self.image else width))
         if self.image:

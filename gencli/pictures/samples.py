@@ -49,6 +49,8 @@ def of_samples(parts: Parts, x: Tensor) -> bytes:
     if grid is not None:
         return canvas.png(grid)
     dim = parts.dataset.spec.dim
+    if not parts.dataset.spec.alike:
+        return _marginals(parts, x)
     if dim == 1:
         return _one_dimension(parts, x)
     if dim == 2:
@@ -72,7 +74,7 @@ def _completions(parts: Parts, x: Tensor, known: Tensor) -> bytes:
 def _imputed(parts: Parts, x: Tensor, known: Tensor) -> bytes:
     """Rows with some coordinates kept: in the plane two clouds, else what was imputed against what had been there."""
     completed, original = x.cpu().flatten(1), originals(parts, len(x)).x.flatten(1)
-    if x[0].numel() == 2:
+    if x[0].numel() == 2 and parts.dataset.spec.alike:
         low, high = frame(some_data(parts))
         figure, axes = canvas.figure(2, 8, 4.4)
         for axis, title, cloud in zip(axes, ("held-out", "completed"), (original, completed), strict=True):
@@ -85,7 +87,7 @@ def _imputed(parts: Parts, x: Tensor, known: Tensor) -> bytes:
     figure, axes = canvas.figure(len(free), 2.8 * len(free), 3)
     for k, axis in zip(free, axes, strict=True):
         axis.scatter(original[:, k], completed[:, k], s=4, alpha=0.5, linewidths=0)
-        axis.axline((float(original[:, k].mean()),) * 2, slope=1, color="black", linewidth=0.6)
+        axis.axline((float(original[:, k].nanmean()),) * 2, slope=1, color="black", linewidth=0.6)
         axis.set_title(f"x[{k}]")
         axis.set_xlabel("held-out")
     axes[0].set_ylabel("completed")
@@ -113,7 +115,8 @@ def _log_density(parts: Parts, points: Tensor) -> Tensor:
 def has_surface(parts: Parts) -> bool:
     """Whether ``draw_surface`` can show the model: an energy of reals in the plane, the same for all y."""
     shown = isinstance(parts.model, Unnormalized) and not parts.model.conditional
-    return shown and parts.dataset.spec.dim == 2 and not parts.preprocess.stochastic
+    spec = parts.dataset.spec
+    return shown and spec.dim == 2 and spec.support.continuous and not parts.preprocess.stochastic
 
 
 def frame(data: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,10 +183,12 @@ def _marginals(parts: Parts, x: Tensor) -> bytes:
     data, samples = some_data(parts), x.cpu().flatten(1)
     shown = min(COLUMNS, data.shape[1])
     figure, axes = canvas.figure(shown, 2.6 * shown, 2.8)
+    ends = torch.tensor([0.001, 0.999], dtype=torch.float64)
     for k, axis in enumerate(axes):
-        low, high = torch.quantile(data[:, k].double(), torch.tensor([0.001, 0.999], dtype=torch.float64)).tolist()
+        low, high = torch.nanquantile(data[:, k].double(), ends).tolist()  # a table may have missing values
         for values, name in ((data, "data"), (samples, "samples")):
-            axis.hist(values[:, k].numpy(), bins=50, range=(low, high), density=True, histtype="step", label=name)
+            there = values[:, k][~values[:, k].isnan()].numpy()
+            axis.hist(there, bins=50, range=(low, high), density=True, histtype="step", label=name)
         axis.set_title(f"x[{k}]")
     axes[0].legend()
     return canvas.save(figure)

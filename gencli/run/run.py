@@ -14,7 +14,7 @@ from gencli.config.locate import checkpoint_in, find_run
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.files import inside
 from gencli.core.noise import Noise
-from gencli.core.spec import Batch
+from gencli.core.spec import Batch, Support
 from gencli.estimators.base import Estimator
 from gencli.models.base import ExactLikelihood, Model, log_likelihood
 from gencli.run import quality, sampling
@@ -149,11 +149,8 @@ class Run:
         spec = self.parts.dataset.spec
         if tuple(x.shape[1:]) != spec.shape:
             raise UsageError(f"x has shape {tuple(x.shape)}, this data {('B', *spec.shape)}")
-        levels = spec.support.levels
-        if levels:
-            n = x.long()  # a byte cannot be compared with 256
-            if not bool(((x == n) & (n >= 0) & (n < levels)).all()):
-                raise UsageError(f"x is not in data units: integers 0..{levels - 1} ({spec.support})")
+        for values, support in [(x[:, d], c) for d, c in enumerate(spec.support.columns)] or [(x, spec.support)]:
+            _refuse_values(values, support)
         if given is not None and self.parts.dataset.per is None:
             raise UsageError("log_prob(x, given=...) needs data that is measured per symbol, such as text")
         if self.model.conditional and (y is None or len(y) != len(x)):
@@ -234,6 +231,15 @@ class Run:
         )
         records = measure(self._measurement(split, seed, batch_size), quantity)
         return {record.metric: record.plain() for record in records}
+
+
+def _refuse_values(x: Tensor, support: Support) -> None:
+    """Refuse coordinates that do not lie in their support."""
+    there = x[~x.isnan()] if support.optional else x
+    if support.levels:
+        n = there.long()  # a byte cannot be compared with 256
+        if not bool(((there == n) & (n >= 0) & (n < support.levels)).all()):
+            raise UsageError(f"x is not in data units: integers 0..{support.levels - 1} ({support})")
 
 
 def load(path: str | Path = "latest", **options: Any) -> Run:

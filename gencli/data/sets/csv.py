@@ -15,11 +15,12 @@ from torch import Tensor
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
+from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import Lazy
 from gencli.data.root import user_path
 from gencli.data.sets.array import to_support
-from gencli.data.split import SPLITS, TensorSplit, shares
+from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype
 from gencli.data.tables import Table, in_order, read
 
 SHOWN = 8
@@ -37,6 +38,7 @@ class Meaning:
         width: number of columns of a file without names; they have no other mark.
         separator: of a text file.
         decimal: of a text file.
+        kinds: of each column where each has a support of its own, else None.
     """
 
     columns: list[str]
@@ -45,6 +47,7 @@ class Meaning:
     width: int
     separator: str | None
     decimal: str | None
+    kinds: list[Column] | None = None
 
     @classmethod
     def parse(cls, schema: Mapping[str, Any], labelled: bool) -> Meaning:
@@ -63,7 +66,11 @@ class Meaning:
                 raise UsageError(f"data.json is damaged: {key}={quoted(value)}")
         if (schema["classes"] is not None) != labelled:
             raise UsageError("data.json is damaged: it does not agree with data.label")
-        return cls(**{key: schema[key] for key in kinds})
+        columns = schema.get("kinds")
+        if columns is not None and not (isinstance(columns, list) and len(columns) == len(schema["columns"])):
+            raise UsageError(f"data.json is damaged: kinds={quoted(columns)}")
+        own = None if columns is None else [Column.kept(column) for column in columns]
+        return cls(**{key: schema[key] for key in kinds}, kinds=own)
 
 
 class CSV(Lazy):
@@ -81,7 +88,7 @@ class CSV(Lazy):
         header: whether the first line names the columns; None: it does if it has words above numbers.
         separator: between cells: one character, ``\t``, or ``\s+`` for white space; None: it is found out.
         decimal: the mark of fractions; None: it is found out.
-        support: of x: ``real``, ``unit``, ``binary``, ``levels:K`` or ``categorical:K``.
+        support: of x, of all columns alike: ``real``, ``unit``, ``binary``, ``levels:K`` or ``categorical:K``.
         val: share of the validation split where there is no split column.
         test: share of the test split, likewise.
         seed: of the split.
@@ -95,7 +102,7 @@ class CSV(Lazy):
     def __init__(
         self,
         path: str | None = None,
-        columns: list[str | int] | None = None,
+        columns: list[str | int] | dict[str | int, str] | None = None,
         label: str | int | None = None,
         context: list[str | int] | None = None,
         split: str | int | None = None,
@@ -122,6 +129,9 @@ class CSV(Lazy):
         self.path, self.name = path, Path(path).name.split(".")[0] if path else "csv"
         self._dialect = Dialect(separator, {"point": ".", "comma": ",", None: None}[decimal], header)
         self._chosen = [str(c) for c in columns or []]
+        self._asked = columns_asked(columns) if isinstance(columns, Mapping) else None
+        if self._asked is not None and self._support.kind != "real":
+            raise ValueError(f"data.support={support}: data.columns gives each column its support")
         self._label, self._split = (None if c is None else str(c) for c in (label, split))
         self._context = [str(c) for c in context or []]
         self._kept: Meaning | None = None
@@ -144,7 +154,15 @@ class CSV(Lazy):
         """Of the kept meaning, for which no file is opened; else of the file."""
         found = self._meaning
         classes = None if found.classes is None else len(found.classes)
-        return Spec((len(found.columns),), self._support, classes, len(self._context))
+        support = Support.of_columns([c.support for c in found.kinds]) if found.kinds else self._support
+        return Spec((len(found.columns),), support, classes, len(self._context))
+
+    def to_rows(self, x: Tensor) -> dict[str, list[Any]]:
+        found, support = self._meaning, self._support
+        plain = Column("levels", low=0, high=support.size - 1) if support.discrete else Column("real")
+        kinds = found.kinds or [plain] * len(found.columns)
+        columns = zip(found.columns, kinds, x.cpu().numpy().T, strict=True)
+        return {name: kind.cells(values) for name, kind, values in columns}
 
     def class_names(self) -> list[str] | None:
         return self._meaning.classes
@@ -168,14 +186,19 @@ class CSV(Lazy):
                 [f"{self.name}: columns that the run has not are not read: {_some(unread)}"] if unread else []
             )
         named = f"{table.dialect}, " if table.lines is not None else ""
+        kinds = meaning.kinds or []
+        described = [f"{c} ({k.support})" for c, k in zip(meaning.columns, kinds, strict=False)] or meaning.columns
         header = "named columns" if table.dialect.header else "columns without names"
-        line = f"{self.name}: {len(table):,} rows of {len(table.columns)} {header}, {named}x = {_some(meaning.columns)}"
+        line = f"{self.name}: {len(table):,} rows of {len(table.columns)} {header}, {named}x = {_some(described)}"
         line += (
             f"; {len(meaning.classes)} classes of {self._label}: {_some(meaning.classes)}" if meaning.classes else ""
         )
         line += f"; context = {_some(self._context)}" if self._context else ""
         first = _some([f"{name}={cells[0]}" for name, cells in table.columns.items()])
-        return [*lines, quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
+        lines += [quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
+        counting = (self._rows.x.double().diff(dim=0) == 1).all(0) if len(table) > 2 else torch.zeros(0)
+        counts = [meaning.columns[k] for k in counting.nonzero().flatten().tolist()]
+        return lines + ([f"{self.name}: {_some(counts)} counts the rows; data.columns leaves it out"] if counts else [])
 
     @property
     def _special(self) -> list[str]:
@@ -193,8 +216,11 @@ class CSV(Lazy):
         if not columns or len(table) == 0:
             raise UsageError(f"{table.where} has no {'rows' if columns else 'columns'} to learn")
         classes = None if self._label is None else self._class_order(table, self._label)
+        kinds = [self._asked[c].found(table, c) for c in columns] if self._asked else None
         dialect = table.dialect
-        return Meaning(columns, classes, bool(dialect.header), len(table.columns), dialect.separator, dialect.decimal)
+        return Meaning(
+            columns, classes, bool(dialect.header), len(table.columns), dialect.separator, dialect.decimal, kinds
+        )
 
     def _class_order(self, table: Table, label: str) -> list[str]:
         """The classes of a column in order.
@@ -243,7 +269,11 @@ class CSV(Lazy):
         table, meaning = self._table, self._meaning
         needed = [c for c in (*meaning.columns, self._label, *self._context) if c is not None]
         table.need(needed)
-        x = to_support(_matrix(table, meaning.columns), self.spec.support, table.where)
+        if meaning.kinds:
+            codes = np.stack([k.codes(table, c) for k, c in zip(meaning.kinds, meaning.columns, strict=True)], 1)
+            x = torch.from_numpy(codes).to(storage_dtype(self.spec.support))
+        else:
+            x = to_support(_matrix(table, meaning.columns), self.spec.support, table.where)
         if self._label is not None:
             return TensorSplit(x, self._codes(table, self._label))
         return TensorSplit(x, torch.from_numpy(_matrix(table, self._context)).float() if self._context else None)

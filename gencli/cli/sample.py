@@ -55,9 +55,13 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
     if parts.sampler and parts.sampler.given and parts.sampler.caveat:
         reporter.say(f"  {parts.sampler.caveat}")
+    if drawn.y is not None and (names := parts.dataset.class_names()):
+        reporter.say(f"  classes 0 to {len(names) - 1} are {quoted(', '.join(names), 200)}")
     say_text(parts, drawn.x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")
+    if asked is None and len(files) == 1:
+        reporter.say("  no picture: the data beside which samples are drawn cannot be read (data.path=)")
     return files
 
 

@@ -164,7 +164,7 @@ def in_order(texts: Collection[str]) -> list[str]:
         (['9', '10'], ['b10', 'b9'])
     """
     numeric = all(map(_PLAIN.fullmatch, texts))
-    return sorted({*texts}, key=float) if numeric else sorted({*texts})
+    return sorted({*texts}, key=lambda text: (float(text) if numeric else 0, text))
 
 
 def read(

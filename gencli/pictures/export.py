@@ -84,8 +84,10 @@ def _fitting(dataset: Dataset) -> list[str]:
 
 
 def npz(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
-    """Arrays ``samples`` and, where they were drawn for some, ``labels``."""
+    """Arrays ``samples`` and, where they were drawn for some, ``labels``; ``classes`` are the names of 0, 1, ..."""
     arrays = {"samples": x.numpy()} | ({} if y is None else {"labels": y.numpy()})
+    if y is not None and (names := dataset.class_names()):
+        arrays["classes"] = np.array(names)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

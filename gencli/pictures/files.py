@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gencli.core.errors import RunFailed, quoted
+from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import inside, write_whole
 from gencli.pictures.export import export
 from gencli.pictures.samples import SHOWN, of_samples
@@ -21,11 +21,14 @@ SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
 def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | None) -> list[Path]:
     """Write samples/<name>.npz (data units) and a file for people beside it.
 
-    <name>.txt where data is text, else <name>.png: a grid of images, or a cloud of more samples.
+    <name>.txt where data is text, else <name>.png: a grid of images, or a cloud of more samples beside the data (none
+    where these cannot be read any more).
     """
     (npz,) = export(parts, run, name, ["npz"], x, y)
     if parts.dataset.to_text(x[:1]) is not None:
         return [*export(parts, run, name, ["txt"], x, y), npz]
+    if parts.dataset.to_image(x[:1]) is None and not _has_data(parts):
+        return [npz]
     completed = parts.sampler is not None and parts.sampler.given is not None
     if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
         x = draw(parts, SHOWN, seed).x  # x and more: a handful of points shows no density
@@ -36,6 +39,14 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
         raise RunFailed(f"{png} cannot be drawn: {quoted(error)}") from error
     write_whole(png, picture)
     return [png, npz]
+
+
+def _has_data(parts: Parts) -> bool:
+    """Whether the data can be read beside which samples are drawn; sampling itself needs none."""
+    try:
+        return parts.dataset.split("train") is not None
+    except UsageError:
+        return False
 
 
 def say_text(parts: Parts, x: Tensor, reporter: Reporter) -> None:

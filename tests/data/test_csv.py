@@ -1,0 +1,417 @@
+"""Tables as people have them: what is understood of a file is kept, said, or asked for."""
+
+import csv
+import gzip
+import io
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from data_sets import refused
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gencli
+from gencli.cli.main import main
+from gencli.core.errors import UsageError
+from gencli.data.dialect import Dialect
+from gencli.data.sets.csv import CSV
+from gencli.data.tables import read
+
+ALL = {"val": 0.0, "test": 0.0}
+
+
+def file(tmp_path, text, name="t.csv"):
+    (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(tmp_path / name)
+
+
+def in_one_line(error, end=""):
+    assert "\n" not in str(error)
+    assert str(error).endswith(end)
+
+
+def rows(path, **options):
+    return CSV(path, **ALL, **options).whole().x.tolist()
+
+
+# --- the dialect -----------------------------------------------------------------------------------------------------
+
+READ = [
+    ("0,12;-0,13\n0,5;0,25\n", [[0.12, -0.13], [0.5, 0.25]]),
+    ("1,2\n3,4\n", [[1, 2], [3, 4]]),  # no row is lost to a header
+    ("a,b\n1,2\n", [[1, 2]]),
+    ("a, b\n1 , 2\n", [[1, 2]]),
+    ("\ufeffa,b\r\n1,2\r\n", [[1, 2]]),
+    ("a\tb\n1,5\t2,25\n0,5\t1\n", [[1.5, 2.25], [0.5, 1]]),
+    ("a|b\n1.5|2\n", [[1.5, 2]]),
+    ("a b  c\n1\t2   3\n  4 5 6  \n", [[1, 2, 3], [4, 5, 6]]),
+    ("1,5 2,5\n0,25 1\n", [[1.5, 2.5], [0.25, 1]]),
+    ('"a, or\nnot",b\n1,2\n\n3,4\n\n', [[1, 2], [3, 4]]),
+    ("x\n1\n2\n", [[1], [2]]),
+    (",a\n0,7\n1,5\n", [[7], [5]]),  # as pandas writes a frame with its index
+    ("Unnamed: 0,a\n1,7\n2,5\n", [[7], [5]]),
+    ("a,b,\n1,2,\n3,4,\n", [[1, 2], [3, 4]]),
+    ("# by hand\na,b\n1,2\n", [[1, 2]]),
+    ("flag\nTrue\nFalse\n", [[1], [0]]),
+    ("1e5,2E-3\n.5,-.25\n", [[1e5, 2e-3], [0.5, -0.25]]),
+]
+
+
+@pytest.mark.parametrize(("text", "numbers"), READ)
+def test_a_dialect_is_found_out(text, numbers, tmp_path):
+    options = {"header": True} if text.startswith("flag") else {}
+    assert rows(file(tmp_path, text), **options) == torch.tensor(numbers).float().tolist()
+
+
+says = "(data.separator= says what separates them)"
+often = "; does every line end in a separator, or has the first column no name?"
+ASKED = [
+    ("a,b,c\n1,2,3,\n4,5,6,\n", f": line 2 has 4 cells, line 1 has 3 {says}{often}"),
+    ('"a" "b"\n"1" 1.5 2\n"2" 2.5 3\n', f": line 2 has 3 cells, line 1 has 2 {says}{often}"),
+    ('"a\nb",c\n1,2\n\n3\n1,2\n', f": line 5 has 1 cells, line 1 has 2 {says}"),
+    ("a,b\n1,2\n# more\n3,4\n", f": line 3 has 1 cells, line 1 has 2 {says}"),
+    ('a,b\n1,"2\n3,4\n', ": line 2 is no row of a table (unexpected end of data)"),
+    ('a,b\n"1,234",2\n', ": is 1,234 a fraction or a thousand? data.decimal=comma or point says which"),
+    (
+        "a;b\n1.234,5;2\n0,5;4\n",
+        ": column 'a', line 2 is '1.234,5', not a number (thousands are not separated; data.decimal= says what a "
+        "fraction begins with)",
+    ),
+    ("a,b\n1_000,2\n", ": column 'a', line 2 is '1_000', not a number (data.columns chooses columns)"),
+    ("a,b\n1,inf\n", ": column 'b', line 2 is 'inf', not a number (data.columns chooses columns)"),
+    ("a,b\n1,\n2,3\n", ": column 'b', line 2 is missing (''): leave out the row, or the column by data.columns"),
+    (
+        "a;b\n1;2\n3;0,5\n1;0.5\n",
+        ": column 'b', line 3 is '0,5', not a number (data.decimal=comma reads decimal commas; thousands are not "
+        "separated)",
+    ),
+    ("x;y\na;b,c\nd;e,f\n", " is no"),
+    ("u;v,w\na;b,c\n", ": ',' and ';' all cut its lines into equally many cells; data.separator= says which it is"),
+    ("red,round\nblue,flat\n", ": its first line, red, round, names the columns or is a row; data.header=true or "),
+    ("0,1,2,3\n1.5,2,3,4\n", ": its first line, 0, 1, 2, 3, names the columns or is a row; data.header=true or "),
+    ("x,2020\n1.5,2\n", ": its first line, x, 2020, names the columns or is a row; data.header=true or false says"),
+    ("NA,1\n2,2\n3,4\n", ": its first line, NA, 1, names the columns or is a row; data.header=true or false says"),
+    ("# x y\n1 2\n3 4\n", ": line 1 is a comment or names the columns; data.header=true or false decides"),
+    ("x\n1\n\n2\n", ": line 3 is empty: leave it out"),
+    (",a\n5,7\n1,5\n", ": column 1 has no name: give it one, or remove it"),
+    ("a,b,a\n1,2,3\n", " has two columns 'a': give each a name of its own"),
+    ("a,b\n", " has no rows to learn"),
+    ("\n\n", " is no table: it is empty"),
+    ("a,b\n1,\0\n", " is no table: line 2 has a zero byte"),
+    ("a,b\n1,2\n".encode("utf-16"), " is UTF-16: save it as UTF-8"),
+    ("a,é\n1,2\n".encode("latin-1"), " is no UTF-8 (line 1): save it as UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), [case for case in ASKED if case[1] != " is no"])
+def test_what_can_be_read_in_two_ways_is_asked(text, said, tmp_path):
+    path = file(tmp_path, text)
+    with pytest.raises(UsageError) as error:
+        rows(path)
+    assert str(error.value).startswith(f"data.path={path}{said}")
+    assert "\n" not in str(error.value)
+
+
+def test_the_options_decide(tmp_path):
+    assert rows(file(tmp_path, "0,1,2,3\n1.5,2,3,4\n"), header=True) == [[1.5, 2, 3, 4]]
+    assert rows(file(tmp_path, "0,1,2,3\n1.5,2,3,4\n"), header=False) == [[0, 1, 2, 3], [1.5, 2, 3, 4]]
+    assert rows(file(tmp_path, "a;b\n1,234;5\n"), decimal="comma") == [[np.float32(1.234), 5]]
+    assert rows(file(tmp_path, "# x y\n1 2\n"), header=True, columns=["y"]) == [[2]]
+    assert rows(file(tmp_path, "# x y\n1 2\n"), header=False) == [[1, 2]]
+    assert rows(file(tmp_path, "a\tb\n1\t2\n"), separator=r"\t") == [[1, 2]]
+    assert rows(file(tmp_path, "x;y\n1,5;2\n"), columns=["y"], separator=";", decimal="comma") == [[2]]
+    with pytest.raises(ValueError, match=r"^data.separator=ab: one character"):
+        CSV(separator="ab")
+
+
+def test_what_was_understood_is_said(tmp_path):
+    data = CSV(file(tmp_path, "n;x;kind\n0;0,5;b\n1;1,5;a\n2;7;b\n"), label="kind", **ALL)
+    data.split("train")
+    assert data.understood() == [
+        "t: 3 rows of 3 named columns, separated by ';' with decimal commas, x = n, x; 2 classes of kind: a, b",
+        "t: the first row is n=0, x=0,5, kind=b",
+        "t: n counts the rows; data.columns leaves it out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes"),
+    [
+        (map(str, range(12)), [str(k) for k in range(12)]),
+        (["1.0", "1", "2e0", "10"], ["1", "2", "10"]),
+        (["01", "1", "2"], ["01", "1", "2"]),  # codes, not numbers
+        (["cat", " cat", "dog"], ["cat", "dog"]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740992", "9007199254740993"]),
+    ],
+)
+def test_classes_are_numbered_in_order(cells, classes, tmp_path):
+    cells = list(cells)
+    data = CSV(file(tmp_path, "x,k\n" + "".join(f"0.5,{cell}\n" for cell in cells)), label="k", **ALL)
+    assert data.class_names() == classes
+    named = [classes[k] for k in data.whole().y]
+    assert all(float(a) == float(b) if a[0].isdigit() else a == b.strip() for a, b in zip(named, cells, strict=True))
+
+
+def test_a_split_column_is_read_by_its_three_words(tmp_path):
+    path = file(tmp_path, "a,part\n1,train\n2,valid\n3,test\n")
+    with refused(
+        f"data.path={path}: column 'part', line 3 is 'valid': data.split needs train, val or test. Did you mean 'val'?"
+    ):
+        CSV(path, split="part").split("train")
+
+
+# --- other files -----------------------------------------------------------------------------------------------------
+
+
+def test_compressed_files_and_archives(tmp_path):
+    text = b"a,b\n1,2\n"
+    assert rows(file(tmp_path, gzip.compress(text), "t.csv.gz")) == [[1, 2]]
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("t.csv", text)
+    assert rows(str(tmp_path / "t.zip")) == [[1, 2]]
+    with zipfile.ZipFile(tmp_path / "t.zip", "a") as archive:
+        archive.writestr("u.csv", text)
+    with refused(f"data.path={tmp_path}/t.zip holds 2 files; one table is expected"):
+        rows(str(tmp_path / "t.zip"))
+    with pytest.raises(UsageError, match="is no table"):
+        rows(file(tmp_path, gzip.compress(text)[:-9], "t.csv.gz"))
+
+
+def test_npz_has_an_array_a_column(tmp_path):
+    path = str(tmp_path / "t.npz")
+    np.savez(path, b=np.arange(3, dtype=">i2"), a=np.array([0.5, 1, 2], np.float16), k=np.array(["u", "v", "u"]))
+    data = CSV(path, columns=["a", "b"], label="k", **ALL)
+    assert data.whole().x.tolist() == [[0.5, 0], [1, 1], [2, 2]]
+    assert data.whole().y.tolist() == [0, 1, 0]
+    for arrays, said in (
+        ({"a": np.zeros((3, 2))}, ": key 'a' is float64[3, 2]: one array (N,) of numbers or texts a column is needed"),
+        ({"a": np.zeros(3), "b": np.zeros(4)}, ": 'b' has 4 rows, 'a' 3"),
+        ({"a": np.array([1, np.nan])}, ": column 'a', row 2 is missing ('nan'): leave out the row"),
+        ({"a": np.array([None])}, " is no table: "),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(UsageError) as error:
+            rows(path)
+        assert str(error.value).startswith(f"data.path={path}{said}")
+
+
+def test_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def written(**columns):
+        parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+        return str(tmp_path / "t.parquet")
+
+    kinds = pa.array(["u", "v", "u"]).dictionary_encode()
+    data = CSV(
+        written(a=[0.5, 1, 2], b=pa.array([1, 2, 3], pa.int8()), t=[True, False, True], k=kinds), label="k", **ALL
+    )
+    assert data.whole().x.tolist() == [[0.5, 1, 1], [1, 2, 0], [2, 3, 1]]
+    assert (data.class_names(), data.whole().y.tolist()) == (["u", "v"], [0, 1, 0])
+    with pytest.raises(UsageError, match=r"column 'a', row 2 is missing"):
+        rows(written(a=[1, None, 2]))
+    with pytest.raises(UsageError, match=r"column 'a' is list<.*>: numbers, texts or truth values are needed"):
+        rows(written(a=[[1], [2]]))
+
+
+# --- a run and another file ------------------------------------------------------------------------------------------
+
+ROWS = [[f"{np.sin(i):.3f}", f"{100 + 7 * np.cos(3 * i):.2f}", str(i % 11)] for i in range(120)]
+NAMES = ["a", "b", "k"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a conditional model, whose training file is gone."""
+    folder = tmp_path_factory.mktemp("csv")
+    path = file(folder, "\n".join(map(",".join, [NAMES, *ROWS])))
+    small = ["trainer.max_steps=5", "logger=none", "n=0", "device=cpu", "trainer.eval_every=5"]
+    shape = ["model=realnvp", "model.net.vector.hidden=[8]", "model.steps=1", "model.conditional=true"]
+    gencli.train(["data=csv", f"data.path={path}", "data.label=k", *shape, *small, f"run_dir={folder / 'run'}"])
+    (folder / "t.csv").unlink()
+    return folder / "run"
+
+
+def encodings(folder):
+    """The training file in other words."""
+    order = [2, 1, 0]
+    turned = [[row[k] for k in order] for row in [NAMES, *ROWS]]
+    table = {name: [row[k] for row in ROWS] for k, name in enumerate(NAMES)}
+    yield file(folder, "\n".join(map("\t".join, turned)), "u.tsv")
+    commas = "\n".join(";".join(cell.replace(".", ",") for cell in row) for row in turned)
+    yield file(folder, gzip.compress(commas.encode()), "u.csv.gz")
+    np.savez(
+        folder / "u.npz", k=np.array(table["k"], int), b=np.array(table["b"], float), a=np.array(table["a"], float)
+    )
+    yield str(folder / "u.npz")
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    typed = {"k": pa.array(map(float, table["k"])), "a": pa.array(map(float, table["a"])), "b": table["b"]}
+    parquet.write_table(pa.table(typed), folder / "u.parquet")
+    yield str(folder / "u.parquet")
+
+
+def opened(run, path):
+    config = json.loads(json.dumps(gencli.load(run).config["data"])) | {"path": path}
+    return gencli.load(run, overrides={"data": config})
+
+
+def test_the_training_file_in_other_words_has_the_same_nats(run, tmp_path):
+    kept = json.loads((run / "eval" / "test-exact.json").read_text())
+    for path in encodings(tmp_path):
+        record = opened(run, path).nll("test")
+        assert (record["value"], record["split_sha256"]) == (kept["value"], kept["split_sha256"]), path
+
+
+def test_what_does_not_fit_the_run_is_refused(run, tmp_path):
+    def evaluate(text):
+        opened(run, path := file(tmp_path, text)).parts.dataset.whole()
+        raise AssertionError(path)
+
+    where = f"data.path={tmp_path}/t.csv"
+    with refused(
+        f"{where}: column 'k', line 3 is 'x', no class of this run. There is: 0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9."
+    ):
+        evaluate("a,b,k\n1,2,0\n1,2,x\n")
+    with refused(f"{where} has no column 'a'. Did you mean 'A'?"):
+        evaluate("A,b,k\n1,2,0\n")
+    with refused(f"{where}: column 'b', line 2 is 'x', not a number (data.columns chooses columns)"):
+        evaluate("a,b,k\n1,x,0\n")
+    with pytest.raises(UsageError, match=r"has no column 'a'"):
+        evaluate("1,2,3\n4,5,6\n")  # the run's file had names
+
+
+def test_columns_that_a_run_has_not_are_named(run, tmp_path):
+    data = opened(run, file(tmp_path, "z,k,b,a,id\n9,1.0,2,1,5\n")).parts.dataset
+    assert (data.whole().x.tolist(), data.whole().y.tolist()) == ([[1, 2]], [1])
+    assert data.understood() == ["t: columns that the run has not are not read: z, id"]
+
+
+def test_a_run_samples_without_its_file(run, capsys):
+    assert main(["sample", f"run={run}", "n=3"]) == 0
+    said = capsys.readouterr().out
+    assert "classes 0 to 10 are 0, 1, 2" in said
+    assert "no picture: the data beside which samples are drawn cannot be read (data.path=)" in said
+    assert np.load(run / "samples" / "direct-seed0.npz")["classes"].tolist() == [str(k) for k in range(11)]
+
+
+def test_a_run_of_before_reads_as_then_and_says_so(run, tmp_path):
+    shutil.copytree(run, tmp_path / "old")
+    (tmp_path / "old" / "data.json").unlink()
+    path = file(tmp_path, "\n".join(map(",".join, [NAMES, *ROWS])))
+    data = opened(tmp_path / "old", path).parts.dataset
+    assert data.class_names() == sorted(str(k) for k in range(11))  # by text: 10 comes before 2
+    assert "this run keeps no data.json" in data.understood()[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"columns": []}, {"columns": ["a", "a"]}, {"columns": None}, {"classes": None}, {"classes": [1]}, {"header": 1}],
+)
+def test_a_damaged_schema_is_refused(change, run):
+    schema = json.loads((run / "data.json").read_text()) | change
+    with pytest.raises(UsageError, match=r"^data.json is damaged: "):
+        CSV(label="k").apply(schema)
+
+
+# --- any table -------------------------------------------------------------------------------------------------------
+
+WORDS = st.text(st.sampled_from("abz ,;|\t\"'#.é0\n"), min_size=1, max_size=5).map(str.strip).filter(bool)
+NUMBERS = st.one_of(
+    st.integers(-2000, 2000).map(str),
+    st.floats(-1e4, 1e4, allow_nan=False, width=32).map(repr),
+    st.sampled_from(["1e3", "-2.5E-1", "+7", "0.10"]),
+)
+
+
+@st.composite
+def drawn(draw):
+    """(columns of texts by name, label column or None, how it is written)."""
+    names = draw(st.lists(WORDS.map(lambda w: f"n{w}"), min_size=1, max_size=4, unique=True))
+    n = draw(st.integers(1, 8))
+    table = {name: draw(st.lists(NUMBERS, min_size=n, max_size=n)) for name in names}
+    kinds = draw(st.none() | st.lists(WORDS, min_size=n, max_size=n))
+    style = {
+        "separator": draw(st.sampled_from([",", ";", "\t", "|"])),
+        "decimal": draw(st.sampled_from(["point", "comma"])),
+        "quoting": draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+        "end": draw(st.sampled_from(["\n", "\r\n"])),
+        "mark": draw(st.sampled_from(["", "\ufeff"])),
+        "header": draw(st.booleans()),
+        "order": draw(st.permutations([*names, *(["kind"] if kinds else [])])),
+        "told": draw(st.booleans()),
+    }
+    return table, kinds, style
+
+
+def written(table, kinds, style):
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=style["separator"], quoting=style["quoting"], lineterminator=style["end"])
+    comma = style["decimal"] == "comma"
+    cells = {name: [c.replace(".", ",") if comma else c for c in column] for name, column in table.items()}
+    cells |= {"kind": kinds} if kinds else {}
+    if style["header"]:
+        writer.writerow(style["order"])
+    writer.writerows(zip(*(cells[name] for name in style["order"]), strict=True))
+    return style["mark"] + out.getvalue()
+
+
+def check_table(folder, case):
+    table, kinds, style = case
+    path = file(folder, written(table, kinds, style))
+    where = {name: name if style["header"] else str(style["order"].index(name)) for name in style["order"]}
+    told = {key: style[key] for key in ("separator", "decimal", "header")} if style["told"] else {}
+    data = CSV(path, columns=[where[n] for n in table], label=where["kind"] if kinds else None, **ALL, **told)
+    try:
+        whole = data.whole()
+    except UsageError as error:
+        in_one_line(error, "never" if style["told"] else "")
+        return
+    numbers = np.array([[float(c) for c in column] for column in table.values()]).T
+    assert np.array_equal(whole.x.numpy(), numbers.astype(np.float32))
+    if kinds:
+        named = [data.class_names()[k] for k in whole.y]
+        same = [[(a == b) for b in kinds] for a in kinds]
+        assert all(same[i][j] <= (named[i] == named[j]) for i in range(len(kinds)) for j in range(len(kinds)))
+        assert all(a == b or float(a) == float(b.replace(",", ".")) for a, b in zip(named, kinds, strict=True))
+
+
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+
+
+@given(drawn())
+@settings(quick, max_examples=150)
+def test_numbers_are_those_of_the_file_or_there_is_a_line(tmp_path, case):
+    check_table(tmp_path, case)
+
+
+@pytest.mark.slow
+@given(drawn())
+@settings(quick, max_examples=20_000)
+def test_numbers_are_those_of_many_files(tmp_path, case):
+    check_table(tmp_path, case)
+
+
+@given(st.text(st.sampled_from('ab1,;\t|"# \n\r.-é\0')))
+@settings(quick, max_examples=300)
+def test_any_text_is_a_table_or_refused_in_a_line(tmp_path, text):
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode())
+    for dialect in (Dialect(), Dialect(",", ".", True), Dialect(r"\s+", ",", False)):
+        try:
+            table = read(path, dialect)
+            assert len({len(column) for column in table.columns.values()}) <= 1
+        except UsageError as error:
+            in_one_line(error)
+
+
+def test_a_wide_table(tmp_path):
+    x = np.random.default_rng(0).normal(size=(3, 20_000)).astype(np.float32)
+    text = "\n".join(map(",".join, [[f"c{k}" for k in range(x.shape[1])], *(map(repr, row) for row in x.tolist())]))
+    assert np.array_equal(CSV(file(tmp_path, text), **ALL).whole().x.numpy(), x)

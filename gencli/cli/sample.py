@@ -13,10 +13,13 @@ from gencli.pictures.base import Picture
 from gencli.pictures.export import export, formats
 from gencli.pictures.files import keep, say_text
 from gencli.run.assembly import Parts
+from gencli.run.conditioning import from_file
 from gencli.run.opened import builder
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import open_run
-from gencli.run.sampling import draw, region_name
+from gencli.run.sampling import borrowed, dealt, draw, region_name
+
+DEFAULT_N = 64
 
 
 def sample(cfg: Mapping[str, Any]) -> list[Path]:
@@ -29,8 +32,9 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
             raise UsageError(f"name={error}") from error
     parts = run.parts
     reporter = Reporter()
-    if cfg.get("picture") and cfg["format"] is not None:
-        raise UsageError(f"format={quoted(cfg['format'])} is for samples, not for picture={cfg['choices']['picture']}")
+    for key in ("format", "context") if cfg.get("picture") else ():
+        if cfg[key] is not None:
+            raise UsageError(f"{key}={quoted(cfg[key])} is for samples, not for picture={cfg['choices']['picture']}")
     if cfg.get("picture"):
         files, drawing = _picture(cfg, parts, run.path)
         if drawing is not None:
@@ -38,23 +42,27 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         for file in files:
             reporter.say(f"  {relative(file)}")
         return files
+    y = None if cfg["context"] is None else from_file(cfg["context"], parts)
+    n = cfg["n"] if cfg["n"] is not None else DEFAULT_N if y is None else len(y)
     name = _stem(cfg, parts)
     asked = None if cfg["format"] is None else formats(cfg["format"], parts, run.path, name)
     passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
     what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
-    with reporter.progress(what, cfg["n"]) as bar:
+    with reporter.progress(what, n) as bar:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
-        drawn = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
+        drawn = draw(parts, n, cfg["seed"], None if y is None else dealt(y, n), batch_size=size, tick=bar.at)
     if asked is None:
         files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
     else:
         files = export(parts, run.path, name, asked, drawn.x, drawn.y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
-    reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    reporter.say(f"{n} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for key, value in drawn.diagnostics.items():
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
     if parts.sampler and parts.sampler.given and parts.sampler.caveat:
         reporter.say(f"  {parts.sampler.caveat}")
+    if y is None and (note := borrowed(parts)):
+        reporter.say(f"  {note}")
     if drawn.y is not None and (names := parts.dataset.class_names()):
         reporter.say(f"  classes 0 to {len(names) - 1} are {quoted(', '.join(names), 200)}")
     say_text(parts, drawn.x, reporter)
@@ -85,7 +93,7 @@ def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path
         raise UsageError(f"picture={cfg['choices']['picture']} needs {' and '.join(lacking)}, which the model lacks")
     stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
     files = []
-    drawn = chosen.make(parts, cfg["n"], cfg["seed"])
+    drawn = chosen.make(parts, DEFAULT_N if cfg["n"] is None else cfg["n"], cfg["seed"])
     for suffix, content in drawn.files.items():
         files.append(inside(run, "samples", f"{stem}{suffix}"))
         write_whole(files[-1], content)

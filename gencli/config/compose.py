@@ -166,6 +166,8 @@ def _check_change(
         raise UsageError(f"{override.input_line}: an option of a run cannot be removed; give it another value")
     if group not in chosen:
         keys = dict(catalog.flatten(config.get(group) or {}))
+        own = catalog.options(group, config_dirs).get(str(config["choices"].get(group)))
+        keys |= own.keys if own else {}  # those of today, which an older run does not name
     elif chosen[group].is_delete():
         keys = {}
     else:

@@ -109,10 +109,11 @@ class Sample(Common):
     """Keys of ``gencli sample``."""
 
     run: str = MISSING
-    n: Natural = MISSING
+    n: Natural | None = None
     weights: Weights | None = None
     checkpoint: str = MISSING
     batch_size: Count | None = None
+    context: str | None = None
     name: str | None = None
     format: Any = None
     sampler: Any = None

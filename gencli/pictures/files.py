@@ -12,7 +12,7 @@ from gencli.pictures.export import export
 from gencli.pictures.samples import SHOWN, of_samples
 from gencli.run.assembly import Parts
 from gencli.run.reporter import Reporter
-from gencli.run.sampling import draw
+from gencli.run.sampling import dealt, draw
 
 SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
 """Samples of text that are shown in the terminal, and the most lines and characters of each."""
@@ -31,7 +31,8 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
         return [npz]
     completed = parts.sampler is not None and parts.sampler.given is not None
     if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
-        x = draw(parts, SHOWN, seed).x  # x and more: a handful of points shows no density
+        more = None if y is None else dealt(y, SHOWN)
+        x = draw(parts, SHOWN, seed, more).x  # x and more: a handful of points shows no density
     png = inside(run, "samples", f"{name}.png")
     try:
         picture = of_samples(parts, x)

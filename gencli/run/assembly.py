@@ -13,7 +13,7 @@ from torch import Tensor
 from gencli.config import compatibility, stored
 from gencli.config.sections import PREPROCESSING
 from gencli.core import options
-from gencli.core.errors import RunFailed, UsageError, quoted
+from gencli.core.errors import RunFailed, UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
@@ -108,11 +108,6 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     for group, part in (("sampler", sampler), ("estimator", estimator)):
         if part is not None:
             check_part(group, part, parts)
-    if sampler is not None and sampler.classes is not None:
-        count = dataset.spec.classes or 0
-        if not model.conditional or any(not 0 <= c < count for c in sampler.classes):
-            has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
-            raise UsageError(f"sampler.classes={quoted(sampler.classes)}: this model {has}")
     return parts
 
 

@@ -83,6 +83,7 @@ class Run:
         """Data, preprocessing, model and its partners, with the checkpoint's weights."""
         if self._parts is None:
             self._parts = restore(self.config, self.path, self.device, *self.wanted, download=not self._reads_only)
+            sampling.check(self._parts)
         return self._parts
 
     @property

@@ -13,6 +13,7 @@ from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch, Given, Spec
 from gencli.data.base import Split
 from gencli.models.base import Autoregressive
+from gencli.run import conditioning
 from gencli.run.assembly import Parts
 from gencli.samplers.base import Samples
 
@@ -139,13 +140,14 @@ def held_out(parts: Parts) -> Split:
 
 
 def check(parts: Parts) -> None:
-    """Refuse what a sampler is asked to complete, where it makes no sense, without reading any data.
+    """Refuse what a sampler is asked to complete or to draw for, where it makes no sense, without reading any data.
 
     Raises:
-        UsageError: there is no such region, the data have none, or the prompt is no text of this data.
+        UsageError: there is no such region or class, the data have none, or the prompt is no text of this data.
     """
     if parts.sampler is not None:
         _kept(parts)
+        conditioning.chosen(parts)
 
 
 def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
@@ -183,14 +185,49 @@ def _kept(parts: Parts) -> tuple[Tensor | None, Tensor | None]:
 
 
 def labels(parts: Parts, n: int) -> Tensor | None:
-    """Labels of a conditional model's samples: the sampler's classes in turn, those of what it completes, or all."""
+    """What a conditional model's samples are drawn for: the sampler's classes or contexts in turn, else by default.
+
+    By default those of what it completes; all classes in turn; contexts of examples (``borrowed``).
+    """
     if not parts.model.conditional:
         return None
-    spec = parts.dataset.spec
-    if not spec.classes:
-        raise UsageError("this model is conditional on a vector: draw with gencli.load(run).sample(n, y=...)")
-    chosen = parts.sampler.classes if parts.sampler is not None else None
-    if chosen is None and parts.sampler is not None and parts.sampler.given is not None:
+    y = conditioning.chosen(parts)
+    if y is None and parts.sampler is not None and parts.sampler.given is not None:
         return originals(parts, n).y
-    classes = torch.tensor(chosen or list(range(spec.classes)))
-    return classes[torch.arange(n) % len(classes)]
+    if y is None:
+        y = torch.arange(parts.dataset.spec.classes) if parts.dataset.spec.classes else _contexts(parts, n)
+    return dealt(y, n)
+
+
+def dealt(y: Tensor, n: int) -> Tensor:
+    """Rows of y in turn, for n samples."""
+    return y[torch.arange(n) % len(y)]
+
+
+def borrowed(parts: Parts) -> str:
+    """What is to be said where samples are drawn for contexts that nobody chose; empty: they are not."""
+    sampler = parts.sampler
+    free = sampler is not None and sampler.context is None and sampler.given is None
+    if not (free and parts.model.conditional and parts.dataset.spec.context):
+        return ""
+    name, _ = _examples(parts)
+    return f"drawn for the contexts of the first rows of split={name}; others: sampler.context=[...] or context=FILE"
+
+
+def _contexts(parts: Parts, n: int) -> Tensor:
+    """Contexts (at most n, C) of the first examples that no test is made of."""
+    _, split = _examples(parts)
+    y = split.gather(torch.arange(min(n, len(split)))).y
+    assert y is not None
+    return y
+
+
+def _examples(parts: Parts) -> tuple[str, Split]:
+    """The validation split, or training where there is none."""
+    try:
+        found = [(name, parts.dataset.split(name)) for name in ("val", "train")]
+    except UsageError as error:
+        raise UsageError(
+            f"sampler.context=[...] or context=FILE: what to draw for? The data are not there: {error}"
+        ) from error
+    return next((name, split) for name, split in found if split is not None)

@@ -42,8 +42,8 @@ from gencli.run.opened import builder
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, refuse_changes
+from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
-from gencli.run.sampling import draw
 from gencli.training.loop import Trainer, precision
 from gencli.training.origin import NAMED, Origin
 from gencli.training.signals import StopRequest
@@ -267,13 +267,14 @@ class Session:
 
     @property
     def _draws(self) -> bool:
-        """Whether training draws samples: not where a context is needed that only a caller can give."""
-        given = self.parts.model.conditional and not self.parts.dataset.spec.classes
-        return self.parts.sampler is not None and self.config["n"] > 0 and not given
+        """Whether training draws samples."""
+        return self.parts.sampler is not None and self.config["n"] > 0
 
     def _sample(self) -> None:
         config, parts = self.config, self.parts
         drawn = draw(parts, config["n"], config["seed"])
+        if note := borrowed(parts):
+            self.reporter.say(f"  {note}")
         say_text(parts, drawn.x, self.reporter)
         for file in keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], drawn.x, drawn.y):
             self.reporter.say(f"  {relative(file)}")

@@ -89,11 +89,11 @@ class Column:
             return False
         if self.kind == "levels":
             return type(low) is int and type(high) is int and 1 <= high - low < LEVELS and names is None
+        if low is not None or high is not None:
+            return False
         if self.kind == "real":
-            return low is high is names is None
-        if self.kind not in ("categorical", "binary") or not (
-            low is high is None and isinstance(names, list) and names
-        ):
+            return names is None
+        if self.kind not in ("categorical", "binary") or not isinstance(names, list) or not names:
             return False
         distinct = all(isinstance(name, str) for name in names) and len({*names}) == len(names)
         return distinct and (self.kind == "categorical" or len(names) == 2)

@@ -143,8 +143,8 @@ class Preprocess(nn.Module):
         for x in self._chunks(split):
             squares += (x - mean).square().masked_fill(x.isnan(), 0.0).sum(0)
         variance = squares / n
-        for d, column in enumerate(self.spec.support.columns):
-            if not column.continuous:
+        for d, support in enumerate(self.spec.support.columns):
+            if not support.continuous:
                 mean[d], variance[d] = 0.0, 1.0
         if self.stochastic:
             variance += self.width**2 / 12

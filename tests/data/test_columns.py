@@ -11,7 +11,6 @@ import torch
 
 import gencli
 from gencli.core.errors import UsageError
-from gencli.core.noise import RowNoise
 from gencli.core.spec import Spec
 from gencli.data.preprocess import Preprocess
 from gencli.data.sets.csv import CSV

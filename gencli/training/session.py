@@ -144,6 +144,8 @@ class Session:
             download=before is None or _may_download(cfg, before.trained),
             schema=stored.schema(resumed.folder) if resumed else origin.schema if origin else None,
         )
+        if not resumed:
+            _refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
         _prepare_data(parts)
@@ -418,6 +420,16 @@ def _loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
     return [
         build.factory(node, Logger, given=2, group=f"logger.{name}") for name, node in (cfg["logger"] or {}).items()
     ]
+
+
+def _refuse_unused_context(parts: Parts) -> None:
+    """Refuse a context vector of which the model would not be told; classes serve metrics and pictures, too."""
+    context = parts.dataset.spec.context
+    if context and not parts.model.conditional:
+        raise UsageError(
+            f"data.context: this model would not be told the data's context of {context} numbers: "
+            "model.conditional=true, or data without a context"
+        )
 
 
 def _prepare_data(parts: Parts) -> None:

@@ -56,7 +56,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     else:
         files = export(parts, run.path, name, asked, drawn.x, drawn.y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
-    reporter.say(f"{n} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    reporter.say(f"{n} sample{'s' * (n != 1)}, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for key, value in drawn.diagnostics.items():
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
     if parts.sampler and parts.sampler.given and parts.sampler.caveat:

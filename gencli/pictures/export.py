@@ -100,7 +100,8 @@ def txt(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
 
 def table(dataset: Dataset, x: Tensor, y: Tensor | None) -> dict[str, Any]:
     """Columns by name: those of the data, or x0, x1, ...; then the class or the context that rows were drawn for."""
-    columns: dict[str, Any] = dict(dataset.to_rows(x) or {f"x{k}": x[:, k].numpy() for k in range(x.shape[1])})
+    columns: dict[str, Any] | None = dataset.to_rows(x)
+    columns = dict(columns) if columns else {f"x{k}": x[:, k].numpy() for k in range(x.shape[1])}
     if y is None:
         return columns
     names, classes = dataset.context_names(), dataset.class_names()

@@ -35,7 +35,7 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
         x = draw(parts, SHOWN, seed, more).x  # x and more: a handful of points shows no density
     png = inside(run, "samples", f"{name}.png")
     try:
-        picture = of_samples(parts, x)
+        picture = of_samples(parts, x, y)
     except ValueError as error:  # of matplotlib, over values beyond any axis
         raise RunFailed(f"{png} cannot be drawn: {quoted(error)}") from error
     write_whole(png, picture)

@@ -50,7 +50,7 @@ def chosen(parts: Parts) -> Tensor | None:
     return checked(parts, rows, "sampler.context")
 
 
-def checked(parts: Parts, rows: object, key: str) -> Tensor:
+def checked(parts: Parts, rows: Sequence[Any] | np.ndarray, key: str) -> Tensor:
     """Rows y of data space, checked.
 
     Raises:
@@ -69,6 +69,8 @@ def class_numbers(dataset: Dataset, values: Sequence[int | str], key: str) -> li
         UsageError: there is no such class; names near ones.
     """
     count, names = dataset.spec.classes or 0, dataset.class_names()
+    if not count:
+        raise UsageError(f"{key}={quoted(values)}: this data has no classes")
     number = {str(k): k for k in range(count)}
     if names is not None:
         of_name = {name: k for k, name in enumerate(names)}
@@ -95,7 +97,7 @@ def from_file(text: str, parts: Parts) -> Tensor:
     path = named(text, "context=")
     if not path.is_file():
         raise UsageError(f"context={quoted(text, 200)}: there is no such file")
-    rows = _array(path)
+    rows: Sequence[Any] | np.ndarray | None = _array(path)
     if rows is None:
         rows = _columns(read(path, names=parts.dataset.context_names() or (), key="context"), parts)
     if parts.dataset.spec.classes:

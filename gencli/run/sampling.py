@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,6 +91,9 @@ def checked_context(parts: Parts, y: object, n: int) -> Tensor:
     """
     if not parts.model.conditional:
         raise UsageError("y: this model is not conditional, so that y would change nothing (model.conditional=true)")
+    values = y.tolist() if isinstance(y, np.ndarray) else y
+    if isinstance(values, Sequence) and any(isinstance(value, str) for value in values):
+        y = conditioning.class_numbers(parts.dataset, values, "y")
     return parts.preprocess.checked_context(y, n)
 
 

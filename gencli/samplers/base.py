@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.options import Finite, Range
+from gencli.core.options import Range
 from gencli.core.spec import Given
 from gencli.models.base import M, Partner
 from gencli.models.trained import Learned
@@ -51,7 +51,7 @@ class Sampler(Partner[M], ABC):
     length = None  # type: int | None
 
     classes: Annotated[list[int | str], Range(low=1)] | None = None
-    context: Annotated[list[Finite | list[Finite]], Range(low=1)] | None = None
+    context: Annotated[list[float | list[float]], Range(low=1)] | None = None
 
     def check(self, model: M, learned: Learned) -> None:
         """Refuse options that this model cannot honour.

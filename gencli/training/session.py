@@ -154,8 +154,10 @@ class Session:
         begun = origin.load(parts, cfg) if origin else None
         made = resumed.folder if resumed else _fresh_folder(cfg, sweep_dir, world)
         kept = {key: value for key, value in cfg.items() if key not in ("resume", *NAMED)}
-        if origin or resumed:
-            kept |= origin.named(cfg) if origin else {key: old for key, old in resumed.trained.items() if key in NAMED}
+        if origin:
+            kept |= origin.named(cfg)
+        elif resumed:
+            kept |= {key: value for key, value in resumed.trained.items() if key in NAMED}
         session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed, begun)
         try:
             session._introduce()

@@ -62,14 +62,14 @@ def export(parts: Parts, run: Path, stem: str, asked: Sequence[str], x: Tensor, 
         y: (n,) classes or (n, C) contexts that they were drawn for; None: none.
     """
     x, y = x.cpu(), None if y is None else y.cpu()
+    contents = {name: _CONTENT[name](parts.dataset, x, y) for name in asked}
     written = []
-    for name in asked:
-        if name == "png":
-            written.append(inside(run, "samples", stem))
-            write_folder(written[-1], _images(parts.dataset, x, y))
+    for name, content in contents.items():
+        written.append(inside(run, "samples", stem if name == "png" else f"{stem}.{name}"))
+        if isinstance(content, bytes):
+            write_whole(written[-1], content)
         else:
-            written.append(inside(run, "samples", f"{stem}.{name}"))
-            write_whole(written[-1], _CONTENT[name](parts.dataset, x, y))
+            write_folder(written[-1], content)
     return written
 
 
@@ -83,7 +83,7 @@ def _fitting(dataset: Dataset) -> list[str]:
     return ["npz", "csv", "parquet"] if dataset.spec.kind == "vector" else ["npz"]
 
 
-def npz(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
+def _npz(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
     """Arrays ``samples`` and, where they were drawn for some, ``labels``; ``classes`` are the names of 0, 1, ..."""
     arrays = {"samples": x.numpy()} | ({} if y is None else {"labels": y.numpy()})
     if y is not None and (names := dataset.class_names()):
@@ -93,12 +93,12 @@ def npz(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
     return buffer.getvalue()
 
 
-def txt(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
+def _txt(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
     """All texts, each under its number."""
     return "".join(f"=== {i} ===\n{text}\n" for i, text in enumerate(dataset.to_text(x) or [])).encode()
 
 
-def table(dataset: Dataset, x: Tensor, y: Tensor | None) -> dict[str, Any]:
+def _table(dataset: Dataset, x: Tensor, y: Tensor | None) -> dict[str, Any]:
     """Columns by name: those of the data, or x0, x1, ...; then the class or the context that rows were drawn for."""
     columns: dict[str, Any] | None = dataset.to_rows(x)
     columns = dict(columns) if columns else {f"x{k}": x[:, k].numpy() for k in range(x.shape[1])}
@@ -113,7 +113,7 @@ def table(dataset: Dataset, x: Tensor, y: Tensor | None) -> dict[str, Any]:
 
 def _csv(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
     """A table in UTF-8; numbers have as many digits as their type holds, a missing cell is empty."""
-    columns = table(dataset, x, y)
+    columns = _table(dataset, x, y)
     short = np.float32 if x.dtype == torch.float32 else float
 
     def cell(value: Any) -> str:
@@ -137,7 +137,7 @@ def _parquet() -> Any:
 
 def _as_parquet(dataset: Dataset, x: Tensor, y: Tensor | None) -> bytes:
     pyarrow, buffer = _parquet(), io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(table(dataset, x, y)), buffer)
+    pyarrow.parquet.write_table(pyarrow.table(_table(dataset, x, y)), buffer)
     return buffer.getvalue()
 
 
@@ -150,9 +150,10 @@ def _images(dataset: Dataset, x: Tensor, y: Tensor | None) -> dict[str, bytes]:
     return {f"{i:0{width}d}{of[i]}.png": canvas.png(image) for i, image in enumerate(images)}
 
 
-_CONTENT: dict[str, Callable[[Dataset, Tensor, Tensor | None], bytes]] = {
-    "npz": npz,
+_CONTENT: dict[str, Callable[[Dataset, Tensor, Tensor | None], bytes | dict[str, bytes]]] = {
+    "npz": _npz,
     "csv": _csv,
     "parquet": _as_parquet,
-    "txt": txt,
+    "png": _images,
+    "txt": _txt,
 }

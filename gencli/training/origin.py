@@ -118,4 +118,4 @@ def _differences(where: str, own: Mapping[str, Any], asked: Mapping[str, Any]) -
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
+    return "none" if value is None else quoted(value, 200)

@@ -195,13 +195,10 @@ class Session:
 
     def _say_origin(self, begun: Mapping[str, Any]) -> None:
         """What the new run took over from another."""
-        units = "; mean and deviation of data.transform=standardize are its own" * (
-            self.parts.preprocess.transform == "standardize"
-        )
-        place = relative(Path(begun["run"]))
-        self.reporter.say(
-            f"begins with the {begun['weights']} weights of {place}, checkpoint {begun['checkpoint']}{units}"
-        )
+        weights = f"{begun['weights']} weights of {relative(Path(begun['run']))}, checkpoint {begun['checkpoint']}"
+        standardized = self.parts.preprocess.transform == "standardize"
+        kept = "; mean and deviation of data.transform=standardize stay those of that run" * standardized
+        self.reporter.say(f"begins with the {weights}{kept}")
         if "warning" in begun:
             self.reporter.warn(begun["warning"])
 

@@ -60,11 +60,10 @@ def test_no_class_of_a_config_runs(stranger, evil, place, monkeypatch, capsys):
     monkeypatch.setattr(webbrowser, "open", lambda *_: pytest.fail("a browser was opened"))
     monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("the hub was asked"))
     poison(stranger, place, evil)
-    verbs = [
-        verb for verb, unused in {"sample": "estimator", "eval": "sampler", "train": None}.items() if place != (unused,)
-    ]
-    verb = verbs[(EVIL.index(evil) + PLACES.index(place)) % len(verbs)]  # in turn; the campaign tries all
-    key = "resume" if verb == "train" else "run"
+    ways = [("sample", "run"), ("eval", "run"), ("train", "resume"), ("train", "init_from")]
+    unused = {("sampler",): "eval", ("estimator",): "sample"}.get(place)
+    ways = [(verb, key) for verb, key in ways if verb != unused]
+    verb, key = ways[(EVIL.index(evil) + PLACES.index(place)) % len(ways)]  # in turn; the campaign tries all
     assert main([verb, f"{key}={stranger}", "device=cpu"]) == 2
     assert "Traceback" not in capsys.readouterr().err
     assert not os.path.exists("ran")

@@ -14,6 +14,7 @@ from torch import Tensor
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
+from gencli.data.base import Split
 from gencli.data.lazy import UserFiles, listed, names_of, numbered
 from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
 
@@ -144,9 +145,9 @@ class Array(UserFiles):
         rows = shares(len(self._examples(self._only)), self.fractions, self.seed)[name]
         return self._split(self._only, "labels", name, rows) if len(rows) else None
 
-    def whole(self) -> TensorSplit | None:
+    def whole(self) -> Split | None:
         if self._only is not None:
-            return self._split(self._only, "labels", "the array")
+            return self.in_precision(self._split(self._only, "labels", "the array"), "whole")
         parts = [part for name in SPLITS if isinstance(part := self.split(name), TensorSplit)]
         labels = [part.y for part in parts if part.y is not None]
         y = torch.cat(labels) if labels and len(labels) == len(parts) else None
@@ -183,7 +184,7 @@ class Array(UserFiles):
         y = y.reshape(len(y), -1)
         if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context or not np.isfinite(y).all():
             raise self._error(f"{key} holds {_kind(y)}; a context of {self.spec.context} reals, all finite, is needed")
-        return torch.from_numpy(y.astype(np.float32))
+        return torch.from_numpy(y.astype(np.float64))
 
     # --- the file ------------------------------------------------------------------------------------------------
 
@@ -256,7 +257,7 @@ class Array(UserFiles):
 
 
 def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
-    """Numbers as data of a support.
+    """Numbers as data of a support; reals that come in more than float32 as float64 (see ``Lazy.in_precision``).
 
     Raises:
         UsageError: a value lies outside of it, or is not finite.
@@ -273,7 +274,8 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
                 f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "
                 f"from 0 to {high}; found {x.min():g} to {x.max():g}"
             )
-    return torch.from_numpy(np.ascontiguousarray(x)).to(storage_dtype(support))
+    fine = not support.discrete and not np.can_cast(x.dtype, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
 
 
 def _open(path: Path) -> dict | np.lib.npyio.NpzFile:

@@ -241,13 +241,20 @@ def nll_record(
         diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
     common = shared.variance * (n / total) ** 2
     own = None if scores.variance is None else float(scores.variance.sum()) / total**2
+    se_examples = _standard_error(nll, counts) if nonfinite == 0 and n > 1 else None
+    bound, wrong = composed_bound(shared.bound, preprocessing), None
+    if bound in ("exact", "upper"):
+        # of the training split, an overfitted model may well be below the entropy of the distribution
+        held_out = entropy is not None and n > 1 and rest.get("split") != "train"
+        error = math.hypot(se_examples or 0.0, math.sqrt((own or 0.0) + common))
+        wrong = _impossible(value, error, spec, entropy if held_out else None)
     return NLLRecord(
         value=value,
         unit="nats" if counts is None else f"nats/{per}",
         bits_per_dim=bits_per_dim(value, spec.dim if counts is None else 1),
         perplexity=None if counts is None else math.exp(min(value, 700.0)),
-        bound=composed_bound(shared.bound, preprocessing),
-        se_examples=_standard_error(nll, counts) if nonfinite == 0 and n > 1 else None,
+        bound="estimate" if wrong else bound,
+        se_examples=se_examples,
         se_estimator=None if own is None else math.sqrt(own + common),
         se_shared=math.sqrt(common) if shared.variance else None,
         n_examples=n,
@@ -255,9 +262,18 @@ def nll_record(
         n_nonfinite=nonfinite,
         diagnostics=diagnostics,
         ledger=[{"term": name, "nats": _mean(values, weight)} for name, values in scores.terms.items()],
-        flags=list(flags),
+        flags=[*flags, wrong] if wrong else list(flags),
         **rest,
     )
+
+
+def _impossible(value: float, error: float, spec: Spec, entropy: float | None) -> str | None:
+    """Why no exact NLL and no upper bound is this small, by more than five errors and a little; None: it may be."""
+    if spec.support.discrete and value < -5 * error - 1e-4 * spec.dim:
+        return "no bound: an NLL of integers is not negative"
+    if entropy is not None and value < entropy - 5 * error - 0.01:
+        return "no bound: an NLL is not below the entropy"
+    return None
 
 
 def _mean(nats: Tensor, weight: Tensor) -> float:

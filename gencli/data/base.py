@@ -92,6 +92,9 @@ class Dataset(ABC):
         """
         raise UsageError(f"data={self.name} keeps no schema, but the run has a data.json")
 
+    def keep_float64(self, x: bool, y: bool) -> None:  # noqa: B027
+        """Called when a run is opened: whether its x and contexts y are in float64, which a new file must be, too."""
+
     def whole(self) -> Split | None:
         """Every example of the user's file in its order, whatever split it is in; None where data is no file."""
         return None

@@ -331,7 +331,7 @@ class Preprocess(nn.Module):
                 raise UsageError(f"y holds something else than the classes 0 to {spec.classes - 1}")
             return whole
         if given.is_floating_point() and given.dtype != torch.float64:
-            if self.context_mean is not None and self.context_mean.dtype == torch.float64:
+            if self.precise_context:
                 raise UsageError(f"y is {str(given.dtype)[6:]}, which is too coarse for this context: give float64")
             return given.float()
         return given.double()
@@ -355,8 +355,13 @@ class Preprocess(nn.Module):
 
     @property
     def precise(self) -> bool:
-        """Whether the data need float64: x is scaled in it, and samples come back in it."""
+        """Whether x needs float64: it is scaled in it, and samples come back in it."""
         return self.mean.dtype == torch.float64
+
+    @property
+    def precise_context(self) -> bool:
+        """Whether y needs float64."""
+        return self.context_mean is not None and self.context_mean.dtype == torch.float64
 
     @property
     def unbounded(self) -> str | None:

@@ -107,6 +107,9 @@ class Dataset(ABC):
         """What the class, or each coordinate of the context, is called in the user's files; None: it has no name."""
         return None
 
+    def keep_float64(self, x: bool, y: bool) -> None:  # noqa: B027
+        """Called when a run is opened: whether its x and contexts y are in float64, which a new file must be, too."""
+
     def whole(self) -> Split | None:
         """Every example of the user's file in its order, whatever split it is in; None where data is no file."""
         return None

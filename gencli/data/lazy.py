@@ -30,14 +30,8 @@ class Lazy(Dataset):
         self._splits: dict[str, Split | None] = {}
         self._precise: tuple[bool, bool] | None = None  # whether x and y stay in float64; None: not decided yet
 
-    def schema(self) -> dict[str, Any]:
-        return {"float64": list(self._precise)} if self._precise and any(self._precise) else {}
-
-    def apply(self, schema: Mapping[str, Any]) -> None:
-        kept = schema.get("float64", [False, False])
-        if not isinstance(kept, list) or [type(flag) for flag in kept] != [bool, bool]:
-            raise UsageError(f"data={self.name}: data.json is damaged: float64={quoted(kept)}")
-        self._precise = (kept[0], kept[1])
+    def keep_float64(self, x: bool, y: bool) -> None:
+        self._precise = (x, y)
 
     @abstractmethod
     def load(self, name: str) -> Split | None:
@@ -135,10 +129,9 @@ class UserFiles(Lazy):
         return self.understand()
 
     def schema(self) -> dict[str, Any]:
-        return {**self.meaning, **super().schema()}
+        return dict(self.meaning)
 
     def apply(self, schema: Mapping[str, Any]) -> None:
-        super().apply(schema)
         try:
             self.spec = self.specify(schema)
         except (LookupError, TypeError, ValueError) as error:

@@ -28,12 +28,12 @@ from gencli.core.spec import Batch, Bound, Spec, Support
 from gencli.core.tensors import numbers
 from gencli.data.base import Split
 from gencli.data.split import storage_dtype
-from gencli.data.statistics import TOLERABLE, moved, some_rows
+from gencli.data.statistics import TOLERABLE, Repeats, moved, some_rows
 
 _CHUNK = 4096  # rows a step of ``fit``
 _FINE = 4096  # levels of which float32 moves x + u by less than is tolerable, whatever the data
 
-OPTIONAL = ("context_mean", "context_std")
+OPTIONAL = ("context_mean", "context_std", "repeats")
 """Statistics that not every run has."""
 
 
@@ -73,6 +73,7 @@ class Preprocess(nn.Module):
     std: Tensor
     context_mean: Tensor | None
     context_std: Tensor | None
+    repeats: Tensor | None
     working: Tensor
 
     def __init__(
@@ -141,10 +142,13 @@ class Preprocess(nn.Module):
         """What an exact NLL in model space is to the one in data space."""
         return "upper" if self.stochastic else "exact"
 
-    def fit(self, split: Split) -> None:
+    def fit(self, split: Split) -> str | None:
         """Measure the statistics of ``standardize`` and of a context on the training split; see what rounding does.
 
         Integers count as the uniform density on their bin: the centre, and w^2 / 12 more variance.
+
+        Returns:
+            A word about real coordinates that look rounded; ``unbounded`` says of those that are discrete.
 
         Raises:
             ValueError: a coordinate of real data or of the context is constant, or float32 would change the data.
@@ -170,6 +174,16 @@ class Preprocess(nn.Module):
             elif support.discrete:
                 advice += f"; or fewer levels than {support}"
             raise ValueError(f"data.transform={self.transform}: {far} by {worst:.2g} of its deviation; {advice}")
+        if self.spec.support.kind not in ("real", "unit"):
+            return None
+        found = Repeats.of(split)
+        if self.spec.kind == "vector" and bool((found.distinct == 1).any()) and len(split) > 1:
+            column = int((found.distinct == 1).nonzero()[0])
+            value = f"{float(found.commonest[column]):.6g}"
+            found_out = f"data: coordinate {column} is constant ({value}) in training"
+            raise ValueError(f"{found_out}: no density has a limit there; leave it out")
+        self.repeats = found.packed().to(self.mean.device) if found.unbounded else None
+        return found.rounded
 
     def _moments(self, split: Split) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each coordinate of the training values, in float64."""
@@ -332,7 +346,7 @@ class Preprocess(nn.Module):
                 raise UsageError(f"y holds something else than the classes 0 to {spec.classes - 1}")
             return whole
         if given.is_floating_point() and given.dtype != torch.float64:
-            if self.context_mean is not None and self.context_mean.dtype == torch.float64:
+            if self.precise_context:
                 raise UsageError(f"y is {str(given.dtype)[6:]}, which is too coarse for this context: give float64")
             return given.float()
         return given.double()
@@ -356,15 +370,26 @@ class Preprocess(nn.Module):
 
     @property
     def precise(self) -> bool:
-        """Whether the data need float64: x is scaled in it, and samples come back in it."""
+        """Whether x needs float64: it is scaled in it, and samples come back in it."""
         return self.mean.dtype == torch.float64
+
+    @property
+    def precise_context(self) -> bool:
+        """Whether y needs float64."""
+        return self.context_mean is not None and self.context_mean.dtype == torch.float64
+
+    @property
+    def unbounded(self) -> str | None:
+        """Why the likelihood of the training data has no limit, and what to do; None: it is no wonder."""
+        return None if self.repeats is None else Repeats.unpacked(self.repeats).unbounded
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         """Take statistics in the precision, and those of a context if there are any, that the checkpoint has."""
         for name in ("mean", "std", *OPTIONAL):
             kept, own = state_dict.get(prefix + name), getattr(self, name)
             if name in OPTIONAL:
-                own = None if kept is None else torch.zeros(self.spec.context, device=self.mean.device)
+                shape = (self.spec.dim + 1, 3) if name == "repeats" else (self.spec.context,)
+                own = None if kept is None else torch.zeros(shape, device=self.mean.device)
             if own is not None and kept is not None and kept.dtype == torch.float64:
                 own = own.double()
             setattr(self, name, own)

@@ -27,7 +27,7 @@ from gencli.models.base import Model
 
 
 def scaled(x: Tensor, spec: Spec) -> Tensor:
-    """Examples (n, *) of data space as float vectors (n, D'); reals stay as they are."""
+    """Examples (n, *) of data space as float vectors (n, D'); reals stay as they are, float64 where they need it."""
     if not spec.support.columns:
         return _scaled(x, spec.support)
     return torch.cat([_scaled(x[:, d : d + 1], column) for d, column in enumerate(spec.support.columns)], 1)
@@ -43,7 +43,8 @@ def _scaled(x: Tensor, support: Support) -> Tensor:
     if kind == "categorical":
         assert levels is not None
         return F.one_hot(x.long(), levels).flatten(1).float() / 2**0.5
-    return x.flatten(1).float() / (levels - 1 if levels else 1)
+    x = x.flatten(1)
+    return (x if x.dtype == torch.float64 else x.float()) / (levels - 1 if levels else 1)
 
 
 @dataclass
@@ -69,8 +70,8 @@ class Samples:
         """Samples (n, D') and reference (m, D') as they are shown."""
         spec = self.dataset.spec
         if spec.support.kind not in ("real", "mixed"):
-            return scaled(self.x, spec), scaled(self.reference.x, spec)
-        x, reference = self.x.flatten(1).float(), self.reference.x.flatten(1).float()
+            return scaled(self.x, spec).float(), scaled(self.reference.x, spec).float()
+        x, reference = self.x.flatten(1), self.reference.x.flatten(1)
         exact = reference.cpu().double()
         mean, std = (exact.mean(0), exact.std(0)) if spec.alike else (exact.nanmean(0), _nanstd(exact))
         std = torch.where(std > 0, std, 1.0)  # a coordinate that is constant in the reference
@@ -78,7 +79,7 @@ class Samples:
             if column.kind != "real":
                 mean[d], std[d] = 0.0, 1.0
         mean, std = mean.to(reference), std.to(reference)
-        shown = [((rows - mean) / std).view(-1, *spec.shape) for rows in (x, reference)]
+        shown = [((rows - mean) / std).float().view(-1, *spec.shape) for rows in (x, reference)]
         return scaled(shown[0], spec), scaled(shown[1], spec)
 
     def generator(self, *stream: int) -> torch.Generator:

@@ -202,6 +202,8 @@ def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> No
         parts.objective.load_state_dict(checkpoints.under("objective", tensors))
     except RuntimeError as error:
         raise RunFailed(f"{path} does not fit the run's config.yaml: {str(error).splitlines()[-1].strip()}") from error
+    if parts.preprocess.precise or parts.preprocess.precise_context:
+        parts.dataset.keep_float64(parts.preprocess.precise, parts.preprocess.precise_context)
     parts.model.eval()
     parts.preprocess.eval()
     parts.weights, parts.checkpoint = weights, path

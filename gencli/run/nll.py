@@ -65,6 +65,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
                 world=at.world,
                 tick=bar.at,
             )
+        if parts.preprocess.unbounded:
+            at.reporter.warn(parts.preprocess.unbounded)
         record = nll_record(
             scores,
             shared=shared,
@@ -73,6 +75,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             entropy=parts.dataset.entropy,
             counts=split.counts,
             per=parts.dataset.per,
+            flags=["unbounded likelihood"] if parts.preprocess.unbounded else [],
             estimator=self.name + estimator.variant,
             settings={
                 key: value

@@ -145,7 +145,7 @@ def _draw(at: Measurement, reference: Batch, n: int | None) -> tuple[Samples, di
         raise UsageError(f"samples of shape {tuple(x.shape[1:])}, examples of {parts.dataset.spec.shape}")
     optional = torch.tensor([column.optional for column in parts.dataset.spec.support.columns], dtype=torch.bool)
     missing = optional.to(x.device) & x.isnan() if optional.any() else torch.zeros_like(x, dtype=torch.bool)
-    finite = (torch.isfinite(x.float()) | missing).flatten(1).all(1)
+    finite = (torch.isfinite(x) | missing).flatten(1).all(1)
     if not bool(finite.all()):
         raise RunFailed(f"{int((~finite).sum())} of {n} samples are not finite: there is nothing to compare")
     device = parts.device

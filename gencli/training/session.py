@@ -148,7 +148,7 @@ class Session:
             _refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
-        _prepare_data(parts)
+        rounded = _prepare_data(parts)
         if resumed:
             _same_data(cfg, resumed, parts)
         begun = origin.load(parts, cfg) if origin else None
@@ -160,14 +160,14 @@ class Session:
             kept |= {key: value for key, value in resumed.trained.items() if key in NAMED}
         session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed, begun)
         try:
-            session._introduce()
+            session._introduce(rounded)
         except BaseException:
             session.reporter.close()
             raise
         return session
 
-    def _introduce(self) -> None:
-        """Begin the run's files, or go on in them; say what is trained."""
+    def _introduce(self, rounded: str | None) -> None:
+        """Begin the run's files, or go on in them; say what is trained, and what is odd about the data."""
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"device": str(self.parts.device), "world_size": self.world.size}
@@ -189,6 +189,10 @@ class Session:
         )
         if self.begun and not self.resumed:
             self._say_origin(self.begun)
+        if rounded:
+            self.reporter.say(rounded)
+        if self.parts.preprocess.unbounded:
+            self.reporter.warn(self.parts.preprocess.unbounded)
         self.reporter.text("model", str(self.parts.model))
         self.reporter.text("config", json.dumps(config, indent=2, default=str))
         self._began = time.perf_counter()
@@ -431,8 +435,8 @@ def _refuse_unused_context(parts: Parts) -> None:
         )
 
 
-def _prepare_data(parts: Parts) -> None:
-    """Open all that training needs, and fit the preprocessing to the training split.
+def _prepare_data(parts: Parts) -> str | None:
+    """Open all that training needs, and fit the preprocessing to the training split; returns what that says.
 
     Raises:
         UsageError: a teacher, a split or a statistic cannot be had.
@@ -445,7 +449,7 @@ def _prepare_data(parts: Parts) -> None:
         parts.dataset.split("val")
         if parts.estimator is not None:
             parts.dataset.split("test")  # a missing file is found out now, not after training; nothing looks at it
-        parts.preprocess.fit(whole)
+        return parts.preprocess.fit(whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -141,10 +141,9 @@ class CSV(Lazy):
     # --- what the file means -----------------------------------------------------------------------------------------
 
     def schema(self) -> dict[str, Any]:
-        return asdict(self._meaning) | super().schema()
+        return asdict(self._meaning)
 
     def apply(self, schema: Mapping[str, Any]) -> None:
-        super().apply(schema)
         self._kept = Meaning.parse(schema, labelled=self._label is not None)
 
     def older(self) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gencli.core.noise import mix_seed
+from gencli.core.noise import Purpose, stream
 from gencli.core.spec import Batch, Spec
 from gencli.data.base import Dataset
 from gencli.models.base import Model
@@ -63,9 +63,9 @@ class Samples:
         std = torch.where(std > 0, std, 1.0)  # a coordinate that is constant in the reference
         return (x - mean) / std, (reference - mean) / std
 
-    def generator(self, *stream: int) -> torch.Generator:
-        """A generator on the CPU, for a metric's own draws."""
-        return torch.Generator().manual_seed(mix_seed(self.seed, *stream))
+    def generator(self, number: int) -> torch.Generator:
+        """A generator on the CPU, for a metric's own draws of this number."""
+        return torch.Generator().manual_seed(stream(self.seed, Purpose.METRICS, number))
 
 
 def space(spec: Spec) -> str:

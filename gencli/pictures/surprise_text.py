@@ -11,7 +11,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gencli.core.errors import UsageError, shown
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Count, Positive
 from gencli.models.base import Autoregressive
 from gencli.pictures.base import Drawn, Picture
@@ -55,7 +55,7 @@ class SurpriseText(Picture):
             batch = split.gather(ids)
             x, given = batch.x.to(parts.device), batch.given
             assert given is not None
-            z, _ = parts.preprocess(x, RowNoise(seed, ids.to(parts.device)))
+            z, _ = parts.preprocess(x, RowNoise(stream(seed, Purpose.PICTURES), ids.to(parts.device)))
             y = None if batch.y is None else batch.y.to(parts.device)
             surprise = -parts.model.log_conditionals(z, y).cpu()
             for row, values, start in zip(batch.x.cpu(), surprise, given.tolist(), strict=True):

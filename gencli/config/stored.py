@@ -88,6 +88,7 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "perplexity": _NUMBER,
     "se": _NUMBER,
     "se_examples": _NUMBER,
+    "se_blocks": (int, type(None)),
     "se_estimator": _NUMBER,
     "se_shared": _NUMBER,
     "seed": (int, type(None)),

@@ -1,8 +1,9 @@
 """Seeded randomness as an argument.
 
-``StepNoise`` serves training: everything random at a step is a function of (seed, step, rank), so that a resumed run
-repeats without a saved generator. ``RowNoise`` serves sampling and evaluation: one counter-based stream a row, so that
-sample 17 is the same whatever the batch size, the device or the number of processes.
+One seed serves everything in a run: each ``Purpose`` has streams of its own. ``StepNoise`` serves training: everything
+random at a step is a function of (seed, step, rank), so that a resumed run repeats without a saved generator.
+``RowNoise`` serves sampling and evaluation: one counter-based stream a row, so that sample 17 is the same whatever the
+batch size, the device or the number of processes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -48,6 +50,25 @@ def mix_seed(*parts: int) -> int:
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
         state = z ^ (z >> 31)
     return state >> 1
+
+
+class Purpose(IntEnum):
+    """What noise is for: each has streams of its own, so that one seed can serve all."""
+
+    VALIDATION = 1
+    TRAINING = 2
+    HELD_OUT = 3  # records and ``Run.log_prob``, which agree example by example
+    SAMPLING = 4
+    PICTURES = 5
+    METRICS = 6
+
+
+def stream(seed: int, purpose: Purpose, *parts: int) -> int:
+    """The seed of a purpose's stream, for ``RowNoise`` or a generator; parts name streams within it.
+
+    Sampling takes the seed as it is: sample i of seed s is older than the other names.
+    """
+    return seed if purpose is Purpose.SAMPLING else mix_seed(seed, purpose, *parts)
 
 
 GLOBAL = threading.RLock()
@@ -93,11 +114,11 @@ class Noise(ABC):
 
 
 class StepNoise(Noise):
-    """The noise of one training step, from a generator on the device.
+    """Noise from a generator on the device, such as that of one training step.
 
     Args:
         device: where the variates are made.
-        parts: integers that name the step: seed, step, rank.
+        parts: integers that name it: seed, purpose, step, rank.
     """
 
     def __init__(self, device: torch.device, *parts: int) -> None:
@@ -116,7 +137,7 @@ class RowNoise(Noise):
     Row i's j-th variate is a hash of (seed, ids[i], j). Rows can be dealt to batches and processes in any way.
 
     Args:
-        seed: the stream's seed.
+        seed: of the stream (``stream``).
         ids: (B,) integers that name the rows, such as an example's index in its split.
 
     Example:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gencli.core.noise import mix_seed
+from gencli.core.noise import Purpose, stream
 from gencli.core.spec import Batch, Spec, Support
 from gencli.data.base import Dataset
 from gencli.models.base import Model
@@ -82,9 +82,9 @@ class Samples:
         shown = [((rows - mean) / std).float().view(-1, *spec.shape) for rows in (x, reference)]
         return scaled(shown[0], spec), scaled(shown[1], spec)
 
-    def generator(self, *stream: int) -> torch.Generator:
-        """A generator on the CPU, for a metric's own draws."""
-        return torch.Generator().manual_seed(mix_seed(self.seed, *stream))
+    def generator(self, number: int) -> torch.Generator:
+        """A generator on the CPU, for a metric's own draws of this number."""
+        return torch.Generator().manual_seed(stream(self.seed, Purpose.METRICS, number))
 
 
 def _nanstd(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Count, Range
 from gencli.models.base import Unnormalized
 from gencli.pictures import canvas
@@ -42,7 +42,7 @@ class Chains(Picture):
             raise UsageError("picture=chains needs a sampler that is a chain, such as sampler=hmc")
         if model.conditional:
             raise UsageError("picture=chains is for models without y")
-        noise = RowNoise(seed, torch.arange(n, device=parts.device))
+        noise = RowNoise(stream(seed, Purpose.SAMPLING), torch.arange(n, device=parts.device))
         energies: list[Tensor] = []
         walked: list[Tensor] = []
 
@@ -72,7 +72,9 @@ class Chains(Picture):
         split = parts.dataset.split("val") or parts.dataset.split("train")
         assert split is not None
         ids = torch.arange(min(500, len(split)))
-        z, _ = parts.preprocess(split.gather(ids).x.to(parts.device), RowNoise(0, ids.to(parts.device)))
+        z, _ = parts.preprocess(
+            split.gather(ids).x.to(parts.device), RowNoise(stream(0, Purpose.PICTURES), ids.to(parts.device))
+        )
         of_data = model.energy(z).cpu()
         low, middle, high = torch.quantile(of_data.double(), torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
         trace.axhspan(low, high, color="black", alpha=0.1, linewidth=0, label="data, 5 to 95 %")

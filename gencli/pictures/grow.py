@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import NonNegative, Range
 from gencli.models.base import Autoregressive
 from gencli.models.distributions import Conditional
@@ -68,7 +68,7 @@ def trace(
     A model may set coordinates in an order of its own, another one for each sample (masks of MADE). The order is read
     off by decoding, with the same first picks, sequences whose values spell the steps in digits.
     """
-    noise, picks = RowNoise(seed, torch.arange(n, device=device)), []
+    noise, picks = RowNoise(stream(seed, Purpose.SAMPLING), torch.arange(n, device=device)), []
 
     def draw(conditional: Conditional) -> Tensor:
         picks.append(conditional.sample(noise, temperature))

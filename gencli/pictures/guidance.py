@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Count, Finite, Range
 from gencli.models.base import VelocityField
 from gencli.pictures import canvas
@@ -47,7 +47,7 @@ class Guidance(Picture):
                 guided.check(parts.view, parts.learned)
             except ValueError as error:
                 raise UsageError(str(error)) from error
-            noise = RowNoise(seed, torch.arange(len(y), device=parts.device))
+            noise = RowNoise(stream(seed, Purpose.SAMPLING), torch.arange(len(y), device=parts.device))
             with torch.no_grad():
                 x = parts.preprocess.inverse(guided.sample(parts.view, len(y), y, noise).x).cpu()
             images = parts.dataset.to_image(x)

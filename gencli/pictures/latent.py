@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
-from gencli.core.noise import Noise, RowNoise
+from gencli.core.noise import Noise, Purpose, RowNoise, stream
 from gencli.core.options import Count, Natural, Positive, Range
 from gencli.core.spec import Batch
 from gencli.models.base import DirectSampling, LatentVariable
@@ -37,7 +37,7 @@ def _codes(parts: Parts, batch: Batch, seed: int) -> Tensor:
     assert isinstance(model, LatentVariable)
     codes = []
     for ids in torch.arange(len(batch.x), device=parts.device).split(CHUNK):
-        z, _ = parts.preprocess(batch.x[ids.cpu()].to(parts.device), RowNoise(seed, ids))
+        z, _ = parts.preprocess(batch.x[ids.cpu()].to(parts.device), RowNoise(stream(seed, Purpose.PICTURES), ids))
         codes.append(model.encode(z, _context(parts, batch.y, ids.cpu())))
     return torch.cat(codes)
 
@@ -148,7 +148,8 @@ class Between(Noise):
     """
 
     def __init__(self, seed: int, left: Tensor, right: Tensor, t: Tensor) -> None:
-        self.left, self.right, self.t = RowNoise(seed, left), RowNoise(seed, right), t
+        sampling = stream(seed, Purpose.SAMPLING)
+        self.left, self.right, self.t = RowNoise(sampling, left), RowNoise(sampling, right), t
 
     def rand(self, *shape: int) -> Tensor:
         self.right.rand(*shape)  # the two streams go on together

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Range
 from gencli.models.base import TimeField, VelocityField
 from gencli.pictures import canvas
@@ -141,7 +141,7 @@ class SamplePath(Picture):
 
 @torch.no_grad()
 def _run(parts: Parts, sampler: Walk, n: int, y: Tensor | None, seed: int, visit: Visit) -> None:
-    sampler.run(parts.view, n, y, RowNoise(seed, torch.arange(n, device=parts.device)), visit)
+    sampler.run(parts.view, n, y, RowNoise(stream(seed, Purpose.SAMPLING), torch.arange(n, device=parts.device)), visit)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gencli.core.errors import UsageError, shown
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Count, Positive
 from gencli.models.base import Autoregressive
 from gencli.pictures.base import Drawn, Picture
@@ -55,7 +55,8 @@ class SurpriseText(Picture):
             batch = split.gather(ids)
             given = batch.given
             assert given is not None
-            there, _ = parts.preprocess.batch(batch.to(parts.device), RowNoise(seed, ids.to(parts.device)))
+            noise = RowNoise(stream(seed, Purpose.PICTURES), ids.to(parts.device))
+            there, _ = parts.preprocess.batch(batch.to(parts.device), noise)
             surprise = -parts.model.log_conditionals(there.x, there.y).cpu()
             for row, values, start in zip(batch.x.cpu(), surprise, given.tolist(), strict=True):
                 nats.append(values[start:])

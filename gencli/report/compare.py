@@ -113,19 +113,14 @@ def _independent_error(row: Row, best: Row) -> float | None:
 
 
 def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | None) -> float | None:
-    """Standard error of the mean difference over the examples that both have."""
+    """Standard error of the mean difference over the examples that both have, by the rule of their records."""
     import numpy as np
+
+    from gencli.core.uncertainty import standard_error
 
     if a is None or b is None:
         return None
-    shared, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
-    if len(shared) < 2:
-        return None
+    _, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
     difference = a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)
-    if "counts" in a:  # per symbol: the ratio estimator, with rows as clusters, as in the record
-        n, symbols = len(shared), a["counts"][in_a].astype(float)
-        residual = difference - difference.sum() / symbols.sum() * symbols
-        error = float(math.sqrt(n / (n - 1) * (residual**2).sum()) / symbols.sum())
-    else:
-        error = float(difference.std(ddof=1) / math.sqrt(len(shared)))
-    return error if math.isfinite(error) else None
+    error = standard_error(difference, a["counts"][in_a].astype(float) if "counts" in a else None).value
+    return error if error is not None and math.isfinite(error) else None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gencli.config import catalog, compatibility
 from gencli.core.errors import UsageError
-from gencli.core.noise import StepNoise
+from gencli.core.noise import Purpose, StepNoise
 from gencli.core.spec import Batch
 from gencli.data.split import at_most
 from gencli.estimators.base import Estimator, Shared
@@ -23,7 +23,7 @@ from gencli.models.base import Model
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, Quantity
 from gencli.run.record import NLLRecord, nll_record
-from gencli.run.scoring import HELD_OUT, Scores, held_out_streams, score_split
+from gencli.run.scoring import Scores, held_out_streams, score_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
 @torch.no_grad()
 def prepare(parts: Parts, estimator: Estimator[Any], seed: int) -> Shared:
     """Let an estimator measure what all rows share; every process does the same and gets the same."""
-    examples, noise = None, StepNoise(parts.device, seed, HELD_OUT)
+    examples, noise = None, StepNoise(parts.device, seed, Purpose.HELD_OUT)
     if estimator.examples:
         split = parts.dataset.split("val") or parts.dataset.split("train")
         assert split is not None

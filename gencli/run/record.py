@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.spec import Bound, Spec
+from gencli.core.uncertainty import StandardError, standard_error
 from gencli.estimators.base import Shared
 from gencli.run.scoring import Scores
 
@@ -79,7 +80,8 @@ class NLLRecord(Record):
         perplexity: exp(value) of a text.
         bound: what the value is to the true NLL.
         estimator: its name.
-        se_examples: standard error over examples.
+        se_examples: standard error over examples; of a text, over blocks of consecutive rows.
+        se_blocks: how many blocks (``core.uncertainty``); None: rows are independent.
         se_estimator: that of the estimator's own noise; None: it is unknown.
         se_shared: the part of it that all examples share, and that does not cancel when runs are compared.
         n_examples: rows.
@@ -90,11 +92,11 @@ class NLLRecord(Record):
     """
 
     KEYS = (
-        "metric value unit bits_per_dim perplexity bound se_examples se_estimator se_shared n_examples n_symbols "
-        "n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights checkpoint "
+        "metric value unit bits_per_dim perplexity bound se_examples se_blocks se_estimator se_shared n_examples "
+        "n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights checkpoint "
         "checkpoint_sha256 seed seconds flags"
     )
-    OMITTED = frozenset({"n_symbols", "flags"})
+    OMITTED = frozenset({"n_symbols", "se_blocks", "flags"})
 
     metric: str = "nll"
     unit: str
@@ -103,6 +105,7 @@ class NLLRecord(Record):
     bound: Bound
     estimator: str
     se_examples: float | None
+    se_blocks: int | None
     se_estimator: float | None
     se_shared: float | None
     n_examples: int
@@ -216,9 +219,8 @@ def nll_record(
 ) -> NLLRecord:
     """The record of scored rows, each with its weight c_i: its scored symbols in a text, else 1.
 
-    The value is r = sum_i nll_i / sum_i c_i, and se_examples that of the ratio estimator with rows as clusters,
-    sqrt(n / (n - 1) sum_i (nll_i - r c_i)^2) / sum_i c_i. A non-finite row is counted and makes the value infinite; it
-    is never dropped.
+    The value is r = sum_i nll_i / sum_i c_i. A non-finite row is counted and makes the value infinite; it is never
+    dropped.
 
     Args:
         scores: the rows.
@@ -241,21 +243,24 @@ def nll_record(
     if entropy is not None:
         diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
     common = shared.variance * (n / total) ** 2
+    error = StandardError(None)
+    if nonfinite == 0:
+        error = standard_error(nll.numpy(), None if counts is None else counts.double().numpy())
     own = None if scores.variance is None else float(scores.variance.sum()) / total**2
-    se_examples = _standard_error(nll, counts) if nonfinite == 0 and n > 1 else None
     bound, wrong = composed_bound(shared.bound, preprocessing), None
     if bound in ("exact", "upper"):
         # of the training split, an overfitted model may well be below the entropy of the distribution
         held_out = entropy is not None and n > 1 and rest.get("split") != "train"
-        error = math.hypot(se_examples or 0.0, math.sqrt((own or 0.0) + common))
-        wrong = _impossible(value, error, spec, entropy if held_out else None)
+        combined = math.hypot(error.value or 0.0, math.sqrt((own or 0.0) + common))
+        wrong = _impossible(value, combined, spec, entropy if held_out else None)
     return NLLRecord(
         value=value,
         unit="nats" if counts is None else f"nats/{per}",
         bits_per_dim=bits_per_dim(value, spec.dim if counts is None else 1) if spec.alike else None,
         perplexity=None if counts is None else math.exp(min(value, 700.0)),
         bound="estimate" if wrong else bound,
-        se_examples=se_examples,
+        se_examples=error.value,
+        se_blocks=error.blocks,
         se_estimator=None if own is None else math.sqrt(own + common),
         se_shared=math.sqrt(common) if shared.variance else None,
         n_examples=n,
@@ -263,7 +268,7 @@ def nll_record(
         n_nonfinite=nonfinite,
         diagnostics=diagnostics,
         ledger=[{"term": name, "nats": _mean(values, weight)} for name, values in scores.terms.items()],
-        flags=[*flags, wrong] if wrong else list(flags),
+        flags=[flag for flag in (*flags, wrong, error.caveat) if flag],
         **rest,
     )
 
@@ -279,11 +284,3 @@ def _impossible(value: float, error: float, spec: Spec, entropy: float | None) -
 
 def _mean(nats: Tensor, weight: Tensor) -> float:
     return float(nats.sum() / weight.sum())
-
-
-def _standard_error(nll: Tensor, counts: Tensor | None) -> float:
-    if counts is None:  # the same by a sum that loses less
-        return float(nll.std() / math.sqrt(len(nll)))
-    n, c = len(nll), counts.to(nll)
-    residual = nll - nll.sum() / c.sum() * c
-    return float((residual.square().sum() * n / (n - 1)).sqrt() / c.sum())

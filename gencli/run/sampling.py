@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, near
-from gencli.core.noise import RowNoise
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.spec import Batch, Given, Spec
 from gencli.data.base import Split
 from gencli.models.base import Autoregressive
@@ -69,7 +69,7 @@ def draw(
     for start in range(0, n, batch_size):
         ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
         some = parts.preprocess.context(None if y is None else y[start : start + batch_size].to(parts.device))
-        noise = RowNoise(seed, ids)
+        noise = RowNoise(stream(seed, Purpose.SAMPLING), ids)
         if mask is None:
             found = parts.sampler.sample(parts.view, len(ids), some, noise)
         else:

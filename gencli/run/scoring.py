@@ -15,15 +15,12 @@ import torch
 from torch import Tensor
 
 from gencli.core import distributed
-from gencli.core.noise import Noise, RowNoise, mix_seed
+from gencli.core.noise import Noise, Purpose, RowNoise, stream
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimate
-
-HELD_OUT = 3
-"""The stream of held-out noise, apart from those of validation and training."""
 
 Score = Callable[[Batch, Noise], Tensor | Estimate]
 """A batch in model space -> nats a row (B,): an estimator's ``nll``, an objective's ``score``, an energy."""
@@ -48,7 +45,7 @@ class Scores:
 
 def held_out_streams(seed: int, draws: int) -> list[int]:
     """The streams of noise of a record: one for each draw of the dequantization."""
-    return [mix_seed(seed, HELD_OUT, draw) for draw in range(draws)]
+    return [stream(seed, Purpose.HELD_OUT, draw) for draw in range(draws)]
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gencli.config.sections import OptimizerOptions, TrainerOptions
 from gencli.core import distributed
 from gencli.core.errors import Interrupted, RunFailed, UsageError
-from gencli.core.noise import StepNoise, mix_seed, seeded_global
+from gencli.core.noise import Purpose, StepNoise, mix_seed, seeded_global
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.loading import train_batches
@@ -37,9 +37,6 @@ from gencli.training.validate import Validation
 
 COMPILED = ("log_prob", "energy", "forward")
 """Methods of a model that a loss may call, and that torch.compile can take whole."""
-
-TRAINING = 2
-"""The stream of training's noise; validation has another."""
 
 
 class Trainer:
@@ -112,7 +109,9 @@ class Trainer:
         """
         model, objective, state = self.parts.model, self.parts.objective, self.state
         self.starts_good = pretrained or isinstance(model, DataInitialized)
-        with seeded_global(self.device, mix_seed(self.seed, TRAINING)):  # a network that starts may have dropout
+        with seeded_global(
+            self.device, mix_seed(self.seed, Purpose.TRAINING)
+        ):  # a network that starts may have dropout
             if isinstance(model, DataInitialized) and not pretrained:
                 try:
                     model.initialize_from(self._first_examples(model.initial_examples))
@@ -245,7 +244,7 @@ class Trainer:
         assert self._batches is not None
         total = torch.zeros((), device=self.device)
         for micro in range(accumulate):
-            seed = (self.seed, TRAINING, self.state.step, self.world.rank, *at, micro)
+            seed = (self.seed, Purpose.TRAINING, self.state.step, self.world.rank, *at, micro)
             noise = StepNoise(self.device, *seed)
             with seeded_global(self.device, mix_seed(*seed, 1)):  # dropout has no generator of its own
                 batch = self._to_model_space(next(self._batches), noise)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from gencli.core import distributed
-from gencli.core.noise import RowNoise, mix_seed
+from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.data.base import Split
 from gencli.models.base import Model
 from gencli.run.assembly import Parts
@@ -17,8 +17,6 @@ from gencli.run.reporter import Reporter
 from gencli.run.scoring import score_split
 from gencli.training.state import State
 
-VALIDATION = 1
-"""The stream of validation's noise; training has another."""
 WATCHED = 64
 """Rows on which a model looks for its own warning signs."""
 
@@ -53,7 +51,7 @@ class Validation:
     ) -> None:
         self.split, self.parts, self.state = split, parts, state
         self.folder, self.reporter, self.world = folder, reporter, world
-        self.seed = mix_seed(seed, VALIDATION)
+        self.seed = stream(seed, Purpose.VALIDATION)
         self.batch_size, self.workers = batch_size, workers
 
     @torch.no_grad()

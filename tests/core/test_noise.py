@@ -1,10 +1,11 @@
 """Seeded noise: right distributions, and the same row whatever the company it is drawn in."""
 
+import itertools
 import math
 
 import torch
 
-from gencli.core.noise import Ahead, RowNoise, StepNoise, mix_seed
+from gencli.core.noise import Ahead, Purpose, RowNoise, StepNoise, mix_seed, stream
 
 
 def test_row_noise_does_not_depend_on_the_batch():
@@ -49,6 +50,19 @@ def test_step_noise_is_a_function_of_its_parts():
     cpu = torch.device("cpu")
     assert torch.equal(StepNoise(cpu, 0, 7).randn(10), StepNoise(cpu, 0, 7).randn(10))
     assert not torch.equal(StepNoise(cpu, 0, 7).randn(10), StepNoise(cpu, 7, 0).randn(10))
+
+
+def test_no_two_purposes_share_noise():
+    ids = torch.arange(500)
+    streams = {purpose.name: stream(0, purpose) for purpose in Purpose}
+    streams |= {f"{purpose.name} 0": stream(0, purpose, 0) for purpose in Purpose if purpose is not Purpose.SAMPLING}
+    drawn = {}
+    for name, seed in streams.items():
+        generator = torch.Generator().manual_seed(seed)
+        of_rows = RowNoise(seed, ids)._bits(500, 4).flatten()
+        drawn[name] = torch.cat([of_rows, torch.randint(2**63 - 1, (2000,), generator=generator)])
+    for (a, x), (b, y) in itertools.combinations(drawn.items(), 2):
+        assert not set(x.tolist()) & set(y.tolist()), f"{a} and {b}"
 
 
 def test_mixed_seeds_are_spread():

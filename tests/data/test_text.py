@@ -213,9 +213,11 @@ def test_a_record_is_per_symbol():
     assert sum(line["nats"] for line in r.ledger) == pytest.approx(r.value)
     assert r.diagnostics["nll_minus_entropy"] == pytest.approx(5 / 16)
     residual = nll - 21 / 16 * counts
-    assert r.se_examples == pytest.approx(float((1.5 * residual.square().sum()).sqrt() / 16))
+    in_two = torch.stack([residual[:2].sum(), residual[2]])  # blocks of consecutive rows
+    assert r.se_examples == pytest.approx(float((2 * in_two.square().sum()).sqrt() / 16))
+    assert r.se_blocks == 2
     assert r.headline.startswith("test NLL = 1.312 ± ")
-    assert "nats/char (1.894 bits/char, perplexity 3.72, exact)" in r.headline
+    assert "nats/char (1.894 bits/char, perplexity 3.72, exact; error from 2 blocks only)" in r.headline
 
 
 def test_the_standard_error_of_a_ratio_is_calibrated():

@@ -98,7 +98,7 @@ REFUSED = [
     ("metrics=[modes]", "needs data with known modes (eight_gaussians, twentyfive_gaussians); data=moons has none"),
     ("metrics=[classifier_frechet]", "data=moons has no labels"),
     ("metrics=[kid]", "needs images"),
-    ("metrics=[mmd] split=tset", "split=tset: train, val or test"),
+    ("metrics=[mmd] split=tset", "split=tset: train, val, test or all"),
     ("metrics=[mmd] n=0", "at least 1"),
     ("metrics=[mmd] n=-1", "n=-1: an integer of at least 0"),
     ("metrics=[mmd] n=2", "at least 4 of each"),

@@ -72,6 +72,17 @@ def test_paired_difference_and_rank(make):
     assert rows[1].z == pytest.approx(noise.mean() / noise.std(ddof=1) * 20)
 
 
+def test_differences_of_a_sequence_have_the_errors_of_blocks(make):
+    rng = np.random.default_rng(0)
+    base, counts = rng.normal(90, 20, 400), np.full(400, 64)
+    drift = np.repeat(rng.normal(1.0, 2.0, 20), 20)  # one value for a block of 20 rows
+    for name, nats in (("m/a", base), ("m/b", base + drift)):
+        file = make(name, nats, value=nats.sum() / counts.sum()) / "eval" / "test-exact.npz"
+        np.savez(file, ids=np.arange(400), nll=nats, counts=counts)
+    (rows,) = compare([file.parent.parent, file.parent.parent.with_name("a")]).groups
+    assert rows[1].difference_se == pytest.approx(drift[::20].std(ddof=1) / math.sqrt(20) / 64)
+
+
 def test_pairs_go_by_id_and_only_over_shared_ones(make):
     nats = np.array([1.0, 2.0, 3.0, 4.0])
     a = make("m/a", nats)

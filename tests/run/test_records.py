@@ -79,7 +79,8 @@ def test_symbols_are_counted_where_there_are_any():
     text = record(nll, counts=torch.tensor([1, 2, 3, 4]), per="char").plain()
     assert text["n_symbols"] == 10
     assert text["value"] == pytest.approx(0.4)
-    assert list(text) == [key for key in NLLRecord.KEYS.split() if key != "flags"]
+    assert list(text) == NLLRecord.KEYS.split()
+    assert (text["se_blocks"], text["flags"]) == (2, ["error from 2 blocks only"])
 
 
 def test_a_value_that_cannot_be_is_no_bound():

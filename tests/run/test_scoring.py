@@ -58,6 +58,13 @@ def test_another_measurement_changes_no_log_prob(tiny_run):
     assert torch.equal(run.log_prob(x), before)
 
 
+def test_samples_of_a_seed_are_scored_under_it_as_under_another(tmp_path):
+    run = gencli.train([*QUICK, *RUNS["integers"], f"run_dir={tmp_path}/run"])
+    x = run.sample(3000)
+    between = run.log_prob(x) - run.log_prob(x, seed=1)  # noise that a sample was made by would fit it too well
+    assert abs(float(between.mean())) < 4 * float(between.std()) / len(x) ** 0.5
+
+
 def test_samples_of_256_levels_are_in_data_units(tmp_path):
     run = gencli.train([*QUICK, *RUNS["bytes"], f"run_dir={tmp_path}/run"])
     x = run.sample(3)

@@ -1,0 +1,64 @@
+"""Standard errors cover the truth as often as they say, of rows that depend on each other too."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gencli.core.uncertainty import standard_error
+
+
+def autoregressive(rng, runs, n):
+    """Rows of mean 3 whose autocorrelation at lag k is 0.8^k."""
+    noise, rows = rng.normal(size=(runs, n)) * math.sqrt(1 - 0.8**2), np.empty((runs, n))
+    rows[:, 0] = rng.normal(size=runs)
+    for k in range(1, n):
+        rows[:, k] = 0.8 * rows[:, k - 1] + noise[:, k]
+    return 3 + rows
+
+
+def regimes(rng, runs, n):
+    """Rows of mean 3 whose hidden state, -1 or 1, changes once in 12 rows on average."""
+    switches = rng.random((runs, n)) < 1 / 12
+    state = rng.choice([-1, 1], (runs, 1)) * (-1) ** switches.cumsum(1)
+    return 3 + state + rng.normal(size=(runs, n))
+
+
+@pytest.mark.parametrize("draw", [autoregressive, regimes])
+@pytest.mark.parametrize("counted", ["full", "short"])
+def test_blocks_cover_the_mean_of_a_sequence(draw, counted):
+    rng = np.random.default_rng(0)
+    counts = np.full(2000, 64.0)
+    if counted == "short":
+        counts[-1] = 3  # what is left at the end
+    covered = naive = 0
+    for rows in draw(rng, 300, 2000):
+        nats = rows * counts
+        off = abs(nats.sum() / counts.sum() - 3)
+        found = standard_error(nats, counts)
+        covered += off < 1.96 * found.value
+        naive += off < 1.96 * standard_error(rows, None).value
+        assert found.blocks == 20
+    assert 0.92 < covered / 300 < 0.98
+    assert naive / 300 < 0.7
+
+
+def test_independent_rows_keep_their_formula():
+    rows = np.array([1.0, 2.0, 4.0, 7.0])
+    found = standard_error(rows, None)
+    assert found.value == pytest.approx(math.sqrt(21 / 3 / 4))
+    assert (found.blocks, found.caveat) == (None, "")
+
+
+def test_two_rows_are_two_blocks():
+    found = standard_error(np.array([2.0, 2.0]), np.array([1.0, 3.0]))  # r = 1: residuals 1 and -1
+    assert found.value == pytest.approx(math.sqrt(2 * 2) / 4)
+    assert found.caveat == "error from 2 blocks only"
+    assert standard_error(np.array([2.0]), np.array([1.0])).value is None
+
+
+def test_what_outlasts_a_block_is_told():
+    rng = np.random.default_rng(1)
+    counts = np.ones(400)
+    assert standard_error(rng.normal(size=400), counts).caveat == ""
+    assert "correlated" in standard_error(rng.normal(size=400) + np.linspace(-3, 3, 400), counts).caveat

@@ -24,6 +24,7 @@ import gencli
 from benchmarks.racing import benchmark
 from gencli.core.errors import RunFailed
 from gencli.estimators.partition import Quadrature
+from gencli.methods import cubature
 from gencli.models.base import Unnormalized
 
 TOYS = ("moons", "eight_gaussians", "twentyfive_gaussians", "two_gaussians")
@@ -42,9 +43,14 @@ OBJECTIVES = (
 
 def left_weight(model: Unnormalized) -> float:
     """Mass of x_1 < 0 by quadrature over [-32, 32]^2."""
-    half, rule = torch.tensor([16.0, 32.0], dtype=torch.float64), Quadrature()
-    left, right = (rule.mass(model, torch.tensor([at, 0.0], dtype=torch.float64), half, 400) for at in (-16.0, 16.0))
-    return float(torch.sigmoid(torch.tensor(left - right)))
+    f = Quadrature().log_density(model, next(model.parameters()))
+    masses = []
+    for side in (-16.0, 16.0):
+        mesh = cubature.Mesh(f, torch.empty(0, 2, dtype=torch.float64), finest=1e-6)
+        mesh.add(*cubature.grid(torch.tensor([side, 0.0]).double(), torch.tensor([16.0, 32.0]).double(), 32))
+        mesh.refine(1e-4, 1_000_000)
+        masses.append(mesh.log_mass)
+    return float(torch.sigmoid(masses[0] - masses[1]))
 
 
 def energy_of(run: gencli.Run) -> Unnormalized:

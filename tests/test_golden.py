@@ -25,7 +25,7 @@ LOOSE = 1e-3
 """Of training: the first steps of Adam blow up what is near 0."""
 FEW = 0.02
 """Share of integers that may differ by one: reals are rounded to them, and some lie at the edge."""
-ROUGH = ("self_check_error", "change_at_half_tolerance", "largest_change", "nfe")
+ROUGH = ("self_check_error", "solver_error", "largest_solver_error", "nfe", "cells", "evaluations")
 """Diagnostics that are made of last places, or that a step more of a solver changes."""
 
 

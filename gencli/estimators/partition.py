@@ -20,7 +20,9 @@ from gencli.core.options import Positive, Range
 from gencli.core.spec import Batch
 from gencli.core.tensors import ess, log_mean_exp
 from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.methods import cubature
 from gencli.methods.bridge import Density
+from gencli.methods.weights import weighed
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, ModelFactory, Unnormalized
 from gencli.models.trained import Learned
 
@@ -109,93 +111,98 @@ class Importance(PartitionEstimator):
 
 @dataclass(frozen=True, kw_only=True)
 class Quadrature(PartitionEstimator):
-    """Z by the midpoint rule in one or two dimensions, exact up to an error that is measured and reported.
+    """Z in one or two dimensions by cells that are halved where log Z still moves, ``exact`` if it is found to be.
 
-    The box of the data, half as wide again on each side, is cut into cells that are halved until log Z moves by less
-    than ``tolerance``. Around it come frames, each twice as large, until they add less than a thousandth of the
-    tolerance. ``log_z_se`` is the last movement: no standard error, but what the grid leaves open.
+    Cells start in the box of the examples and of samples of the model, half as wide again on each side, and from those
+    points and draws around them: however narrow a part is that they lie in, some cell begins at its scale. Around the
+    box come frames, each twice as large, until they add less than a thousandth of the tolerance. What ``log_z_se`` says
+    is no standard error, but the largest of three: what cells and frames leave open; how far ``log_z_check``, the
+    importance estimate from the draws, is off beyond its own error; of a density, whose log Z is 0, the number itself.
+    The result is ``exact`` if that is at most the tolerance, else an ``estimate``. A part that is narrower than the
+    first cells and that holds no example and no sample is not seen.
 
     Args:
         tolerance: of log Z, in nats.
-        points: most cells a side.
+        points: cells are halved until the energy was asked for at as many points as a square grid of this side has.
 
     Raises:
-        RunFailed: in ``prepare``: mass grows without end around the data, so that the energy has no Z; or the finest
-            grid leaves more than ten times the tolerance open.
+        RunFailed: in ``prepare``: mass grows without end around the data, so that the energy has no Z; or the cells
+            leave more than a nat open.
     """
 
     tolerance: Positive = 1e-3
     points: Annotated[int, Range(low=256)] = 2048
 
     bound = "exact"
-    FIRST: ClassVar[int] = 128  # cells a side of the first grid
-    FRAME: ClassVar[int] = 128
-    FRAMES: ClassVar[int] = 20
+    DRAWN: ClassVar[int] = 512  # samples of the model
+    AROUND: ClassVar[int] = 2048  # draws of the check
+    FRAMES: ClassVar[int] = 60
     CHUNK: ClassVar[int] = 16_384
-    REFUSED: ClassVar[float] = 10  # tolerances that may be left open
+    REFUSED: ClassVar[float] = 1.0  # nats that may be left open
+    DISAGREES: ClassVar[float] = 5.0  # standard errors of the check
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         super().check(model, learned)
         if model.spec.dim > 2:
             raise ValueError(f"estimator=quadrature is for one or two dimensions; this model has {model.spec.dim}")
 
-    @torch.no_grad()
-    def mass(self, model: Unnormalized, centre: Tensor, half: Tensor, cells: int, hole: bool = False) -> float:
-        """log of the integral over the box centre +- half; ``hole``: without its inner half."""
-        unit = (2 * torch.arange(cells, dtype=torch.float64, device=centre.device) + 1) / cells - 1
-        grid = torch.cartesian_prod(*[unit] * len(centre)).view(-1, len(centre))
-        if hole:
-            grid = grid[grid.abs().amax(1) > 0.5]
-        like = next(model.parameters())
-        energies = [
-            model.energy((centre + half * some).to(like).view(-1, *model.spec.shape)).double()
-            for some in grid.split(self.CHUNK)
-        ]
-        cell = (2 * half / cells).log().sum()
-        return float((-torch.cat(energies)).logsumexp(0) + cell)
+    def log_density(self, model: Unnormalized, like: Tensor) -> cubature.LogDensity:
+        """-E of points (n, D), asked in the precision and on the device of ``like``."""
+
+        @torch.no_grad()
+        def f(x: Tensor) -> Tensor:
+            some = [model.energy(part.to(like).view(-1, *model.spec.shape)) for part in x.split(self.CHUNK)]
+            return -torch.cat(some).cpu().double()
+
+        return f
 
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
-        rows = x.flatten(1).double()
-        low, high = rows.min(0).values, rows.max(0).values
+        with torch.no_grad():
+            drawn = (model.sample if isinstance(model, DirectSampling) else model.start)(self.DRAWN, noise=noise)
+        known = torch.cat([x, drawn]).flatten(1).cpu().double().unique(dim=0)
+        low, high = known.amin(0), known.amax(0)
         centre, half = (low + high) / 2, (0.75 * (high - low)).clamp(min=1e-6)
-        core, error, cells = self._box(model, centre, half)
-        log_z, error, outside, frames = self._frames(model, centre, half, core, error)
-        if error > self.REFUSED * self.tolerance:
-            raise RunFailed(
-                f"log Z still moves by {error:.2g} nats on a grid of {cells} cells a side: raise estimator.points, or "
-                "estimator.tolerance if that is exact enough"
-            )
-        said = {"grid_cells": float(cells), "mass_outside_box": outside, "frames": float(frames)}
-        return Shared(self.bound, log_z, error**2, said)
+        near, log_q = cubature.around(known, noise, self.AROUND)
+        mesh = cubature.Mesh(self.log_density(model, x), torch.cat([known, near]), 8 * torch.finfo(x.dtype).eps)
+        check = weighed(mesh.heights[len(known) :] - log_q)
+        cells = (32 if len(half) == 1 else 4) * (self.points // 256)  # a side, for the first look
+        core = mesh.add(*cubature.grid(centre, half, cells))
+        frames, tail = self._frames(mesh, centre, half, core, cells)
+        mesh.refine(self.tolerance / 2, self.points**2)
+        log_z, left = float(mesh.log_mass), mesh.error + tail
+        if left > self.REFUSED:
+            spent = mesh.evaluations > 0.9 * self.points**2
+            way = "raise estimator.points" if spent else "parts are finer than the precision of the energy resolves"
+            raise RunFailed(f"log Z still moves by {left:.2g} nats after {mesh.evaluations:,} evaluations: {way}")
+        away = 0.0 if check.collapsed else abs(check.log_mean - log_z) - self.DISAGREES * check.variance**0.5
+        error = max(left, away, abs(log_z) if isinstance(model, ExactLikelihood) else 0.0)
+        inside = ((mesh.centre - centre).abs() <= half).all(1)
+        said = {
+            "cells": float(len(mesh.centre)),
+            "evaluations": float(mesh.evaluations),
+            "mass_outside_box": float((mesh.halves[~inside].flatten().logsumexp(0) - mesh.log_mass).exp()),
+            "frames": float(frames),
+            "log_z_check": check.log_mean,
+            "log_z_check_se": math.inf if check.collapsed else check.variance**0.5,
+        }
+        return Shared("exact" if error <= self.tolerance else "estimate", log_z, error**2, said)
 
-    def _box(self, model: Unnormalized, centre: Tensor, half: Tensor) -> tuple[float, float, int]:
-        """log of the mass in the box of the data, its last movement, and the cells a side."""
-        cells = self.FIRST
-        core, error = self.mass(model, centre, half, cells), math.inf
-        while error > self.tolerance / 2 and 2 * cells <= self.points:
-            cells *= 2
-            finer = self.mass(model, centre, half, cells)
-            core, error = finer, abs(finer - core)
-        return core, error, cells
-
-    def _frames(
-        self, model: Unnormalized, centre: Tensor, half: Tensor, core: float, error: float
-    ) -> tuple[float, float, float, int]:
-        """log Z and its error with the frames around the box, their share of Z, and how many there are."""
-        total, outside, last = torch.tensor(core, dtype=torch.float64), 0.0, math.inf
-        share = math.nan
+    def _frames(self, mesh: cubature.Mesh, centre: Tensor, half: Tensor, core: Tensor, cells: int) -> tuple[int, float]:
+        """Lay frames around the box; how many, and the share of Z that lies beyond them if it goes on falling so."""
+        total, last, share = core, math.inf, math.nan
         for frame in range(1, self.FRAMES + 1):
-            wide = half * 2**frame
-            coarse = self.mass(model, centre, wide, self.FRAME, True)
-            mass = self.mass(model, centre, wide, 2 * self.FRAME, True)
-            total = torch.logaddexp(total, torch.tensor(mass, dtype=torch.float64))
+            places, sizes = cubature.grid(centre, half * 2**frame, cells)
+            outer = ((places - centre).abs() > half * 2 ** (frame - 1)).any(1)
+            mass = mesh.add(places[outer], sizes[outer])
+            total = torch.logaddexp(total, mass)
             share = float((mass - total).exp())
-            error += share * abs(mass - coarse)
-            outside += share
             if share < 1e-3 * self.tolerance and mass < last:
-                return float(total), error, outside, frame
-            last = mass
+                ratio = float((mass - last).exp()) if math.isfinite(last) else 0.5
+                return frame, share * ratio / (1 - ratio)
+            if frame > 20 and not mass < last:
+                break
+            last = float(mass)
         raise RunFailed(
-            f"this energy has no Z that quadrature could find: boxes up to 2^{self.FRAMES} times the data's still "
+            f"this energy has no Z that quadrature could find: boxes up to 2^{frame} times the data's still "
             f"add {share:.1%}. It does not grow away from the data: take model.base=gaussian"
         )

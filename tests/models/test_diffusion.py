@@ -182,12 +182,31 @@ def test_prepare_checks_itself_and_says_what_is_exact():
     shared = estimator.prepare(field, Batch(x), step)
     assert shared.bound == "exact"
     assert shared.diagnostics["self_check_error"] < 1e-3
-    assert shared.diagnostics["change_at_half_tolerance"] < 1e-3
+    assert shared.diagnostics["solver_error"] < 1e-3
     assert 0 < shared.diagnostics["prior_kl"] < 5e-3
     rough = ODE(method="euler", steps=5)
     with pytest.raises(ode.SolverError, match="nats off on a normal distribution"):
         rough.prepare(field, Batch(x), step)
     assert ODE(trace="hutchinson").prepare(field, Batch(x), step).bound == "estimate"
+
+
+@pytest.mark.parametrize("tolerance", [1e3, 0.1, 1e-3])
+def test_a_tolerance_does_not_certify_itself(tolerance):
+    """Exact to 0.01 nats, or an estimate whose error is told: on a straight path to which few steps look alike."""
+    field = three(Straight())
+    x = field.draw(32)
+    estimator = ODE(atol=tolerance, rtol=tolerance)
+    with torch.no_grad():
+        truth = ODE(atol=1e-9, rtol=1e-9).log_prob(field, x, None, None)[0][:, 0]
+        error = estimator.log_prob(field, x, None, None)[0][:, 0] - truth
+    try:
+        shared = estimator.prepare(field, Batch(x), StepNoise(CPU, 0))
+    except ode.SolverError as refused:
+        assert "lower estimator.atol" in str(refused)  # noqa: PT017
+        return
+    assert shared.diagnostics["solver_error"] == pytest.approx(float(error.abs().mean()), abs=1e-5)
+    assert (shared.bound == "exact") == (float(error.abs().mean()) <= 0.01)
+    assert math.sqrt(shared.variance) == pytest.approx(abs(float(error.mean())), abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 4, 4)])

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -55,13 +56,13 @@ class Resumed:
     """Where a run goes on.
 
     Args:
-        folder: the run folder.
+        folder: the run folder, held.
         checkpoint: the file to go on from.
         step: its step.
         download: whether missing data files may be fetched: not into a folder that the run names.
     """
 
-    folder: Path
+    folder: RunFolder
     checkpoint: Path
     step: int
     download: bool
@@ -87,6 +88,7 @@ class Session:
         resumed: Resumed | None,
     ) -> None:
         self.config, self.parts, self.folder, self.world, self.resumed = config, parts, folder, world, resumed
+        self._undo = ExitStack()
         self._began = time.perf_counter()
         self._stop = StopRequest()
         start = resumed.step if resumed else 0
@@ -119,49 +121,55 @@ class Session:
             UsageError: the config is wrong; nothing was written.
             RunFailed: the run to go on with is damaged; nothing was written.
         """
-        world = distributed.join()
-        try:
-            return cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world)
-        except BaseException:
-            distributed.leave()
-            raise
+        with ExitStack() as undo:
+            world = distributed.join()
+            undo.callback(distributed.leave)
+            session = cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world, undo)
+            session._undo = undo.pop_all()
+        return session
 
     @classmethod
-    def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World) -> Session:
-        resumed = _resumed(cfg) if cfg.get("resume") else None
+    def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack) -> Session:
+        resumed = _resumed(cfg, world, undo) if cfg.get("resume") else None
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
         make_loggers = _loggers(cfg)
         parts = assemble(
             cfg,
             download=resumed is None or resumed.download,
-            schema=stored.schema(resumed.folder) if resumed else None,
+            schema=stored.schema(resumed.folder.path) if resumed else None,
         )
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
         _prepare_data(parts)
-        made = resumed.folder if resumed else _fresh_folder(cfg, sweep_dir, world)
+        if resumed is not None:
+            folder = resumed.folder
+        else:
+            folder = RunFolder(distributed.by_main(lambda: RunFolder.fresh_path(cfg, sweep_dir)), writes=world.main)
+            undo.callback(folder.release)
+            distributed.by_main(lambda: folder.hold(fresh=True))
         kept = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
-        session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed)
-        try:
-            session._introduce()
-        except BaseException:
-            session.reporter.close()
-            raise
+        session = cls(kept, parts, folder, make_loggers, world, resumed)
+        undo.callback(session.reporter.close)
+        session._introduce()
         return session
 
     def _introduce(self) -> None:
         """Begin the run's files, or go on in them; say what is trained."""
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
-        facts = {"device": str(self.parts.device), "world_size": self.world.size}
+        facts = {"seed": config["seed"], "parameters": parameters}
+        facts |= {"device": str(self.parts.device), "world_size": self.world.size}
         if self.resumed:
             trainer.prepare()
-            trainer.state.load(self.resumed.checkpoint)
-            folder.forget_after(trainer.state.step)
-            folder.reopen(config, **facts)
+            damages = [trainer.state.load(self.resumed.checkpoint)]
+            lines = folder.forget_after(trainer.state.step)
+            damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
+            damages += [folder.reopen(config, **facts)]
+            for damage in filter(None, damages):
+                self.reporter.warn(damage)
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
-            folder.begin(config, self.parts.dataset.schema(), seed=config["seed"], parameters=parameters, **facts)
+            folder.begin(config, self.parts.dataset.schema(), **facts)
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "
@@ -281,11 +289,11 @@ class Session:
         """Say in run.json how the session ended, if it did not finish; close the loggers, leave the other ranks."""
         try:
             if error is not None and self.folder.info.get("status") == "running":
-                self._end(error)
+                with suppress(RunFailed):  # a folder that is gone, a full disk: the error says it
+                    self._end(error)
         finally:
-            self.reporter.close()
             self._stop.__exit__()
-            distributed.leave()
+            self._undo.close()
 
     def _end(self, error: BaseException) -> None:
         if not isinstance(error, Interrupted | KeyboardInterrupt):
@@ -311,21 +319,22 @@ class Session:
 # --- what open is made of --------------------------------------------------------------------------------------------
 
 
-def _resumed(cfg: Mapping[str, Any]) -> Resumed:
-    """The run to go on with; what is damaged in it is refused before anything is written.
+def _resumed(cfg: Mapping[str, Any], world: distributed.World, undo: ExitStack) -> Resumed:
+    """The run to go on with, held; what is damaged in it is refused before anything is written.
 
     Raises:
-        UsageError: the command changes what a run keeps.
+        UsageError: the command changes what a run keeps, or another process trains it.
         RunFailed: the folder is damaged.
     """
-    folder = find_run(cfg["resume"])
-    run = Run(folder)
-    trained, _, _ = run.trained, run.info, run.metrics
-    RunFolder.check(folder)
+    folder = RunFolder(find_run(cfg["resume"]), writes=world.main)
+    trained = Run(folder.path).trained
+    RunFolder.check(folder.path)
     refuse_changes(trained, cfg, ("model", "data", "objective"))
     if cfg["seed"] != trained["seed"]:
         raise UsageError(f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches")
-    checkpoint = checkpoints.path_of(folder, cfg["checkpoint"])
+    undo.callback(folder.release)
+    distributed.by_main(folder.hold)
+    checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"])
     root = cfg["data"].get("root")
     download = root is None or root != trained["data"].get("root")
     return Resumed(folder, checkpoint, checkpoints.read(checkpoint)[1].get("step", 0), download)
@@ -379,17 +388,3 @@ def _prepare_data(parts: Parts) -> None:
         parts.preprocess.fit(whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _fresh_folder(cfg: Mapping[str, Any], sweep_dir: Path | None, world: distributed.World) -> Path:
-    """A new folder, which rank 0 makes; everyone hears of it, or of why there is none."""
-    made: Any = None
-    if world.main:
-        try:
-            made = RunFolder.fresh_path(cfg, sweep_dir)
-        except UsageError as error:
-            made = error
-    made = distributed.share(made)
-    if isinstance(made, UsageError):
-        raise made
-    return made

@@ -88,13 +88,11 @@ def results(folder: Path, split: str) -> tuple[list[Row], list[str]]:
         problems.append(str(error))
     for path in sorted((folder / "eval").glob(f"{glob.escape(split)}-*.json")):
         try:
-            row = Row(folder, stored.record(path), info)
+            rows.append(row := Row(folder, stored.record(path), info))
             if row.is_nll:
-                row.scores = stored.scores(path.with_suffix(".npz"))
+                row.scores = stored.scores(path.with_suffix(".npz"))  # without them the record stands, unpaired
         except UsageError as error:
             problems.append(str(error))
-        else:
-            rows.append(row)
     if not rows and not problems:
         process = info.get("process") or {}
         elsewhere = info.get("status") == "running" and process and processes.alive(process) is None

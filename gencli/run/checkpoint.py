@@ -126,6 +126,7 @@ _META: dict[str, tuple[type, ...]] = {
     "seconds": (int, float),
     "stale": (int,),
     "best": (list, type(None)),
+    "logged": (list,),
     "optimizers": (dict,),
     "scaler": (dict,),
 }
@@ -150,6 +151,9 @@ def _meta(text: str) -> dict[str, Any]:
     best = meta.get("best")
     if best and not (len(best) == 2 and isinstance(best[0], int | float) and isinstance(best[1], int)):
         raise ValueError(f"best={quoted(best)} is no score and step")
+    logged = meta.get("logged", [0, 0.0])
+    if not (len(logged) == 2 and type(logged[0]) is int and type(logged[1]) in (int, float)):
+        raise ValueError(f"logged={quoted(logged)} is no step and seconds")
     return meta
 
 

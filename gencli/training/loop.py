@@ -97,8 +97,6 @@ class Trainer:
             )
         self._batches: Iterator[Batch] | None = None
         self._of_step: dict[str, Tensor] = {}  # what losses log, on the device
-        self._logs: dict[str, Tensor] = {}  # its sum since the last line of metrics
-        self._logged = (0, 0.0)  # step and seconds of that line
 
     def prepare(self) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``.
@@ -196,7 +194,8 @@ class Trainer:
             for number in range(len(self.state.turns)):
                 self._take(number)
             for name, value in self._of_step.items():
-                self._logs[name] = self._logs[name] + value if name in self._logs else value
+                logs = self.state.logs
+                logs[name] = logs[name] + value if name in logs else value
             self._of_step = {}
             self.state.step += 1
             self.state.average(self.options.ema_decay)
@@ -204,7 +203,7 @@ class Trainer:
     def _begin(self) -> None:
         """Go on from the state as it is."""
         self._batches = self._batches_from(self.state.step)
-        self._logged = (self.state.step, self.clock.seconds)
+        self.state.logs = {name: value.to(self.device) for name, value in self.state.logs.items()}
         self.parts.model.train()
         self.parts.preprocess.train()
         self.clock.start()
@@ -322,15 +321,15 @@ class Trainer:
         """One line of metrics: means since the last one; returns a note for the progress bar."""
         self.guard.check()
         seconds = self.clock.now()
-        steps = self.state.step - self._logged[0]
-        rate = steps / max(seconds - self._logged[1], 1e-9)
-        values = {name: float(value) / steps for name, value in self._logs.items()}
+        steps = self.state.step - self.state.logged[0]
+        rate = steps / max(seconds - self.state.logged[1], 1e-9)
+        values = {name: float(value) / steps for name, value in self.state.logs.items()}
         values |= {
             "lr": self.state.optimizers[0].param_groups[0]["lr"],
             "steps_per_second": rate,
             "examples_per_second": rate * self.options.batch_size,
         }
-        self._logs, self._logged = {}, (self.state.step, seconds)
+        self.state.logs, self.state.logged = {}, (self.state.step, seconds)
         self.reporter.metrics(self.state.step, "train", seconds, "raw", values)
         shown = next(value for name, value in values.items() if name.startswith("loss"))
         return f"loss {shown:.3f}  {rate:.1f} steps/s"

@@ -35,6 +35,8 @@ class State:
         ema: the average of the weights, or None.
         best: (score, step) of the best validation.
         stale: validations since then.
+        logs: sums of what losses logged since the last line of metrics.
+        logged: step and seconds of that line.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class State:
         self.ema: Model | None = None
         self.best: tuple[float, int] | None = None
         self.stale = 0
+        self.logs: dict[str, Tensor] = {}
+        self.logged = (0, 0.0)
         self.turns: list[Turn] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)  # type: ignore[attr-defined]
@@ -91,6 +95,7 @@ class State:
         if self.ema is not None:
             modules["ema"] = self.measured()
         tensors = {f"{part}/{n}": t for part, module in modules.items() for n, t in module.state_dict().items()}
+        tensors |= {f"logs/{name}": value for name, value in self.logs.items()}
         scalars: dict[str, Any] = {}
         for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
             some, scalars[turn.name] = checkpoints.pack(f"optimizer.{turn.name}", optimizer.state_dict())
@@ -100,6 +105,7 @@ class State:
             "seconds": self.clock.seconds,
             "best": self.best,
             "stale": self.stale,
+            "logged": self.logged,
             "optimizers": scalars,
             "scaler": self.scaler.state_dict(),
         }
@@ -129,6 +135,10 @@ class State:
                 self.scaler.load_state_dict(meta["scaler"])
             self.step, self.clock.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
             self.best = tuple(meta["best"]) if meta["best"] else None
+            self.logs = checkpoints.under("logs", tensors)
+            self.logged = tuple(meta.get("logged") or (self.step, self.clock.seconds))
+            if self.logged[0] > self.step or any(value.numel() != 1 for value in self.logs.values()):
+                raise ValueError("its means since the last line of metrics are none")
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             reason = quoted(str(error).splitlines()[-1].strip() if str(error) else type(error).__name__, 200)
             raise RunFailed(f"{path} does not fit the run's config: {reason}") from error

@@ -149,6 +149,8 @@ def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
 def _check_choice(override: Override) -> None:
     """Refuse a choice of a group that is no name, over which Hydra stumbles; some groups take a list of them."""
     group, several = override.key_or_group, (*catalog.LISTED, "experiment")
+    if not group:
+        raise UsageError(f"cannot read '{quoted(override.input_line)}': an override is key=value")
     if group not in (*GROUPS, *several, "picture", "net", "path", "kernel"):
         return
     value = override.value() if not override.is_sweep_override() else None
@@ -200,6 +202,8 @@ def _check_change(
 def _in_hydras_words(text: str) -> str:
     """``metrics=[a,b]`` as a group's choice, which lands in the section ``metrics``; ``estimator=null`` as ``~``."""
     key, sign, value = text.partition("=")
+    if key == "trust" and re.fullmatch(r"[\w.]+", value) and value != "null":
+        return f"trust=[{value}]"
     if value == "null" and key in _REMOVABLE - {"objective"}:
         return f"~{key}"
     if key.lstrip("+") != "metrics" or not sign:

@@ -28,10 +28,10 @@ def explain(error: BaseException) -> str:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group:
             options = error.options or catalog.options(group)
-            return f"{group}={option}: there is no such {group}. {near(option, options)} (gencli list {group})"
+            more = f" (gencli list {group})" if group in catalog.groups() else ""
+            return f"{group}={option}: there is no such {group}. {near(option, options)}{more}"
     if isinstance(error, OverrideParseException):
-        reason = error.message.splitlines()[0]
-        return f"cannot read '{error.override}': {reason}; an override is key=value, quote what has spaces, = or ,"
+        return _unread(str(error.override))
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         return _unknown_key(cause)
     if isinstance(cause, ValidationError):
@@ -51,14 +51,36 @@ def explain(error: BaseException) -> str:
         )
         if having:
             return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only"
-        return (
-            f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', 'net@model.net'])}"
+        if group == "metric":
+            return "metrics: only gencli eval compares samples with a split"
+        within = sorted(
+            f"{group}@{owner}.{at}"
+            for owner in GROUPS
+            for at in {
+                at
+                for option in catalog.options(owner).values()
+                for at, inner in option.nested.items()
+                if inner == group
+            }
         )
+        if within and not package:
+            return f"{group}: a {group} is chosen for a part that has one: {', '.join(f'{key}=...' for key in within)}"
+        return f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', *within])}"
     if text.startswith("Ambiguous value"):
         return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
     if text.startswith("Sweep parameters"):
         return f"{text}: add -m"
     return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
+
+
+def _unread(text: str) -> str:
+    """Words that are no override; a value of other signs than Hydra's grammar knows has to stand within quotes."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        return f"cannot read '{text}': an override is key=value"
+    if any(quote in value for quote in "'\""):
+        return f"cannot read '{text}': a text with quotes stands within the other ones, as in {key}=\"it's\""
+    return f"cannot read '{text}': if it is a text, quote it for gencli and for the shell: '{key}=\"{value}\"'"
 
 
 def _unknown_key(cause: OmegaConfBaseException) -> str:

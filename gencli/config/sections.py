@@ -135,7 +135,7 @@ def check_values(config: Mapping[str, Any]) -> None:
 
 def _typed(group: str, section: Mapping[str, Any], kind: type[Any]) -> Any:
     declared = options.of_dataclass(kind)
-    options.check(section, declared, group, f"{group}={section['name']}" if "name" in section else group)
+    section = options.check(section, declared, group, f"{group}={section['name']}" if "name" in section else group)
     for name in sorted(declared.needed - {*section}):
         raise UsageError(f"{group}.{name} is missing")
     numbers = {key for key, hint in declared.hints.items() if options.fits(0.5, hint)}

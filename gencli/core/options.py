@@ -178,7 +178,7 @@ def _nested(owner: type, hints: Mapping[str, Any]) -> dict[str, OptionsOf]:
     return found
 
 
-def check(section: Mapping[str, Any], options: Options, where: str, what: str) -> None:
+def check(section: Mapping[str, Any], options: Options, where: str, what: str) -> dict[str, Any]:
     """Refuse keys that are not declared, and plain values of another type.
 
     Args:
@@ -187,24 +187,37 @@ def check(section: Mapping[str, Any], options: Options, where: str, what: str) -
         where: the section's full key.
         what: the class, for the message.
 
+    Returns:
+        The values; a lone one where a list is declared is a list of one: ``hidden=16`` means ``hidden=[16]``.
+
     Raises:
         UsageError: names the full key and what it may be.
     """
     prefix = f"{where}." if where else ""
+    checked = dict(section)
     for key, value in section.items():
         if key not in options.hints:
             if options.closed:
                 raise UsageError(f"{prefix}{key}: {what} takes no such option. {near(key, options.hints)}".rstrip())
             continue
         if not fits(value, hint := options.hints[key]):
-            known = [name for name in choices(hint) if isinstance(name, str)]
-            close = near(value, known) if isinstance(value, str) else ""
-            meant = f". {close}" if close.startswith("Did") else ""
-            raise UsageError(f"{prefix}{key}={quoted(value)}: {words(hint)} is needed{meant}")
+            if not _is_lone(value, hint):
+                known = [name for name in choices(hint) if isinstance(name, str)]
+                close = near(value, known) if isinstance(value, str) else ""
+                meant = f". {close}" if close.startswith("Did") else ""
+                raise UsageError(f"{prefix}{key}={quoted(value)}: {words(hint)} is needed{meant}")
+            checked[key] = [value]
         if key in options.nested and isinstance(value, Mapping):
             owner = options.nested[key].owner
             assert isinstance(owner, type)
-            check(value, of_class(owner, options.nested[key].given), f"{prefix}{key}", owner.__name__)
+            inner = of_class(owner, options.nested[key].given)
+            checked[key] = check(value, inner, f"{prefix}{key}", owner.__name__)
+    return checked
+
+
+def _is_lone(value: Any, hint: Any) -> bool:
+    """Whether it is a text or number that a list of the declared type may hold."""
+    return isinstance(value, str | int | float) and fits([value], hint)
 
 
 def fits(value: Any, hint: Any) -> bool:

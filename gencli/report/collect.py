@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gencli.config import stored
 from gencli.config.locate import find_run, runs
-from gencli.core.errors import UsageError
+from gencli.core import processes
+from gencli.core.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,13 +93,14 @@ def results(folder: Path, split: str) -> tuple[list[Row], list[str]]:
         problems.append(str(error))
     for path in sorted((folder / "eval").glob(f"{glob.escape(split)}-*.json")):
         try:
-            row = Row(folder, stored.record(path), info)
+            rows.append(row := Row(folder, stored.record(path), info))
             if row.is_nll:
-                row.scores = stored.scores(path.with_suffix(".npz"))
+                row.scores = stored.scores(path.with_suffix(".npz"))  # without them the record stands, unpaired
         except UsageError as error:
             problems.append(str(error))
-        else:
-            rows.append(row)
     if not rows and not problems:
-        problems.append(f"{info.get('status', 'unknown')}, no result on {split}")
+        process = info.get("process") or {}
+        elsewhere = info.get("status") == "running" and process and processes.alive(process) is None
+        where = f" on {quoted(process.get('host'))}, as far as its run.json tells;" if elsewhere else ","
+        problems.append(f"{info.get('status', 'unknown')}{where} no result on {split}")
     return rows, problems

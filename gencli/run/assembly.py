@@ -84,7 +84,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         make_sampler = build.factory(cfg["sampler"], Sampler) if cfg.get("sampler") else None
         make_estimator = build.factory(cfg["estimator"], Estimator) if cfg.get("estimator") else None
 
-        options.check(way, options.of_class(Preprocess), "data", "preprocessing")
+        way = options.check(way, options.of_class(Preprocess), "data", "preprocessing")
 
         dataset = make_dataset()
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(

@@ -93,7 +93,7 @@ class Builder:
             elif key != "_target_":
                 values[key] = value
 
-        options.check(values, declared, where, node["_target_"])
+        values = options.check(values, declared, where, node["_target_"])
         for name in declared.needed:
             if name not in values:
                 raise UsageError(f"{where}.{name}: {node['_target_']} needs a value for it")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gencli.config.sections import OptimizerOptions, TrainerOptions
 from gencli.core import distributed
 from gencli.core.errors import Interrupted, RunFailed, UsageError
-from gencli.core.noise import Purpose, StepNoise, mix_seed, seeded_global
+from gencli.core.noise import Purpose, StepNoise, mix_seed, seeded_global, stream
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.loading import train_batches
@@ -95,8 +95,6 @@ class Trainer:
         self.starts_good = False
         self._batches: Iterator[Batch] | None = None
         self._of_step: dict[str, Tensor] = {}  # what losses log, on the device
-        self._logs: dict[str, Tensor] = {}  # its sum since the last line of metrics
-        self._logged = (0, 0.0)  # step and seconds of that line
 
     def prepare(self, *, pretrained: bool = False) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``.
@@ -109,9 +107,7 @@ class Trainer:
         """
         model, objective, state = self.parts.model, self.parts.objective, self.state
         self.starts_good = pretrained or isinstance(model, DataInitialized)
-        with seeded_global(
-            self.device, mix_seed(self.seed, Purpose.TRAINING)
-        ):  # a network that starts may have dropout
+        with seeded_global(self.device, stream(self.seed, Purpose.TRAINING)):  # a network that starts may have dropout
             if isinstance(model, DataInitialized) and not pretrained:
                 try:
                     model.initialize_from(self._first_examples(model.initial_examples))
@@ -164,11 +160,11 @@ class Trainer:
         stopped = 0
         rate = score = ""
         with self.reporter.progress("training", options.max_steps, options.max_minutes) as bar:
-            if state.step == 0 and self.starts_good:
+            if state.step == 0:
                 with clock.paused():
-                    score = self._validate()  # a closed form, EM or another run's weights may be the best there is
-            if not state.turns:  # a closed form without parameters: its start is all
-                state.save("last")
+                    if self.starts_good:
+                        score = self._validate()  # a closed form, EM or another run's weights may be the best there is
+                    state.save("last")  # a kill before the first validation leaves a run that can go on
             while state.turns and not (self._spent or self._stalled or stopped):
                 self.steps(1)
                 if state.step % options.log_every == 0 or state.step == options.max_steps:
@@ -198,7 +194,8 @@ class Trainer:
             for number in range(len(self.state.turns)):
                 self._take(number)
             for name, value in self._of_step.items():
-                self._logs[name] = self._logs[name] + value if name in self._logs else value
+                logs = self.state.logs
+                logs[name] = logs[name] + value if name in logs else value
             self._of_step = {}
             self.state.step += 1
             self.state.average(self.options.ema_decay)
@@ -206,7 +203,7 @@ class Trainer:
     def _begin(self) -> None:
         """Go on from the state as it is."""
         self._batches = self._batches_from(self.state.step)
-        self._logged = (self.state.step, self.clock.seconds)
+        self.state.logs = {name: value.to(self.device) for name, value in self.state.logs.items()}
         self.parts.model.train()
         self.parts.preprocess.train()
         self.clock.start()
@@ -324,15 +321,15 @@ class Trainer:
         """One line of metrics: means since the last one; returns a note for the progress bar."""
         self.guard.check()
         seconds = self.clock.now()
-        steps = self.state.step - self._logged[0]
-        rate = steps / max(seconds - self._logged[1], 1e-9)
-        values = {name: float(value) / steps for name, value in self._logs.items()}
+        steps = self.state.step - self.state.logged[0]
+        rate = steps / max(seconds - self.state.logged[1], 1e-9)
+        values = {name: float(value) / steps for name, value in self.state.logs.items()}
         values |= {
             "lr": self.state.optimizers[0].param_groups[0]["lr"],
             "steps_per_second": rate,
             "examples_per_second": rate * self.options.batch_size,
         }
-        self._logs, self._logged = {}, (self.state.step, seconds)
+        self.state.logs, self.state.logged = {}, (self.state.step, seconds)
         self.reporter.metrics(self.state.step, "train", seconds, "raw", values)
         shown = next(value for name, value in values.items() if name.startswith("loss"))
         return f"loss {shown:.3f}  {rate:.1f} steps/s"

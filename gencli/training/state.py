@@ -35,6 +35,8 @@ class State:
         ema: the average of the weights, or None.
         best: (score, step) of the best validation.
         stale: validations since then.
+        logs: sums of what losses logged since the last line of metrics.
+        logged: step and seconds of that line.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class State:
         self.ema: Model | None = None
         self.best: tuple[float, int] | None = None
         self.stale = 0
+        self.logs: dict[str, Tensor] = {}
+        self.logged = (0, 0.0)
         self.turns: list[Turn] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)  # type: ignore[attr-defined]
@@ -91,6 +95,7 @@ class State:
         if self.ema is not None:
             modules["ema"] = self.measured()
         tensors = {f"{part}/{n}": t for part, module in modules.items() for n, t in module.state_dict().items()}
+        tensors |= {f"logs/{name}": value for name, value in self.logs.items()}
         scalars: dict[str, Any] = {}
         for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
             some, scalars[turn.name] = checkpoints.pack(f"optimizer.{turn.name}", optimizer.state_dict())
@@ -100,14 +105,18 @@ class State:
             "seconds": self.clock.seconds,
             "best": self.best,
             "stale": self.stale,
+            "logged": self.logged,
             "optimizers": scalars,
             "scaler": self.scaler.state_dict(),
         }
         path = inside(self.folder, "checkpoints", f"{name}.safetensors")
         checkpoints.write(path, tensors, meta, keep_previous=name == "last")
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path) -> str | None:
         """Go on from a checkpoint.
+
+        Returns:
+            What is wrong with ``best``, which is forgotten then; None: nothing is.
 
         Raises:
             RunFailed: it is damaged, or of another model or objective.
@@ -126,22 +135,30 @@ class State:
                 self.scaler.load_state_dict(meta["scaler"])
             self.step, self.clock.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
             self.best = tuple(meta["best"]) if meta["best"] else None
+            self.logs = checkpoints.under("logs", tensors)
+            self.logged = tuple(meta.get("logged") or (self.step, self.clock.seconds))
+            if self.logged[0] > self.step or any(value.numel() != 1 for value in self.logs.values()):
+                raise ValueError("its means since the last line of metrics are none")
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             reason = quoted(str(error).splitlines()[-1].strip() if str(error) else type(error).__name__, 200)
             raise RunFailed(f"{path} does not fit the run's config: {reason}") from error
-        self._drop_other_best()
+        return self._drop_other_best()
 
-    def _drop_other_best(self) -> None:
-        """Forget a ``best`` that this checkpoint does not know: it comes from steps that are taken anew."""
+    def _drop_other_best(self) -> str | None:
+        """Forget a ``best`` that this checkpoint does not know, from steps that are taken anew, or a damaged one."""
         path = self.folder / "checkpoints" / "best.safetensors"
-        other = False
+        other, damage = False, None
         if self.writes and path.exists():
             inside(self.folder, "checkpoints", "best.safetensors")
-            other = self.best is None or checkpoints.read(path)[1].get("step") != self.best[1]
+            try:
+                other = self.best is None or checkpoints.read(path)[1].get("step") != self.best[1]
+            except RunFailed as error:
+                other, damage = True, f"{error} The next validation chooses the best anew."
             if other:
                 path.unlink()
         if distributed.share(other):  # one rank looks, all follow
             self.best, self.stale = None, 0
+        return damage
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], turn: str) -> None:

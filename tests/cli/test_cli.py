@@ -164,6 +164,13 @@ REFUSED = [
     ("data=need", "data=need needs data.path=..."),
     ("model=toy,energy", "add -m"),
     ("a=[1", "cannot read 'a=[1'"),
+    (
+        "run_dir=ü;",
+        "cannot read 'run_dir=ü;': if it is a text, quote it for gencli and for the shell: 'run_dir=\"ü;\"'",
+    ),
+    ("=3", "cannot read '=3': an override is key=value"),
+    ("hydra/sweeper=zz", "there is no such hydra/sweeper. There is: basic.\n"),
+    ("net=mlp", "net@model.net=..."),
     ("launcher=joblib", "Did you mean 'hydra/launcher'"),
     ("+extra=1", "extra: there is no such key"),
     ("+trainer.extra=1", "trainer.extra: there is no such key"),

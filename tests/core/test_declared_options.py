@@ -245,7 +245,12 @@ def wrong(hint):
             yield from ranges(inner)
 
     ends = [value for end in outside(ranges(hint)) for value in (end, [end])]
-    return [value for value in [*POOL, *ends] if not legal(value, hint)]
+    return [value for value in [*POOL, *ends] if not legal(value, hint) and not lone(value, hint)]
+
+
+def lone(value, hint):
+    """Whether a value stands for a list of one."""
+    return isinstance(value, str | int | float) and not legal(value, hint) and legal([value], hint)
 
 
 def refused(check, key):
@@ -271,6 +276,18 @@ def test_wrong_values_are_refused(section):
             for key, kind in options.of_class(inner.owner, inner.given).hints.items():
                 for value in wrong(kind):
                     refused(lambda: section.check({name: {key: value}}), f"{section.key}.{name}.{key}")  # noqa: B023
+
+
+def test_a_lone_value_where_a_list_is_declared_is_a_list_of_one():
+    """No text is split into letters, whoever declares the list."""
+    found = set()
+    for section in BY_CLASS.values():
+        for name, hint in section.declared.hints.items():
+            for value in [value for value in POOL if lone(value, hint)]:
+                checked = options.check({name: value}, section.declared, "", "")
+                assert checked == {name: [value]}
+                found.add(f"{section.file}:{name}")
+    assert found >= {"data/csv:context", "model/made:hidden"}
 
 
 def test_wrong_values_are_found_for_every_option_but_free_ones():

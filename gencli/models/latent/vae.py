@@ -80,8 +80,9 @@ class VAE(LatentVariable, DataInitialized):
         super().__init__(spec, conditional=conditional)
         if conditional and prior == "vamp":
             raise ValueError("model.prior=vamp: its pseudo-inputs have no y; standard, mixture or flow")
-        options.check(flow or {}, options.of_dataclass(FlowOptions), "model.flow", "a flow on z")
-        chosen = FlowOptions(**(flow or {}))
+        chosen = FlowOptions(
+            **options.check(flow or {}, options.of_dataclass(FlowOptions), "model.flow", "a flow on z")
+        )
         features = chosen.features if posterior != "gaussian" else 0
         self.latent_dim = latent
         self.inputs = Inputs(spec)

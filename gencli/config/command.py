@@ -146,7 +146,9 @@ def _refuse_flag(message: str) -> NoReturn:
 def _run(task: Task, config_name: str, overrides: list[str]) -> None:
     """One job, as ``hydra.main`` runs it; that composes everything twice, to learn first that this is no sweep."""
     with initialized(task.config_dirs) as search:
-        GlobalHydra.instance().hydra.run(config_name, task, [*overrides, *search])
+        ready = GlobalHydra.instance().hydra
+        assert ready is not None
+        ready.run(config_name, task, [*overrides, *search])
 
 
 def _call_hydra(task: Task, config_name: str, words: list[str]) -> None:

@@ -82,6 +82,7 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "se_examples": _NUMBER,
     "se_estimator": _NUMBER,
     "se_shared": _NUMBER,
+    "se_lower_limits": (list, type(None)),
     "seed": (int, type(None)),
     "n_examples": (int, type(None)),
     "n_samples": (int, type(None)),
@@ -201,6 +202,15 @@ def _line(line: bytes, file: Path, number: int) -> dict[str, Any]:
     if not isinstance(found, dict) or not _is(found.get("step"), (int,)):
         raise UsageError(f"{file} is damaged: line {number} is no line of metrics")
     return found
+
+
+def standard_error(se_examples: float | None, se_shared: float | None) -> float | None:
+    """The error of an NLL as it is shown everywhere, sqrt(se_examples^2 + se_shared^2); None: nothing is known of it.
+
+    The spread over examples already holds the estimator's noise in each row, so that of ``se_estimator`` only the part
+    that all rows share is added.
+    """
+    return None if se_examples is None else math.hypot(se_examples, se_shared or 0.0)
 
 
 def record(file: Path) -> dict[str, Any]:

@@ -10,9 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from gencli.config.stored import standard_error
 from gencli.core.spec import Bound, Spec
 from gencli.estimators.base import Shared
 from gencli.run.scoring import Scores
+
+COLLAPSED_ROWS = 0.05
+"""Share of rows with collapsed importance weights above which ``se_estimator`` is called a lower limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,7 @@ class NLLRecord(Record):
         se_examples: standard error over examples.
         se_estimator: that of the estimator's own noise; None: it is unknown.
         se_shared: the part of it that all examples share, and that does not cancel when runs are compared.
+        se_lower_limits: which of the errors are lower limits only, because importance weights collapsed.
         n_examples: rows.
         n_symbols: scored symbols of a text.
         n_nonfinite: rows without a finite NLL, which make the value infinite.
@@ -88,11 +93,11 @@ class NLLRecord(Record):
     """
 
     KEYS = (
-        "metric value unit bits_per_dim perplexity bound se_examples se_estimator se_shared n_examples n_symbols "
-        "n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights checkpoint "
+        "metric value unit bits_per_dim perplexity bound se_examples se_estimator se_shared se_lower_limits n_examples "
+        "n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights checkpoint "
         "checkpoint_sha256 seed seconds"
     )
-    OMITTED = frozenset({"n_symbols"})
+    OMITTED = frozenset({"n_symbols", "se_lower_limits"})
 
     metric: str = "nll"
     unit: str
@@ -103,6 +108,7 @@ class NLLRecord(Record):
     se_examples: float | None
     se_estimator: float | None
     se_shared: float | None
+    se_lower_limits: list[str] | None
     n_examples: int
     n_symbols: int | None
     n_nonfinite: int
@@ -113,6 +119,11 @@ class NLLRecord(Record):
         return self.estimator
 
     @property
+    def se(self) -> float | None:
+        """Standard error of the value, over examples and of what they share."""
+        return standard_error(self.se_examples, self.se_shared)
+
+    @property
     def headline(self) -> str:
         """Value, bound, bits per dimension or per symbol, errors."""
         sign, words = {
@@ -121,7 +132,9 @@ class NLLRecord(Record):
             "lower": (">=", "lower bound"),
             "estimate": ("~", "estimate"),
         }[self.bound]
-        error = "" if self.se_examples is None else f" ± {self.se_examples:.3f}"
+        limits = self.se_lower_limits or ()
+        error = "" if self.se is None else f" ± {self.se:.3f}{' at least' if 'se_shared' in limits else ''}"
+        words += ", importance weights collapsed" if limits else ""
         per = self.unit.partition("/")[2]
         bits = f"{self.bits_per_dim:.3f} bits/{per}" if per else f"{self.bits_per_dim:.4f} bits/dim"
         bits += f", perplexity {self.perplexity:.2f}" if per else ""
@@ -243,6 +256,7 @@ def nll_record(
         se_examples=_standard_error(nll, counts) if nonfinite == 0 and n > 1 else None,
         se_estimator=None if own is None else math.sqrt(own + common),
         se_shared=math.sqrt(common) if shared.variance else None,
+        se_lower_limits=_lower_limits(shared, diagnostics.get("collapsed", 0.0)),
         n_examples=n,
         n_symbols=None if counts is None else total,
         n_nonfinite=nonfinite,
@@ -250,6 +264,13 @@ def nll_record(
         ledger=[{"term": name, "nats": _mean(values, weight)} for name, values in scores.terms.items()],
         **rest,
     )
+
+
+def _lower_limits(shared: Shared, rows: float) -> list[str] | None:
+    """Which errors importance weights make too small, in all rows alike or in a share of them."""
+    if shared.collapsed:
+        return ["se_estimator", "se_shared"]
+    return ["se_estimator"] if rows > COLLAPSED_ROWS else None
 
 
 def _mean(nats: Tensor, weight: Tensor) -> float:

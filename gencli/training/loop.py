@@ -107,13 +107,13 @@ class Trainer:
             RunFailed: a model cannot start from these examples.
         """
         model, objective, state = self.parts.model, self.parts.objective, self.state
-        if isinstance(model, DataInitialized):
-            try:
-                model.initialize_from(self._first_examples(model.initial_examples))
-            except ValueError as error:
-                raise RunFailed(str(error)) from error
         wanted = objective.initial_examples
-        objective.start(model, self._first_examples(wanted) if wanted else None)
+        try:
+            if isinstance(model, DataInitialized):
+                model.initialize_from(self._first_examples(model.initial_examples))
+            objective.start(model, self._first_examples(wanted) if wanted else None)
+        except ValueError as error:
+            raise RunFailed(str(error)) from error
         distributed.broadcast_state(model, objective)
         if self.options.ema_decay:
             state.begin_average()

@@ -96,6 +96,7 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "se_blocks": (int, type(None)),
     "se_estimator": _NUMBER,
     "se_shared": _NUMBER,
+    "se_lower_limits": (list, type(None)),
     "seed": (int, type(None)),
     "n_examples": (int, type(None)),
     "n_samples": (int, type(None)),

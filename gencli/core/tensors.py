@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from gencli.core.errors import UsageError
 
 LOG_2PI = math.log(2 * math.pi)
+SINGULAR = 1e-12
+"""Share of a variance that coordinates before it must leave unexplained: less is rounding."""
 
 
 def like(t: Tensor, x: Tensor) -> Tensor:
@@ -84,3 +86,51 @@ def numbers(name: str, values: object) -> Tensor:
     elif array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         array = array.astype(np.float64)
     return torch.from_numpy(np.array(array, order="C", dtype=array.dtype.newbyteorder("=")))
+
+
+def cholesky(covariance: Tensor, way_out: str) -> Tensor:
+    """L with L L^T = S, of covariances S (..., D, D) of examples.
+
+    Raises:
+        ValueError: one is singular to working precision; names the coordinates, and a way out.
+    """
+    L: Tensor
+    L, info = torch.linalg.cholesky_ex(covariance)
+    variances = covariance.diagonal(dim1=-2, dim2=-1)
+    left = L.diagonal(dim1=-2, dim2=-1).square() / variances
+    bad = (info > 0) | ~(left > SINGULAR).all(-1)
+    if bad.any():
+        S = covariance[bad][0] if covariance.ndim > 2 else covariance
+        raise ValueError(f"{_why_singular(S)}: {way_out}")
+    return L
+
+
+def positive(variances: Tensor, way_out: str) -> Tensor:
+    """Variances (..., D) of examples.
+
+    Raises:
+        ValueError: a coordinate has none; names it, and a way out.
+    """
+    constant = ~(variances > 0).reshape(-1, variances.shape[-1]).all(0)
+    if constant.any():
+        raise ValueError(f"{_coordinates(constant)} constant: {way_out}")
+    return variances
+
+
+def _why_singular(S: Tensor) -> str:
+    """Which coordinates are constant, or depend on each other the most."""
+    if not S.isfinite().all():
+        return "the covariance of the examples is not finite"
+    variances = S.diagonal()
+    constant = variances <= 0
+    if constant.any():
+        return f"{_coordinates(constant)} constant"
+    std = variances.sqrt()
+    direction = torch.linalg.eigh(S / std.outer(std))[1][:, 0].abs()
+    return f"{_coordinates(direction > 0.1 * direction.max())} linearly dependent"
+
+
+def _coordinates(which: Tensor, most: int = 8) -> str:
+    found = which.nonzero().flatten().tolist()
+    named = ", ".join(map(str, found[:most])) + (f" and {len(found) - most} more" if len(found) > most else "")
+    return f"coordinates {named} (the first is 0) are" if len(found) > 1 else f"coordinate {named} (the first is 0) is"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 BLOCKS = 20
 """Of a sequence: 10 to 30 is where more blocks hardly narrow an interval, and longer ones depend less on each other
@@ -28,6 +30,15 @@ class StandardError:
     caveat: str = ""
 
 
+def combined(se_examples: float | None, se_shared: float | None) -> float | None:
+    """The error of an NLL as it is shown everywhere, sqrt(se_examples^2 + se_shared^2); None: nothing is known of it.
+
+    The spread over examples already holds the estimator's noise in each row, so that of ``se_estimator`` only the part
+    that all rows share is added.
+    """
+    return None if se_examples is None else math.hypot(se_examples, se_shared or 0.0)
+
+
 def standard_error(values: np.ndarray, counts: np.ndarray | None) -> StandardError:
     """Of sum_i values_i / n; of sum_i values_i / sum_i counts_i where rows are windows of a sequence, in order.
 
@@ -39,6 +50,8 @@ def standard_error(values: np.ndarray, counts: np.ndarray | None) -> StandardErr
         values: (N,) nats of rows, or differences of them.
         counts: (N,) scored symbols of each row; None: rows are examples.
     """
+    import numpy as np  # ``gencli compare`` reads records without it
+
     n = len(values)
     if n < 2:
         return StandardError(None)

@@ -17,10 +17,11 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import Count, Natural, ProperFraction, Range
 from gencli.core.spec import Bound
-from gencli.core.tensors import ess, frozen, log_mean_exp
+from gencli.core.tensors import ess, frozen
 from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator, fitted
 from gencli.methods.bridge import AveragedNormals, Bridge, Still
+from gencli.methods.weights import weighed
 from gencli.models.base import DirectSampling, ModelFactory, Unnormalized
 from gencli.models.trained import Learned
 
@@ -72,7 +73,8 @@ class AIS(Annealed):
     With ``reverse``, as many chains go from the model to the base: from exact samples where the model has them
     (``log_z_reverse`` is then in expectation at least log Z: bidirectional Monte Carlo), else from the ends of forward
     chains, resampled by weight and moved on by ``refresh`` transitions, which makes it an estimate: where ``ess`` is
-    small few ancestors are left, and ``log_z_reverse_se`` does not know it. ``log_z_gap`` is reverse minus forward.
+    small few ancestors are left, and ``log_z_reverse_se`` does not know it. ``log_z_gap`` is reverse minus forward; if
+    it is more than four standard errors, or the weights themselves say so, the error is told as a lower limit.
 
     Args:
         report: ``forward``, or ``reverse``: which one the NLL takes.
@@ -87,6 +89,8 @@ class AIS(Annealed):
         using bidirectional Monte Carlo", 2015; Burda, Grosse and Salakhutdinov, "Accurate and conservative estimates of
         MRF log-likelihood using reverse annealing", 2015.
     """
+
+    APART: ClassVar[float] = 4.0
 
     reverse: bool = True
     report: Literal["forward", "reverse"] = "forward"
@@ -119,18 +123,19 @@ class AIS(Annealed):
         with frozen(model):
             bridge = self.bridge(model, x, noise)
             ends, log_w, acceptance = self.forward(bridge, noise)
-            value, variance = log_mean_exp(log_w)
-            found = {"ess": float(ess(log_w)), "acceptance": acceptance}
+            forward = weighed(log_w)
+            value, variance, collapsed = forward.log_mean, forward.variance, forward.collapsed
+            found = {**forward.diagnostics, "acceptance": acceptance}
             if self.reverse:
-                back, back_variance = log_mean_exp(
-                    self.backward(bridge, self._samples(bridge, ends, log_w, noise), noise)
-                )
-                found |= {"log_z_forward": float(value), "log_z_reverse": -float(back)}
-                found |= {"log_z_gap": -float(back) - float(value), "log_z_reverse_se": float(back_variance) ** 0.5}
+                back = weighed(self.backward(bridge, self._samples(bridge, ends, log_w, noise), noise))
+                gap = -back.log_mean - value
+                found |= {"log_z_forward": value, "log_z_reverse": -back.log_mean, "log_z_gap": gap}
+                found |= {"log_z_reverse_se": back.variance**0.5}
                 if self.report == "reverse":
-                    value, variance = -back, back_variance
+                    value, variance, collapsed = -back.log_mean, back.variance, back.collapsed
                     bound = "upper" if isinstance(model, DirectSampling) else "estimate"
-        return Shared(bound, float(value), float(variance), found)
+                collapsed |= abs(gap) > self.APART * (forward.variance + back.variance) ** 0.5
+        return Shared(bound, value, variance, collapsed, found)
 
     def _samples(self, bridge: Bridge, ends: Tensor, log_w: Tensor, noise: Noise) -> Tensor:
         """Samples of the model to go back from."""
@@ -194,9 +199,10 @@ class SMC(Annealed):
                 at, accept = bridge.move(at[index.flatten()], k, noise)
                 accepted += accept
             log_z += log_w.logsumexp(1) - math.log(size)
-            value, variance = log_mean_exp(log_z)
-        found = {"acceptance": float(accepted) / (len(bridge.betas) - 1), "resampled": resampled / R}
-        return Shared(self.bound, float(value), float(variance), found)
+        found = weighed(log_z)
+        said = {"acceptance": float(accepted) / (len(bridge.betas) - 1), "resampled": resampled / R}
+        said["effective_populations"] = found.ess
+        return Shared(self.bound, found.log_mean, found.variance, found.collapsed, said)
 
 
 def systematic(log_w: Tensor, noise: Noise) -> Tensor:

@@ -26,7 +26,8 @@ class Estimate:
     Args:
         nll: (B,) nats.
         variance: (B,) variance of the estimator itself for each row; None: it has none.
-        diagnostics: (B,) values, averaged into the record.
+        diagnostics: (B,) values, averaged into the record; ``collapsed``: 1 where few importance weights hold all the
+            weight of a row, so that its variance is a lower limit only.
         parts: (B,) nats that add up to nll, for the ledger; none: nll itself is one term, ``model``.
     """
 
@@ -44,12 +45,14 @@ class Shared:
         bound: what the NLL of this measurement is to the true one.
         state: what ``nll`` needs of it, such as log Z.
         variance: of a term that is common to all rows, such as log Z; it joins the record's ``se_estimator``.
+        collapsed: few importance weights hold all the weight, so that ``variance`` is a lower limit only.
         diagnostics: values for the record.
     """
 
     bound: Bound
     state: Any = None
     variance: float = 0.0
+    collapsed: bool = False
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.methods import weights
 from gencli.models.base import LatentVariable
 
 ACTIVE = 0.01
@@ -26,8 +27,9 @@ class IWAE(Estimator[LatentVariable]):
     Each row is encoded once and its samples are decoded in pieces, so that memory does not grow with k but for the k
     weights themselves; the pieces change no draw. The variance is that of log of a mean by the delta method,
     Var(w) / (k E[w]^2). Diagnostics: the samples that were used (``k``), their effective number (``ess``,
-    (sum w)^2 / sum w^2), the same bound with the first k/10 samples (``nll_tenth``: how far it has converged), the
-    negative ELBO with all samples, its two parts ``distortion`` and ``rate``, and ``active_units``.
+    (sum w)^2 / sum w^2), the shape of their tail (``pareto_k``, where k is 25 or more), whether the two say that the
+    variance is too small (``collapsed``), the same bound with the first k/10 samples (``nll_tenth``: how far it has
+    converged), the negative ELBO with all samples, its two parts ``distortion`` and ``rate``, and ``active_units``.
 
     Args:
         k: samples for each row.
@@ -66,7 +68,7 @@ class IWAE(Estimator[LatentVariable]):
         log_w = self.log_weights(model, batch, noise)
         k = log_w.shape[1]
         terms = model.elbo(batch.x, batch.y, noise=noise)
-        ess = tensors.ess(log_w)
+        ess, pareto_k = tensors.ess(log_w), weights.pareto_k(log_w)
         tenth = max(1, k // 10)
         return Estimate(
             math.log(k) - log_w.logsumexp(1),
@@ -74,6 +76,8 @@ class IWAE(Estimator[LatentVariable]):
             {
                 "k": torch.full_like(ess, k),
                 "ess": ess,
+                **({} if pareto_k.isnan().all() else {"pareto_k": pareto_k}),
+                "collapsed": weights.collapsed(log_w, ess, pareto_k).double(),
                 "nll_tenth": math.log(tenth) - log_w[:, :tenth].logsumexp(1),
                 "negative_elbo": -log_w.mean(1),
                 "distortion": terms.distortion,

@@ -18,7 +18,6 @@ from gencli.core.errors import RunFailed
 from gencli.core.noise import Noise
 from gencli.core.options import Positive, Range
 from gencli.core.spec import Batch
-from gencli.core.tensors import ess, log_mean_exp
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods import cubature
 from gencli.methods.bridge import Density
@@ -104,9 +103,8 @@ class Importance(PartitionEstimator):
             for start in range(0, self.samples, 10_000):
                 drawn = q.sample(min(10_000, self.samples - start), noise=noise)
                 parts.append((-model.energy(drawn) - q.log_prob(drawn)).double())
-        log_w = torch.cat(parts)
-        value, variance = log_mean_exp(log_w)
-        return Shared(self.bound, float(value), float(variance), {"ess": float(ess(log_w))})
+        found = weighed(torch.cat(parts))
+        return Shared(self.bound, found.log_mean, found.variance, found.collapsed, found.diagnostics)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +183,7 @@ class Quadrature(PartitionEstimator):
             "log_z_check": check.log_mean,
             "log_z_check_se": math.inf if check.collapsed else check.variance**0.5,
         }
-        return Shared("exact" if error <= self.tolerance else "estimate", log_z, error**2, said)
+        return Shared("exact" if error <= self.tolerance else "estimate", log_z, error**2, diagnostics=said)
 
     def _frames(self, mesh: cubature.Mesh, centre: Tensor, half: Tensor, core: Tensor, cells: int) -> tuple[int, float]:
         """Lay frames around the box; how many, and the share of Z that lies beyond them if it goes on falling so."""

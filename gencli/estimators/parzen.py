@@ -114,7 +114,7 @@ class Parzen(Estimator[DirectSampling]):
         # sum, the mean over rows of logmeanexp has the variance sum_i (mean w_i)^2 - 1/n to first order.
         share = (-squares / (2 * h * h)).softmax(1).mean(0)
         variance = float((share.square().sum() - 1 / self.n).clamp(min=0))
-        return Shared(self.bound, replace(window, bandwidth=h), variance, {"bandwidth": h})
+        return Shared(self.bound, replace(window, bandwidth=h), variance, diagnostics={"bandwidth": h})
 
     def nll(self, model: DirectSampling, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         window: Window = shared.state

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.tensors import cholesky
 from gencli.kernels.base import Energy
 from gencli.kernels.hmc import Point, hmc
 from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
@@ -83,7 +84,7 @@ class AveragedNormals:
         """m_beta (D,) and the Cholesky factor (D, D) of S_beta."""
         d = self.m_1 - self.m_0
         S = (1 - beta) * self.S_0 + beta * self.S_1 + beta * (1 - beta) * d.outer(d)
-        return self.m_0 + beta * d, torch.linalg.cholesky(S)
+        return self.m_0 + beta * d, cholesky(S, "estimator.path=geometric")
 
     def sample(self, n: int, noise: Noise) -> Tensor:
         """Exact samples (n, *) at beta = 0."""

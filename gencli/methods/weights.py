@@ -47,7 +47,8 @@ class Weighed:
     @property
     def diagnostics(self) -> dict[str, float]:
         """For a record."""
-        return {"ess": self.ess, "pareto_k": self.pareto_k}
+        told = {} if math.isnan(self.pareto_k) else {"pareto_k": self.pareto_k}
+        return {"ess": self.ess, **told}
 
 
 def weighed(log_w: Tensor) -> Weighed:
@@ -71,7 +72,7 @@ def pareto_k(log_w: Tensor) -> Tensor:
     """Shape k of the tail of weights (..., n), by the estimate of Zhang and Stephens; nan where there are too few.
 
     The tail is the largest min(n / 5, 3 sqrt n) weights above the next one. Their k is averaged with 0.5 as if that had
-    been seen ten times. Weights of one size have no tail: k = -inf.
+    been seen ten times. Weights of one size have no tail: k = 0.
     """
     n = log_w.shape[-1]
     M = int(min(0.2 * n, 3 * math.sqrt(n)))
@@ -89,4 +90,4 @@ def pareto_k(log_w: Tensor) -> Tensor:
     best = (likelihood.nan_to_num(nan=-math.inf).softmax(-1) * theta).sum(-1)
     k = torch.log1p(-best[..., None] * x).mean(-1)
     k = (M * k + 10 * 0.5) / (M + 10)
-    return torch.where(x[..., -1] > 1e-10, k, -math.inf)
+    return torch.where(x[..., -1] > 1e-10, k, 0.0)

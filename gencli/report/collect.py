@@ -13,6 +13,7 @@ from gencli.config import stored
 from gencli.config.locate import find_run, runs
 from gencli.core import processes
 from gencli.core.errors import UsageError, quoted
+from gencli.core.uncertainty import combined
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Row:
-    """One result record of one run."""
+    """One result record of one run.
+
+    ``difference``: to the best of its group, with its standard error, which may be a lower limit.
+    """
 
     run: Path
     record: dict[str, Any]
@@ -29,6 +33,7 @@ class Row:
     rank: int | None = None
     difference: float | None = None
     difference_se: float | None = None
+    difference_at_least: bool = False
     group: int = 0
 
     @property
@@ -41,6 +46,18 @@ class Row:
     def ranked(self) -> bool:
         """Whether this number can say that a model is better: a lower bound and an estimate cannot."""
         return not self.is_nll or self.record.get("bound") in ("exact", "upper")
+
+    @property
+    def se(self) -> float | None:
+        """Standard error of the value."""
+        if not self.is_nll:
+            return self.record.get("se")
+        return combined(self.record.get("se_examples"), self.record.get("se_shared"))
+
+    @property
+    def se_at_least(self) -> bool:
+        """Whether that is a lower limit."""
+        return "se_shared" in (self.record.get("se_lower_limits") or ())
 
     @property
     def is_nll(self) -> bool:
@@ -59,8 +76,10 @@ class Row:
 
     @property
     def z(self) -> float | None:
-        """The difference in its standard errors."""
-        return self.difference / self.difference_se if self.difference is not None and self.difference_se else None
+        """The difference in its standard errors; None where they are lower limits."""
+        if self.difference is None or not self.difference_se or self.difference_at_least:
+            return None
+        return self.difference / self.difference_se
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:

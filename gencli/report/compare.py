@@ -104,12 +104,12 @@ def _rank(rows: list[Row], group: int) -> None:
             if row.difference_se is not None:  # an error that all examples share, such as that of log Z, does not pair
                 both = (row.record.get("se_shared") or 0.0, best.record.get("se_shared") or 0.0)
                 row.difference_se = math.hypot(row.difference_se, *both)
+            row.difference_at_least = row.se_at_least or best.se_at_least
 
 
 def _independent_error(row: Row, best: Row) -> float | None:
     """Standard error of the difference of two metrics; they share the reference, so it is rather too large."""
-    a, b = row.record.get("se"), best.record.get("se")
-    return None if a is None or b is None else math.hypot(a, b)
+    return None if row.se is None or best.se is None else math.hypot(row.se, best.se)
 
 
 def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
 _FOOTNOTE = """\
 =  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large
 one may only be loose.  >= a lower bound: the NLL may be worse.  ~ an estimate. These have no rank.
+± holds the spread over examples and the error that all share, such as that of log Z; ±> is a lower limit of it.
 Differences are paired over the same examples, and z counts them in standard errors: below 2 is too close to call."""
 _FOOTNOTE_SAMPLES = """\
 Metrics on samples: arrows say which way is better. Errors of differences are those of two independent measurements."""
@@ -143,12 +143,14 @@ def _cells(row: Row) -> dict[str, Any]:
         "metric": record.get("metric"),
         "value": record.get("value"),
         "unit": record.get("unit"),
-        "se": record.get("se"),
+        "se": row.se,
+        "se_at_least": row.se_at_least,
         "better": record.get("better"),
         "n_samples": record.get("n_samples"),
         "sampler": _sampler(record),
         "se_examples": record.get("se_examples"),
         "se_estimator": record.get("se_estimator"),
+        "se_shared": record.get("se_shared"),
         "bits_per_dim": record.get("bits_per_dim"),
         "bound": record.get("bound"),
         "estimator": record.get("estimator"),
@@ -166,12 +168,9 @@ def _cells(row: Row) -> dict[str, Any]:
 
 def _measures(row: Row) -> list[str]:
     cells = _cells(row)
-    error = cells["se_examples"]  # the spread over examples holds the noise of each already, but not what they share
-    if error is not None:
-        error = math.hypot(error, row.record.get("se_shared") or 0.0)
-    value = f"{SIGNS[cells['bound']]} {_nats(row.value)}" + ("" if error is None else f" ±{_nats(error)}")
+    value = f"{SIGNS[cells['bound']]} {_nats(row.value)}{_error(row.se, row.se_at_least)}"
     difference = "" if row.difference is None else _nats(row.difference, "+")
-    difference += "" if row.difference_se is None else f" ±{_nats(row.difference_se)}"
+    difference += _error(row.difference_se, row.difference_at_least)
     bits = cells["bits_per_dim"]
     return [
         value,
@@ -214,6 +213,10 @@ def _sampler(record: Mapping[str, Any]) -> str | None:
 def _nats(value: float, sign: str = "") -> str:
     """Three decimals; of numbers beyond all NLLs their size."""
     return f"{value:{sign}.3f}" if abs(value) < 1e9 else f"{value:{sign}.3e}"
+
+
+def _error(se: float | None, at_least: bool) -> str:
+    return "" if se is None else f" ±{'>' if at_least else ''}{_nats(se)}"
 
 
 def _count(n: int | None) -> str:

@@ -52,8 +52,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
         parts.preprocess.eval()
         try:
             shared = prepare(parts, estimator, at.seed)
-        except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-            raise UsageError(f"estimator={self.name}: {str(error).splitlines()[0]}") from error
+        except ValueError as error:
+            raise UsageError(f"estimator={self.name}: {error}") from error
         with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
             scores = score_split(
                 parts.preprocess,

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from gencli.core.spec import Bound, Spec
-from gencli.core.uncertainty import StandardError, standard_error
+from gencli.core.uncertainty import StandardError, combined, standard_error
 from gencli.estimators.base import Shared
 from gencli.run.scoring import Scores
+
+COLLAPSED_ROWS = 0.05
+"""Share of rows with collapsed importance weights above which ``se_estimator`` is called a lower limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,7 @@ class NLLRecord(Record):
         se_blocks: how many blocks (``core.uncertainty``); None: rows are independent.
         se_estimator: that of the estimator's own noise; None: it is unknown.
         se_shared: the part of it that all examples share, and that does not cancel when runs are compared.
+        se_lower_limits: which of the errors are lower limits only, because importance weights collapsed.
         n_examples: rows.
         n_symbols: scored symbols of a text.
         n_nonfinite: rows without a finite NLL, which make the value infinite.
@@ -92,11 +96,11 @@ class NLLRecord(Record):
     """
 
     KEYS = (
-        "metric value unit bits_per_dim perplexity bound se_examples se_blocks se_estimator se_shared n_examples "
-        "n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights checkpoint "
-        "checkpoint_sha256 seed seconds flags"
+        "metric value unit bits_per_dim perplexity bound se_examples se_blocks se_estimator se_shared se_lower_limits "
+        "n_examples n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights "
+        "checkpoint checkpoint_sha256 seed seconds flags"
     )
-    OMITTED = frozenset({"n_symbols", "se_blocks", "flags"})
+    OMITTED = frozenset({"n_symbols", "se_blocks", "se_lower_limits", "flags"})
 
     metric: str = "nll"
     unit: str
@@ -108,6 +112,7 @@ class NLLRecord(Record):
     se_blocks: int | None
     se_estimator: float | None
     se_shared: float | None
+    se_lower_limits: list[str] | None
     n_examples: int
     n_symbols: int | None
     n_nonfinite: int
@@ -119,6 +124,11 @@ class NLLRecord(Record):
         return self.estimator
 
     @property
+    def se(self) -> float | None:
+        """Standard error of the value, over examples and of what they share."""
+        return combined(self.se_examples, self.se_shared)
+
+    @property
     def headline(self) -> str:
         """Value, bound, bits per dimension or per symbol, errors, flags."""
         sign, words = {
@@ -127,7 +137,9 @@ class NLLRecord(Record):
             "lower": (">=", "lower bound"),
             "estimate": ("~", "estimate"),
         }[self.bound]
-        error = "" if self.se_examples is None else f" ± {self.se_examples:.3f}"
+        limits = self.se_lower_limits or ()
+        error = "" if self.se is None else f" ± {self.se:.3f}{' at least' if 'se_shared' in limits else ''}"
+        words += ", importance weights collapsed" if limits else ""
         per = self.unit.partition("/")[2]
         words = "; ".join([words, *self.flags])
         said = [words]
@@ -263,6 +275,7 @@ def nll_record(
         se_blocks=error.blocks,
         se_estimator=None if own is None else math.sqrt(own + common),
         se_shared=math.sqrt(common) if shared.variance else None,
+        se_lower_limits=_lower_limits(shared, diagnostics.get("collapsed", 0.0)),
         n_examples=n,
         n_symbols=None if counts is None else total,
         n_nonfinite=nonfinite,
@@ -280,6 +293,13 @@ def _impossible(value: float, error: float, spec: Spec, entropy: float | None) -
     if entropy is not None and value < entropy - 5 * error - 0.01:
         return "no bound: an NLL is not below the entropy"
     return None
+
+
+def _lower_limits(shared: Shared, rows: float) -> list[str] | None:
+    """Which errors importance weights make too small, in all rows alike or in a share of them."""
+    if shared.collapsed:
+        return ["se_estimator", "se_shared"]
+    return ["se_estimator"] if rows > COLLAPSED_ROWS else None
 
 
 def _mean(nats: Tensor, weight: Tensor) -> float:

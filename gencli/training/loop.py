@@ -107,14 +107,14 @@ class Trainer:
         """
         model, objective, state = self.parts.model, self.parts.objective, self.state
         self.starts_good = pretrained or isinstance(model, DataInitialized)
+        wanted = objective.initial_examples
         with seeded_global(self.device, stream(self.seed, Purpose.TRAINING)):  # a network that starts may have dropout
-            if isinstance(model, DataInitialized) and not pretrained:
-                try:
+            try:
+                if isinstance(model, DataInitialized) and not pretrained:
                     model.initialize_from(self._first_examples(model.initial_examples))
-                except ValueError as error:
-                    raise RunFailed(str(error)) from error
-            wanted = objective.initial_examples
-            objective.start(model, self._first_examples(wanted) if wanted else None)
+                objective.start(model, self._first_examples(wanted) if wanted else None)
+            except ValueError as error:
+                raise RunFailed(str(error)) from error
         distributed.broadcast_state(model, objective)
         if self.options.ema_decay:
             state.begin_average()

@@ -138,6 +138,21 @@ def test_damaged_flags_are_told(make, flags):
     assert "is damaged: flags" in problem
 
 
+def test_an_error_that_all_examples_share_stands_everywhere_and_a_lower_limit_is_no_measure(make, capsys):
+    nats = [2.0, 3.0, 4.0]
+    shared = {"bound": "exact", "se_shared": 0.3}
+    (rows,) = compare([make("m/a", nats), make("m/b", np.add(nats, 1), **shared)]).groups
+    assert rows[1].se == pytest.approx(math.hypot(rows[1].record["se_examples"], 0.3))
+    assert rows[1].z == pytest.approx(1 / 0.3)
+    make("m/b", np.add(nats, 1), **shared, se_lower_limits=["se_estimator", "se_shared"])
+    make("m/c", np.add(nats, 2), se_lower_limits=["se_estimator"])  # of the rows: their spread holds it
+    assert cli.main(["compare", "outputs/m/*"]) == 0
+    _, second, third = (line for line in capsys.readouterr().out.splitlines() if "exact raw" in line)
+    assert "±>0.559" in second
+    assert "+1.000 ±>0.300 " in second
+    assert "+2.000 ±0.000 " in third
+
+
 def test_table(make, capsys):
     make("realnvp-digits/2026-01-01_10-00-00", [92.0, 93.0, 91.0])
     make("maf-digits/2026-01-01_10-00-00", [91.0, 92.5, 90.0], bound="exact", se_estimator=0.01)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gencli.core.noise import Noise
 from gencli.core.options import NonNegative
 from gencli.core.spec import Spec
-from gencli.core.tensors import LOG_2PI
+from gencli.core.tensors import LOG_2PI, cholesky, positive
 from gencli.models.base import DataInitialized, ExactLikelihood, Reparameterized
 
 Covariance = Literal["isotropic", "diagonal", "full"]
@@ -61,12 +61,18 @@ class Normals(nn.Module):
 
     @torch.no_grad()
     def set(self, mean: Tensor, covariance: Tensor) -> None:
-        """Take means (K, D) and covariances: (K,) variances if isotropic, (K, D) if diagonal, else (K, D, D)."""
+        """Take means (K, D) and covariances: (K,) variances if isotropic, (K, D) if diagonal, else (K, D, D).
+
+        Raises:
+            ValueError: a covariance is singular; names the coordinates.
+        """
+        way_out = "raise ridge, a share of the mean variance, or leave them out"
         self.mean.copy_(mean)
         if self.lower is None:
-            self.log_diagonal.copy_(0.5 * covariance.log().view_as(self.log_diagonal))
+            variances = positive(covariance.view_as(self.log_diagonal), way_out)
+            self.log_diagonal.copy_(0.5 * variances.log())
         else:
-            L = torch.linalg.cholesky(covariance)
+            L = cholesky(covariance.view(-1, *2 * self.mean.shape[1:]), way_out)
             self.log_diagonal.copy_(L.diagonal(dim1=1, dim2=2).log())
             self.lower.copy_(L.tril(-1))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gencli.core.noise import Noise
 from gencli.core.options import Count, NonNegative
 from gencli.core.spec import Spec
+from gencli.core.tensors import cholesky
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood
 from gencli.models.classical.gaussian import Covariance, Normals
 
@@ -66,13 +67,23 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
 
         rows = x.double().cpu()
         variance = (rows - rows.mean(0)).square().mean()
-        em = GaussianMixture(
+        mixture = GaussianMixture(
             len(self.logits),
             covariance_type={"isotropic": "spherical", "diagonal": "diag", "full": "full"}[self.kind],
             reg_covar=self.ridge * float(variance),
             n_init=self.starts,
             max_iter=300,
             random_state=0,
-        ).fit(rows.numpy())
+        )
+        try:
+            em = mixture.fit(rows.numpy())
+        except ValueError as error:
+            if "ill-defined empirical covariance" not in str(error):
+                raise
+            cholesky(torch.cov(rows.T).view(self.spec.dim, -1), "raise ridge, or leave them out")
+            raise ValueError(
+                f"a component has collapsed onto too few distinct examples: raise ridge={self.ridge}, or take fewer "
+                f"than components={len(self.logits)}"
+            ) from error
         self.logits.copy_(torch.as_tensor(em.weights_).log())
         self.normals.set(torch.as_tensor(em.means_), torch.as_tensor(em.covariances_))

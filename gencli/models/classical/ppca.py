@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gencli.core.noise import Noise
 from gencli.core.options import Count, NonNegative
 from gencli.core.spec import Spec
-from gencli.core.tensors import LOG_2PI
+from gencli.core.tensors import LOG_2PI, SINGULAR
 from gencli.models.base import DataInitialized, Elbo, ExactLikelihood, LatentVariable
 
 
@@ -126,6 +126,12 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
         values, vectors = torch.linalg.eigh(away.T @ away / len(rows))  # ascending
         d = self.latent_dim
         variance = torch.maximum(values[:-d].mean(), self.floor * values.mean())
+        if not variance > SINGULAR * values.mean():
+            filled = int((values > SINGULAR * values[-1]).sum())
+            raise ValueError(
+                f"model.floor={self.floor}: these examples fill {filled} dimensions, which leaves no noise beside "
+                f"model.latent={d}: raise model.floor, or lower model.latent"
+            )
         self.mean.copy_(mean)
         self.W.copy_(vectors[:, -d:] * (values[-d:] - variance).clamp(min=0).sqrt())
         self.log_sigma.copy_(0.5 * variance.log())

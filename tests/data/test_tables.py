@@ -241,6 +241,8 @@ def test_csv_refusals(tmp_path):
     missing = table(tmp_path, "a\n1\nNaN\n")
     with refused(f"data.path={missing}: column 'a', line 3 is 'NaN', not a number {number}"):
         CSV(missing)
+    with pytest.raises(ValueError, match=r"^data.columns: column 'a' is named by data.label, data.context or"):
+        CSV(path, columns=["a", "b"], context=["a"])
     with pytest.raises(UsageError, match="is no table"):
         CSV(table(tmp_path, ""))
     with refused("data.path is needed: a .csv file"):

@@ -153,6 +153,8 @@ class Preprocess(nn.Module):
         Raises:
             ValueError: a coordinate of real data or of the context is constant, or float32 would change the data.
         """
+        if len(split) == 0:
+            raise ValueError("the training split is empty")
         first = split.gather(torch.arange(1))
         if self.mean.device.type == "mps" and torch.float64 in (first.x.dtype, first.y is not None and first.y.dtype):
             raise ValueError("device=mps computes in float32, which is too coarse for this data: device=cpu")

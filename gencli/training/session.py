@@ -34,12 +34,12 @@ from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text
 from gencli.pictures.samples import grid_of
 from gencli.run import checkpoint as checkpoints
-from gencli.run.assembly import Parts, assemble, load_weights
+from gencli.run.assembly import Parts, assemble, load_weights, refuse_unused_context
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL
-from gencli.run.opened import builder
+from gencli.run.opened import builder, refuse_other_contexts
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, refuse_changes
@@ -147,10 +147,11 @@ class Session:
             schema=stored.schema(resumed.folder.path) if resumed else origin.schema if origin else None,
         )
         if not resumed:
-            _refuse_unused_context(parts)
+            refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
         rounded = _prepare_data(parts)
+        refuse_other_contexts([cfg["model"], cfg["objective"]], parts.model, parts.preprocess)
         if resumed:
             _same_data(cfg, resumed, parts)
         begun = origin.load(parts, cfg) if origin else None
@@ -434,16 +435,6 @@ def _loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
     return [
         build.factory(node, Logger, given=2, group=f"logger.{name}") for name, node in (cfg["logger"] or {}).items()
     ]
-
-
-def _refuse_unused_context(parts: Parts) -> None:
-    """Refuse a context vector of which the model would not be told; classes serve metrics and pictures, too."""
-    context = parts.dataset.spec.context
-    if context and not parts.model.conditional:
-        raise UsageError(
-            f"data.context: this model would not be told the data's context of {context} numbers: "
-            "model.conditional=true, or data without a context"
-        )
 
 
 def _prepare_data(parts: Parts) -> str | None:

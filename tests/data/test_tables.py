@@ -269,3 +269,5 @@ def test_csv_refusals(tmp_path):
         _ = CSV().spec
     with pytest.raises(ValueError, match="leave something for training"):
         CSV(path, val=0.5, test=0.5)
+    with pytest.raises(ValueError, match=r"^data.columns: column 'a' is named by data.label, data.context or"):
+        CSV(path, columns=["a", "b"], context=["a"])

@@ -91,3 +91,18 @@ def test_a_likelihood_without_a_limit_is_said_wherever_its_number_is(tmp_path, c
     assert all(record["flags"] == ["unbounded likelihood"] for record in run.results)
     with refused("y: this model is not conditional, so that y would change nothing (model.conditional=true)"):
         run.log_prob([[0.0, 1.0]], [1.0])
+
+
+def test_a_teacher_that_was_told_another_context_is_refused(tmp_path):
+    field = [
+        "model=flow_matching",
+        "model.conditional=true",
+        "model.net.vector.width=8",
+        "estimator=null",
+        "sampler=null",
+    ]
+    teacher = trained(tmp_path, "teacher", *field, x=X, labels=Y)
+    student = [*field, "objective=reflow", f"objective.teacher={teacher.path}", "objective.pairs=40"]
+    trained(tmp_path, "same", *student, x=X, labels=Y)
+    with refused(f"the run {teacher.path} was told its context on another scale: train it anew"):
+        trained(tmp_path, "other", *student, x=X, labels=2 * Y)

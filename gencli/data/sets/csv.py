@@ -121,6 +121,8 @@ class CSV(Lazy):
             raise ValueError(f"data.separator={quoted(separator)}: one character, \\t, or \\s+ for white space")
         if label is not None and context:
             raise ValueError("data.label and data.context: a model has one or the other as its y")
+        for column in {*map(str, columns or ())} & {str(c) for c in (label, split, *(context or ())) if c is not None}:
+            raise ValueError(f"data.columns: column '{column}' is named by data.label, data.context or data.split, too")
         try:
             self._support = Support.parse(support)
         except ValueError as error:

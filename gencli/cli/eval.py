@@ -42,6 +42,8 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
         at = Measurement(
             parts=run.parts,
             run=run.path,
+            config={**cfg, "data": run.config["data"]},
+            trained=run.trained,
             split=cfg["split"],
             seed=cfg["seed"],
             batch_size=cfg["batch_size"] or run.config["trainer"]["eval_batch_size"],
@@ -49,9 +51,9 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
             reporter=reporter,
         )
         records = []
-        for record in chain.from_iterable(measure(at, quantity) for quantity in _quantities(cfg, run)):
+        for record, file in chain.from_iterable(measure(at, quantity) for quantity in _quantities(cfg, run)):
             reporter.result(record)
-            reporter.say(f"  {relative(run.path / 'eval' / f'{record.split}-{record.name}.json')}")
+            reporter.say(f"  {relative(file)}")
             records.append(record)
     finally:
         distributed.leave()
@@ -71,11 +73,9 @@ def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
         wanted.append(
             HeldOutNLL(
                 estimator=run.parts.estimator,
-                name=str(cfg["choices"].get("estimator")),
-                config=cfg["estimator"] or {},
                 examples=cfg["examples"] or run.config["trainer"].get("eval_examples"),
             )
         )
     if metrics:
-        wanted.append(quality.SampleMetrics(metrics=metrics, config=cfg, n=cfg["n"]))
+        wanted.append(quality.SampleMetrics(metrics=metrics, n=cfg["n"]))
     return wanted

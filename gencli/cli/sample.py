@@ -12,9 +12,11 @@ from gencli.models.base import DirectSampling
 from gencli.pictures.base import Picture
 from gencli.pictures.files import keep, say_text
 from gencli.run.assembly import Parts
+from gencli.run.naming import drawn as drawn_by
+from gencli.run.naming import joined, state
 from gencli.run.opened import builder
 from gencli.run.reporter import Reporter, relative
-from gencli.run.run import open_run
+from gencli.run.run import Run, open_run
 from gencli.run.sampling import draw, region_name
 
 
@@ -41,9 +43,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
         drawn = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
     given = parts.sampler.given if parts.sampler is not None else None
-    name = cfg["name"] or "-".join(
-        [cfg["choices"]["sampler"], *([region_name(given)] if given else []), f"seed{cfg['seed']}"]
-    )
+    name = cfg["name"] or _name(cfg, run, given)
     files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
     reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
@@ -55,6 +55,15 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     for file in files:
         reporter.say(f"  {relative(file)}")
     return files
+
+
+def _name(cfg: Mapping[str, Any], run: Run, given: str | list[int] | None) -> str:
+    """The sampler, what is completed, how it differs from the run's own settings, weights and checkpoint, the seed."""
+    parts = run.parts
+    differing = [text for text in drawn_by(cfg, run.trained, parts.sampler) if not text.startswith("given=")]
+    differing += state(parts.weights, parts.checkpoint, run.path, run.trained)
+    kept = [region_name(given)] if given else []
+    return "-".join([joined(cfg["choices"]["sampler"], *kept, differing=differing), f"seed{cfg['seed']}"])
 
 
 def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:

@@ -57,6 +57,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
             {"apart": reason, "rows": [_cells(row) for row in rows]}
             for rows, reason in zip(comparison.groups, [None, *comparison.reasons], strict=True)
         ],
+        "further": comparison.further,
         "unfinished": [{"run": str(run), "why": why} for run, why in comparison.unfinished],
     }
 
@@ -89,6 +90,10 @@ def print_table(comparison: Comparison) -> None:
         console.print(table, width=max(least, console.width), crop=False)
     for run, why in comparison.unfinished:
         console.print(shown(f"{run}: {why}"), markup=False)
+    if comparison.further:
+        console.print(
+            f"{comparison.further} other measurements (settings, examples, weights, data): --all", markup=False
+        )
     notes = [_FOOTNOTE if rows[0].is_nll else _FOOTNOTE_SAMPLES for rows in comparison.groups]
     for note in dict.fromkeys(notes):
         console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)

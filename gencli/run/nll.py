@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from gencli.core.spec import Batch
 from gencli.data.split import at_most
 from gencli.estimators.base import Estimator, Shared
 from gencli.models.base import Model
+from gencli.run import naming
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, Quantity
 from gencli.run.record import NLLRecord, nll_record
@@ -32,18 +33,14 @@ class HeldOutNLL(Quantity[NLLRecord]):
 
     Args:
         estimator: how to measure; None: the model has no number, which is refused when it is asked for.
-        name: of the estimator.
-        config: its section, for the record's settings.
         examples: measure this many, drawn at random; None: all.
     """
 
     estimator: Estimator[Any] | None
-    name: str
-    config: Mapping[str, Any]
     examples: int | None = None
 
-    def records(self, at: Measurement) -> Iterator[tuple[NLLRecord, bytes | None]]:
-        parts, estimator = at.parts, self.estimator
+    def records(self, at: Measurement) -> Iterator[tuple[NLLRecord, bytes | None, list[str]]]:
+        parts, estimator, name = at.parts, self.estimator, str(at.config["choices"].get("estimator"))
         if estimator is None:
             raise UsageError(_no_nll(parts.model))
         split = at_most(at.examples, self.examples)
@@ -53,7 +50,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
         try:
             shared = prepare(parts, estimator, at.seed)
         except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-            raise UsageError(f"estimator={self.name}: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
         with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
             scores = score_split(
                 parts.preprocess,
@@ -73,17 +70,24 @@ class HeldOutNLL(Quantity[NLLRecord]):
             entropy=parts.dataset.entropy,
             counts=split.counts,
             per=parts.dataset.per,
-            estimator=self.name + estimator.variant,
+            estimator=name + estimator.variant,
             settings={
                 key: value
-                for key, value in self.config.items()
+                for key, value in at.config["estimator"].items()
                 if key != "_target_" and (key != "draws" or parts.preprocess.stochastic)
             },
             protocol=parts.protocol(),
             **at.facts(split),
             seconds=round(time.perf_counter() - started, 2),
         )
-        yield record, _arrays(scores, split.counts)
+        yield record, _arrays(scores, split.counts), self._differing(at, name, estimator)
+
+    def _differing(self, at: Measurement, name: str, estimator: Estimator[Any]) -> list[str]:
+        """The number of examples and the settings, where they are not the run's own."""
+        count, own = (len(at_most(at.examples, n)) for n in (self.examples, at.trained["trainer"].get("eval_examples")))
+        settings = naming.changed(at.config["estimator"], naming.usual("estimator", name, at.trained, estimator))
+        told = [text for text in settings if text.replace("=", "") not in estimator.variant]
+        return ([f"examples={count}"] if count != own else []) + told
 
 
 @torch.no_grad()

@@ -217,6 +217,8 @@ class Session:
         at = Measurement(
             parts=parts,
             run=self.folder.path,
+            config=config,
+            trained=config,
             split=split,
             seed=0,  # as ``gencli eval`` takes it, so that the two agree to the bit
             batch_size=self.trainer.options.eval_batch_size,
@@ -225,11 +227,9 @@ class Session:
         )
         nll = HeldOutNLL(
             estimator=parts.estimator,
-            name=config["choices"]["estimator"],
-            config=config["estimator"],
             examples=self.trainer.options.eval_examples,
         )
-        (record,) = measure(at, nll)
+        ((record, _),) = measure(at, nll)
         self.reporter.metrics(state.step, split, state.clock.seconds, parts.weights, {"nll": record.value})
         return record
 

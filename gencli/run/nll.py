@@ -34,10 +34,12 @@ class HeldOutNLL(Quantity[NLLRecord]):
     Args:
         estimator: how to measure; None: the model has no number, which is refused when it is asked for.
         examples: measure this many, drawn at random; None: all.
+        shared: what the estimator has measured for all rows already (``prepare``), for several splits.
     """
 
     estimator: Estimator[Any] | None
     examples: int | None = None
+    shared: Shared | None = None
 
     def records(self, at: Measurement) -> Iterator[tuple[NLLRecord, bytes | None, list[str]]]:
         parts, estimator, name = at.parts, self.estimator, str(at.config["choices"].get("estimator"))
@@ -45,12 +47,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             raise UsageError(_no_nll(parts.model))
         split = at_most(at.examples, self.examples)
         started = time.perf_counter()
-        parts.model.eval()
-        parts.preprocess.eval()
-        try:
-            shared = prepare(parts, estimator, at.seed)
-        except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-            raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
+        shared = self.shared or prepare(parts, estimator, name, at.seed)
         with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
             scores = score_split(
                 parts.preprocess,
@@ -91,8 +88,14 @@ class HeldOutNLL(Quantity[NLLRecord]):
 
 
 @torch.no_grad()
-def prepare(parts: Parts, estimator: Estimator[Any], seed: int) -> Shared:
-    """Let an estimator measure what all rows share; every process does the same and gets the same."""
+def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int) -> Shared:
+    """Let an estimator measure what all rows share; every process does the same and gets the same.
+
+    Raises:
+        UsageError: it cannot be measured.
+    """
+    parts.model.eval()
+    parts.preprocess.eval()
     examples, noise = None, StepNoise(parts.device, seed, Purpose.HELD_OUT)
     if estimator.examples:
         split = parts.dataset.split("val") or parts.dataset.split("train")
@@ -101,7 +104,10 @@ def prepare(parts: Parts, estimator: Estimator[Any], seed: int) -> Shared:
         batch = split.gather(some)
         z, _ = parts.preprocess(batch.x.to(parts.device), noise)
         examples = Batch(z, None if batch.y is None else batch.y.to(parts.device))
-    return estimator.prepare(parts.model, examples, noise)
+    try:
+        return estimator.prepare(parts.model, examples, noise)
+    except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
 
 
 def _arrays(scores: Scores, counts: Tensor | None) -> bytes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from gencli.core import distributed
 from gencli.core.errors import RunFailed, UsageError
-from gencli.run import quality
+from gencli.run import quality, ranks
 from gencli.run.device import on_this_rank
 from gencli.run.measure import Measurement, Quantity, measure
-from gencli.run.nll import HeldOutNLL
+from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.record import NLLRecord, Record
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, open_run
@@ -50,11 +51,18 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
             world=world,
             reporter=reporter,
         )
+        out = _scores_file(cfg)
         records = []
         for record, file in chain.from_iterable(measure(at, quantity) for quantity in _quantities(cfg, run)):
             reporter.result(record)
             reporter.say(f"  {relative(file)}")
             records.append(record)
+            if out is not None and isinstance(record, NLLRecord) and world.main:
+                table, split = ranks.ranked(run.path, file, record)
+                if split is None:
+                    reporter.warn(f"no rank: no test or val rows were measured by {record.estimator} in the same way")
+                ranks.write(out, table)
+                reporter.say("\n".join([*ranks.worst(table, split), f"  {relative(out)}"]))
     finally:
         distributed.leave()
     for record in records:
@@ -65,6 +73,20 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
     return records
 
 
+def _scores_file(cfg: Mapping[str, Any]) -> Path | None:
+    """Where every row's nats go.
+
+    Raises:
+        UsageError: there will be no nats of every row, or the file cannot be written.
+    """
+    if cfg["scores"] is None:
+        return None
+    if cfg["estimator"] is None or cfg["examples"] is not None:
+        why = "examples= leaves rows out" if cfg["examples"] is not None else "estimator=null measures none"
+        raise UsageError(f"scores={cfg['scores']}: the nats of every row are needed, and {why}")
+    return ranks.target(cfg["scores"])
+
+
 def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
     """What the command asks for: the NLL, unless metrics are asked for and there is no estimator; the metrics."""
     metrics = quality.build(cfg.get("metrics") or {}, run.parts, cfg["trust"])
@@ -73,7 +95,7 @@ def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
         wanted.append(
             HeldOutNLL(
                 estimator=run.parts.estimator,
-                examples=cfg["examples"] or run.config["trainer"].get("eval_examples"),
+                examples=None if cfg["scores"] else cfg["examples"] or usual_examples(run.config, cfg["split"]),
             )
         )
     if metrics:

@@ -91,7 +91,8 @@ run's own way of measuring joins the name, such as eval/test-exact-examples=50-r
   run=RUN              a run folder, a checkpoint in it, or latest
   estimator=NAME       how to measure (gencli list estimator)
   estimator.KEY=VALUE  its options, such as estimator.draws=4
-  split=test           train, val or test
+  split=test           train, val, test, or all rows of the file data.path=FILE
+  scores=OUT.csv       nats and rank of every row, in the order of the file; or OUT.parquet
   weights=ema|raw checkpoint=best|last|PATH device=auto seed=0 batch_size=N data.root=PATH trust=[package]
   -m                   sweep, such as -m run=A,B estimator.draws=1,8
 

@@ -116,7 +116,7 @@ def _table(rows: Sequence[Row], names: Mapping[Path, str]) -> Table:
     arrow = "↑" if record.get("better") == "higher" else "↓"
     measures = _measures if nll else _sample_measures
     lines = [[str(row.rank or "-"), names[row.run], *measures(row), "\n".join(row.notes)] for row in rows]
-    columns = _COLUMNS if nll else _SAMPLE_COLUMNS
+    columns: Sequence[tuple[str, str]] = _COLUMNS if nll else _SAMPLE_COLUMNS
     if not any(row.notes for row in rows):
         columns, lines = columns[:-1], [line[:-1] for line in lines]
     for (name, justify), cells in zip(columns, zip(*lines, strict=True), strict=True):

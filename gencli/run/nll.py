@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +81,15 @@ class HeldOutNLL(Quantity[NLLRecord]):
 
     def _differing(self, at: Measurement, name: str, estimator: Estimator[Any]) -> list[str]:
         """The number of examples and the settings, where they are not the run's own."""
-        count, own = (len(at_most(at.examples, n)) for n in (self.examples, at.trained["trainer"].get("eval_examples")))
+        count, own = (len(at_most(at.examples, n)) for n in (self.examples, usual_examples(at.trained, at.split)))
         settings = naming.changed(at.config["estimator"], naming.usual("estimator", name, at.trained, estimator))
         told = [text for text in settings if text.replace("=", "") not in estimator.variant]
         return ([f"examples={count}"] if count != own else []) + told
+
+
+def usual_examples(config: Mapping[str, Any], split: str) -> int | None:
+    """How many examples a run measures of a split: all where it says nothing, and of a file."""
+    return None if split == "all" else config["trainer"].get("eval_examples")
 
 
 @torch.no_grad()

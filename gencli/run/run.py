@@ -20,7 +20,7 @@ from gencli.models.base import ExactLikelihood, Model, log_likelihood
 from gencli.run import quality, sampling
 from gencli.run.assembly import Parts, check_part, restore
 from gencli.run.measure import Measurement, measure
-from gencli.run.nll import HeldOutNLL
+from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.opened import builder
 from gencli.run.scoring import held_out_streams, score_rows
 
@@ -191,7 +191,7 @@ class Run:
         part = builder(self.trust).component(config, Estimator) if config else None
         if part is not None:
             check_part("estimator", part, self.parts)
-        some = examples or self.config["trainer"].get("eval_examples")
+        some = examples or usual_examples(self.config, split)
         asked = {"estimator": config, "choices": {**self.config["choices"], "estimator": name}}
         wanted = HeldOutNLL(estimator=part, examples=some)
         ((record, _),) = measure(self._measurement(split, seed, batch_size, **asked), wanted)

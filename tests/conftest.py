@@ -37,7 +37,7 @@ def _own_folder(tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     yield
-    own = [name for name, module in list(sys.modules.items()) if _lies_in(tmp_path, module)]
+    own = [name for name, module in sys.modules.copy().items() if _lies_in(tmp_path, module)]
     for name in own:
         del sys.modules[name]
     if own:

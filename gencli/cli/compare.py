@@ -22,6 +22,7 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(prog="gencli compare", add_help=False)
     parser.add_argument("runs", nargs="*")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--all", action="store_true")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true")
     form.add_argument("--json", action="store_true")
@@ -29,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     if not args.runs:
         raise UsageError("gencli compare needs runs: folders, or a pattern such as outputs/*-digits/*")
 
-    comparison = compare(expand(args.runs), args.split)
+    comparison = compare(expand(args.runs), args.split, further=args.all)
     if not comparison.groups:
         why = [f"{run}: {reason}" for run, reason in comparison.unfinished]
         raise UsageError(f"no run has a result on split={args.split} yet: " + "; ".join(why))

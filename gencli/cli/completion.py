@@ -93,7 +93,7 @@ def _candidates(words: Sequence[str]) -> list[str]:
     if verb == "list":
         return _starting(current, catalog.groups(config_dirs))
     if verb == "compare":
-        return _starting(current, ["--csv", "--json", "--split", *map(str, runs(Path("outputs")))])
+        return _starting(current, ["--all", "--csv", "--json", "--split", *map(str, runs(Path("outputs")))])
     if verb not in helptext.PAGES:
         return []
     if current.startswith("-"):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from gencli.core import distributed
 from gencli.core.errors import RunFailed, UsageError
-from gencli.run import quality
+from gencli.run import quality, ranks
 from gencli.run.device import on_this_rank
 from gencli.run.measure import Measurement, Quantity, measure
-from gencli.run.nll import HeldOutNLL
+from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.record import NLLRecord, Record
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, open_run
@@ -42,21 +43,29 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
         at = Measurement(
             parts=run.parts,
             run=run.path,
+            config={**cfg, "data": run.config["data"]},
+            trained=run.trained,
             split=cfg["split"],
             seed=cfg["seed"],
             batch_size=cfg["batch_size"] or run.config["trainer"]["eval_batch_size"],
             world=world,
             reporter=reporter,
         )
-        quantities = _quantities(cfg, run)
+        quantities, out = _quantities(cfg, run), _scores_file(cfg)
         len(at.examples)  # opens a new file, of which something is to be said
         for line in run.parts.dataset.understood():
             reporter.say(line)
         records = []
-        for record in chain.from_iterable(measure(at, quantity) for quantity in quantities):
+        for record, file in chain.from_iterable(measure(at, quantity) for quantity in quantities):
             reporter.result(record)
-            reporter.say(f"  {relative(run.path / 'eval' / f'{record.split}-{record.name}.json')}")
+            reporter.say(f"  {relative(file)}")
             records.append(record)
+            if out is not None and isinstance(record, NLLRecord) and world.main:
+                table, split = ranks.ranked(run.path, file, record)
+                if split is None:
+                    reporter.warn(f"no rank: no test or val rows were measured by {record.estimator} in the same way")
+                ranks.write(out, table)
+                reporter.say("\n".join([*ranks.worst(table, split), f"  {relative(out)}"]))
     finally:
         distributed.leave()
     for record in records:
@@ -67,6 +76,20 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
     return records
 
 
+def _scores_file(cfg: Mapping[str, Any]) -> Path | None:
+    """Where every row's nats go.
+
+    Raises:
+        UsageError: there will be no nats of every row, or the file cannot be written.
+    """
+    if cfg["scores"] is None:
+        return None
+    if cfg["estimator"] is None or cfg["examples"] is not None:
+        why = "examples= leaves rows out" if cfg["examples"] is not None else "estimator=null measures none"
+        raise UsageError(f"scores={cfg['scores']}: the nats of every row are needed, and {why}")
+    return ranks.target(cfg["scores"])
+
+
 def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
     """What the command asks for: the NLL, unless metrics are asked for and there is no estimator; the metrics."""
     metrics = quality.build(cfg.get("metrics") or {}, run.parts, cfg["trust"])
@@ -75,11 +98,9 @@ def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
         wanted.append(
             HeldOutNLL(
                 estimator=run.parts.estimator,
-                name=str(cfg["choices"].get("estimator")),
-                config=cfg["estimator"] or {},
-                examples=cfg["examples"] or run.config["trainer"].get("eval_examples"),
+                examples=None if cfg["scores"] else cfg["examples"] or usual_examples(run.config, cfg["split"]),
             )
         )
     if metrics:
-        wanted.append(quality.SampleMetrics(metrics=metrics, config=cfg, n=cfg["n"]))
+        wanted.append(quality.SampleMetrics(metrics=metrics, n=cfg["n"]))
     return wanted

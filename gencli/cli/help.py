@@ -74,6 +74,7 @@ SAMPLE = """\
 gencli sample run=RUN [key=value ...]
 
 Draw from a trained model; writes samples/<name>.npz (data units) and a picture of them in the run folder.
+The name is name=NAME, or tells the sampler, the options that are not the run's, and the seed.
 
   run=RUN            a run folder, a checkpoint in it, or latest
   n=64 seed=0        how many; sample 17 of a seed is the same whatever n is
@@ -94,12 +95,14 @@ EVAL = """\
 gencli eval run=RUN [estimator=...] [metrics=[...]] [split=test] [key=value ...]
 
 Measure the negative log-likelihood of held-out data under a trained model, in nats and bits a dimension of data
-space. Writes eval/<split>-<estimator>.json in the run folder, with the bound and the standard errors.
+space. Writes eval/<split>-<estimator>.json in the run folder, with the bound and the standard errors; what is not the
+run's own way of measuring joins the name, such as eval/test-exact-examples=50-raw.json.
 
   run=RUN              a run folder, a checkpoint in it, or latest
   estimator=NAME       how to measure (gencli list estimator)
   estimator.KEY=VALUE  its options, such as estimator.draws=4
-  split=test           train, val or test
+  split=test           train, val, test, or all rows of the file data.path=FILE
+  scores=OUT.csv       nats and rank of every row, in the order of the file; or OUT.parquet
   weights=ema|raw checkpoint=best|last|PATH device=auto seed=0 batch_size=N data.root=PATH trust=[package]
   -m                   sweep, such as -m run=A,B estimator.draws=1,8
 
@@ -122,10 +125,11 @@ and what fits what. Add --config-dir DIR to see your own options too.
 """
 
 COMPARE = """\
-gencli compare RUN|GLOB ... [--split test] [--csv | --json]
+gencli compare RUN|GLOB ... [--split test] [--all] [--csv | --json]
 
 Runs side by side. Rows are ranked only where data, split, unit and protocol are the same; the others are shown apart,
 with the field that differs. Differences to the best are paired over the same examples.
+Each run counts by its own NLL; --all adds other measurements: fewer examples, other settings, weights, data.
 
   gencli compare outputs/*-digits/*
   gencli compare outputs/sweeps/2026-01-31_12-00-00 --csv

@@ -14,9 +14,11 @@ from gencli.pictures.export import export, formats
 from gencli.pictures.files import keep, say_text
 from gencli.run.assembly import Parts
 from gencli.run.conditioning import from_file
+from gencli.run.naming import drawn as drawn_by
+from gencli.run.naming import joined, state
 from gencli.run.opened import builder
 from gencli.run.reporter import Reporter, relative
-from gencli.run.run import open_run
+from gencli.run.run import Run, open_run
 from gencli.run.sampling import borrowed, dealt, draw, region_name
 
 DEFAULT_N = 64
@@ -44,7 +46,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         return files
     y = None if cfg["context"] is None else from_file(cfg["context"], parts)
     n = cfg["n"] if cfg["n"] is not None else DEFAULT_N if y is None else len(y)
-    name = _stem(cfg, parts)
+    name = _stem(cfg, run)
     asked = None if cfg["format"] is None else formats(cfg["format"], parts, run.path, name)
     passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
     what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
@@ -73,12 +75,16 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
     return files
 
 
-def _stem(cfg: Mapping[str, Any], parts: Parts) -> str:
-    """The name of the files of samples, without its ending."""
+def _stem(cfg: Mapping[str, Any], run: Run) -> str:
+    """The name of the files: the sampler, what is completed, how it differs from the run's own settings, the seed."""
     if cfg["name"]:
         return str(cfg["name"])
+    parts = run.parts
     given = parts.sampler.given if parts.sampler is not None else None
-    return "-".join([str(cfg["choices"]["sampler"]), *([region_name(given)] if given else []), f"seed{cfg['seed']}"])
+    differing = [text for text in drawn_by(cfg, run.trained, parts.sampler) if not text.startswith("given=")]
+    differing += state(parts.weights, parts.checkpoint, run.path, run.trained)
+    kept = [region_name(given)] if given else []
+    return "-".join([joined(cfg["choices"]["sampler"], *kept, differing=differing), f"seed{cfg['seed']}"])
 
 
 def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:

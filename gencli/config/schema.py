@@ -131,6 +131,7 @@ class Eval(Common):
     checkpoint: str = MISSING
     batch_size: Count | None = None
     examples: Count | None = None
+    scores: str | None = None
     estimator: Any = None
     sampler: Any = None
     metrics: Any = None

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 class Row:
     """One result record of one run.
 
+    ``variant``: the rest of the file's name, after split and estimator or metric: how it differs from the run's own.
     ``difference``: to the best of its group, with its standard error, which may be a lower limit.
     """
 
     run: Path
     record: dict[str, Any]
+    variant: str
     info: dict[str, Any]
     scores: dict[str, np.ndarray] | None = None
     rank: int | None = None
@@ -43,7 +45,7 @@ class Row:
         return math.inf if value is None or not math.isfinite(value) else float(value)
 
     @property
-    def ranked(self) -> bool:
+    def certain(self) -> bool:
         """Whether this number can say that a model is better: a lower bound and an estimate cannot."""
         return not self.is_nll or self.record.get("bound") in ("exact", "upper")
 
@@ -60,6 +62,11 @@ class Row:
         return "se_shared" in (self.record.get("se_lower_limits") or ())
 
     @property
+    def own(self) -> bool:
+        """Whether this is the NLL by which a run is known, or a metric on samples, of which each is as good."""
+        return not (self.is_nll and self.variant)
+
+    @property
     def is_nll(self) -> bool:
         """Whether this is a likelihood; else a metric on samples."""
         return self.record.get("metric") == "nll"
@@ -67,7 +74,7 @@ class Row:
     @property
     def notes(self) -> list[str]:
         """What a reader of the value must know besides its bound."""
-        return list(self.record.get("flags", []))
+        return [*([self.variant] if self.variant else []), *self.record.get("flags", [])]
 
     @property
     def cost(self) -> float:
@@ -112,7 +119,10 @@ def results(folder: Path, split: str) -> tuple[list[Row], list[str]]:
         problems.append(str(error))
     for path in sorted((folder / "eval").glob(f"{glob.escape(split)}-*.json")):
         try:
-            rows.append(row := Row(folder, stored.record(path), info))
+            record = stored.record(path)
+            name = record.get("estimator") if record["metric"] == "nll" else record["metric"]
+            variant = path.stem.removeprefix(f"{split}-{name}").removeprefix("-")
+            rows.append(row := Row(folder, record, variant, info))
             if row.is_nll:
                 row.scores = stored.scores(path.with_suffix(".npz"))  # without them the record stands, unpaired
         except UsageError as error:

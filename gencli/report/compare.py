@@ -29,21 +29,35 @@ class Comparison:
         groups: rows of each group, best first.
         reasons: for each group after the first, what sets it apart from the first.
         unfinished: (run folder, why it has no number, or not all of them).
+        further: measurements of other settings, examples, weights or data than the runs' own, which are left out.
     """
 
     groups: list[list[Row]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     unfinished: list[tuple[Path, str]] = field(default_factory=list)
+    further: int = 0
 
 
-def compare(folders: Sequence[Path], split: str = "test") -> Comparison:
-    """Read the records of runs, group the comparable ones and rank each group."""
+def compare(folders: Sequence[Path], split: str = "test", *, further: bool = False) -> Comparison:
+    """Read the records of runs, group the comparable ones and rank each group.
+
+    Args:
+        folders: the runs.
+        split: of the records.
+        further: take every measurement in, not only each run's own NLL.
+    """
     comparison = Comparison()
     groups: dict[str, list[Row]] = {}
     for folder in folders:
         rows, problems = results(folder, split)
         comparison.unfinished += [(folder, problem) for problem in problems]
-        for row in rows:
+        taken = [row for row in rows if row.own or further]
+        if rows and not taken:
+            comparison.unfinished.append(
+                (folder, f"no result of its own on {split}, only other measurements: see --all")
+            )
+        comparison.further += len(rows) - len(taken)
+        for row in taken:
             groups.setdefault(json.dumps(_identity(row.record), sort_keys=True), []).append(row)
 
     # Likelihoods first, then metric after metric; the largest group first, ties in the order of the command line.
@@ -91,10 +105,16 @@ def _short(value: Any) -> str:
 
 
 def _rank(rows: list[Row], group: int) -> None:
-    """Order rows, best first, and measure each against the best."""
-    rows.sort(key=lambda row: (not row.ranked, row.cost))
-    for rank, row in enumerate((row for row in rows if row.ranked), start=1):
+    """Order rows, best first, and measure each against the best.
+
+    Beside runs' own numbers, other measurements have no rank.
+    """
+    all_further = not any(row.own for row in rows)
+    ranked = [row for row in rows if row.certain and (row.own or all_further)]
+    ranked.sort(key=lambda row: row.cost)
+    for rank, row in enumerate(ranked, start=1):
         row.rank = rank
+    rows.sort(key=lambda row: (row.rank is None, row.cost))
     best = rows[0]
     for row in rows:
         row.group = group

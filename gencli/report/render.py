@@ -58,6 +58,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
             {"apart": reason, "rows": [_cells(row) for row in rows]}
             for rows, reason in zip(comparison.groups, [None, *comparison.reasons], strict=True)
         ],
+        "further": comparison.further,
         "unfinished": [{"run": str(run), "why": why} for run, why in comparison.unfinished],
     }
 
@@ -90,6 +91,10 @@ def print_table(comparison: Comparison) -> None:
         console.print(table, width=max(least, console.width), crop=False)
     for run, why in comparison.unfinished:
         console.print(shown(f"{run}: {why}"), markup=False)
+    if comparison.further:
+        console.print(
+            f"{comparison.further} other measurements (settings, examples, weights, data): --all", markup=False
+        )
     notes = [_FOOTNOTE if rows[0].is_nll else _FOOTNOTE_SAMPLES for rows in comparison.groups]
     for note in dict.fromkeys(notes):
         console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
@@ -112,7 +117,7 @@ def _table(rows: Sequence[Row], names: Mapping[Path, str]) -> Table:
     arrow = "↑" if record.get("better") == "higher" else "↓"
     measures = _measures if nll else _sample_measures
     lines = [[str(row.rank or "-"), names[row.run], *measures(row), "\n".join(row.notes)] for row in rows]
-    columns = _COLUMNS if nll else _SAMPLE_COLUMNS
+    columns: Sequence[tuple[str, str]] = _COLUMNS if nll else _SAMPLE_COLUMNS
     if not any(row.notes for row in rows):
         columns, lines = columns[:-1], [line[:-1] for line in lines]
     for (name, justify), cells in zip(columns, zip(*lines, strict=True), strict=True):

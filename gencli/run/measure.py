@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from gencli.config import stored
 from gencli.core import distributed
 from gencli.core.errors import UsageError
 from gencli.core.files import inside, write_json, write_whole
 from gencli.data.base import Split
 from gencli.data.split import SPLITS
 from gencli.run import checkpoint as checkpoints
+from gencli.run import naming
 from gencli.run.assembly import Parts
 from gencli.run.record import Record
 from gencli.run.reporter import Reporter
@@ -31,6 +33,8 @@ class Measurement:
     Args:
         parts: with the checkpoint's weights.
         run: the run folder.
+        config: what was asked for, with choices of options; of a run itself, its own config.
+        trained: the run's own config.
         split: ``train``, ``val``, ``test``, or ``all`` of a file.
         seed: of everything random.
         batch_size: rows at a time.
@@ -40,6 +44,8 @@ class Measurement:
 
     parts: Parts
     run: Path
+    config: Mapping[str, Any]
+    trained: Mapping[str, Any]
     split: str
     seed: int
     batch_size: int
@@ -63,6 +69,12 @@ class Measurement:
             raise UsageError(f"split={self.split}: the model is conditional, but these examples have no labels")
         return split
 
+    @property
+    def differing(self) -> list[str]:
+        """How weights, checkpoint and seed differ from those of the run's own measurement."""
+        found = naming.state(self.parts.weights, self.parts.checkpoint, self.run, self.trained)
+        return found + ([f"seed={self.seed}"] if self.seed else [])
+
     def facts(self, split: Split) -> dict[str, Any]:
         """Fields of any record of these examples, which may be some of the split."""
         file = self.parts.checkpoint
@@ -80,24 +92,43 @@ class Quantity(ABC, Generic[R]):
     """Something that can be measured: the NLL by an estimator, some metrics on samples."""
 
     @abstractmethod
-    def records(self, at: Measurement) -> Iterator[tuple[R, bytes | None]]:
-        """The records, one after the other, each with the arrays (npz) that are kept beside it.
+    def records(self, at: Measurement) -> Iterator[tuple[R, bytes | None, list[str]]]:
+        """The records, one after the other, each with the arrays (npz) that are kept beside it, and how it differs.
+
+        What differs from the run's own measurement of this name, settings and numbers of examples, joins the file's.
 
         Raises:
             UsageError: it cannot be measured there.
         """
 
 
-def measure(at: Measurement, quantity: Quantity[R]) -> Iterator[R]:
-    """Measure, and write eval/<split>-<name>.json for each record before it is given.
+def measure(at: Measurement, quantity: Quantity[R]) -> Iterator[tuple[R, Path]]:
+    """Measure, and write eval/<split>-<name>[-<what differs>].json for each record before it is given with its path.
 
     Raises:
         UsageError: there is no such split, or the quantity cannot be measured on it.
     """
-    for record, arrays in quantity.records(at):
+    for record, arrays, differing in quantity.records(at):
+        stem = naming.joined(record.split, record.name, differing=[*differing, *at.differing])
+        if _other_data(at, stem, record):
+            stem = naming.joined(stem, differing=[_data_file(at.config).stem, record.split_sha256[:8]])
         if at.world.main:
-            stem = f"{record.split}-{record.name}"
             if arrays is not None:
                 write_whole(inside(at.run, "eval", f"{stem}.npz"), arrays)
             write_json(inside(at.run, "eval", f"{stem}.json"), record.plain())
-        yield record
+        yield record, at.run / "eval" / f"{stem}.json"
+
+
+def _other_data(at: Measurement, stem: str, record: Record) -> bool:
+    """Whether this was measured on other examples than the run's record of this name, or than its data file."""
+    try:
+        known = stored.record(at.run / "eval" / f"{stem}.json")
+    except UsageError:  # there is none, or it is damaged
+        return _data_file(at.config) != _data_file(at.trained)
+    data = (known.get("protocol") or {}).get("data")
+    return known.get("split_sha256") != record.split_sha256 or data != record.protocol["data"]
+
+
+def _data_file(config: Mapping[str, Any]) -> Path:
+    """Where the user's data lie; of other data, their name."""
+    return Path(config["data"].get("path") or config["choices"]["data"]).expanduser().absolute()

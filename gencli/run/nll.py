@@ -20,6 +20,7 @@ from gencli.core.spec import Batch
 from gencli.data.split import at_most
 from gencli.estimators.base import Estimator, Shared
 from gencli.models.base import Model
+from gencli.run import naming
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, Quantity
 from gencli.run.record import NLLRecord, nll_record
@@ -32,28 +33,21 @@ class HeldOutNLL(Quantity[NLLRecord]):
 
     Args:
         estimator: how to measure; None: the model has no number, which is refused when it is asked for.
-        name: of the estimator.
-        config: its section, for the record's settings.
         examples: measure this many, drawn at random; None: all.
+        shared: what the estimator has measured for all rows already (``prepare``), for several splits.
     """
 
     estimator: Estimator[Any] | None
-    name: str
-    config: Mapping[str, Any]
     examples: int | None = None
+    shared: Shared | None = None
 
-    def records(self, at: Measurement) -> Iterator[tuple[NLLRecord, bytes | None]]:
-        parts, estimator = at.parts, self.estimator
+    def records(self, at: Measurement) -> Iterator[tuple[NLLRecord, bytes | None, list[str]]]:
+        parts, estimator, name = at.parts, self.estimator, str(at.config["choices"].get("estimator"))
         if estimator is None:
             raise UsageError(_no_nll(parts.model))
         split = at_most(at.examples, self.examples)
         started = time.perf_counter()
-        parts.model.eval()
-        parts.preprocess.eval()
-        try:
-            shared = prepare(parts, estimator, at.seed)
-        except ValueError as error:
-            raise UsageError(f"estimator={self.name}: {error}") from error
+        shared = self.shared or prepare(parts, estimator, name, at.seed)
         with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
             scores = score_split(
                 parts.preprocess,
@@ -76,22 +70,40 @@ class HeldOutNLL(Quantity[NLLRecord]):
             counts=split.counts,
             per=parts.dataset.per,
             flags=["unbounded likelihood"] if parts.preprocess.unbounded else [],
-            estimator=self.name + estimator.variant,
+            estimator=name + estimator.variant,
             settings={
                 key: value
-                for key, value in self.config.items()
+                for key, value in at.config["estimator"].items()
                 if key != "_target_" and (key != "draws" or parts.preprocess.stochastic)
             },
             protocol=parts.protocol(),
             **at.facts(split),
             seconds=round(time.perf_counter() - started, 2),
         )
-        yield record, _arrays(scores, split.counts)
+        yield record, _arrays(scores, split.counts), self._differing(at, name, estimator)
+
+    def _differing(self, at: Measurement, name: str, estimator: Estimator[Any]) -> list[str]:
+        """The number of examples and the settings, where they are not the run's own."""
+        count, own = (len(at_most(at.examples, n)) for n in (self.examples, usual_examples(at.trained, at.split)))
+        settings = naming.changed(at.config["estimator"], naming.usual("estimator", name, at.trained, estimator))
+        told = [text for text in settings if text.replace("=", "") not in estimator.variant]
+        return ([f"examples={count}"] if count != own else []) + told
+
+
+def usual_examples(config: Mapping[str, Any], split: str) -> int | None:
+    """How many examples a run measures of a split: all where it says nothing, and of a file."""
+    return None if split == "all" else config["trainer"].get("eval_examples")
 
 
 @torch.no_grad()
-def prepare(parts: Parts, estimator: Estimator[Any], seed: int) -> Shared:
-    """Let an estimator measure what all rows share; every process does the same and gets the same."""
+def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int) -> Shared:
+    """Let an estimator measure what all rows share; every process does the same and gets the same.
+
+    Raises:
+        UsageError: it cannot be measured.
+    """
+    parts.model.eval()
+    parts.preprocess.eval()
     examples, noise = None, StepNoise(parts.device, seed, Purpose.HELD_OUT)
     if estimator.examples:
         split = parts.dataset.split("val") or parts.dataset.split("train")
@@ -99,7 +111,10 @@ def prepare(parts: Parts, estimator: Estimator[Any], seed: int) -> Shared:
         some = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[: estimator.examples]
         batch, _ = parts.preprocess.batch(split.gather(some).to(parts.device), noise)
         examples = Batch(batch.x, batch.y)
-    return estimator.prepare(parts.model, examples, noise)
+    try:
+        return estimator.prepare(parts.model, examples, noise)
+    except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
 
 
 def _arrays(scores: Scores, counts: Tensor | None) -> bytes:

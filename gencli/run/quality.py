@@ -18,6 +18,7 @@ from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.metrics.base import Measured, Metric, Samples, space
 from gencli.models.base import DirectSampling
+from gencli.run import naming
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, Quantity
 from gencli.run.opened import builder
@@ -73,15 +74,13 @@ class SampleMetrics(Quantity[MetricRecord]):
 
     Args:
         metrics: as ``build`` gives them.
-        config: the command's whole config, for the record's settings.
         n: number of samples; None: as many as there are reference examples.
     """
 
     metrics: Mapping[str, Metric]
-    config: Mapping[str, Any]
     n: int | None = None
 
-    def records(self, at: Measurement) -> Iterator[tuple[MetricRecord, bytes | None]]:
+    def records(self, at: Measurement) -> Iterator[tuple[MetricRecord, bytes | None, list[str]]]:
         """A record for each metric.
 
         Raises:
@@ -95,10 +94,12 @@ class SampleMetrics(Quantity[MetricRecord]):
         samples, said = _draw(at, reference_of(split, self.n), self.n)
         drawn = round(time.perf_counter() - started, 2)
         facts = self._facts(at, samples, said) | at.facts(split)
+        differing = [f"n={self.n}"] if self.n is not None else []
+        differing += _sampled(at)
         for name, metric in self.metrics.items():
             began = time.perf_counter()
             found = _measured(metric, samples)
-            settings = {key: value for key, value in self.config["metrics"][name].items() if key != "_target_"}
+            settings = {key: value for key, value in at.config["metrics"][name].items() if key != "_target_"}
             record = MetricRecord(
                 metric=name,
                 value=found.value,
@@ -110,13 +111,14 @@ class SampleMetrics(Quantity[MetricRecord]):
                 seconds_sampling=drawn,
                 seconds=round(time.perf_counter() - began, 2),
             )
-            yield record, None
+            base = naming.usual("metric", name, at.trained, metric)
+            yield record, None, [*naming.changed(at.config["metrics"][name], base), *differing]
 
     def _facts(self, at: Measurement, samples: Samples, said: dict[str, float]) -> dict[str, Any]:
         """What the records of all metrics share."""
         parts, spec = at.parts, at.parts.dataset.spec
         context = "the reference's labels" if spec.classes else "the reference's contexts"
-        settings = self.config["sampler"] or {}
+        settings = at.config["sampler"] or {}
         return {
             "n_samples": len(samples.x),
             "n_reference": len(samples.reference.x),
@@ -126,11 +128,20 @@ class SampleMetrics(Quantity[MetricRecord]):
                 "space": space(spec),
             },
             "context": context if parts.model.conditional else None,
-            "sampler": self.config["choices"].get("sampler"),
+            "sampler": at.config["choices"].get("sampler"),
             "sampler_settings": {key: value for key, value in settings.items() if key != "_target_"},
             "sampler_diagnostics": said,
             "passes": parts.model.passes if isinstance(parts.model, DirectSampling) else None,
         }
+
+
+def _sampled(at: Measurement) -> list[str]:
+    """How the samples are drawn, where that is not the run's own way."""
+    if at.config["sampler"] is None:
+        return []
+    name = at.config["choices"]["sampler"]
+    own = [] if name == at.trained["choices"].get("sampler") else [f"sampler={name}"]
+    return own + naming.drawn(at.config, at.trained, at.parts.sampler)
 
 
 def _draw(at: Measurement, reference: Batch, n: int | None) -> tuple[Samples, dict[str, float]]:

@@ -22,7 +22,7 @@ from gencli.models.base import ExactLikelihood, Model, log_likelihood
 from gencli.run import quality, sampling
 from gencli.run.assembly import Parts, check_part, restore
 from gencli.run.measure import Measurement, measure
-from gencli.run.nll import HeldOutNLL
+from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.opened import builder
 from gencli.run.scoring import held_out_streams, score_rows
 
@@ -197,7 +197,7 @@ class Run:
         """A result record, as ``gencli eval run=... split=...`` gives it and writes it.
 
         Args:
-            split: ``train``, ``val`` or ``test``.
+            split: ``train``, ``val``, ``test``, or ``all`` rows of a file.
             estimator: an option's name as on the command line; None: the run's own.
             batch_size: rows at a time; None: the run's ``trainer.eval_batch_size``.
             examples: measure this many, drawn at random; None: the run's ``trainer.eval_examples``, else all.
@@ -215,14 +215,22 @@ class Run:
         part = builder(self.trust).component(config, Estimator) if config else None
         if part is not None:
             check_part("estimator", part, self.parts)
-        some = examples or self.config["trainer"].get("eval_examples")
-        wanted = HeldOutNLL(estimator=part, name=str(name), config=config or {}, examples=some)
-        (record,) = measure(self._measurement(split, seed, batch_size), wanted)
+        some = examples or usual_examples(self.config, split)
+        asked = {"estimator": config, "choices": {**self.config["choices"], "estimator": name}}
+        wanted = HeldOutNLL(estimator=part, examples=some)
+        ((record, _),) = measure(self._measurement(split, seed, batch_size, **asked), wanted)
         return record.plain()
 
-    def _measurement(self, split: str, seed: int, batch_size: int | None) -> Measurement:
-        size = batch_size or self.config["trainer"]["eval_batch_size"]
-        return Measurement(parts=self.parts, run=self.path, split=split, seed=seed, batch_size=size)
+    def _measurement(self, split: str, seed: int, batch_size: int | None, **asked: Any) -> Measurement:
+        return Measurement(
+            parts=self.parts,
+            run=self.path,
+            config=self.config | asked,
+            trained=self.trained,
+            split=split,
+            seed=seed,
+            batch_size=batch_size or self.config["trainer"]["eval_batch_size"],
+        )
 
     def measure(
         self,
@@ -253,11 +261,9 @@ class Run:
         for name in sorted({*options} - {*chosen}):
             raise UsageError(f"options for {name}, which is not among metrics=[{','.join(metrics)}]")
         wanted = {name: {**node, **options.get(name, {})} for name, node in chosen.items()}
-        quantity = quality.SampleMetrics(
-            metrics=quality.build(wanted, self.parts, self.trust), config={**self.config, "metrics": wanted}, n=n
-        )
-        records = measure(self._measurement(split, seed, batch_size), quantity)
-        return {record.metric: record.plain() for record in records}
+        quantity = quality.SampleMetrics(metrics=quality.build(wanted, self.parts, self.trust), n=n)
+        records = measure(self._measurement(split, seed, batch_size, metrics=wanted), quantity)
+        return {record.metric: record.plain() for record, _ in records}
 
 
 def _refuse_values(x: Tensor, support: Support) -> None:

@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,7 +38,7 @@ from gencli.run.assembly import Parts, assemble, load_weights, refuse_unused_con
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
 from gencli.run.measure import Measurement, measure
-from gencli.run.nll import HeldOutNLL
+from gencli.run.nll import HeldOutNLL, prepare
 from gencli.run.opened import builder, refuse_other_contexts
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
@@ -254,26 +254,32 @@ class Session:
         return Run(self.folder.path, trust=self.config["trust"], device=self.config["device"], parts=self.parts)
 
     def _measure(self) -> NLLRecord:
+        """The record of the test split; another of validation, by which runs are chosen, lies beside it."""
         config, parts, state = self.config, self.parts, self.trainer.state
+        assert parts.estimator is not None
         split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
         if split != "test":
             self.reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
+        seed = 0  # as ``gencli eval`` takes it, so that the two agree to the bit
+        nll = HeldOutNLL(
+            estimator=parts.estimator,
+            examples=self.trainer.options.eval_examples,
+            shared=prepare(parts, parts.estimator, config["choices"]["estimator"], seed),
+        )
         at = Measurement(
             parts=parts,
             run=self.folder.path,
+            config=config,
+            trained=config,
             split=split,
-            seed=0,  # as ``gencli eval`` takes it, so that the two agree to the bit
+            seed=seed,
             batch_size=self.trainer.options.eval_batch_size,
             world=self.world,
             reporter=self.reporter,
         )
-        nll = HeldOutNLL(
-            estimator=parts.estimator,
-            name=config["choices"]["estimator"],
-            config=config["estimator"],
-            examples=self.trainer.options.eval_examples,
-        )
-        (record,) = measure(at, nll)
+        if split == "test" and parts.dataset.split("val") is not None:
+            list(measure(replace(at, split="val"), nll))
+        ((record, _),) = measure(at, nll)
         self.reporter.metrics(state.step, split, state.clock.seconds, parts.weights, {"nll": record.value})
         return record
 

@@ -242,11 +242,13 @@ def test_no_metric_opens_the_training_split(tmp_path):
     parts = Parts(
         torch.device("cpu"), data, Preprocess(REAL, ("real",), ("vector",)), Gaussian(REAL), None, Direct(), None
     )
-    config = {"metrics": {name: {} for name in ALL}, "sampler": {"temperature": 1.0}, "choices": {"sampler": "direct"}}
+    own = {"sampler": {"temperature": 1.0}, "choices": {"sampler": "direct", "data": "ours"}, "data": {}}
+    config = own | {"metrics": {name: {} for name in ALL}}
 
     def records_of(split, batch_size=64):
-        at = Measurement(parts=parts, run=tmp_path, split=split, seed=0, batch_size=batch_size)
-        return list(measure(at, SampleMetrics(metrics=ALL, config=config)))
+        where = {"parts": parts, "run": tmp_path, "config": config, "trained": own | {"trainer": {"ema_decay": 0}}}
+        at = Measurement(**where, split=split, seed=0, batch_size=batch_size)
+        return [record for record, _ in measure(at, SampleMetrics(metrics=ALL))]
 
     records = records_of("test")
     assert [(r.n_samples, r.n_reference) for r in records] == [(100, 100)] * 4

@@ -54,22 +54,24 @@ def test_metrics_besides_the_nll_and_instead_of_it(run, capsys):
     out = capsys.readouterr().out
     assert "test NLL" in out
     assert "lower is better; 60 samples, 300 examples" in out
-    first = record(run, "mmd")
+    first = record(run, "mmd-permutations=19-n=60-temperature=0.5")
     assert (run / "eval" / "test-exact.json").exists()
     assert {"metric", "value", "se", "split_sha256", "checkpoint_sha256", "weights", "seconds"} <= {*first}
     assert (first["n_samples"], first["n_reference"], first["seed"]) == (60, 300, 0)
     assert first["settings"] == {"bandwidth": None, "scales": [0.25, 0.5, 1, 2, 4], "permutations": 19}
     assert (first["sampler"], first["sampler_settings"]["temperature"]) == ("direct", 0.5)
     assert first["protocol"]["space"] == "standardised by the reference examples"
-    assert record(run, "sliced_wasserstein")["settings"] == {"projections": 7}
+    assert record(run, "sliced_wasserstein-projections=7-n=60-temperature=0.5")["settings"] == {"projections": 7}
 
     (run / "eval" / "test-exact.json").unlink()
     assert cli.main(["eval", *few, "estimator=null"]) == 0
     assert not (run / "eval" / "test-exact.json").exists()
-    assert record(run, "mmd")["value"] != first["value"]  # another temperature
+    second = record(run, "mmd-permutations=19-n=60")
+    assert second["value"] != first["value"]  # another temperature, and both are there
+    assert record(run, "mmd-permutations=19-n=60-temperature=0.5") == first
 
     measured = gencli.load(run, device="cpu").measure(["mmd"], n=60, mmd={"permutations": 19})
-    assert measured["mmd"]["value"] == record(run, "mmd")["value"]
+    assert measured["mmd"]["value"] == second["value"]
     assert measured["mmd"]["n_reference"] == 300
 
 
@@ -80,7 +82,7 @@ def test_without_an_estimator_metrics_are_all_there_is(run, capsys):
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["eval", f"run={run}", "device=cpu"]) == 2
     assert "metrics=[mmd,c2st] compare samples" in capsys.readouterr().err
-    assert cli.main(["eval", f"run={run}", "metrics=[sliced_wasserstein]", "n=50", "device=cpu"]) == 0
+    assert cli.main(["eval", f"run={run}", "metrics=[sliced_wasserstein]", "device=cpu"]) == 0
     assert [path.name for path in (run / "eval").iterdir()] == ["test-sliced_wasserstein.json"]
     assert cli.main(["compare", str(run)]) == 0
     out = capsys.readouterr().out

@@ -263,7 +263,7 @@ def test_the_command_trains_it_and_the_record_shows_the_parts():
     fast = ["logger=none", "device=cpu", "n=4", "trainer.max_steps=6", "trainer.eval_every=3", "trainer.log_every=3"]
     small = ["model.net.vector.width=8", "model.net.vector.blocks=1", "estimator.samples=4"]
     run = gencli.train(["model=vdm", "data=moons", "data.test=50", "data.val=50", *fast, *small, "run_dir=run"])
-    (record,) = run.results
+    record = run.results[0]
     assert (record["estimator"], record["bound"]) == ("vlb", "upper")
     parts = record["diagnostics"]
     model = next(row["nats"] for row in record["ledger"] if row["term"] == "model")

@@ -214,7 +214,7 @@ def test_a_coordinate_is_imputed(plane, capsys):
     out = capsys.readouterr().out
     assert "nfe 40" in out
     assert "approximate p(rest | given)" in out
-    x, picture = sampled(plane, "euler_maruyama-given-1-seed0")
+    x, picture = sampled(plane, "euler_maruyama-given-1-steps=4-seed0")
     original = gencli.load(str(plane)).parts.dataset.split("test").gather(torch.arange(30)).x.numpy()
     assert np.allclose(x[:, 1], original[:, 1], atol=1e-6)
     assert not np.allclose(x[:, 0], original[:, 0], atol=1e-2)
@@ -232,7 +232,7 @@ def test_flattened_images_keep_a_region_of_the_image(tmp_path):
     gencli.train([*FIELD, *FAST, "data=digits", "data.flatten=true", f"run_dir={tmp_path}/run"])
     words = ["sampler.given=top_half", "sampler.steps=3", "sampler.resample=2", "device=cpu", "n=3"]
     assert cli.main(["sample", f"run={tmp_path}/run", *words]) == 0
-    x, picture = sampled(tmp_path / "run", "ddim-top_half-seed0")
+    x, picture = sampled(tmp_path / "run", "ddim-top_half-steps=3-resample=2-seed0")
     original = gencli.load(f"{tmp_path}/run").parts.dataset.split("test").gather(torch.arange(3)).x.numpy()
     assert np.array_equal(x[:, :, :4], original[:, :, :4])
     assert picture.width > 3 * 60
@@ -253,6 +253,7 @@ def test_autoregressive_models_impute_coordinates_too(tmp_path):
 def test_a_metric_records_what_its_samples_cost(plane):
     words = ["metrics=[mmd]", "metrics.mmd.permutations=5", "sampler=dpm_solver", "sampler.steps=7", "n=20"]
     assert cli.main(["eval", f"run={plane}", *words, "device=cpu"]) == 0
-    record = json.loads((plane / "eval" / "test-mmd.json").read_text())
+    name = "test-mmd-permutations=5-n=20-sampler=dpm_solver-steps=7.json"
+    record = json.loads((plane / "eval" / name).read_text())
     assert record["sampler_settings"]["steps"] == 7
     assert record["sampler_diagnostics"] == {"nfe": 7}

@@ -51,6 +51,15 @@ def test_the_record_is_complete_and_adds_up(tiny_run):
     )
 
 
+def test_validation_is_measured_too_by_the_same_protocol(tiny_run):
+    test, val = (json.loads((tiny_run / "eval" / f"{split}-exact.json").read_text()) for split in ("test", "val"))
+    for key in ("estimator", "settings", "protocol", "weights", "checkpoint_sha256", "seed"):
+        assert val[key] == test[key]
+    assert val["split_sha256"] == gencli.load(tiny_run).parts.dataset.split("val").sha256
+    assert json.loads((tiny_run / "run.json").read_text())["result"]["split"] == "test"
+    assert main(["compare", str(tiny_run), "--split", "val"]) == 0
+
+
 def test_the_api_agrees_with_the_record(tiny_run):
     run = gencli.load(tiny_run)
     record = run.results[0]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import gencli
 from gencli.cli.main import main
+from gencli.config import stored
 from gencli.core.errors import UsageError
 from gencli.data.dialect import Dialect
 from gencli.data.sets.csv import CSV
@@ -436,6 +437,15 @@ def test_any_text_is_a_table_or_refused_in_a_line(tmp_path, text):
 
 
 def test_a_wide_table(tmp_path):
-    x = np.random.default_rng(0).normal(size=(3, 20_000)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(3, 5_000)).astype(np.float32)
     text = "\n".join(map(",".join, [[f"c{k}" for k in range(x.shape[1])], *(map(repr, row) for row in x.tolist())]))
     assert np.array_equal(CSV(file(tmp_path, text), **ALL).whole().x.numpy(), x)
+
+
+def test_a_run_may_keep_the_names_of_many_columns(tmp_path):
+    names = [f"c{k}" for k in range(100_000)]
+    (tmp_path / "data.json").write_text(json.dumps({"columns": names}))
+    assert stored.schema(tmp_path)["columns"] == names
+    (tmp_path / "data.json").write_text(json.dumps({"columns": names * 20}))
+    with pytest.raises(UsageError, match=r"data.json is damaged: it is larger than any of its kind"):
+        stored.schema(tmp_path)

@@ -55,7 +55,7 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 
 BESIDES = {
     "models": {"distributions", "trained"},
-    "data": {"preprocess", "split", "loading"},  # the way of the examples, which is no option
+    "data": {"preprocess", "split", "loading", "tables"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files"},  # what training and the command sample write
 }

@@ -106,7 +106,7 @@ def _candidates(words: Sequence[str]) -> list[str]:
 def _values(current: str, config_dirs: Sequence[str]) -> list[str]:
     """``key=VALUE``, or the last of ``key=VALUE,VALUE``."""
     key, _, value = current.partition("=")
-    if key in ("run", "resume"):
+    if key in ("run", "resume", "init_from"):
         return [f"{key}={path}" for path in _starting(value, ["latest", *map(str, runs(Path("outputs")))])]
     if key in ("data.root", "data.path", "run_dir"):
         return [f"{key}={path}" for path in _paths(value)]

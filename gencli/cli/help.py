@@ -55,6 +55,9 @@ Set values; the names are those that --cfg job prints:
 Go on with a run that was stopped, with its own config:
   gencli train resume=RUN [trainer.max_steps=9000]
 
+Begin a new run with another's weights (fine-tuning); all but the model may be changed:
+  gencli train init_from=RUN [data.path=FILE] [trainer.max_steps=500] [optimizer.lr=1e-4] [weights=raw]
+
 Sweep: one run for each combination, in outputs/sweeps/<date>_<time>/<job>/:
   gencli train -m model=maf,realnvp seed=0,1,2
   gencli train -m 'model=glob(*)' hydra/launcher=joblib hydra.launcher.n_jobs=4
@@ -70,14 +73,21 @@ Exit code: 0 done, 2 the command is wrong, 1 the run failed, 130 or 143 stopped 
 SAMPLE = """\
 gencli sample run=RUN [key=value ...]
 
-Draw from a trained model; writes samples/<name>.png (a grid) and samples/<name>.npz (data units) in the run folder.
+Draw from a trained model; writes samples/<name>.npz (data units) and a picture of them in the run folder.
 
   run=RUN            a run folder, a checkpoint in it, or latest
   n=64 seed=0        how many; sample 17 of a seed is the same whatever n is
   sampler=NAME       another way to draw (gencli list sampler)
-  sampler.KEY=VALUE  its options, such as sampler.temperature=0.8 or sampler.classes=[3]
-  weights=ema|raw checkpoint=best|last|PATH device=auto name=NAME trust=[package]
+  sampler.KEY=VALUE  its options, such as sampler.temperature=0.8
+  format=FORMAT      csv, parquet, npz, png (a folder of images) or txt, or a list of these: only these are written
+  picture=NAME       another picture of the run instead (gencli list picture)
+  weights=ema|raw checkpoint=best|last|PATH device=auto batch_size=N name=NAME trust=[package]
   -m                 sweep, such as -m run=A,B sampler.temperature=0.7,1
+
+Of a conditional model:
+  sampler.classes=[3,cat]        classes by number or name, in turn
+  sampler.context=[0.1,2]        a context vector for all samples; a list of them goes in turn
+  context=FILE                   csv, parquet, npy or npz: a class or a context vector a row
 """
 
 EVAL = """\

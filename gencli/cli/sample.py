@@ -10,12 +10,16 @@ from gencli.core.errors import UsageError, quoted
 from gencli.core.files import inside, write_whole
 from gencli.models.base import DirectSampling
 from gencli.pictures.base import Picture
+from gencli.pictures.export import export, formats
 from gencli.pictures.files import keep, say_text
 from gencli.run.assembly import Parts
+from gencli.run.conditioning import from_file
 from gencli.run.opened import builder
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import open_run
-from gencli.run.sampling import draw, region_name
+from gencli.run.sampling import borrowed, dealt, draw, region_name
+
+DEFAULT_N = 64
 
 
 def sample(cfg: Mapping[str, Any]) -> list[Path]:
@@ -28,6 +32,9 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
             raise UsageError(f"name={error}") from error
     parts = run.parts
     reporter = Reporter()
+    for key in ("format", "context") if cfg.get("picture") else ():
+        if cfg[key] is not None:
+            raise UsageError(f"{key}={quoted(cfg[key])} is for samples, not for picture={cfg['choices']['picture']}")
     if cfg.get("picture"):
         files, drawing = _picture(cfg, parts, run.path)
         if drawing is not None:
@@ -35,30 +42,43 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         for file in files:
             reporter.say(f"  {relative(file)}")
         return files
+    y = None if cfg["context"] is None else from_file(cfg["context"], parts)
+    n = cfg["n"] if cfg["n"] is not None else DEFAULT_N if y is None else len(y)
+    name = _stem(cfg, parts)
+    asked = None if cfg["format"] is None else formats(cfg["format"], parts, run.path, name)
     passes = parts.model.passes if isinstance(parts.model, DirectSampling) else 0
     what = f"sampling ({passes} passes)" if passes > 1 else "sampling"
-    with reporter.progress(what, cfg["n"]) as bar:
+    with reporter.progress(what, n) as bar:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
-        drawn = draw(parts, cfg["n"], cfg["seed"], batch_size=size, tick=bar.at)
-    given = parts.sampler.given if parts.sampler is not None else None
-    name = cfg["name"] or "-".join(
-        [cfg["choices"]["sampler"], *([region_name(given)] if given else []), f"seed{cfg['seed']}"]
-    )
-    files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
+        drawn = draw(parts, n, cfg["seed"], None if y is None else dealt(y, n), batch_size=size, tick=bar.at)
+    if asked is None:
+        files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
+    else:
+        files = export(parts, run.path, name, asked, drawn.x, drawn.y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
-    reporter.say(f"{cfg['n']} samples, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    reporter.say(f"{n} sample{'s' * (n != 1)}, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for key, value in drawn.diagnostics.items():
         reporter.say(f"  {key.replace('_', ' ')} {value:.4g}")
-    if given and parts.sampler and parts.sampler.caveat:
+    if parts.sampler and parts.sampler.given and parts.sampler.caveat:
         reporter.say(f"  {parts.sampler.caveat}")
+    if y is None and (note := borrowed(parts)):
+        reporter.say(f"  {note}")
     if drawn.y is not None and (names := parts.dataset.class_names()):
         reporter.say(f"  classes 0 to {len(names) - 1} are {quoted(', '.join(names), 200)}")
     say_text(parts, drawn.x, reporter)
     for file in files:
         reporter.say(f"  {relative(file)}")
-    if len(files) == 1:
+    if asked is None and len(files) == 1:
         reporter.say("  no picture: the data beside which samples are drawn cannot be read (data.path=)")
     return files
+
+
+def _stem(cfg: Mapping[str, Any], parts: Parts) -> str:
+    """The name of the files of samples, without its ending."""
+    if cfg["name"]:
+        return str(cfg["name"])
+    given = parts.sampler.given if parts.sampler is not None else None
+    return "-".join([str(cfg["choices"]["sampler"]), *([region_name(given)] if given else []), f"seed{cfg['seed']}"])
 
 
 def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:
@@ -73,7 +93,7 @@ def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path
         raise UsageError(f"picture={cfg['choices']['picture']} needs {' and '.join(lacking)}, which the model lacks")
     stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
     files = []
-    drawn = chosen.make(parts, cfg["n"], cfg["seed"])
+    drawn = chosen.make(parts, DEFAULT_N if cfg["n"] is None else cfg["n"], cfg["seed"])
     for suffix, content in drawn.files.items():
         files.append(inside(run, "samples", f"{stem}{suffix}"))
         write_whole(files[-1], content)

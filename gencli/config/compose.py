@@ -1,9 +1,9 @@
 """From overrides to a plain config: what the command line and the Python API share of Hydra.
 
-``sample``, ``eval`` and ``train resume=RUN`` take their sections from the run. A run's config.yaml is data, which may
-come from a stranger: Hydra never sees any of it. Hydra composes the command with these sections empty and collects
-there what the command line changes; the changes are made in the run's own section afterwards, where nothing is looked
-up, interpolated or built.
+``sample``, ``eval``, ``train resume=RUN`` and ``train init_from=RUN`` take their sections from the run. A run's
+config.yaml is data, which may come from a stranger: Hydra never sees any of it. Hydra composes the command with these
+sections empty and collects there what the command line changes; the changes are made in the run's own section
+afterwards, where nothing is looked up, interpolated or built.
 """
 
 from __future__ import annotations
@@ -30,8 +30,15 @@ from gencli.core.errors import UsageError, near, quoted
 _HYDRA = threading.Lock()
 """Hydra keeps one state for the whole process, which one thread at a time may use."""
 
-_RUN_KEY = {"train": "resume", "sample": "run", "eval": "run"}
-_FREE = {"sample": ("sampler",), "eval": ("estimator", "sampler"), "train": ("sampler", "estimator", "logger")}
+_RUN_KEYS = {"train": ("resume", "init_from"), "sample": ("run",), "eval": ("run",)}
+_FREE = {
+    "sample": ("sampler",),
+    "eval": ("estimator", "sampler"),
+    "resume": ("sampler", "estimator", "logger"),
+    "init_from": tuple(group for group in GROUPS if group != "model"),
+}
+"""Groups of which a command about a run may choose another option."""
+
 _REMOVABLE = {"objective", "sampler", "estimator", "logger"}
 _OWN_TOP = ("seed", "device", "n")
 """Keys besides the sections that a resumed run goes on with."""
@@ -84,12 +91,11 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 
 def expand_runs(verb: str, overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of a sweep, once for each run in ``run=A,B`` (or ``resume=A,B``); all others as they are."""
-    key = _RUN_KEY[verb]
-    swept = [o for o in parse_overrides(overrides) if o.key_or_group == key and o.is_sweep_override()]
+    swept = [o for o in parse_overrides(overrides) if o.key_or_group in _RUN_KEYS[verb] and o.is_sweep_override()]
     if not swept:
         return [list(overrides)]
     others = [text for text in overrides if text != swept[-1].input_line]
-    return [[f"{key}={value}", *others] for value in swept[-1].sweep_string_iterator()]
+    return [[f"{swept[-1].key_or_group}={value}", *others] for value in swept[-1].sweep_string_iterator()]
 
 
 def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = (), need_run: bool = True) -> Prepared:
@@ -100,31 +106,35 @@ def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     """
     schema.register()
     overrides = [_in_hydras_words(text) for text in overrides]
-    key = _RUN_KEY[verb]
     parsed = parse_overrides(overrides)
     for override in parsed:
         _check_choice(override)
-    named = [override for override in parsed if override.key_or_group == key and not override.is_delete()]
-    if named and named[-1].is_sweep_override():
-        raise UsageError(f"{named[-1].input_line}: add -m to go through several runs")
-    text = named[-1].value() if named else None
-    if text is None:
+    named = {o.key_or_group: o for o in parsed if o.key_or_group in _RUN_KEYS[verb] and not o.is_delete()}
+    for override in named.values():
+        if override.is_sweep_override():
+            raise UsageError(f"{override.input_line}: add -m to go through several runs")
+    named = {key: override for key, override in named.items() if override.value() is not None}
+    if len(named) > 1:
+        raise UsageError("init_from= begins a new run and resume= goes on with one: leave one of them away")
+    if not named:
         if verb == "train":
             return Prepared("train", list(overrides))
         if need_run:
             raise UsageError(f"gencli {verb} needs run=RUN: a run folder, a checkpoint in it, or latest")
         return Prepared(verb, list(overrides))
 
-    run = locate.find_run(str(text))
+    ((key, override),) = named.items()
+    text = str(override.value())
+    run = locate.find_run(text)
     config = stored.config(run)
-    name = "resume" if verb == "train" else verb
+    name = key if verb == "train" else verb
     kept = [f"{key}={quote(str(run))}"]
-    checkpoint = locate.checkpoint_in(str(text))
+    checkpoint = locate.checkpoint_in(text)
     if checkpoint and not any(override.key_or_group == "checkpoint" for override in parsed):
         kept.append(f"checkpoint={quote(checkpoint)}")
-    chosen = {o.key_or_group: o for o in parsed if o.key_or_group in _FREE[verb]}
+    chosen = {o.key_or_group: o for o in parsed if o.key_or_group in _FREE[name]}
     for override in parsed:
-        if override.key_or_group != key and _differs(override, verb, run, config["choices"]):
+        if override.key_or_group not in _RUN_KEYS[verb] and _differs(override, _FREE[name], run, config["choices"]):
             _check_change(override, schema.OF_RUN[name], config, chosen, config_dirs)
             kept.append(str(override.input_line))
     return Prepared(name, kept, config)
@@ -156,6 +166,8 @@ def _check_change(
         raise UsageError(f"{override.input_line}: an option of a run cannot be removed; give it another value")
     if group not in chosen:
         keys = dict(catalog.flatten(config.get(group) or {}))
+        own = catalog.options(group, config_dirs).get(str(config["choices"].get(group)))
+        keys |= own.keys if own else {}  # those of today, which an older run does not name
     elif chosen[group].is_delete():
         keys = {}
     else:
@@ -258,14 +270,19 @@ def _with_run(
     """
     whole, names = dict(config), {**run_config["choices"], **named}
     for group in (group for group in GROUPS if group in whole):
-        if group in _REMOVABLE - {"objective"}:
-            if group not in named:
-                whole[group] = names[group] = None
-                continue
-            if named[group] is not None:
-                continue
+        if group in _REMOVABLE - {"objective"} and group not in named:
+            whole[group] = names[group] = None
+            continue
+        if named.get(group) is None:
             names[group] = run_config["choices"].get(group)
-        whole[group] = _changed(run_config.get(group) or {}, whole[group] or {})
+            whole[group] = _changed(run_config.get(group) or {}, whole[group] or {})
+        elif group == "data":
+            own = run_config["data"]
+            whole[group] = {
+                "root": None,
+                **{key: own[key] for key in sections.PREPROCESSING if key in own},
+                **whole[group],
+            }
         if group in ("trainer", "optimizer") and whole[group]:
             whole[group] = sections.plain(group, whole[group])
     for key in _OWN_TOP if whole.get("resume") else ():
@@ -296,12 +313,12 @@ def _check_keys(cfg: DictConfig) -> None:
             raise UsageError(f"~{prefix}{key}: this key cannot be removed")
 
 
-def _differs(override: Override, verb: str, run: Path, choices: Mapping[str, str | None]) -> bool:
+def _differs(override: Override, free: Sequence[str], run: Path, choices: Mapping[str, str | None]) -> bool:
     """Whether an override is to be handed on: the run's own option named again is not, another one is refused."""
     group = override.key_or_group
-    if group not in (*GROUPS, "experiment", "net", "path", "kernel") or group in _FREE[verb]:
+    if group not in (*GROUPS, "experiment", "net", "path", "kernel") or group in free:
         return True
-    if (override.package or "").partition(".")[0] in _FREE[verb]:
+    if (override.package or "").partition(".")[0] in free:
         return True  # of an option that the command chooses
     own, wanted = choices.get(group), override.value()
     if str(wanted) == str(own) and group in GROUPS:

@@ -74,6 +74,7 @@ class Train(Common):
 
     run_dir: str | None = None
     resume: str | None = None
+    init_from: str | None = None
     n: Natural = MISSING
     objective: Any = None
     sampler: Any = None
@@ -95,15 +96,26 @@ class Resume(Train):
 
 
 @dataclass
+class InitFrom(Train):
+    """Keys of ``gencli train init_from=RUN``: sections are the run's own until the command says otherwise."""
+
+    weights: Weights | None = None
+    checkpoint: str = MISSING
+    trainer: Any = None
+
+
+@dataclass
 class Sample(Common):
     """Keys of ``gencli sample``."""
 
     run: str = MISSING
-    n: Natural = MISSING
+    n: Natural | None = None
     weights: Weights | None = None
     checkpoint: str = MISSING
     batch_size: Count | None = None
+    context: str | None = None
     name: str | None = None
+    format: Any = None
     sampler: Any = None
     picture: Any = None
 
@@ -134,6 +146,7 @@ _SETTINGS = {
 
 OF_RUN = {
     "resume": ("model", "data", "objective", "sampler", "estimator", "optimizer", "trainer", "logger"),
+    "init_from": ("model", "data", "objective", "sampler", "estimator", "optimizer", "trainer", "logger"),
     "sample": ("model", "data", "sampler"),
     "eval": ("model", "data", "estimator", "sampler"),
 }
@@ -149,7 +162,7 @@ def register() -> None:
     for name, groups in OF_RUN.items():
         node = {group: OmegaConf.create({}, flags={"struct": False}) for group in groups}
         store(group="schema/of_run", name=name, node=node)
-    for name, kind in {"train": Train, "resume": Resume, "sample": Sample, "eval": Eval}.items():
+    for name, kind in {"train": Train, "resume": Resume, "init_from": InitFrom, "sample": Sample, "eval": Eval}.items():
         store(group="schema/verb", name=name, node=kind)
     store(group="schema/optimizer", name="adam", node=_for_hydra(sections.AdamOptions))
     store(group="schema/optimizer", name="momentum", node=_for_hydra(sections.MomentumOptions))

@@ -79,6 +79,9 @@ class MomentumOptions(OptimizerOptions):
     momentum: NonNegative = 0.0
 
 
+PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
+"""Keys of the section ``data`` that belong to the way into model space, not to the data set."""
+
 NUMBERS: dict[str, Any] = {"seed": Seed | None, "n": Natural | None}
 """Keys of a run beside its sections."""
 

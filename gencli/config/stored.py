@@ -53,6 +53,9 @@ _TOP: dict[str, tuple[type, ...]] = {
     "n": (int,),
     "trust": (list,),
     "run_dir": (str, type(None)),
+    "init_from": (str,),
+    "checkpoint": (str,),
+    "weights": (str, type(None)),
     "choices": (dict,),
 }
 _BOUNDS = ("exact", "upper", "lower", "estimate")
@@ -66,6 +69,8 @@ _INFO: dict[str, tuple[type, ...]] = {
     "wall_seconds": _NUMBER,
     "parameters": (int, type(None)),
     "seed": (int, type(None)),
+    "data_sha256": _TEXT,
+    "init_from": (dict, type(None)),
     "versions": (dict, type(None)),
 }
 _RECORD: dict[str, tuple[type, ...]] = {

@@ -288,7 +288,7 @@ def words(hint: Any) -> str:
     if inspect.isclass(hint) and issubclass(hint, enum.Enum):
         return "one of " + ", ".join(hint.__members__)
     if origin in (list, tuple, Sequence):
-        return f"a list, each {words(inner[0])},"
+        return f"a list, each {words(inner[0]).rstrip(',')},"
     if origin in (dict, Mapping):
         return "a mapping"
     return _SCALARS.get(hint) or str(getattr(origin or hint, "words", None) or getattr(hint, "__name__", hint))

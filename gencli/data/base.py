@@ -103,6 +103,10 @@ class Dataset(ABC):
         """What the classes 0, 1, ... are called in the user's files; None where they have no names."""
         return None
 
+    def context_names(self) -> list[str] | None:
+        """What the class, or each coordinate of the context, is called in the user's files; None: it has no name."""
+        return None
+
     def whole(self) -> Split | None:
         """Every example of the user's file in its order, whatever split it is in; None where data is no file."""
         return None

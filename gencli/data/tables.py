@@ -174,6 +174,7 @@ def read(
     names: Collection[str] = (),
     *,
     unnamed: bool = False,
+    key: str = "data.path",
 ) -> Table:
     """Read a table.
 
@@ -183,11 +184,12 @@ def read(
         kept: how the training file was written, where this is another one.
         names: columns that it must have, where they are known.
         unnamed: whether a column without a name is kept (as ``Unnamed: 0``), as older runs had it.
+        key: that names the file, for messages.
 
     Raises:
         UsageError: it is no table, or can be read in two ways.
     """
-    where = f"data.path={quoted(path, 200)}"
+    where = f"{key}={quoted(path, 200)}"
     try:
         content = path.read_bytes()
         for magic, unpack in _PACKED.items():

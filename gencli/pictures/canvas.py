@@ -28,7 +28,7 @@ EDGE = 0.5
 
 
 def png(image: Tensor) -> bytes:
-    """An image (3, H, W) in [0, 1] as a PNG file."""
+    """An image (1 or 3, H, W) in [0, 1] as a PNG file."""
     buffer = io.BytesIO()
     _picture(image).save(buffer, "png")
     return buffer.getvalue()
@@ -47,7 +47,7 @@ def _picture(image: Tensor) -> Image:
     from PIL import Image
 
     array = image.mul(255).add(0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
-    return Image.fromarray(array)
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
 def grid(images: Tensor, columns: int, side: int = 48) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencli.core.errors import quoted
 from gencli.core.spec import Batch
 from gencli.models.base import ExactLikelihood, Unnormalized
 from gencli.pictures import canvas
@@ -30,14 +31,29 @@ def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
     images = parts.dataset.to_image(x.cpu())
     if images is None:
         return None
-    columns = math.ceil(math.sqrt(len(images)))
+    return canvas.grid(images, _columns(parts, len(images)))
+
+
+def _columns(parts: Parts, n: int) -> int:
+    """Of a grid of n images: a square, or a class a column."""
     if parts.model.conditional and parts.dataset.spec.classes and parts.sampler is not None:
-        columns = len(parts.sampler.classes or range(parts.dataset.spec.classes))  # a class a column
-    return canvas.grid(images, columns)
+        return len(parts.sampler.classes or range(parts.dataset.spec.classes))
+    return math.ceil(math.sqrt(n))
 
 
-def of_samples(parts: Parts, x: Tensor) -> bytes:
-    """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals."""
+def _heads(parts: Parts, y: Tensor | None, columns: int) -> list[str]:
+    """Names of the classes of the columns; none where they have no names or do not come in turn."""
+    names = parts.dataset.class_names()
+    if names is None or y is None or y.dim() != 1 or not bool((y == y[torch.arange(len(y)) % columns]).all()):
+        return []
+    return [quoted(names[k], 12) for k in y[:columns].tolist()]
+
+
+def of_samples(parts: Parts, x: Tensor, y: Tensor | None = None) -> bytes:
+    """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals.
+
+    Images that were drawn for classes y (n,) in turn have the names of these above them.
+    """
     if parts.sampler is not None and parts.sampler.given is not None:
         known = region(parts.dataset.spec, parts.sampler.given)
         return (
@@ -45,9 +61,11 @@ def of_samples(parts: Parts, x: Tensor) -> bytes:
             if parts.dataset.to_image(x[:1].cpu()) is not None
             else _imputed(parts, x, known)
         )
-    grid = grid_of(parts, x)
-    if grid is not None:
-        return canvas.png(grid)
+    images = parts.dataset.to_image(x.cpu())
+    if images is not None:
+        columns = _columns(parts, len(images))
+        heads = _heads(parts, y, columns)
+        return canvas.labelled(images, columns, heads=heads) if heads else canvas.png(canvas.grid(images, columns))
     dim = parts.dataset.spec.dim
     if not parts.dataset.spec.alike:
         return _marginals(parts, x)

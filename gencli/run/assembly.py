@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gencli.config import compatibility, stored
+from gencli.config.sections import PREPROCESSING
 from gencli.core import options
-from gencli.core.errors import RunFailed, UsageError, quoted
+from gencli.core.errors import RunFailed, UsageError
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
@@ -23,9 +25,6 @@ from gencli.run.build import resolve
 from gencli.run.device import resolve_device
 from gencli.run.opened import builder
 from gencli.samplers.base import Sampler
-
-PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
-"""Keys of the data group that belong to the way into model space, not to the data set."""
 
 
 @dataclass
@@ -77,14 +76,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     try:
         device = resolve_device(cfg["device"])
         torch.manual_seed(cfg["seed"])
-        data = dict(cfg["data"])
-        way = {key: data.pop(key) for key in PREPROCESSING if key in data}
-        places = options.of_class(resolve(data, Dataset, trust)).hints
-        if "root" not in places:
-            data.pop("root", None)  # embedded data read no files
-        if "download" in places and not download:
-            data["download"] = False
-        make_dataset = build.factory(data, Dataset)
+        way = {key: cfg["data"][key] for key in PREPROCESSING if key in cfg["data"]}
+        make_dataset = data_factory(cfg["data"], trust, download=download, schema=schema)
         model_class = resolve(cfg["model"], Model, trust)
         make_model = build.factory(cfg["model"], Model, given=1)
         make_objective = build.factory(cfg["objective"], Objective, given=1)
@@ -94,10 +87,6 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         options.check(way, options.of_class(Preprocess), "data", "preprocessing")
 
         dataset = make_dataset()
-        if schema:
-            dataset.apply(schema)
-        elif schema is not None:
-            dataset.older()
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )
@@ -119,12 +108,34 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     for group, part in (("sampler", sampler), ("estimator", estimator)):
         if part is not None:
             check_part(group, part, parts)
-    if sampler is not None and sampler.classes is not None:
-        count = dataset.spec.classes or 0
-        if not model.conditional or any(not 0 <= c < count for c in sampler.classes):
-            has = f"has classes 0..{count - 1}" if model.conditional else "is not conditional (model.conditional=true)"
-            raise UsageError(f"sampler.classes={quoted(sampler.classes)}: this model {has}")
     return parts
+
+
+def data_factory(
+    section: Mapping[str, Any], trust: Sequence[str], *, download: bool, schema: Mapping[str, Any] | None
+) -> Callable[[], Dataset]:
+    """What makes the data set of a section ``data``, whose options have been checked; arguments as for ``assemble``.
+
+    Raises:
+        UsageError: an option is wrong.
+    """
+    own = {key: value for key, value in section.items() if key not in PREPROCESSING}
+    places = options.of_class(resolve(own, Dataset, trust)).hints
+    if "root" not in places:
+        own.pop("root", None)  # embedded data read no files
+    if "download" in places and not download:
+        own["download"] = False
+    make = builder(trust).factory(own, Dataset)
+
+    def made() -> Dataset:
+        dataset: Dataset = make()
+        if schema:
+            dataset.apply(schema)
+        elif schema is not None:
+            dataset.older()
+        return dataset
+
+    return made
 
 
 def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimator[Any], model: Model) -> None:
@@ -183,14 +194,7 @@ def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> No
         UsageError: no such checkpoint or weights.
         RunFailed: the checkpoint is damaged or does not fit the config.
     """
-    if which == "best" and not (run / "checkpoints" / "best.safetensors").exists():
-        which = "last"
-    path = checkpoints.path_of(run, which)
-    tensors, _ = checkpoints.read(path)
-    kept = "ema" if any(name.startswith("ema/") for name in tensors) else "raw"
-    weights = weights or kept
-    if weights == "ema" and kept == "raw":
-        raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
+    path, weights, tensors = chosen_weights(run, weights, which)
     try:
         parts.model.load_state_dict(checkpoints.under("ema" if weights == "ema" else "model", tensors))
         parts.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
@@ -200,3 +204,16 @@ def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> No
     parts.model.eval()
     parts.preprocess.eval()
     parts.weights, parts.checkpoint = weights, path
+
+
+def chosen_weights(run: Path, weights: str | None, which: str) -> tuple[Path, str, dict[str, Tensor]]:
+    """The file of a checkpoint, which weights of it are meant, and its tensors; see ``load_weights``."""
+    if which == "best" and not (run / "checkpoints" / "best.safetensors").exists():
+        which = "last"
+    path = checkpoints.path_of(run, which)
+    tensors, _ = checkpoints.read(path)
+    kept = "ema" if any(name.startswith("ema/") for name in tensors) else "raw"
+    weights = weights or kept
+    if weights == "ema" and kept == "raw":
+        raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
+    return path, weights, tensors

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch, Given, Spec
 from gencli.data.base import Split
 from gencli.models.base import Autoregressive
+from gencli.run import conditioning
 from gencli.run.assembly import Parts
 from gencli.samplers.base import Samples
 
@@ -45,7 +47,7 @@ def draw(
     parts: Parts,
     n: int,
     seed: int,
-    y: Tensor | None = None,
+    y: object = None,
     *,
     batch_size: int = 500,
     tick: Callable[[int], None] = lambda done: None,
@@ -59,16 +61,14 @@ def draw(
     """
     if n < 1:
         raise UsageError(f"n={n}: at least 1")
-    if y is not None and len(y) != n:
-        raise UsageError(f"y has {len(y)} rows for n={n} samples")
     if parts.sampler is None:
         raise UsageError("this model has no sampler; see `gencli list model`")
-    y = y if y is not None else labels(parts, n)
+    y = checked_context(parts, y, n) if y is not None else labels(parts, n)
     x_given, mask = _given(parts, n)
     drawn: list[Samples] = []
     for start in range(0, n, batch_size):
         ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
-        some = None if y is None else y[start : start + batch_size].to(parts.device)
+        some = parts.preprocess.context(None if y is None else y[start : start + batch_size].to(parts.device))
         noise = RowNoise(seed, ids)
         if mask is None:
             found = parts.sampler.sample(parts.view, len(ids), some, noise)
@@ -81,6 +81,20 @@ def draw(
         tick(min(start + batch_size, n))
     said = {key: sum(len(d.x) * d.diagnostics[key] for d in drawn) / n for key in drawn[0].diagnostics}
     return Drawn(torch.cat([d.x for d in drawn]), y, said)
+
+
+def checked_context(parts: Parts, y: object, n: int) -> Tensor:
+    """A context as a user gives it, for n rows, in data space.
+
+    Raises:
+        UsageError: the model takes none, or y does not fit the data.
+    """
+    if not parts.model.conditional:
+        raise UsageError("y: this model is not conditional, so that y would change nothing (model.conditional=true)")
+    values = y.tolist() if isinstance(y, np.ndarray) else y
+    if isinstance(values, Sequence) and any(isinstance(value, str) for value in values):
+        y = conditioning.class_numbers(parts.dataset, values, "y")
+    return parts.preprocess.checked_context(y, n)
 
 
 def originals(parts: Parts, n: int) -> Batch:
@@ -139,13 +153,14 @@ def held_out(parts: Parts) -> Split:
 
 
 def check(parts: Parts) -> None:
-    """Refuse what a sampler is asked to complete, where it makes no sense, without reading any data.
+    """Refuse what a sampler is asked to complete or to draw for, where it makes no sense, without reading any data.
 
     Raises:
-        UsageError: there is no such region, the data have none, or the prompt is no text of this data.
+        UsageError: there is no such region or class, the data have none, or the prompt is no text of this data.
     """
     if parts.sampler is not None:
         _kept(parts)
+        conditioning.chosen(parts)
 
 
 def _given(parts: Parts, n: int) -> tuple[Tensor, Tensor | None]:
@@ -183,14 +198,49 @@ def _kept(parts: Parts) -> tuple[Tensor | None, Tensor | None]:
 
 
 def labels(parts: Parts, n: int) -> Tensor | None:
-    """Labels of a conditional model's samples: the sampler's classes in turn, those of what it completes, or all."""
+    """What a conditional model's samples are drawn for: the sampler's classes or contexts in turn, else by default.
+
+    By default those of what it completes; all classes in turn; contexts of examples (``borrowed``).
+    """
     if not parts.model.conditional:
         return None
-    spec = parts.dataset.spec
-    if not spec.classes:
-        raise UsageError("this model is conditional on a vector: draw with gencli.load(run).sample(n, y=...)")
-    chosen = parts.sampler.classes if parts.sampler is not None else None
-    if chosen is None and parts.sampler is not None and parts.sampler.given is not None:
+    y = conditioning.chosen(parts)
+    if y is None and parts.sampler is not None and parts.sampler.given is not None:
         return originals(parts, n).y
-    classes = torch.tensor(chosen or list(range(spec.classes)))
-    return classes[torch.arange(n) % len(classes)]
+    if y is None:
+        y = torch.arange(parts.dataset.spec.classes) if parts.dataset.spec.classes else _contexts(parts, n)
+    return dealt(y, n)
+
+
+def dealt(y: Tensor, n: int) -> Tensor:
+    """Rows of y in turn, for n samples."""
+    return y[torch.arange(n) % len(y)]
+
+
+def borrowed(parts: Parts) -> str:
+    """What is to be said where samples are drawn for contexts that nobody chose; empty: they are not."""
+    sampler = parts.sampler
+    free = sampler is not None and sampler.context is None and sampler.given is None
+    if not (free and parts.model.conditional and parts.dataset.spec.context):
+        return ""
+    name, _ = _examples(parts)
+    return f"drawn for the contexts of the first rows of split={name}; others: sampler.context=[...] or context=FILE"
+
+
+def _contexts(parts: Parts, n: int) -> Tensor:
+    """Contexts (at most n, C) of the first examples that no test is made of."""
+    _, split = _examples(parts)
+    y = split.gather(torch.arange(min(n, len(split)))).y
+    assert y is not None
+    return y
+
+
+def _examples(parts: Parts) -> tuple[str, Split]:
+    """The validation split, or training where there is none."""
+    try:
+        found = [(name, parts.dataset.split(name)) for name in ("val", "train")]
+    except UsageError as error:
+        raise UsageError(
+            f"sampler.context=[...] or context=FILE: what to draw for? The data are not there: {error}"
+        ) from error
+    return next((name, split) for name, split in found if split is not None)

@@ -39,7 +39,8 @@ class Sampler(Partner[M], ABC):
     ``caveat``: what is to be said of completions that are not draws of p(rest | given).
 
     Args:
-        classes: labels to draw from a conditional model, dealt in turn; None: all of them.
+        classes: numbers or names of those to draw from a conditional model, dealt in turn; None: all of them.
+        context: a vector to draw for from a conditional model, or vectors, dealt in turn; None: those of examples.
     """
 
     continuous: ClassVar[bool] = False
@@ -49,7 +50,8 @@ class Sampler(Partner[M], ABC):
     prompt = None  # type: str | None
     length = None  # type: int | None
 
-    classes: Annotated[list[int], Range(low=1)] | None = None
+    classes: Annotated[list[int | str], Range(low=1)] | None = None
+    context: Annotated[list[float | list[float]], Range(low=1)] | None = None
 
     def check(self, model: M, learned: Learned) -> None:
         """Refuse options that this model cannot honour.

@@ -95,19 +95,24 @@ class Trainer:
                 batch_size=options.eval_batch_size,
                 workers=options.workers,
             )
+        self.starts_good = False
         self._batches: Iterator[Batch] | None = None
         self._of_step: dict[str, Tensor] = {}  # what losses log, on the device
         self._logs: dict[str, Tensor] = {}  # its sum since the last line of metrics
         self._logged = (0, 0.0)  # step and seconds of that line
 
-    def prepare(self) -> None:
+    def prepare(self, *, pretrained: bool = False) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``.
+
+        Args:
+            pretrained: the model has its weights from another run, and starts from these instead of from the data.
 
         Raises:
             RunFailed: a model cannot start from these examples.
         """
         model, objective, state = self.parts.model, self.parts.objective, self.state
-        if isinstance(model, DataInitialized):
+        self.starts_good = pretrained or isinstance(model, DataInitialized)
+        if isinstance(model, DataInitialized) and not pretrained:
             try:
                 model.initialize_from(self._first_examples(model.initial_examples))
             except ValueError as error:
@@ -131,10 +136,7 @@ class Trainer:
         split = self.parts.dataset.split("train")
         assert split is not None
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))[:most]
-        batch = split.gather(order)
-        x = self.parts.preprocess(batch.x.to(self.device), StepNoise(self.device, self.seed))[0]
-        y, given = (None if t is None else t.to(self.device) for t in (batch.y, batch.given))
-        return Batch(x, y, given)
+        return self.parts.preprocess.batch(split.gather(order).to(self.device), StepNoise(self.device, self.seed))[0]
 
     def _to_train(self) -> Model:
         """The model as losses see it: with compiled methods if asked. A shallow copy, which shares every parameter."""
@@ -162,9 +164,9 @@ class Trainer:
         stopped = 0
         rate = score = ""
         with self.reporter.progress("training", options.max_steps, options.max_minutes) as bar:
-            if state.step == 0 and isinstance(self.parts.model, DataInitialized):
+            if state.step == 0 and self.starts_good:
                 with clock.paused():
-                    score = self._validate()  # a closed form or EM may be the best there is
+                    score = self._validate()  # a closed form, EM or another run's weights may be the best there is
             if not state.turns:  # a closed form without parameters: its start is all
                 state.save("last")
             while state.turns and not (self._spent or self._stalled or stopped):
@@ -268,7 +270,7 @@ class Trainer:
 
     def _to_model_space(self, batch: Batch, noise: StepNoise) -> Batch:
         x = self.parts.preprocess.augment(self.parts.dataset.augment(batch.x, noise), noise)
-        return replace(batch, x=self.parts.preprocess(x, noise)[0], progress=self._fraction)
+        return self.parts.preprocess.batch(replace(batch, x=x, progress=self._fraction), noise)[0]
 
     def _validate(self) -> str:
         return "" if self.validation is None else self.validation.run()

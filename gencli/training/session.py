@@ -27,12 +27,13 @@ from gencli.config import sections, stored
 from gencli.config.locate import find_run
 from gencli.core import distributed
 from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
+from gencli.data.split import StreamSplit
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text
 from gencli.pictures.samples import grid_of
 from gencli.run import checkpoint as checkpoints
-from gencli.run.assembly import PREPROCESSING, Parts, assemble, load_weights
+from gencli.run.assembly import Parts, assemble, load_weights
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
 from gencli.run.measure import Measurement, measure
@@ -41,9 +42,10 @@ from gencli.run.opened import builder
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, refuse_changes
+from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
-from gencli.run.sampling import draw
 from gencli.training.loop import Trainer, precision
+from gencli.training.origin import NAMED, Origin
 from gencli.training.signals import StopRequest
 
 RESULT = ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")
@@ -58,13 +60,15 @@ class Resumed:
         folder: the run folder.
         checkpoint: the file to go on from.
         step: its step.
-        download: whether missing data files may be fetched: not into a folder that the run names.
+        trained: the config that it was trained with.
+        data_sha256: of the training split that it was trained on, where it kept it.
     """
 
     folder: Path
     checkpoint: Path
     step: int
-    download: bool
+    trained: Mapping[str, Any]
+    data_sha256: str | None
 
 
 class Session:
@@ -85,8 +89,10 @@ class Session:
         make_loggers: Sequence[Callable[..., Logger]],
         world: distributed.World,
         resumed: Resumed | None,
+        begun: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.parts, self.folder, self.world, self.resumed = config, parts, folder, world, resumed
+        self.begun = begun
         self._began = time.perf_counter()
         self._stop = StopRequest()
         start = resumed.step if resumed else 0
@@ -129,19 +135,30 @@ class Session:
     @classmethod
     def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World) -> Session:
         resumed = _resumed(cfg) if cfg.get("resume") else None
+        origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
+        before = resumed or origin
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
         make_loggers = _loggers(cfg)
         parts = assemble(
             cfg,
-            download=resumed is None or resumed.download,
-            schema=stored.schema(resumed.folder) if resumed else None,
+            download=before is None or _may_download(cfg, before.trained),
+            schema=stored.schema(resumed.folder) if resumed else origin.schema if origin else None,
         )
+        if not resumed:
+            _refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
         _prepare_data(parts)
+        if resumed:
+            _same_data(cfg, resumed, parts)
+        begun = origin.load(parts, cfg) if origin else None
         made = resumed.folder if resumed else _fresh_folder(cfg, sweep_dir, world)
-        kept = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
-        session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed)
+        kept = {key: value for key, value in cfg.items() if key not in ("resume", *NAMED)}
+        if origin:
+            kept |= origin.named(cfg)
+        elif resumed:
+            kept |= {key: value for key, value in resumed.trained.items() if key in NAMED}
+        session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed, begun)
         try:
             session._introduce()
         except BaseException:
@@ -153,7 +170,7 @@ class Session:
         """Begin the run's files, or go on in them; say what is trained."""
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
-        facts = {"device": str(self.parts.device), "world_size": self.world.size}
+        facts: dict[str, Any] = {"device": str(self.parts.device), "world_size": self.world.size}
         if self.resumed:
             trainer.prepare()
             trainer.state.load(self.resumed.checkpoint)
@@ -161,6 +178,7 @@ class Session:
             folder.reopen(config, **facts)
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
+            facts |= {"data_sha256": _sha256(self.parts)} | ({"init_from": self.begun} if self.begun else {})
             folder.begin(config, self.parts.dataset.schema(), seed=config["seed"], parameters=parameters, **facts)
         for line in self.parts.dataset.understood():
             self.reporter.say(line)
@@ -169,9 +187,20 @@ class Session:
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "
             f"{self.parts.device}, seed {config['seed']} -> {relative(folder.path)}"
         )
+        if self.begun and not self.resumed:
+            self._say_origin(self.begun)
         self.reporter.text("model", str(self.parts.model))
         self.reporter.text("config", json.dumps(config, indent=2, default=str))
         self._began = time.perf_counter()
+
+    def _say_origin(self, begun: Mapping[str, Any]) -> None:
+        """What the new run took over from another."""
+        weights = f"{begun['weights']} weights of {relative(Path(begun['run']))}, checkpoint {begun['checkpoint']}"
+        standardized = self.parts.preprocess.transform == "standardize"
+        kept = "; mean and deviation of data.transform=standardize stay those of that run" * standardized
+        self.reporter.say(f"begins with the {weights}{kept}")
+        if "warning" in begun:
+            self.reporter.warn(begun["warning"])
 
     # --- fit, finish ---------------------------------------------------------------------------------------------
 
@@ -183,7 +212,7 @@ class Session:
             RunFailed: training could not go on.
         """
         if not self.resumed:
-            self.trainer.prepare()
+            self.trainer.prepare(pretrained=self.begun is not None)
         self.trainer.fit()
 
     def finish(self) -> NLLRecord | None:
@@ -239,13 +268,14 @@ class Session:
 
     @property
     def _draws(self) -> bool:
-        """Whether training draws samples: not where a context is needed that only a caller can give."""
-        given = self.parts.model.conditional and not self.parts.dataset.spec.classes
-        return self.parts.sampler is not None and self.config["n"] > 0 and not given
+        """Whether training draws samples."""
+        return self.parts.sampler is not None and self.config["n"] > 0
 
     def _sample(self) -> None:
         config, parts = self.config, self.parts
         drawn = draw(parts, config["n"], config["seed"])
+        if note := borrowed(parts):
+            self.reporter.say(f"  {note}")
         say_text(parts, drawn.x, self.reporter)
         for file in keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], drawn.x, drawn.y):
             self.reporter.say(f"  {relative(file)}")
@@ -328,9 +358,36 @@ def _resumed(cfg: Mapping[str, Any]) -> Resumed:
     if cfg["seed"] != trained["seed"]:
         raise UsageError(f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches")
     checkpoint = checkpoints.path_of(folder, cfg["checkpoint"])
+    step = checkpoints.read(checkpoint)[1].get("step", 0)
+    return Resumed(folder, checkpoint, step, trained, run.info.get("data_sha256"))
+
+
+def _may_download(cfg: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
+    """Whether missing data files may be fetched: not into a folder that a run names, and not the user."""
     root = cfg["data"].get("root")
-    download = root is None or root != trained["data"].get("root")
-    return Resumed(folder, checkpoint, checkpoints.read(checkpoint)[1].get("step", 0), download)
+    return root is None or root != trained["data"].get("root")
+
+
+def _sha256(parts: Parts) -> str | None:
+    """Hash of the training split; None where it streams from files, all of which would have to be read for it."""
+    train = parts.dataset.split("train")
+    return None if train is None or isinstance(train, StreamSplit) else train.sha256
+
+
+def _same_data(cfg: Mapping[str, Any], resumed: Resumed, parts: Parts) -> None:
+    """A resumed run keeps its data, wherever the file lies now.
+
+    Raises:
+        UsageError: the training split is another one; or the file has another name, and an older run kept no hash.
+    """
+    path, own = (each["data"].get("path") for each in (cfg, resumed.trained))
+    found = _sha256(parts) if resumed.data_sha256 else None
+    same = path == own if found is None else found == resumed.data_sha256
+    if not same:
+        raise UsageError(
+            f"data.path={path}: a resumed run keeps its data, and this is not what it was trained on"
+            f"{f' ({own})' if path != own else ''}; init_from={relative(resumed.folder)} begins a run anew"
+        )
 
 
 def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
@@ -347,7 +404,7 @@ def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
         if key in ("run", "teacher") and value is not None:
             folder = find_run(value).resolve()
             theirs = Run(folder).trained.get("data") or {}
-            for name in sorted({*PREPROCESSING} - {"flip"}):
+            for name in sorted({*sections.PREPROCESSING} - {"flip"}):
                 if data.get(name) != theirs.get(name):
                     raise UsageError(
                         f"data.{name}={data.get(name)}: the run {value} has {theirs.get(name)}; they must agree"
@@ -362,6 +419,16 @@ def _loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
     return [
         build.factory(node, Logger, given=2, group=f"logger.{name}") for name, node in (cfg["logger"] or {}).items()
     ]
+
+
+def _refuse_unused_context(parts: Parts) -> None:
+    """Refuse a context vector of which the model would not be told; classes serve metrics and pictures, too."""
+    context = parts.dataset.spec.context
+    if context and not parts.model.conditional:
+        raise UsageError(
+            f"data.context: this model would not be told the data's context of {context} numbers: "
+            "model.conditional=true, or data without a context"
+        )
 
 
 def _prepare_data(parts: Parts) -> None:

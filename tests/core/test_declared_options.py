@@ -20,6 +20,7 @@ from gencli.cli.main import main
 from gencli.config import schema
 from gencli.config import sections as own
 from gencli.config.locate import config_dir
+from gencli.config.sections import PREPROCESSING
 from gencli.core import options
 from gencli.core.errors import UsageError
 from gencli.core.options import Range
@@ -32,7 +33,6 @@ from gencli.models.flows.maps import Map
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import Network
 from gencli.objectives.base import Objective
-from gencli.run.assembly import PREPROCESSING
 from gencli.run.build import Builder
 
 GIVEN = {Network: 3, Model: 1, Objective: 1, Logger: 2}

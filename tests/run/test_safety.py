@@ -60,13 +60,12 @@ def test_no_class_of_a_config_runs(stranger, evil, place, monkeypatch, capsys):
     monkeypatch.setattr(webbrowser, "open", lambda *_: pytest.fail("a browser was opened"))
     monkeypatch.setattr(torch.hub, "load", lambda *_: pytest.fail("the hub was asked"))
     poison(stranger, place, evil)
-    commands = ["sample", "eval", "train"]
-    for verb in commands:
-        key = "resume" if verb == "train" else "run"
+    commands = [("sample", "run"), ("eval", "run"), ("train", "resume"), ("train", "init_from")]
+    for verb, key in commands:
         unused = {"sample": ("estimator",), "eval": ("sampler",)}.get(verb)
         code = main([verb, f"{key}={stranger}", "device=cpu"])
         if place != unused:
-            assert code == 2, verb
+            assert code == 2, (verb, key)
         message = capsys.readouterr().err
         assert "Traceback" not in message
         assert not os.path.exists("ran")

@@ -72,7 +72,7 @@ class Array(Lazy):
         classes = int(y.max()) + 1 if y is not None and np.issubdtype(y.dtype, np.integer) else None
         context = 0 if y is None or classes else int(np.prod(y.shape[1:]))
         self.spec = Spec(_event(x, self.path), chosen, classes, context)
-        self._splits["train"] = self._check(x, y, "train")
+        self._splits["train"] = self.in_precision(self._check(x, y, "train"), "train")
 
     def _read(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         if self.only is None:
@@ -110,7 +110,7 @@ class Array(Lazy):
         if not classes:
             if not np.isfinite(y).all():
                 raise UsageError(f"{where}: a context is not finite")
-            return torch.from_numpy(y.reshape(len(y), self.spec.context).astype(np.float32))
+            return torch.from_numpy(y.reshape(len(y), self.spec.context).astype(np.float64))
         y = y.reshape(-1)
         if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= classes:
             raise UsageError(
@@ -120,7 +120,7 @@ class Array(Lazy):
 
 
 def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
-    """Numbers as data of a support.
+    """Numbers as data of a support; reals that come in more than float32 as float64 (see ``Lazy.in_precision``).
 
     Raises:
         UsageError: a value lies outside of it, or is not finite.
@@ -137,7 +137,8 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
                 f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "
                 f"from 0 to {high}; found {x.min():g} to {x.max():g}"
             )
-    return torch.from_numpy(np.ascontiguousarray(x)).to(storage_dtype(support))
+    fine = not support.discrete and not np.can_cast(x.dtype, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
 
 
 def _open(path: Path) -> dict | np.lib.npyio.NpzFile:

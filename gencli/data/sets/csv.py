@@ -15,6 +15,7 @@ from torch import Tensor
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
+from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import Lazy
@@ -140,9 +141,10 @@ class CSV(Lazy):
     # --- what the file means -----------------------------------------------------------------------------------------
 
     def schema(self) -> dict[str, Any]:
-        return asdict(self._meaning)
+        return asdict(self._meaning) | super().schema()
 
     def apply(self, schema: Mapping[str, Any]) -> None:
+        super().apply(schema)
         self._kept = Meaning.parse(schema, labelled=self._label is not None)
 
     def older(self) -> None:
@@ -166,6 +168,9 @@ class CSV(Lazy):
 
     def class_names(self) -> list[str] | None:
         return self._meaning.classes
+
+    def context_names(self) -> list[str] | None:
+        return [self._label] if self._label is not None else self._context or None
 
     def understood(self) -> list[str]:
         if "_table" not in vars(self):
@@ -273,7 +278,7 @@ class CSV(Lazy):
             x = to_support(_matrix(table, meaning.columns), self.spec.support, table.where)
         if self._label is not None:
             return TensorSplit(x, self._codes(table, self._label))
-        return TensorSplit(x, torch.from_numpy(_matrix(table, self._context)).float() if self._context else None)
+        return TensorSplit(x, torch.from_numpy(_matrix(table, self._context)) if self._context else None)
 
     def _codes(self, table: Table, label: str) -> Tensor:
         """The class numbers of a column.
@@ -292,8 +297,8 @@ class CSV(Lazy):
                 )
         return torch.tensor([number[text] for text in texts])
 
-    def whole(self) -> TensorSplit:
-        return self._rows
+    def whole(self) -> Split | None:
+        return self.in_precision(self._rows, "whole")
 
     def load(self, name: str) -> TensorSplit | None:
         rows = torch.from_numpy(self._positions[name])

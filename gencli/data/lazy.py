@@ -81,7 +81,7 @@ def _narrow(t: Tensor) -> Tensor:
     if t.dtype != torch.float64:
         return t
     narrow = t.float()
-    if not bool(torch.isfinite(narrow).all()):
+    if bool((narrow.isinf() & t.isfinite()).any()):
         raise ValueError("a value is beyond float32 (3.4e38), in which the training split is kept")
     return narrow
 

@@ -29,7 +29,10 @@ def some_rows(split: Split) -> Batch:
 
 
 def spread(x: Tensor) -> Tensor:
-    """The spread (D,) of rows (N, D) in float64; 0 of a coordinate that is constant."""
+    """The spread (D,) of rows (N, D) in float64; 0 of a constant coordinate. NaN, a missing value, has no say."""
+    if x.isnan().any():
+        there = [column[~column.isnan()][:, None] for column in x.T]
+        return torch.cat([spread(column) if len(column) else column.new_zeros(1) for column in there])
     deviation = x.std(0, correction=0)
     ordered = x.sort(0).values
     quartiles = (ordered[3 * (len(x) - 1) // 4] - ordered[(len(x) - 1) // 4]) / 1.349
@@ -41,7 +44,7 @@ def moved(x: Tensor, other: Tensor) -> Tensor:
 
     A constant coordinate is not moved: nothing depends on where it is.
     """
-    error, scale = (other.double() - x).abs().amax(0), spread(x)
+    error, scale = (other.double() - x).abs().nan_to_num(0.0, torch.inf).amax(0), spread(x)
     return torch.where((error > 0) & (scale > 0), error / scale, torch.zeros_like(error))
 
 
@@ -49,7 +52,7 @@ def needs_float64(x: Tensor) -> bool:
     """Whether float32 would overflow, or move a value (N, *) by more than a negligible part of its spread."""
     if x.dtype != torch.float64 or len(x) == 0:
         return False
-    if not bool(torch.isfinite(x.float()).all()):
+    if bool((x.float().isinf() & x.isfinite()).any()):
         return True
     rows = x[:: -(-len(x) // ROWS)].flatten(1)
     return bool((moved(rows, rows.float()) > NEGLIGIBLE).any())

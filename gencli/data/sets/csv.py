@@ -103,7 +103,7 @@ class CSV(Lazy):
     def __init__(
         self,
         path: str | None = None,
-        columns: list[str | int] | dict[str | int, str] | None = None,
+        columns: list[str | int] | dict[str, str] | None = None,
         label: str | int | None = None,
         context: list[str | int] | None = None,
         split: str | int | None = None,
@@ -276,7 +276,8 @@ class CSV(Lazy):
         table.need(needed)
         if meaning.kinds:
             codes = np.stack([k.codes(table, c) for k, c in zip(meaning.kinds, meaning.columns, strict=True)], 1)
-            x = torch.from_numpy(codes).to(storage_dtype(self.spec.support))
+            support = self.spec.support
+            x = torch.from_numpy(codes).to(storage_dtype(support) if support.discrete else torch.float64)
         else:
             x = to_support(_matrix(table, meaning.columns), self.spec.support, table.where)
         if self._label is not None:

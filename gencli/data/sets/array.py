@@ -14,7 +14,7 @@ from torch import Tensor
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
-from gencli.data.lazy import UserFiles, listed, names_of, numbered
+from gencli.data.lazy import UserFiles, counted, listed, names_of, numbered
 from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
 
 LABELS = {name: f"{name}_labels" for name in SPLITS}
@@ -99,12 +99,14 @@ class Array(UserFiles):
         lines = []
         if not self.kept:
             spec, classes = self.spec, self.class_names()
-            found = [f"{len(part):,} {name}" for name in SPLITS if (part := self.split(name)) is not None]
+            found = counted({name: len(part) if (part := self.split(name)) else 0 for name in SPLITS})
             axes = "(C, H, W)" + (", of (H, W, C)" if self._turned else "") if spec.kind == "image" else ""
             x = " x ".join(map(str, spec.shape))
             y = f"; {len(classes)} classes: {listed(classes)}" if classes else ""
-            y = f"; a context of {spec.context} reals" if spec.context else y
-            lines.append(f"{', '.join(found)} {spec.kind}s of {x} {axes}".rstrip() + f", {spec.support}{y}")
+            y += f"; a context of {spec.context} reals" if spec.context else ""
+            if classes and any(found.dtype.kind == "f" for found in self._all_labels().values()):
+                y += " (floats, but whole numbers; of shape (N, 1) they would be a context)"
+            lines.append(f"{found} {spec.kind}s of {x} {axes}".rstrip() + f", {spec.support}{y}")
         read = {self._only, "labels"} if self._only else {*SPLITS, *LABELS.values()}
         if unread := [key for key in self._arrays if key not in read]:
             lines.append(f"keys that are not read: {listed(unread)}")
@@ -140,9 +142,11 @@ class Array(UserFiles):
 
     def load(self, name: str) -> TensorSplit | None:
         if self._only is None:
-            return self._split(name, LABELS[name], name) if name in self._arrays else None
+            split = self._split(name, LABELS[name], name) if name in self._arrays else None
+            self._read.pop(name, None)
+            return split
         rows = shares(len(self._examples(self._only)), self.fractions, self.seed)[name]
-        return self._split(self._only, "labels", name, rows) if len(rows) else None
+        return self._split(self._only, "labels", name, rows)
 
     def whole(self) -> TensorSplit | None:
         if self._only is not None:
@@ -152,8 +156,8 @@ class Array(UserFiles):
         y = torch.cat(labels) if labels and len(labels) == len(parts) else None
         return TensorSplit(torch.cat([part.x for part in parts]), y) if parts else None
 
-    def _split(self, key: str, labels: str, name: str, rows: np.ndarray | None = None) -> TensorSplit:
-        """Rows of an array, and of the labels that the run knows; a new file need have none."""
+    def _split(self, key: str, labels: str, name: str, rows: np.ndarray | None = None) -> TensorSplit | None:
+        """Rows of an array, if there are any, and of the labels that the run knows; a new file need have none."""
         spec, where = self.spec, f"data.path={self.path}: {name}"
         x = self._examples(key)
         if x.shape[1:] != spec.shape:
@@ -166,7 +170,7 @@ class Array(UserFiles):
             y = self._classes(found, labels) if spec.classes else self._context(found, labels)
         if rows is not None:
             x, y = x[rows], None if y is None else y[torch.from_numpy(rows)]
-        return TensorSplit(to_support(x, spec.support, where), y)
+        return TensorSplit(to_support(x, spec.support, where), y) if len(x) else None
 
     def _classes(self, y: np.ndarray, key: str) -> Tensor:
         numbers = {name: k for k, name in enumerate(self.class_names() or ())}
@@ -180,22 +184,27 @@ class Array(UserFiles):
         return torch.tensor([numbers[name] for name in names])[torch.from_numpy(codes)]
 
     def _context(self, y: np.ndarray, key: str) -> Tensor:
-        y = y.reshape(len(y), -1)
-        if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context or not np.isfinite(y).all():
+        y = y.reshape(len(y), int(np.prod(y.shape[1:])))
+        fits = y.dtype.kind in "biuf" and y.shape[1] == self.spec.context
+        if not fits or not (np.abs(y) <= np.finfo(np.float32).max).all():
             raise self._error(f"{key} holds {_kind(y)}; a context of {self.spec.context} reals, all finite, is needed")
         return torch.from_numpy(y.astype(np.float32))
 
     # --- the file ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _arrays(self) -> Mapping[str, np.ndarray]:
-        """What the file holds, by key.
+    def _arrays(self) -> dict[str, np.ndarray | None]:
+        """The array of an .npy file, or the keys of an .npz file, of which each is read when it is asked for.
 
         Raises:
             UsageError: a key is nearly one that is read.
         """
         self.opened()
-        arrays = _open(self.path)
+        content = _open(self.path)
+        if isinstance(content, np.ndarray):
+            return {"array": content}
+        with content:
+            arrays = dict.fromkeys(content)
         if not any(name in arrays for name in SPLITS):
             return arrays
         read = {key for name in SPLITS if name in arrays for key in (name, LABELS[name])}
@@ -242,6 +251,9 @@ class Array(UserFiles):
     def _value(self, key: str) -> np.ndarray:
         try:
             found = self._arrays[key]
+            if found is None:
+                with np.load(self.path, allow_pickle=False) as content:
+                    found = content[key]
             if found.ndim == 0:
                 raise ValueError("it is a single value")
             return found
@@ -276,12 +288,11 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x)).to(storage_dtype(support))
 
 
-def _open(path: Path) -> dict | np.lib.npyio.NpzFile:
+def _open(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
     try:
-        content = np.load(path, allow_pickle=False, mmap_mode=None)
+        return np.load(path, allow_pickle=False)
     except Exception as error:  # numpy, zipfile, zlib and tokenize raise errors of many kinds over a damaged file
         raise UsageError(f"data.path={path} is no .npz or .npy file of numbers: {_reason(error)}") from error
-    return {"array": content} if isinstance(content, np.ndarray) else content
 
 
 def _kind(x: np.ndarray) -> str:
@@ -304,7 +315,8 @@ def _numbers(x: np.ndarray, where: str) -> np.ndarray:
         raise UsageError(f"{where} holds {_kind(x)}, not numbers")
     if x.dtype.kind == "u" and x.dtype.itemsize > 1:
         return x.astype(np.int64 if x.max(initial=0) < 2**63 else np.float64)
-    return x.astype(np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):  # what is infinite then is refused as such
+        return x.astype(np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False)
 
 
 def _shaped(x: np.ndarray, where: str) -> np.ndarray:

@@ -333,14 +333,14 @@ def _shaped(x: np.ndarray, where: str) -> np.ndarray:
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether an image of this shape can only be meant as (H, W, C): as (C, H, W) it would be no photo and no square.
+    """Whether an image of this shape is meant as (H, W, C): as (C, H, W) it would have many channels and be no square.
 
     Example:
         >>> [channels_last(s) for s in ((28, 28, 1), (32, 24, 3), (28, 28, 4), (8, 3, 3), (3, 32, 3), (8, 4, 4))]
         [True, True, True, False, False, False]
     """
     a, b, c = shape
-    return (c in (1, 3) and a not in (1, 3) and b != c) or (c in (2, 4) and a == b > 4)
+    return a > 4 and b != c and (c in (1, 3) or (c in (2, 4) and a == b))
 
 
 def _coded(y: np.ndarray) -> tuple[list[str], np.ndarray] | None:

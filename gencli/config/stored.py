@@ -92,6 +92,7 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "sampler_settings": (dict, type(None)),
     "diagnostics": (dict, type(None)),
     "ledger": (list, type(None)),
+    "flags": (list,),
 }
 
 
@@ -216,6 +217,9 @@ def record(file: Path) -> dict[str, Any]:
     for key, value in found.items():
         if key in _RECORD and isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
             raise UsageError(f"{file} is damaged: {key}={quoted(value)} is no short text of one line")
+    for flag in found.get("flags", []):
+        if not (isinstance(flag, str) and flag.isprintable() and len(flag) <= LONGEST):
+            raise UsageError(f"{file} is damaged: flags: {quoted(flag)} is no short text of one line")
     known = _BOUNDS if found["metric"] == "nll" else ("lower", "higher")
     says = found.get("bound" if found["metric"] == "nll" else "better")
     if says not in known:

@@ -6,9 +6,10 @@ Shapes: B rows in a batch, ``*`` the event shape, C the context's dimension.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 Bound = Literal["exact", "upper", "lower", "estimate"]
@@ -117,6 +118,16 @@ class Batch:
     y: Tensor | None = None
     given: Tensor | None = None
     progress: float = 1.0
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        y, given = (None if t is None else t.to(device) for t in (self.y, self.given))
+        return replace(self, x=self.x.to(device), y=y, given=given)
+
+    def rows(self, index: Tensor) -> Batch:
+        """Some rows, by position."""
+        y, given = (None if t is None else t[index] for t in (self.y, self.given))
+        return replace(self, x=self.x[index], y=y, given=given)
 
 
 @dataclass

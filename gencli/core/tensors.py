@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from gencli.core.errors import UsageError
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -56,3 +59,28 @@ def log_mean_exp(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     value = log_weights.logsumexp(0) - math.log(n)
     relative = (log_weights - value).exp()
     return value, relative.var() / n if n > 1 else torch.full_like(value, math.inf)
+
+
+def numbers(name: str, values: object) -> Tensor:
+    """What a caller gives as a tensor, an array or lists, as a tensor; decimal fractions of lists are float64.
+
+    Raises:
+        UsageError: it holds something else than real numbers.
+
+    Example:
+        >>> numbers("x", [[1.5, 2]]).dtype, numbers("ids", [3, 1]).dtype
+        (torch.float64, torch.int64)
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"{name}: its rows differ in length") from error
+    if array.dtype.kind not in "biuf":
+        raise UsageError(f"{name}: numbers are needed, not {array.dtype}")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes with bytes and signed integers
+        array = array.astype(np.int64)
+    elif array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float64)
+    return torch.from_numpy(np.array(array, order="C", dtype=array.dtype.newbyteorder("=")))

@@ -103,6 +103,9 @@ class Dataset(ABC):
         """What the classes 0, 1, ... are called in the user's files; None where they have no names."""
         return None
 
+    def keep_float64(self, x: bool, y: bool) -> None:  # noqa: B027
+        """Called when a run is opened: whether its x and contexts y are in float64, which a new file must be, too."""
+
     def whole(self) -> Split | None:
         """Every example of the user's file in its order, whatever split it is in; None where data is no file."""
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
@@ -15,13 +16,22 @@ from gencli.core.spec import Spec
 from gencli.data.base import Dataset, Split
 from gencli.data.root import data_root, user_path
 from gencli.data.split import SPLITS, TensorSplit
+from gencli.data.statistics import needs_float64
 
 
 class Lazy(Dataset):
-    """A data set that reads each of its splits once, when it is asked for."""
+    """A data set that reads each of its splits once, when it is asked for.
+
+    ``load`` gives real x and contexts y in float64 where the source has it. What the training split does not need in
+    that precision is float32 in all splits.
+    """
 
     def __init__(self) -> None:
         self._splits: dict[str, Split | None] = {}
+        self._precise: tuple[bool, bool] | None = None  # whether x and y stay in float64; None: not decided yet
+
+    def keep_float64(self, x: bool, y: bool) -> None:
+        self._precise = (x, y)
 
     @abstractmethod
     def load(self, name: str) -> Split | None:
@@ -32,11 +42,31 @@ class Lazy(Dataset):
             return None
         if name not in self._splits:
             try:
-                self._splits[name] = self.load(name)
+                self._splits[name] = self.in_precision(self.load(name), name)
             except (OSError, EOFError, ValueError, MemoryError) as error:
                 reason = quoted(str(error) or type(error).__name__, 200)
                 raise UsageError(f"data={self.name}: its split {name} cannot be read: {reason}") from error
         return self._splits[name]
+
+    def in_precision(self, split: Split | None, name: str) -> Split | None:
+        """A split as it is kept: x and y that came in float64 stay so only where the training split needs it.
+
+        Raises:
+            ValueError: float32 cannot hold a value.
+        """
+        if not isinstance(split, TensorSplit) or torch.float64 not in (
+            split.x.dtype,
+            split.y is not None and split.y.dtype,
+        ):
+            return split
+        if self._precise is None and name != "train":
+            self.split("train")
+        if self._precise is None:  # this is the training split, or there is none
+            self._precise = needs_float64(split.x), split.y is not None and needs_float64(split.y)
+        keep_x, keep_y = self._precise
+        return TensorSplit(
+            split.x if keep_x else _narrow(split.x), split.y if split.y is None or keep_y else _narrow(split.y)
+        )
 
     def to_image(self, x: Tensor) -> Tensor | None:
         """Images of 1 or 3 channels in [0, 1]; None for vectors."""
@@ -156,6 +186,13 @@ def names_of(schema: Mapping[str, Any]) -> list[str] | None:
     if len(set(names)) < len(names):
         raise ValueError("two classes have the same name")
     return list(names)
+
+
+def _narrow(t: Tensor) -> Tensor:
+    narrow = t.float() if t.dtype == torch.float64 else t
+    if not bool(torch.isfinite(narrow).all()):
+        raise ValueError("a value is beyond float32 (3.4e38), in which the training split is kept")
+    return narrow
 
 
 class OfficialSplits(Lazy):

@@ -6,6 +6,8 @@ o = 0 unless the data have a unit of their own. By Jensen's inequality
     -log P(x) <= E_u [ -log p_Z(z) - log|det dz/dv| - D ln w ],
 
 an upper bound however exact p_Z is. For reals v = x: the change of variables is exact and there is no term for bins.
+
+Data whose float32 rounding matters come in float64. Then the chain is computed in float64 and z is rounded at its end.
 """
 
 from __future__ import annotations
@@ -13,18 +15,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
 from gencli.core.options import Range
-from gencli.core.spec import Bound, Spec, Support
+from gencli.core.spec import Batch, Bound, Spec, Support
+from gencli.core.tensors import numbers
 from gencli.data.base import Split
 from gencli.data.split import storage_dtype
+from gencli.data.statistics import TOLERABLE, Repeats, moved, some_rows
 
 _CHUNK = 4096  # rows a step of ``fit``
+_FINE = 4096  # levels of which float32 moves x + u by less than is tolerable, whatever the data
+
+OPTIONAL = ("context_mean", "context_std", "repeats")
+"""Statistics that not every run has."""
 
 
 class Preprocess(nn.Module):
@@ -39,7 +48,10 @@ class Preprocess(nn.Module):
       density estimation" (Papamakarios, Pavlakou and Murray, 2017); log|dz/dv| = ln(1 - 2 alpha) - ln s - ln(1 - s).
     - ``standardize``: z = (v - mean) / std for each coordinate, with the statistics of the training split.
 
-    It computes in the dtype that the module has (``.double()`` for fp64).
+    z has the dtype of the module (``.double()`` for fp64). The chain itself is computed in float64 where x, or the
+    statistics of ``standardize``, are of that type.
+
+    A context vector y (B, C) is standardised by the training split, too; classes stay as they are.
 
     Args:
         spec: of the data.
@@ -58,6 +70,10 @@ class Preprocess(nn.Module):
 
     mean: Tensor
     std: Tensor
+    context_mean: Tensor | None
+    context_std: Tensor | None
+    repeats: Tensor | None
+    working: Tensor
 
     def __init__(
         self,
@@ -113,44 +129,111 @@ class Preprocess(nn.Module):
         statistics = spec.shape if self.transform == "standardize" else (0,)
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("std", torch.ones(statistics))
+        for name in OPTIONAL:
+            self.register_buffer(name, None)
+        self.register_buffer("working", torch.empty(0), persistent=False)  # of the dtype of z
 
     @property
     def bound(self) -> Bound:
         """What an exact NLL in model space is to the one in data space."""
         return "upper" if self.stochastic else "exact"
 
-    def fit(self, split: Split) -> None:
-        """Measure mean and standard deviation for ``standardize``; anything else has nothing to fit.
+    def fit(self, split: Split) -> str | None:
+        """Measure the statistics of ``standardize`` and of a context on the training split; see what rounding does.
 
         Integers count as the uniform density on their bin: the centre, and w^2 / 12 more variance.
 
+        Returns:
+            A word about real coordinates that look rounded; ``unbounded`` says of those that are discrete.
+
         Raises:
-            ValueError: a coordinate of real data is constant.
+            ValueError: a coordinate of real data or of the context is constant, or float32 would change the data.
         """
-        if self.transform != "standardize":
-            return
+        first = split.gather(torch.arange(1))
+        if self.mean.device.type == "mps" and torch.float64 in (first.x.dtype, first.y is not None and first.y.dtype):
+            raise ValueError("device=mps computes in float32, which is too coarse for this data: device=cpu")
+        if self.spec.context:
+            self._fit_context(split)
+        fine = first.x.dtype == torch.float64
+        if self.transform == "standardize":
+            mean, std = self._moments(split)
+            self.mean.copy_(mean)
+            self.std.copy_(std)
+            if fine or self._worst(split, fine)[1] > TOLERABLE:
+                self.mean, self.std = mean.to(self.mean.device), std.to(self.std.device)
+        column, worst = self._worst(split, fine)
+        if worst > TOLERABLE:
+            support, far = self.spec.support, f"float32 moves coordinate {column} of the training data"
+            advice = "data.transform=standardize computes in float64"
+            if self.transform == "standardize":
+                advice = "its values lie too close together beside a few that lie far away: leave those out, or rescale"
+            elif support.discrete:
+                advice += f"; or fewer levels than {support}"
+            raise ValueError(f"data.transform={self.transform}: {far} by {worst:.2g} of its deviation; {advice}")
+        if self.spec.support.kind not in ("real", "unit"):
+            return None
+        found = Repeats.of(split)
+        if self.spec.kind == "vector" and bool((found.distinct == 1).any()) and len(split) > 1:
+            column = int((found.distinct == 1).nonzero()[0])
+            value = f"{float(found.commonest[column]):.6g}"
+            found_out = f"data: coordinate {column} is constant ({value}) in training"
+            raise ValueError(f"{found_out}: no density has a limit there; leave it out")
+        self.repeats = found.packed().to(self.mean.device) if found.unbounded else None
+        return found.rounded
+
+    def _moments(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each coordinate of the training values, in float64."""
         total = torch.zeros(self.spec.shape, dtype=torch.float64)
         squares, n = torch.zeros_like(total), len(split)
         # Two passes, because E v^2 - (E v)^2 cancels where the mean is large.
-        for x in self._chunks(split):
-            total += x.sum(0)
+        for batch in _chunks(split):
+            total += self._values(batch.x).sum(0)
         mean = total / n
-        for x in self._chunks(split):
-            squares += (x - mean).square().sum(0)
+        for batch in _chunks(split):
+            squares += (self._values(batch.x) - mean).square().sum(0)
         variance = squares / n
         if self.stochastic:
             variance += self.width**2 / 12
+        if not bool(torch.isfinite(variance).all()):
+            raise ValueError("data.transform=standardize: the variance of the training data is beyond float64")
         if (variance <= 0).any():
             column = int((variance.flatten() <= 0).nonzero()[0])
             raise ValueError(f"data.transform=standardize: coordinate {column} of the training data is constant")
-        self.mean.copy_(mean)
-        self.std.copy_(variance.sqrt())
+        return mean, variance.sqrt()
 
-    def _chunks(self, split: Split) -> Iterator[Tensor]:
-        """The training values v in fp64."""
-        for index in torch.arange(len(split)).split(_CHUNK):
-            x = split.gather(index).x.cpu().double()
-            yield self.offset + self.width * (x + 0.5) if self.stochastic else x
+    def _values(self, x: Tensor) -> Tensor:
+        """The values v in float64, of integers the centre of their bin."""
+        x = x.cpu().double()
+        return self.offset + self.width * (x + 0.5) if self.stochastic else x
+
+    def _fit_context(self, split: Split) -> None:
+        y = torch.cat([batch.y.cpu() for batch in _chunks(split) if batch.y is not None])
+        mean, std = y.double().mean(0), y.double().std(0, correction=0)
+        if (std <= 0).any():
+            column = int((std <= 0).nonzero()[0])
+            raise ValueError(f"data.context: coordinate {column} of the context is constant in training: leave it out")
+        # of the dtype of y, as ``standardize`` is of x's: data that float32 would change come in float64
+        self.context_mean, self.context_std = (t.to(self.mean.device, y.dtype) for t in (mean, std))
+        exact = (y.double() - mean) / std
+        far = moved(exact, exact.float())
+        if (far > TOLERABLE).any():
+            raise ValueError(
+                f"data.context: float32 moves coordinate {int(far.argmax())} of the context by {float(far.max()):.2g} "
+                "of its deviation: its values lie too close together beside a few that lie far away"
+            )
+
+    def _worst(self, split: Split, fine: bool) -> tuple[int, float]:
+        """The coordinate that float32 moves furthest on its way to the model, and how far, in its deviations."""
+        if not (self.levels > _FINE and self.stochastic if self.spec.support.discrete else fine):
+            return 0, 0.0
+        x = some_rows(split).x.to(self.mean.device)
+        u = None
+        if self.stochastic:
+            u = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x.device)
+        exact = self._transform(x.double(), None if u is None else u.double())[0].flatten(1)
+        rounded = exact if u is None else self._transform(x.to(self.mean.dtype), u)[0].flatten(1)
+        far = moved(exact, rounded.float())
+        return int(far.argmax()), float(far.max())
 
     def augment(self, x: Tensor, noise: Noise) -> Tensor:
         """Training only: rows of x (B, C, H, W) mirrored left-right with probability 1/2."""
@@ -169,21 +252,27 @@ class Preprocess(nn.Module):
         Returns:
             z in model space, and for each term its (B,) nats, to be added to the model's NLL.
         """
-        terms: dict[str, Tensor] = {}
         if self.untouched:
             counted = self.spec.support.kind in ("levels", "categorical")  # bits and units are floats for networks
-            z = x.long() if counted else x.to(self.mean.dtype)
+            z = x.long() if counted else x.to(self.working.dtype)
             # vectors stay as they are, here and in inverse: a text may be sampled longer than its model's window
-            return z.reshape(len(x), *self.model_spec.shape) if self.spec.kind == "image" else z, terms
+            return z.reshape(len(x), *self.model_spec.shape) if self.spec.kind == "image" else z, {}
 
-        x = x.to(self.mean.dtype)
+        x = x.to(torch.promote_types(self.mean.dtype, x.dtype))
+        u = None
         if self.stochastic:
             assert noise is not None, "dequantization needs noise"
             u = noise.rand(*x.shape).to(x.dtype)
+        z, terms = self._transform(x, u)
+        return z.to(self.working.dtype).reshape(len(x), *self.model_spec.shape), terms
+
+    def _transform(self, x: Tensor, u: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """z = T(v) in the precision of x and of the statistics, and the terms."""
+        terms: dict[str, Tensor] = {}
+        v = x
+        if u is not None:
             v = self.offset + self.width * (x + u)
             terms["bins"] = x.new_full((len(x),), -self.spec.dim * math.log(self.width))
-        else:
-            u, v = None, x
 
         z = v
         if self.transform == "scale":
@@ -198,7 +287,54 @@ class Preprocess(nn.Module):
         elif self.transform == "standardize":
             z = (v - self.mean) / self.std
             terms["standardize log|det|"] = self.std.log().sum().expand(len(x))
-        return z.reshape(len(x), *self.model_spec.shape), terms
+        return z, terms
+
+    def batch(self, batch: Batch, noise: Noise | None = None) -> tuple[Batch, dict[str, Tensor]]:
+        """``forward`` of a batch's x and ``context`` of its y: the batch in model space, and the terms."""
+        z, terms = self(batch.x, noise)
+        return replace(batch, x=z, y=self.context(batch.y)), terms
+
+    def context(self, y: Tensor | None) -> Tensor | None:
+        """The context y in data space -> what the model is given: vectors (B, C) standardised, classes as they are."""
+        if y is None or not self.spec.context:
+            return y
+        if (
+            self.context_mean is not None and self.context_std is not None
+        ):  # None: a run from before contexts were standardised
+            y = (y - self.context_mean) / self.context_std
+        return y.to(self.working.dtype)
+
+    def checked_context(self, y: object, n: int) -> Tensor:
+        """A context as a user gives it, for n rows: (n,) classes or (n, C) reals in data space, C = 1 also as (n,).
+
+        Args:
+            y: a tensor, an array, lists of numbers.
+            n: rows that it belongs to.
+
+        Raises:
+            UsageError: it has another shape, a class that there is not, or a number that is not finite.
+        """
+        given, spec = numbers("y", y), self.spec
+        if not (spec.classes or spec.context):
+            raise UsageError("y: this data has neither classes nor a context")
+        if spec.context == 1 and given.ndim == 1:
+            given = given[:, None]
+        shape = (n,) if spec.classes else (n, spec.context)
+        if tuple(given.shape) != shape:
+            what = "classes" if spec.classes else "contexts"
+            raise UsageError(f"y has shape {tuple(given.shape)}; {what} of {n} rows have {shape}")
+        if not bool(torch.isfinite(given).all()):
+            raise UsageError("y holds a value that is not finite (NaN or infinite)")
+        if spec.classes:
+            whole = given.long()
+            if not bool(((given == whole) & (whole >= 0) & (whole < spec.classes)).all()):
+                raise UsageError(f"y holds something else than the classes 0 to {spec.classes - 1}")
+            return whole
+        if given.is_floating_point() and given.dtype != torch.float64:
+            if self.precise_context:
+                raise UsageError(f"y is {str(given.dtype)[6:]}, which is too coarse for this context: give float64")
+            return given.float()
+        return given.double()
 
     def inverse(self, z: Tensor) -> Tensor:
         """Model space (B, *) -> data space, in the dtype in which data are kept; integers by floor and clamp."""
@@ -217,6 +353,33 @@ class Preprocess(nn.Module):
             x = x.clamp(0, 1)
         return x.to(storage_dtype(support)) if support.discrete else x
 
+    @property
+    def precise(self) -> bool:
+        """Whether x needs float64: it is scaled in it, and samples come back in it."""
+        return self.mean.dtype == torch.float64
+
+    @property
+    def precise_context(self) -> bool:
+        """Whether y needs float64."""
+        return self.context_mean is not None and self.context_mean.dtype == torch.float64
+
+    @property
+    def unbounded(self) -> str | None:
+        """Why the likelihood of the training data has no limit, and what to do; None: it is no wonder."""
+        return None if self.repeats is None else Repeats.unpacked(self.repeats).unbounded
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Take statistics in the precision, and those of a context if there are any, that the checkpoint has."""
+        for name in ("mean", "std", *OPTIONAL):
+            kept, own = state_dict.get(prefix + name), getattr(self, name)
+            if name in OPTIONAL:
+                shape = (self.spec.dim + 1, 3) if name == "repeats" else (self.spec.context,)
+                own = None if kept is None else torch.zeros(shape, device=self.mean.device)
+            if own is not None and kept is not None and kept.dtype == torch.float64:
+                own = own.double()
+            setattr(self, name, own)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def protocol(self) -> dict[str, object]:
         """What a record says of preprocessing: only equal protocols are ranked."""
         alpha = f"{self.alpha:g}".replace("e-0", "e-")
@@ -226,3 +389,8 @@ class Preprocess(nn.Module):
             "dequantization": "uniform" if self.stochastic else None,
             "transform": [] if name == "none" else [name],
         }
+
+
+def _chunks(split: Split) -> Iterator[Batch]:
+    for index in torch.arange(len(split)).split(_CHUNK):
+        yield split.gather(index)

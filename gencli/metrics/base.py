@@ -25,12 +25,13 @@ from gencli.models.base import Model
 
 
 def scaled(x: Tensor, spec: Spec) -> Tensor:
-    """Examples (n, *) of data space as float vectors (n, D'); reals stay as they are."""
+    """Examples (n, *) of data space as float vectors (n, D'); reals stay as they are, float64 where they need it."""
     kind, levels = spec.support.kind, spec.support.levels
     if kind == "categorical":
         assert levels is not None
         return F.one_hot(x.long(), levels).flatten(1).float() / 2**0.5
-    return x.flatten(1).float() / (levels - 1 if levels else 1)
+    x = x.flatten(1)
+    return (x if x.dtype == torch.float64 else x.float()) / (levels - 1 if levels else 1)
 
 
 @dataclass
@@ -57,11 +58,11 @@ class Samples:
         spec = self.dataset.spec
         x, reference = scaled(self.x, spec), scaled(self.reference.x, spec)
         if spec.support.kind != "real":
-            return x, reference
+            return x.float(), reference.float()
         exact = reference.cpu().double()
         mean, std = exact.mean(0).to(reference), exact.std(0).to(reference)
         std = torch.where(std > 0, std, 1.0)  # a coordinate that is constant in the reference
-        return (x - mean) / std, (reference - mean) / std
+        return ((x - mean) / std).float(), ((reference - mean) / std).float()
 
     def generator(self, *stream: int) -> torch.Generator:
         """A generator on the CPU, for a metric's own draws."""

@@ -38,7 +38,7 @@ def _codes(parts: Parts, batch: Batch, seed: int) -> Tensor:
     codes = []
     for ids in torch.arange(len(batch.x), device=parts.device).split(CHUNK):
         z, _ = parts.preprocess(batch.x[ids.cpu()].to(parts.device), RowNoise(seed, ids))
-        codes.append(model.encode(z, _labels(parts, batch.y, ids.cpu())))
+        codes.append(model.encode(z, _context(parts, batch.y, ids.cpu())))
     return torch.cat(codes)
 
 
@@ -47,12 +47,13 @@ def _decoded(parts: Parts, codes: Tensor, y: Tensor | None) -> Tensor:
     """Images in [0, 1] of codes (n, d)."""
     model = parts.model
     assert isinstance(model, LatentVariable)
-    parts_of = [model.decode(codes[ids], _labels(parts, y, ids)) for ids in torch.arange(len(codes)).split(CHUNK)]
+    parts_of = [model.decode(codes[ids], _context(parts, y, ids)) for ids in torch.arange(len(codes)).split(CHUNK)]
     return _images(parts, torch.cat(parts_of))
 
 
-def _labels(parts: Parts, y: Tensor | None, index: Tensor) -> Tensor | None:
-    return None if y is None or not parts.model.conditional else y[index].to(parts.device)
+def _context(parts: Parts, y: Tensor | None, index: Tensor) -> Tensor | None:
+    some = None if y is None or not parts.model.conditional else y[index].to(parts.device)
+    return parts.preprocess.context(some)
 
 
 def _images(parts: Parts, z: Tensor) -> Tensor:

@@ -118,14 +118,16 @@ def has_surface(parts: Parts) -> bool:
 
 def frame(data: Tensor) -> tuple[Tensor, Tensor]:
     """Lower and upper corner (2,) of a picture of data (N, 2), with a margin."""
+    data = data if data.is_floating_point() else data.double()
     low, high = data.min(0).values, data.max(0).values
-    margin = 0.1 * (high - low)
+    margin = torch.where(high > low, 0.1 * (high - low), 1.0)
     return low - margin, high + margin
 
 
 def draw_surface(parts: Parts, axis: Any, figure: Any, low: Tensor, high: Tensor) -> None:
     """Draw log p, or -E where Z is unknown, on a matplotlib axis."""
-    side = [torch.linspace(float(low[k]), float(high[k]), GRID_POINTS) for k in (0, 1)]
+    dtype = some_data(parts).dtype
+    side = [torch.linspace(float(low[k]), float(high[k]), GRID_POINTS, dtype=dtype) for k in (0, 1)]
     points = torch.cartesian_prod(*side)
     log_p = torch.cat([_log_density(parts, chunk) for chunk in points.split(10_000)])
     log_p = log_p.view(GRID_POINTS, GRID_POINTS).T
@@ -168,7 +170,7 @@ def _one_dimension(parts: Parts, x: Tensor) -> bytes:
         values = values + 0.5 if levels else values
         axes[0].hist(values.numpy(), bins=bins, range=(low, high), density=True, histtype="step", label=name)
     if isinstance(parts.model, ExactLikelihood) and not parts.preprocess.stochastic and not parts.model.conditional:
-        points = torch.linspace(low, high, 500)[:, None]
+        points = torch.linspace(low, high, 500, dtype=some_data(parts).dtype)[:, None]
         axes[0].plot(points[:, 0], _log_density(parts, points).exp(), label="p(x)")
     axes[0].set_xlabel("level" if levels else "x")
     axes[0].set_ylabel("density")

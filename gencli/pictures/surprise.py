@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
+from gencli.core.spec import Batch
 from gencli.models.base import Autoregressive
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
@@ -42,15 +43,15 @@ class Surprise(Picture):
             raise UsageError(f"picture=surprise needs images; data={parts.dataset.name} has none")
         if not parts.preprocess.untouched:
             raise UsageError("picture=surprise needs a model of the data themselves, not of their transform to reals")
-        return Drawn({".png": self._image(images, self._surprise(parts, batch.x, batch.y))})
+        return Drawn({".png": self._image(images, self._surprise(parts, batch))})
 
     @torch.no_grad()
-    def _surprise(self, parts: Parts, x: Tensor, y: Tensor | None) -> Tensor:
+    def _surprise(self, parts: Parts, batch: Batch) -> Tensor:
         """-log p of each pixel, all its channels together: (n, H, W)."""
         assert isinstance(parts.model, Autoregressive)
-        z, _ = parts.preprocess(x.to(parts.device))
-        log_p = parts.model.log_conditionals(z, None if y is None else y.to(parts.device))
-        log_p = log_p.reshape(len(x), *parts.dataset.spec.shape).sum(1).cpu().double()
+        there, _ = parts.preprocess.batch(batch.to(parts.device))
+        log_p = parts.model.log_conditionals(there.x, there.y)
+        log_p = log_p.reshape(len(batch.x), *parts.dataset.spec.shape).sum(1).cpu().double()
         return -log_p / (math.log(2) if self.unit == "bits" else 1)
 
     def _image(self, images: Tensor, surprise: Tensor) -> bytes:

@@ -53,11 +53,10 @@ class SurpriseText(Picture):
         nats: list[Tensor] = []
         for ids in torch.arange(min(rows, len(split))).split(64):
             batch = split.gather(ids)
-            x, given = batch.x.to(parts.device), batch.given
+            given = batch.given
             assert given is not None
-            z, _ = parts.preprocess(x, RowNoise(seed, ids.to(parts.device)))
-            y = None if batch.y is None else batch.y.to(parts.device)
-            surprise = -parts.model.log_conditionals(z, y).cpu()
+            there, _ = parts.preprocess.batch(batch.to(parts.device), RowNoise(seed, ids.to(parts.device)))
+            surprise = -parts.model.log_conditionals(there.x, there.y).cpu()
             for row, values, start in zip(batch.x.cpu(), surprise, given.tolist(), strict=True):
                 nats.append(values[start:])
                 texts += [(parts.dataset.to_text(symbol.view(1, 1)) or [""])[0] for symbol in row[start:]]

@@ -47,6 +47,11 @@ class Row:
         return self.record.get("metric") == "nll"
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader of the value must know besides its bound."""
+        return list(self.record.get("flags", []))
+
+    @property
     def cost(self) -> float:
         """What is lower in a better row."""
         return -self.value if not self.is_nll and self.record.get("better") == "higher" else self.value

@@ -34,6 +34,7 @@ _COLUMNS = (
     ("params", "right"),
     ("time", "right"),
     ("seed", "right"),
+    ("notes", "left"),
 )
 _SAMPLE_COLUMNS = (
     ("", "right"),
@@ -44,6 +45,7 @@ _SAMPLE_COLUMNS = (
     ("and", "left"),
     ("sampler", "left"),
     ("seed", "right"),
+    ("notes", "left"),
 )
 _TOLD = 4  # diagnostics in a table
 
@@ -108,11 +110,14 @@ def _table(rows: Sequence[Row], names: Mapping[Path, str]) -> Table:
     table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     arrow = "↑" if record.get("better") == "higher" else "↓"
     measures = _measures if nll else _sample_measures
-    lines = [[str(row.rank or "-"), names[row.run], *measures(row)] for row in rows]
-    for (name, justify), cells in zip(_COLUMNS if nll else _SAMPLE_COLUMNS, zip(*lines, strict=True), strict=True):
+    lines = [[str(row.rank or "-"), names[row.run], *measures(row), "\n".join(row.notes)] for row in rows]
+    columns = _COLUMNS if nll else _SAMPLE_COLUMNS
+    if not any(row.notes for row in rows):
+        columns, lines = columns[:-1], [line[:-1] for line in lines]
+    for (name, justify), cells in zip(columns, zip(*lines, strict=True), strict=True):
         title = name.replace("METRIC", f"{record.get('metric')} {arrow}")
         title = title.replace("bits/dim", f"bits/{unit.partition('/')[2] or 'dim'}")
-        wraps = name in ("run", "sampler", "and")
+        wraps = name in ("run", "sampler", "and", "notes")
         table.add_column(
             Text(shown(title)),
             justify=justify,  # type: ignore[arg-type]
@@ -154,6 +159,7 @@ def _cells(row: Row) -> dict[str, Any]:
         "seed": row.info.get("seed", record.get("seed")),
         "weights": record.get("weights"),
         "status": row.info.get("status"),
+        "notes": "; ".join(row.notes),
     }
 
 

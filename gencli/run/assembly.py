@@ -141,6 +141,20 @@ def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimat
         raise UsageError(f"{group}: {kind} moves x continuously; this model's x is {model.spec.support}")
 
 
+def refuse_unused_context(parts: Parts) -> None:
+    """Refuse a context vector of which the model would not be told; classes serve metrics and pictures, too.
+
+    Raises:
+        UsageError: names the keys to change.
+    """
+    context = parts.dataset.spec.context
+    if context and not parts.model.conditional:
+        raise UsageError(
+            f"data.context: this model would not be told the data's context of {context} numbers: "
+            "model.conditional=true, or data without a context"
+        )
+
+
 def check_part(group: str, part: Sampler[Any] | Estimator[Any], parts: Parts) -> None:
     """Whether a sampler or estimator can serve the model of a run, as it is trained, on its data.
 
@@ -197,6 +211,8 @@ def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> No
         parts.objective.load_state_dict(checkpoints.under("objective", tensors))
     except RuntimeError as error:
         raise RunFailed(f"{path} does not fit the run's config.yaml: {str(error).splitlines()[-1].strip()}") from error
+    if parts.preprocess.precise or parts.preprocess.precise_context:
+        parts.dataset.keep_float64(parts.preprocess.precise, parts.preprocess.precise_context)
     parts.model.eval()
     parts.preprocess.eval()
     parts.weights, parts.checkpoint = weights, path

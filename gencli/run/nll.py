@@ -65,6 +65,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
                 world=at.world,
                 tick=bar.at,
             )
+        if parts.preprocess.unbounded:
+            at.reporter.warn(parts.preprocess.unbounded)
         record = nll_record(
             scores,
             shared=shared,
@@ -73,6 +75,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             entropy=parts.dataset.entropy,
             counts=split.counts,
             per=parts.dataset.per,
+            flags=["unbounded likelihood"] if parts.preprocess.unbounded else [],
             estimator=self.name + estimator.variant,
             settings={
                 key: value
@@ -94,9 +97,8 @@ def prepare(parts: Parts, estimator: Estimator[Any], seed: int) -> Shared:
         split = parts.dataset.split("val") or parts.dataset.split("train")
         assert split is not None
         some = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[: estimator.examples]
-        batch = split.gather(some)
-        z, _ = parts.preprocess(batch.x.to(parts.device), noise)
-        examples = Batch(z, None if batch.y is None else batch.y.to(parts.device))
+        batch, _ = parts.preprocess.batch(split.gather(some).to(parts.device), noise)
+        examples = Batch(batch.x, batch.y)
     return estimator.prepare(parts.model, examples, noise)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from gencli.config.locate import find_run
 from gencli.core.errors import UsageError, quoted
 from gencli.core.noise import Noise, alone
 from gencli.core.spec import Spec
+from gencli.data.preprocess import Preprocess
 from gencli.models.base import DirectSampling, ExactLikelihood, Model, TimeField
 from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.objectives.base import Objective
@@ -76,8 +78,7 @@ def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> TrainedModel:
         config = stored.config(folder)
         build = builder(trust)
         model = build.component(config["model"], Model, spec)
-        best = folder / "checkpoints" / "best.safetensors"
-        tensors, _ = checkpoints.read(best if best.exists() else checkpoints.path_of(folder, "last"))
+        tensors = _best(folder)
         try:
             model.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
         except RuntimeError as error:
@@ -90,6 +91,43 @@ def opened(spec: Spec, path: str, trust: Sequence[str] = ()) -> TrainedModel:
     finally:
         _opening.reset(token)
     return TrainedModel(learned.view(model.eval().requires_grad_(False)), learned)
+
+
+def refuse_other_contexts(sections: Any, model: Model, preprocess: Preprocess) -> None:
+    """Refuse a teacher that was told the context on another scale than its student is.
+
+    Args:
+        sections: of the config, with the absolute paths of the runs that they name.
+        model: the student.
+        preprocess: fitted to its training split.
+
+    Raises:
+        UsageError: a teacher's training data were others, or it is from before contexts were standardised.
+    """
+    if not (model.conditional and preprocess.spec.context):
+        return
+    own = preprocess.state_dict()
+    for folder in _named(sections):
+        theirs = checkpoints.under("preprocess", _best(folder))
+        for name in ("context_mean", "context_std"):
+            if name not in theirs or not torch.allclose(theirs[name].double(), own[name].cpu().double(), rtol=1e-4):
+                raise UsageError(f"the run {quoted(folder, 200)} was told its context on another scale: train it anew")
+
+
+def _named(node: Any) -> list[Path]:
+    """The folders of runs that sections of a config name."""
+    if isinstance(node, list):
+        return [folder for item in node for folder in _named(item)]
+    if not isinstance(node, Mapping):
+        return []
+    own = [Path(node[key]) for key in ("run", "teacher") if isinstance(node.get(key), str)]
+    return own + _named(list(node.values()))
+
+
+def _best(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a run's best checkpoint, of its last where there is none."""
+    best = folder / "checkpoints" / "best.safetensors"
+    return checkpoints.read(best if best.exists() else checkpoints.path_of(folder, "last"))[0]
 
 
 class Trained(ExactLikelihood, DirectSampling):

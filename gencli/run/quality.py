@@ -143,7 +143,7 @@ def _draw(at: Measurement, reference: Batch, n: int | None) -> tuple[Samples, di
     x, y = drawn.x, drawn.y
     if tuple(x.shape[1:]) != parts.dataset.spec.shape:
         raise UsageError(f"samples of shape {tuple(x.shape[1:])}, examples of {parts.dataset.spec.shape}")
-    finite = torch.isfinite(x.float()).flatten(1).all(1)
+    finite = torch.isfinite(x).flatten(1).all(1)
     if not bool(finite.all()):
         raise RunFailed(f"{int((~finite).sum())} of {n} samples are not finite: there is nothing to compare")
     device = parts.device

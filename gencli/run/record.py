@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -37,7 +38,7 @@ class Record(ABC):
     KEYS: ClassVar[str]
     """The keys of the file, in order."""
     OMITTED: ClassVar[frozenset[str]] = frozenset()
-    """Keys that the file lacks where they are None."""
+    """Keys that the file lacks where they are None or empty."""
 
     metric: str
     value: float
@@ -65,7 +66,7 @@ class Record(ABC):
     def plain(self) -> dict[str, Any]:
         """The file's content."""
         values = {key: getattr(self, key) for key in self.KEYS.split()}
-        return {key: value for key, value in values.items() if value is not None or key not in self.OMITTED}
+        return {key: value for key, value in values.items() if value not in (None, []) or key not in self.OMITTED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +86,15 @@ class NLLRecord(Record):
         n_symbols: scored symbols of a text.
         n_nonfinite: rows without a finite NLL, which make the value infinite.
         ledger: terms that add up to the value.
+        flags: what a reader of the value must know besides its bound, in a few lower-case words each.
     """
 
     KEYS = (
         "metric value unit bits_per_dim perplexity bound se_examples se_estimator se_shared n_examples n_symbols "
         "n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights checkpoint "
-        "checkpoint_sha256 seed seconds"
+        "checkpoint_sha256 seed seconds flags"
     )
-    OMITTED = frozenset({"n_symbols"})
+    OMITTED = frozenset({"n_symbols", "flags"})
 
     metric: str = "nll"
     unit: str
@@ -107,6 +109,7 @@ class NLLRecord(Record):
     n_symbols: int | None
     n_nonfinite: int
     ledger: list[dict[str, Any]]
+    flags: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -114,7 +117,7 @@ class NLLRecord(Record):
 
     @property
     def headline(self) -> str:
-        """Value, bound, bits per dimension or per symbol, errors."""
+        """Value, bound, bits per dimension or per symbol, errors, flags."""
         sign, words = {
             "exact": ("=", "exact"),
             "upper": ("<=", "upper bound"),
@@ -125,7 +128,9 @@ class NLLRecord(Record):
         per = self.unit.partition("/")[2]
         bits = f"{self.bits_per_dim:.3f} bits/{per}" if per else f"{self.bits_per_dim:.4f} bits/dim"
         bits += f", perplexity {self.perplexity:.2f}" if per else ""
-        line = f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({bits}, {words})"
+        line = (
+            f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({bits}, {'; '.join([words, *self.flags])})"
+        )
         if "nll_minus_entropy" in self.diagnostics:
             line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
         return line
@@ -205,6 +210,7 @@ def nll_record(
     entropy: float | None = None,
     counts: Tensor | None = None,
     per: str | None = None,
+    flags: Sequence[str] = (),
     **rest: Any,
 ) -> NLLRecord:
     """The record of scored rows, each with its weight c_i: its scored symbols in a text, else 1.
@@ -221,6 +227,7 @@ def nll_record(
         entropy: H of the data's own distribution in nats, if known: NLL - H is then the Kullback-Leibler divergence.
         counts: (N,) scored symbols of each row; None: the NLL is one of examples.
         per: what a symbol is, for the unit.
+        flags: of the record.
         rest: fields of the record that the caller knows.
     """
     nll, n = scores.nll, len(scores.nll)
@@ -234,13 +241,20 @@ def nll_record(
         diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
     common = shared.variance * (n / total) ** 2
     own = None if scores.variance is None else float(scores.variance.sum()) / total**2
+    se_examples = _standard_error(nll, counts) if nonfinite == 0 and n > 1 else None
+    bound, wrong = composed_bound(shared.bound, preprocessing), None
+    if bound in ("exact", "upper"):
+        # of the training split, an overfitted model may well be below the entropy of the distribution
+        held_out = entropy is not None and n > 1 and rest.get("split") != "train"
+        error = math.hypot(se_examples or 0.0, math.sqrt((own or 0.0) + common))
+        wrong = _impossible(value, error, spec, entropy if held_out else None)
     return NLLRecord(
         value=value,
         unit="nats" if counts is None else f"nats/{per}",
         bits_per_dim=bits_per_dim(value, spec.dim if counts is None else 1),
         perplexity=None if counts is None else math.exp(min(value, 700.0)),
-        bound=composed_bound(shared.bound, preprocessing),
-        se_examples=_standard_error(nll, counts) if nonfinite == 0 and n > 1 else None,
+        bound="estimate" if wrong else bound,
+        se_examples=se_examples,
         se_estimator=None if own is None else math.sqrt(own + common),
         se_shared=math.sqrt(common) if shared.variance else None,
         n_examples=n,
@@ -248,8 +262,18 @@ def nll_record(
         n_nonfinite=nonfinite,
         diagnostics=diagnostics,
         ledger=[{"term": name, "nats": _mean(values, weight)} for name, values in scores.terms.items()],
+        flags=[*flags, wrong] if wrong else list(flags),
         **rest,
     )
+
+
+def _impossible(value: float, error: float, spec: Spec, entropy: float | None) -> str | None:
+    """Why no exact NLL and no upper bound is this small, by more than five errors and a little; None: it may be."""
+    if spec.support.discrete and value < -5 * error - 1e-4 * spec.dim:
+        return "no bound: an NLL of integers is not negative"
+    if entropy is not None and value < entropy - 5 * error - 0.01:
+        return "no bound: an NLL is not below the entropy"
+    return None
 
 
 def _mean(nats: Tensor, weight: Tensor) -> float:

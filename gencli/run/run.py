@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from gencli.core.errors import RunFailed, UsageError
 from gencli.core.files import inside
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch
+from gencli.core.tensors import numbers
+from gencli.data.split import storage_dtype
 from gencli.estimators.base import Estimator
 from gencli.models.base import ExactLikelihood, Model, log_likelihood
 from gencli.run import quality, sampling
@@ -23,6 +25,9 @@ from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL
 from gencli.run.opened import builder
 from gencli.run.scoring import held_out_streams, score_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class Run:
@@ -96,23 +101,28 @@ class Run:
         """The model, in evaluation mode."""
         return self.parts.model
 
-    def sample(self, n: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
-        """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None)."""
+    def sample(self, n: int, seed: int = 0, y: ArrayLike | None = None) -> Tensor:
+        """N samples in data units, (n, *); y: labels or contexts of a conditional model (classes in turn if None).
+
+        Data that need float64 are drawn in it.
+        """
         return sampling.draw(self.parts, n, seed, y).x.cpu()
 
     def log_prob(
         self,
-        x: Tensor,
-        y: Tensor | None = None,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
         seed: int = 0,
-        given: Tensor | None = None,
-        ids: Tensor | None = None,
+        given: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
     ) -> Tensor:
         """Log p(x) in data space, (B,) nats; of integer data under a model of reals, a lower bound.
 
         It is scored as the record of ``estimator=exact`` scores it: with as many draws of the dequantization as the
         run's estimator takes, and the noise of an example is named by its position. So -log_prob of a split's examples,
         in their order, is what their record keeps for each.
+
+        Tensors, arrays and lists are taken alike.
 
         Args:
             x: (B, *) examples in data units.
@@ -122,7 +132,7 @@ class Run:
             ids: (B,) positions of the rows in their split, which name their noise; None: 0, 1, 2 ...
 
         Raises:
-            UsageError: this model has no normalised density, or x is not in data space.
+            UsageError: this model has no normalised density, or x is not in data space, or y no context of x.
         """
         parts = self.parts
         model = parts.model
@@ -130,36 +140,48 @@ class Run:
             raise UsageError(
                 f"model={self.config['choices']['model']} has no exact likelihood: see `gencli list model`"
             )
-        self._refuse_rows(x, y, given, ids)
+        batch = self._rows(x, y, given)
+        rows = torch.arange(len(batch.x))
+        named = rows if ids is None else numbers("ids", ids).cpu()
+        if named.shape != rows.shape or named.is_floating_point():
+            raise UsageError(f"log_prob(x, ids=...): {named.numel()} ids for {len(rows)} rows, an integer each")
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             return -log_likelihood(model, batch)
 
         streams = held_out_streams(seed, (parts.estimator or Estimator).draws)
-        ids = torch.arange(len(x)) if ids is None else ids.cpu()
         total = []
-        for rows in torch.arange(len(x)).split(self.config["trainer"]["eval_batch_size"]):
-            some, known = (None if values is None else values[rows].to(parts.device) for values in (y, given))
-            batch = Batch(x[rows].to(parts.device), some, known)
-            total.append(-score_rows(parts.preprocess, score, batch, ids[rows].to(parts.device), streams).nll)
+        for some in rows.split(self.config["trainer"]["eval_batch_size"]):
+            there = batch.rows(some).to(parts.device)
+            total.append(-score_rows(parts.preprocess, score, there, named[some].to(parts.device), streams).nll)
         return torch.cat(total)
 
-    def _refuse_rows(self, x: Tensor, y: Tensor | None, given: Tensor | None, ids: Tensor | None) -> None:
-        """Refuse rows that are not in data space, or lack what belongs to them."""
-        spec = self.parts.dataset.spec
-        if tuple(x.shape[1:]) != spec.shape:
-            raise UsageError(f"x has shape {tuple(x.shape)}, this data {('B', *spec.shape)}")
+    def _rows(self, x: ArrayLike, y: ArrayLike | None, given: ArrayLike | None) -> Batch:
+        """Rows of data space with what belongs to them, checked."""
+        parts, rows = self.parts, numbers("x", x)
+        spec = parts.dataset.spec
+        if tuple(rows.shape[1:]) != spec.shape:
+            raise UsageError(f"x has shape {tuple(rows.shape)}, this data {('B', *spec.shape)}")
         levels = spec.support.levels
         if levels:
-            n = x.long()  # a byte cannot be compared with 256
-            if not bool(((x == n) & (n >= 0) & (n < levels)).all()):
+            n = rows.long()  # a byte cannot be compared with 256
+            if not bool(((rows == n) & (n >= 0) & (n < levels)).all()):
                 raise UsageError(f"x is not in data units: integers 0..{levels - 1} ({spec.support})")
-        if given is not None and self.parts.dataset.per is None:
-            raise UsageError("log_prob(x, given=...) needs data that is measured per symbol, such as text")
-        if self.model.conditional and (y is None or len(y) != len(x)):
+            rows = n.to(storage_dtype(spec.support))
+        elif not rows.is_floating_point():
+            rows = rows.double()
+        elif parts.preprocess.precise and rows.dtype != torch.float64:
+            raise UsageError(f"x is {str(rows.dtype)[6:]}, which is too coarse for this data: give float64")
+        if given is not None:
+            if parts.dataset.per is None:
+                raise UsageError("log_prob(x, given=...) needs data that is measured per symbol, such as text")
+            given = numbers("given", given)
+            if given.shape != rows.shape[:1] or given.is_floating_point():
+                raise UsageError(f"log_prob(x, given=...): {given.numel()} for {len(rows)} rows, an integer each")
+        if parts.model.conditional and y is None:
             raise UsageError("this model is conditional: log_prob(x, y) needs a label or context for each row of x")
-        if ids is not None and len(ids) != len(x):
-            raise UsageError(f"log_prob(x, ids=...): {len(ids)} ids for {len(x)} rows")
+        known = None if y is None else sampling.checked_context(parts, y, len(rows))
+        return Batch(rows, known, given)
 
     def nll(
         self,

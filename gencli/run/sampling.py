@@ -45,7 +45,7 @@ def draw(
     parts: Parts,
     n: int,
     seed: int,
-    y: Tensor | None = None,
+    y: object = None,
     *,
     batch_size: int = 500,
     tick: Callable[[int], None] = lambda done: None,
@@ -59,16 +59,14 @@ def draw(
     """
     if n < 1:
         raise UsageError(f"n={n}: at least 1")
-    if y is not None and len(y) != n:
-        raise UsageError(f"y has {len(y)} rows for n={n} samples")
     if parts.sampler is None:
         raise UsageError("this model has no sampler; see `gencli list model`")
-    y = y if y is not None else labels(parts, n)
+    y = checked_context(parts, y, n) if y is not None else labels(parts, n)
     x_given, mask = _given(parts, n)
     drawn: list[Samples] = []
     for start in range(0, n, batch_size):
         ids = torch.arange(start, min(start + batch_size, n), device=parts.device)
-        some = None if y is None else y[start : start + batch_size].to(parts.device)
+        some = parts.preprocess.context(None if y is None else y[start : start + batch_size].to(parts.device))
         noise = RowNoise(seed, ids)
         if mask is None:
             found = parts.sampler.sample(parts.view, len(ids), some, noise)
@@ -81,6 +79,17 @@ def draw(
         tick(min(start + batch_size, n))
     said = {key: sum(len(d.x) * d.diagnostics[key] for d in drawn) / n for key in drawn[0].diagnostics}
     return Drawn(torch.cat([d.x for d in drawn]), y, said)
+
+
+def checked_context(parts: Parts, y: object, n: int) -> Tensor:
+    """A context as a user gives it, for n rows, in data space.
+
+    Raises:
+        UsageError: the model takes none, or y does not fit the data.
+    """
+    if not parts.model.conditional:
+        raise UsageError("y: this model is not conditional, so that y would change nothing (model.conditional=true)")
+    return parts.preprocess.checked_context(y, n)
 
 
 def originals(parts: Parts, n: int) -> Batch:

@@ -9,7 +9,7 @@ the batch size nor on the number of processes, and are the same wherever it is s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -76,8 +76,8 @@ def score_rows(preprocess: Preprocess, score: Score, batch: Batch, ids: Tensor, 
 
 def _draw(preprocess: Preprocess, score: Score, batch: Batch, noise: Noise) -> Scores:
     """Preprocess, score, add the ledger."""
-    z, ledger = preprocess(batch.x, noise)
-    found = score(replace(batch, x=z), noise)
+    batch, ledger = preprocess.batch(batch, noise)
+    found = score(batch, noise)
     estimate = found if isinstance(found, Estimate) else Estimate(found)
     terms = {name: value.cpu().double() for name, value in {"model": estimate.nll, **ledger}.items()}
     diagnostics = {name: value.cpu().double() for name, value in estimate.diagnostics.items()}

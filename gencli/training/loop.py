@@ -131,10 +131,7 @@ class Trainer:
         split = self.parts.dataset.split("train")
         assert split is not None
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))[:most]
-        batch = split.gather(order)
-        x = self.parts.preprocess(batch.x.to(self.device), StepNoise(self.device, self.seed))[0]
-        y, given = (None if t is None else t.to(self.device) for t in (batch.y, batch.given))
-        return Batch(x, y, given)
+        return self.parts.preprocess.batch(split.gather(order).to(self.device), StepNoise(self.device, self.seed))[0]
 
     def _to_train(self) -> Model:
         """The model as losses see it: with compiled methods if asked. A shallow copy, which shares every parameter."""
@@ -268,7 +265,7 @@ class Trainer:
 
     def _to_model_space(self, batch: Batch, noise: StepNoise) -> Batch:
         x = self.parts.preprocess.augment(self.parts.dataset.augment(batch.x, noise), noise)
-        return replace(batch, x=self.parts.preprocess(x, noise)[0], progress=self._fraction)
+        return self.parts.preprocess.batch(replace(batch, x=x, progress=self._fraction), noise)[0]
 
     def _validate(self) -> str:
         return "" if self.validation is None else self.validation.run()

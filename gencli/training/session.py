@@ -32,12 +32,12 @@ from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text
 from gencli.pictures.samples import grid_of
 from gencli.run import checkpoint as checkpoints
-from gencli.run.assembly import PREPROCESSING, Parts, assemble, load_weights
+from gencli.run.assembly import PREPROCESSING, Parts, assemble, load_weights, refuse_unused_context
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL
-from gencli.run.opened import builder
+from gencli.run.opened import builder, refuse_other_contexts
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, refuse_changes
@@ -136,21 +136,24 @@ class Session:
             download=resumed is None or resumed.download,
             schema=stored.schema(resumed.folder) if resumed else None,
         )
+        if not resumed:
+            refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
-        _prepare_data(parts)
+        rounded = _prepare_data(parts)
+        refuse_other_contexts([cfg["model"], cfg["objective"]], parts.model, parts.preprocess)
         made = resumed.folder if resumed else _fresh_folder(cfg, sweep_dir, world)
         kept = {key: value for key, value in cfg.items() if key not in ("resume", "checkpoint")}
         session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed)
         try:
-            session._introduce()
+            session._introduce(rounded)
         except BaseException:
             session.reporter.close()
             raise
         return session
 
-    def _introduce(self) -> None:
-        """Begin the run's files, or go on in them; say what is trained."""
+    def _introduce(self, rounded: str | None) -> None:
+        """Begin the run's files, or go on in them; say what is trained, and what is odd about the data."""
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts = {"device": str(self.parts.device), "world_size": self.world.size}
@@ -169,6 +172,10 @@ class Session:
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "
             f"{self.parts.device}, seed {config['seed']} -> {relative(folder.path)}"
         )
+        if rounded:
+            self.reporter.say(rounded)
+        if self.parts.preprocess.unbounded:
+            self.reporter.warn(self.parts.preprocess.unbounded)
         self.reporter.text("model", str(self.parts.model))
         self.reporter.text("config", json.dumps(config, indent=2, default=str))
         self._began = time.perf_counter()
@@ -364,8 +371,8 @@ def _loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
     ]
 
 
-def _prepare_data(parts: Parts) -> None:
-    """Open all that training needs, and fit the preprocessing to the training split.
+def _prepare_data(parts: Parts) -> str | None:
+    """Open all that training needs, and fit the preprocessing to the training split; returns what that says.
 
     Raises:
         UsageError: a teacher, a split or a statistic cannot be had.
@@ -378,7 +385,7 @@ def _prepare_data(parts: Parts) -> None:
         parts.dataset.split("val")
         if parts.estimator is not None:
             parts.dataset.split("test")  # a missing file is found out now, not after training; nothing looks at it
-        parts.preprocess.fit(whole)
+        return parts.preprocess.fit(whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

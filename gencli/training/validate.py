@@ -108,6 +108,6 @@ class Validation:
     def _health(self, model: Model) -> dict[str, float]:
         """A model's own warning signs on a few rows, such as a flow's round-trip error."""
         count = min(WATCHED, len(self.split))
-        batch, device = self.split.gather(torch.arange(count)), self.parts.device
-        z, _ = self.parts.preprocess(batch.x.to(device), RowNoise(self.seed, torch.arange(count, device=device)))
-        return model.health(z, None if batch.y is None else batch.y.to(device))
+        ids = torch.arange(count, device=self.parts.device)
+        batch, _ = self.parts.preprocess.batch(self.split.gather(ids).to(ids.device), RowNoise(self.seed, ids))
+        return model.health(batch.x, batch.y)

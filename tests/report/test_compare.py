@@ -111,6 +111,22 @@ def test_bounds(make):
     assert rows[1].difference is None
 
 
+def test_flags_are_shown_beside_the_number_that_they_are_about(make, capsys):
+    make("m/a", [2, 3]), make("m/b", [1, 2], flags=["unbounded likelihood", "se is a lower limit"])
+    assert cli.main(["compare", "outputs/m/*"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert [line.endswith("unbounded likelihood") for line in lines if line.startswith(("1 ", "2 "))] == [True, False]
+    assert any(line.strip() == "se is a lower limit" for line in lines)
+    assert cli.main(["compare", "outputs/m/a", "--csv"]) == 0
+    assert next(csv.DictReader(io.StringIO(capsys.readouterr().out)))["notes"] == ""
+
+
+@pytest.mark.parametrize("flags", ["one", [1], ["two\nlines"], ["x" * 101]])
+def test_damaged_flags_are_told(make, flags):
+    ((_, problem),) = compare([make("m/a", [2, 3], flags=flags)]).unfinished
+    assert "is damaged: flags" in problem
+
+
 def test_table(make, capsys):
     make("realnvp-digits/2026-01-01_10-00-00", [92.0, 93.0, 91.0])
     make("maf-digits/2026-01-01_10-00-00", [91.0, 92.5, 90.0], bound="exact", se_estimator=0.01)

@@ -55,6 +55,13 @@ def test_a_bound_is_called_a_bound():
     assert "exact" in record(nll).headline
 
 
+def test_flags_stand_in_the_headline_and_are_left_out_where_there_are_none():
+    r = record(torch.ones(3, dtype=torch.float64), bound="upper", flags=["unbounded likelihood"])
+    assert r.headline.endswith("upper bound; unbounded likelihood)")
+    assert r.plain()["flags"] == ["unbounded likelihood"]
+    assert "flags" not in record(torch.ones(3, dtype=torch.float64)).plain()
+
+
 def test_entropy_gives_the_divergence():
     r = record(torch.full((5,), 3.0, dtype=torch.float64), entropy=2.5)
     assert r.diagnostics["nll_minus_entropy"] == pytest.approx(0.5)
@@ -72,4 +79,19 @@ def test_symbols_are_counted_where_there_are_any():
     text = record(nll, counts=torch.tensor([1, 2, 3, 4]), per="char").plain()
     assert text["n_symbols"] == 10
     assert text["value"] == pytest.approx(0.4)
-    assert list(text) == NLLRecord.KEYS.split()
+    assert list(text) == [key for key in NLLRecord.KEYS.split() if key != "flags"]
+
+
+def test_a_value_that_cannot_be_is_no_bound():
+    nll = torch.tensor([-3.0, -2.0, -3.5, -2.5], dtype=torch.float64)
+    for bound in ("exact", "upper"):
+        r = record(nll, bound=bound)
+        assert (r.bound, r.flags) == ("estimate", ["no bound: an NLL of integers is not negative"])
+        assert "no bound" in r.headline
+    reals = Spec((2,), Support("real"))
+    for entropy, split, flagged in ((0.0, "test", True), (-3.0, "test", False), (0.0, "train", False)):
+        options = SOURCE | {"split": split}
+        r = nll_record(Scores(nll, {"model": nll}), shared=Shared("exact"), spec=reals, entropy=entropy, **options)
+        assert (r.bound, bool(r.flags)) == (("estimate", True) if flagged else ("exact", False))
+    assert record(nll, bound="lower").flags == []  # a lower bound may be anything
+    assert record(torch.full((4,), -1e-4, dtype=torch.float64)).flags == []  # a rounding error

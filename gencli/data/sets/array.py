@@ -14,6 +14,7 @@ from torch import Tensor
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
+from gencli.data.base import Split
 from gencli.data.lazy import UserFiles, counted, listed, names_of, numbered
 from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
 
@@ -148,9 +149,12 @@ class Array(UserFiles):
         rows = shares(len(self._examples(self._only)), self.fractions, self.seed)[name]
         return self._split(self._only, "labels", name, rows)
 
-    def whole(self) -> TensorSplit | None:
+    def whole(self) -> Split | None:
         if self._only is not None:
-            return self._split(self._only, "labels", "the array")
+            try:
+                return self.in_precision(self._split(self._only, "labels", "the array"), "all")
+            except ValueError as error:
+                raise self._error(str(error)) from error
         parts = [part for name in SPLITS if isinstance(part := self.split(name), TensorSplit)]
         labels = [part.y for part in parts if part.y is not None]
         y = torch.cat(labels) if labels and len(labels) == len(parts) else None
@@ -185,10 +189,9 @@ class Array(UserFiles):
 
     def _context(self, y: np.ndarray, key: str) -> Tensor:
         y = y.reshape(len(y), int(np.prod(y.shape[1:])))
-        fits = y.dtype.kind in "biuf" and y.shape[1] == self.spec.context
-        if not fits or not (np.abs(y) <= np.finfo(np.float32).max).all():
+        if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context or not np.isfinite(y).all():
             raise self._error(f"{key} holds {_kind(y)}; a context of {self.spec.context} reals, all finite, is needed")
-        return torch.from_numpy(y.astype(np.float32))
+        return torch.from_numpy(_numbers(y, key).astype(np.float64))
 
     # --- the file ------------------------------------------------------------------------------------------------
 
@@ -268,7 +271,7 @@ class Array(UserFiles):
 
 
 def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
-    """Numbers as data of a support.
+    """Numbers as data of a support; reals that come in more than float32 as float64 (see ``Lazy.in_precision``).
 
     Raises:
         UsageError: a value lies outside of it, or is not finite.
@@ -285,7 +288,8 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
                 f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "
                 f"from 0 to {high}; found {x.min():g} to {x.max():g}"
             )
-    return torch.from_numpy(np.ascontiguousarray(x)).to(storage_dtype(support))
+    fine = not support.discrete and not np.can_cast(x.dtype, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
 
 
 def _open(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:

@@ -84,7 +84,7 @@ class CSV(Lazy):
             values, codes = np.unique(table[str(label)].to_numpy(dtype=str), return_inverse=True)
             self.y, classes = torch.from_numpy(codes.astype(np.int64)), len(values)
         elif context:
-            self.y = torch.from_numpy(self._numbers(table, [str(c) for c in context])).float()
+            self.y = torch.from_numpy(self._numbers(table, [str(c) for c in context]))
         self.spec = Spec((len(self.columns),), kind, classes, len(context or []))
 
         if split is None:

@@ -247,3 +247,12 @@ def test_what_was_understood_is_said(tmp_path):
         "(floats, but whole numbers; of shape (N, 1) they would be a context)",
         "a: keys that are not read: ids",
     ]
+
+
+def test_a_whole_array_is_as_precise_as_its_training_split(tmp_path):
+    x = 1e8 + np.arange(40).reshape(20, 2) / 4
+    data = Array(save(tmp_path / "a.npz", x=x))
+    data.split("train")
+    assert torch.equal(data.whole().x, torch.from_numpy(x))
+    near = Array(save(tmp_path / "b.npz", x=X))
+    assert (near.whole().x.dtype, near.split("val").x.dtype) == (torch.float32, torch.float32)

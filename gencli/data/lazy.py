@@ -157,6 +157,16 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     return text if len(names) <= most else f"{text} and {len(names) - most:,} more"
 
 
+def counted(sizes: Mapping[str, int]) -> str:
+    """Examples of each split, for a message.
+
+    Example:
+        >>> counted({"train": 1000, "val": 0, "test": 50})
+        '1,000 train, no val, 50 test'
+    """
+    return ", ".join(f"{n:,} {name}" if n else f"no {name}" for name, n in sizes.items())
+
+
 def numbered(names: Iterable[str]) -> list[str]:
     """Names of classes in the order of their numbers: integers by their values, others by alphabet.
 

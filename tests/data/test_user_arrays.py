@@ -160,8 +160,8 @@ DTYPES = [
     "<u8",
     ">i8",
 ]
-SHAPES = [(), (3,), (4, 5), (1, 4, 5), (3, 4, 5), (4, 5, 3), (6, 5, 1), (5, 5, 4), (8, 4, 4), (5, 3, 3)]
-TURNED = {(4, 5, 3), (6, 5, 1), (5, 5, 4)}
+SHAPES = [(), (3,), (4, 5), (1, 4, 5), (3, 4, 5), (2, 5, 3), (6, 5, 3), (6, 5, 1), (5, 5, 4), (8, 4, 4), (5, 3, 3)]
+TURNED = {(6, 5, 3), (6, 5, 1), (5, 5, 4)}
 
 
 @st.composite
@@ -236,3 +236,23 @@ def test_any_arrays_are_read_or_take_one_line(tmp_path, found, support):
 @given(st.dictionaries(KEYS, ANY, max_size=4), st.sampled_from([None, "real", "binary", "levels:9", "unit"]))
 def test_many_arrays_are_read_or_take_one_line(tmp_path, found, support):
     check_any(tmp_path, found, support)
+
+
+def test_what_was_understood_is_said(tmp_path):
+    x = np.zeros((20, 6, 5, 3), np.uint8)
+    data = Array(save(tmp_path / "a.npz", train=x, train_labels=np.arange(20.0) % 2, val=x[:0], val_labels=[], ids=[1]))
+    assert [data.split(name) is None for name in SPLITS] == [False, True, True]
+    assert data.understood() == [
+        "a: 20 train, no val, no test images of 3 x 6 x 5 (C, H, W), of (H, W, C), levels:256; 2 classes: 0, 1 "
+        "(floats, but whole numbers; of shape (N, 1) they would be a context)",
+        "a: keys that are not read: ids",
+    ]
+
+
+def test_a_whole_array_is_as_precise_as_its_training_split(tmp_path):
+    x = 1e8 + np.arange(40).reshape(20, 2) / 4
+    data = Array(save(tmp_path / "a.npz", x=x))
+    data.split("train")
+    assert torch.equal(data.whole().x, torch.from_numpy(x))
+    near = Array(save(tmp_path / "b.npz", x=X))
+    assert (near.whole().x.dtype, near.split("val").x.dtype) == (torch.float32, torch.float32)

@@ -150,8 +150,8 @@ def test_what_is_not_read_is_named(tmp_path):
     (tmp_path / "images" / "dog" / "gone.png").symlink_to(tmp_path / "nothing.png")
     assert len(data.whole()) == 2
     assert data.understood() == [
-        "images: 2 train images, the shorter side 6 to 6 pixels: the central square is read at 8 x 8; 2 classes: "
-        "cat, dog",
+        "images: 2 train, no val, no test images, the shorter side 6 pixels: the central square is read at 8 x 8; "
+        "2 classes: cat, dog",
         "images: 2 of 2 images are smaller than data.size and are enlarged",
         "images: 1 of 2 images are grey: three equal channels are read (data.channels=1 reads one)",
         "images: not read, since they are no images or lie in no split: cat/notes.txt, dog/gone.png, dog/loop",

@@ -15,7 +15,7 @@ from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
-from gencli.data.lazy import UserFiles, listed, names_of, numbered
+from gencli.data.lazy import UserFiles, counted, listed, names_of, numbered
 from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
 
 LABELS = {name: f"{name}_labels" for name in SPLITS}
@@ -100,12 +100,14 @@ class Array(UserFiles):
         lines = []
         if not self.kept:
             spec, classes = self.spec, self.class_names()
-            found = [f"{len(part):,} {name}" for name in SPLITS if (part := self.split(name)) is not None]
+            found = counted({name: len(part) if (part := self.split(name)) else 0 for name in SPLITS})
             axes = "(C, H, W)" + (", of (H, W, C)" if self._turned else "") if spec.kind == "image" else ""
             x = " x ".join(map(str, spec.shape))
             y = f"; {len(classes)} classes: {listed(classes)}" if classes else ""
-            y = f"; a context of {spec.context} reals" if spec.context else y
-            lines.append(f"{', '.join(found)} {spec.kind}s of {x} {axes}".rstrip() + f", {spec.support}{y}")
+            y += f"; a context of {spec.context} reals" if spec.context else ""
+            if classes and any(found.dtype.kind == "f" for found in self._all_labels().values()):
+                y += " (floats, but whole numbers; of shape (N, 1) they would be a context)"
+            lines.append(f"{found} {spec.kind}s of {x} {axes}".rstrip() + f", {spec.support}{y}")
         read = {self._only, "labels"} if self._only else {*SPLITS, *LABELS.values()}
         if unread := [key for key in self._arrays if key not in read]:
             lines.append(f"keys that are not read: {listed(unread)}")
@@ -141,20 +143,25 @@ class Array(UserFiles):
 
     def load(self, name: str) -> TensorSplit | None:
         if self._only is None:
-            return self._split(name, LABELS[name], name) if name in self._arrays else None
+            split = self._split(name, LABELS[name], name) if name in self._arrays else None
+            self._read.pop(name, None)
+            return split
         rows = shares(len(self._examples(self._only)), self.fractions, self.seed)[name]
-        return self._split(self._only, "labels", name, rows) if len(rows) else None
+        return self._split(self._only, "labels", name, rows)
 
     def whole(self) -> Split | None:
         if self._only is not None:
-            return self.in_precision(self._split(self._only, "labels", "the array"), "whole")
+            try:
+                return self.in_precision(self._split(self._only, "labels", "the array"), "all")
+            except ValueError as error:
+                raise self._error(str(error)) from error
         parts = [part for name in SPLITS if isinstance(part := self.split(name), TensorSplit)]
         labels = [part.y for part in parts if part.y is not None]
         y = torch.cat(labels) if labels and len(labels) == len(parts) else None
         return TensorSplit(torch.cat([part.x for part in parts]), y) if parts else None
 
-    def _split(self, key: str, labels: str, name: str, rows: np.ndarray | None = None) -> TensorSplit:
-        """Rows of an array, and of the labels that the run knows; a new file need have none."""
+    def _split(self, key: str, labels: str, name: str, rows: np.ndarray | None = None) -> TensorSplit | None:
+        """Rows of an array, if there are any, and of the labels that the run knows; a new file need have none."""
         spec, where = self.spec, f"data.path={self.path}: {name}"
         x = self._examples(key)
         if x.shape[1:] != spec.shape:
@@ -167,7 +174,7 @@ class Array(UserFiles):
             y = self._classes(found, labels) if spec.classes else self._context(found, labels)
         if rows is not None:
             x, y = x[rows], None if y is None else y[torch.from_numpy(rows)]
-        return TensorSplit(to_support(x, spec.support, where), y)
+        return TensorSplit(to_support(x, spec.support, where), y) if len(x) else None
 
     def _classes(self, y: np.ndarray, key: str) -> Tensor:
         numbers = {name: k for k, name in enumerate(self.class_names() or ())}
@@ -181,22 +188,26 @@ class Array(UserFiles):
         return torch.tensor([numbers[name] for name in names])[torch.from_numpy(codes)]
 
     def _context(self, y: np.ndarray, key: str) -> Tensor:
-        y = y.reshape(len(y), -1)
+        y = y.reshape(len(y), int(np.prod(y.shape[1:])))
         if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context or not np.isfinite(y).all():
             raise self._error(f"{key} holds {_kind(y)}; a context of {self.spec.context} reals, all finite, is needed")
-        return torch.from_numpy(y.astype(np.float64))
+        return torch.from_numpy(_numbers(y, key).astype(np.float64))
 
     # --- the file ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _arrays(self) -> Mapping[str, np.ndarray]:
-        """What the file holds, by key.
+    def _arrays(self) -> dict[str, np.ndarray | None]:
+        """The array of an .npy file, or the keys of an .npz file, of which each is read when it is asked for.
 
         Raises:
             UsageError: a key is nearly one that is read.
         """
         self.opened()
-        arrays = _open(self.path)
+        content = _open(self.path)
+        if isinstance(content, np.ndarray):
+            return {"array": content}
+        with content:
+            arrays = dict.fromkeys(content)
         if not any(name in arrays for name in SPLITS):
             return arrays
         read = {key for name in SPLITS if name in arrays for key in (name, LABELS[name])}
@@ -243,6 +254,9 @@ class Array(UserFiles):
     def _value(self, key: str) -> np.ndarray:
         try:
             found = self._arrays[key]
+            if found is None:
+                with np.load(self.path, allow_pickle=False) as content:
+                    found = content[key]
             if found.ndim == 0:
                 raise ValueError("it is a single value")
             return found
@@ -278,12 +292,11 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
 
 
-def _open(path: Path) -> dict | np.lib.npyio.NpzFile:
+def _open(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
     try:
-        content = np.load(path, allow_pickle=False, mmap_mode=None)
+        return np.load(path, allow_pickle=False)
     except Exception as error:  # numpy, zipfile, zlib and tokenize raise errors of many kinds over a damaged file
         raise UsageError(f"data.path={path} is no .npz or .npy file of numbers: {_reason(error)}") from error
-    return {"array": content} if isinstance(content, np.ndarray) else content
 
 
 def _kind(x: np.ndarray) -> str:
@@ -306,7 +319,8 @@ def _numbers(x: np.ndarray, where: str) -> np.ndarray:
         raise UsageError(f"{where} holds {_kind(x)}, not numbers")
     if x.dtype.kind == "u" and x.dtype.itemsize > 1:
         return x.astype(np.int64 if x.max(initial=0) < 2**63 else np.float64)
-    return x.astype(np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):  # what is infinite then is refused as such
+        return x.astype(np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False)
 
 
 def _shaped(x: np.ndarray, where: str) -> np.ndarray:
@@ -323,14 +337,14 @@ def _shaped(x: np.ndarray, where: str) -> np.ndarray:
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether an image of this shape can only be meant as (H, W, C): as (C, H, W) it would be no photo and no square.
+    """Whether an image of this shape is meant as (H, W, C): as (C, H, W) it would have many channels and be no square.
 
     Example:
         >>> [channels_last(s) for s in ((28, 28, 1), (32, 24, 3), (28, 28, 4), (8, 3, 3), (3, 32, 3), (8, 4, 4))]
         [True, True, True, False, False, False]
     """
     a, b, c = shape
-    return (c in (1, 3) and a not in (1, 3) and b != c) or (c in (2, 4) and a == b > 4)
+    return a > 4 and b != c and (c in (1, 3) or (c in (2, 4) and a == b))
 
 
 def _coded(y: np.ndarray) -> tuple[list[str], np.ndarray] | None:

@@ -14,7 +14,7 @@ from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Count, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.images import Folder, Load, Look, look
-from gencli.data.lazy import UserFiles, listed, names_of, numbered
+from gencli.data.lazy import UserFiles, counted, listed, names_of, numbered
 from gencli.data.split import ALIASES, SPLITS, StreamSplit, leaving, meant, shares
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
@@ -80,11 +80,12 @@ class ImageFolder(UserFiles):
         looks, (splits, unread) = list(self._seen.values()), self._files
         lines = []
         if not self.kept:
-            found = ", ".join(f"{len(splits[split]):,} {split}" for split in SPLITS if splits[split])
-            sides = sorted(min(seen.size) for seen in looks)
+            found = counted({name: len(images) for name, images in splits.items()})
+            sides = sorted({min(seen.size) for seen in looks})
+            side = str(sides[0]) if len(sides) == 1 else f"{sides[0]} to {sides[-1]}"
             classes = f"; {len(names)} classes: {listed(names)}" if (names := self.class_names()) else ""
             lines.append(
-                f"{found} images, the shorter side {sides[0]} to {sides[-1]} pixels: the central square is read at "
+                f"{found} images, the shorter side {side} pixels: the central square is read at "
                 f"{self.size} x {self.size}{classes}"
             )
         grey, n = sum(seen.grey for seen in looks), len(looks)

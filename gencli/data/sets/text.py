@@ -18,7 +18,7 @@ from gencli.core.files import named
 from gencli.core.options import Count, Range
 from gencli.core.spec import Spec
 from gencli.data.base import Split
-from gencli.data.lazy import UserFiles
+from gencli.data.lazy import UserFiles, counted
 from gencli.data.root import data_root, fetch, need, user_path
 from gencli.data.split import SPLITS, WindowSplit
 from gencli.data.windows import Alphabet, Sequences, Window, Windows
@@ -85,8 +85,7 @@ class TextFile(UserFiles, Windows):
     def understood(self) -> list[str]:
         if self.kept or not self._symbols:
             return []
-        sizes = {name: symbols for name in SPLITS if (symbols := self.symbols(name)) is not None}
-        found = ", ".join(f"{len(symbols):,} {name}" for name, symbols in sizes.items())
+        found = counted({name: 0 if (symbols := self.symbols(name)) is None else len(symbols) for name in SPLITS})
         known = f"; {len(self.alphabet)} different: {quoted(self.alphabet.characters, 120)}" if self.alphabet else ""
         return [f"{self.name}: {found} {self.per}s{known}"]
 

@@ -89,7 +89,7 @@ space. Writes eval/<split>-<estimator>.json in the run folder, with the bound an
   run=RUN              a run folder, a checkpoint in it, or latest
   estimator=NAME       how to measure (gencli list estimator)
   estimator.KEY=VALUE  its options, such as estimator.draws=4
-  split=test           train, val or test
+  split=test           train, val, test, or all: every row of a file of yours, in its order
   weights=ema|raw checkpoint=best|last|PATH device=auto seed=0 batch_size=N data.root=PATH trust=[package]
   -m                   sweep, such as -m run=A,B estimator.draws=1,8
 

@@ -12,6 +12,7 @@ import torch
 from gencli.config import compatibility, stored
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError, quoted
+from gencli.core.files import named
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
@@ -26,6 +27,27 @@ from gencli.samplers.base import Sampler
 
 PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
 """Keys of the data group that belong to the way into model space, not to the data set."""
+
+PLACES = ("root", "path", "val_path", "test_path")
+"""Options of data sets that say where files lie, which may change after training."""
+
+
+def placed(data: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The data section with absolute paths, so that a run finds its files from any folder.
+
+    Args:
+        data: the section as it was typed.
+        kept: that of the run which the command is about: what it says already stays as it is.
+
+    Raises:
+        UsageError: a value cannot be a path.
+    """
+    found = dict(data)
+    for key in PLACES:
+        value = found.get(key)
+        if isinstance(value, str) and value and "://" not in value and value != (kept or {}).get(key):
+            found[key] = str(named(value, f"data.{key}=").absolute())
+    return found
 
 
 @dataclass

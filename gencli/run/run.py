@@ -18,7 +18,7 @@ from gencli.core.spec import Batch
 from gencli.estimators.base import Estimator
 from gencli.models.base import ExactLikelihood, Model, log_likelihood
 from gencli.run import quality, sampling
-from gencli.run.assembly import Parts, check_part, restore
+from gencli.run.assembly import PLACES, Parts, check_part, restore
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL
 from gencli.run.opened import builder
@@ -173,7 +173,7 @@ class Run:
         """A result record, as ``gencli eval run=... split=...`` gives it and writes it.
 
         Args:
-            split: ``train``, ``val`` or ``test``.
+            split: ``train``, ``val``, ``test``, or ``all`` rows of a file in order.
             estimator: an option's name as on the command line; None: the run's own.
             batch_size: rows at a time; None: the run's ``trainer.eval_batch_size``.
             examples: measure this many, drawn at random; None: the run's ``trainer.eval_examples``, else all.
@@ -276,6 +276,6 @@ def refuse_changes(trained: Mapping[str, Any], cfg: Mapping[str, Any], groups: S
     """
     for group in groups:
         own, asked = trained.get(group) or {}, cfg.get(group) or {}
-        for key in sorted({*own, *asked} - ({"root", "path"} if group == "data" else set())):
+        for key in sorted({*own, *asked}.difference(PLACES if group == "data" else ())):
             if key not in own or own[key] != asked[key]:
                 raise UsageError(f"{group}.{key}={asked[key]}: a run keeps the {group} that it was trained with")

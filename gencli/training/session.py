@@ -33,7 +33,7 @@ from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text
 from gencli.pictures.samples import grid_of
 from gencli.run import checkpoint as checkpoints
-from gencli.run.assembly import PREPROCESSING, Parts, assemble, load_weights
+from gencli.run.assembly import PREPROCESSING, Parts, assemble, load_weights, placed
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
 from gencli.run.measure import Measurement, measure
@@ -59,12 +59,14 @@ class Resumed:
         folder: the run folder, held.
         checkpoint: the file to go on from.
         step: its step.
+        data: the data section that goes on.
         download: whether missing data files may be fetched: not into a folder that the run names.
     """
 
     folder: RunFolder
     checkpoint: Path
     step: int
+    data: dict[str, Any]
     download: bool
 
 
@@ -131,6 +133,7 @@ class Session:
     @classmethod
     def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack) -> Session:
         resumed = _resumed(cfg, world, undo) if cfg.get("resume") else None
+        cfg["data"] = resumed.data if resumed else placed(cfg["data"])
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
         make_loggers = _loggers(cfg)
         parts = assemble(
@@ -337,7 +340,8 @@ def _resumed(cfg: Mapping[str, Any], world: distributed.World, undo: ExitStack) 
     checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"])
     root = cfg["data"].get("root")
     download = root is None or root != trained["data"].get("root")
-    return Resumed(folder, checkpoint, checkpoints.read(checkpoint)[1].get("step", 0), download)
+    step = checkpoints.read(checkpoint)[1].get("step", 0)
+    return Resumed(folder, checkpoint, step, placed(cfg["data"], trained["data"]), download)
 
 
 def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:

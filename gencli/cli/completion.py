@@ -21,7 +21,7 @@ _VALUES = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "weights": ("ema", "raw"),
     "checkpoint": ("best", "last", "previous"),
-    "split": ("test", "train", "val"),
+    "split": ("test", "train", "val", "all"),
     "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
     "optimizer.schedule": ("constant", "cosine"),
     "data.dequantization": ("uniform",),
@@ -108,7 +108,7 @@ def _values(current: str, config_dirs: Sequence[str]) -> list[str]:
     key, _, value = current.partition("=")
     if key in ("run", "resume", "init_from"):
         return [f"{key}={path}" for path in _starting(value, ["latest", *map(str, runs(Path("outputs")))])]
-    if key in ("data.root", "data.path", "run_dir"):
+    if key in ("data.root", "data.path", "data.val_path", "data.test_path", "run_dir"):
         return [f"{key}={path}" for path in _paths(value)]
     done, comma, last = value.rpartition(",")
     group = key.partition("@")[0]

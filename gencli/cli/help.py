@@ -67,7 +67,8 @@ Look without running:
   --config-dir DIR         your own options; their classes need trust=[package]
   --hydra-help             more flags, those of Hydra
 
-Exit code: 0 done, 2 the command is wrong, 1 the run failed, 130 or 143 stopped after saving a checkpoint.
+Exit code: 0 done, 2 the command is wrong or another process trains this run, 1 the run failed, 130, 143 or 129 stopped
+by SIGINT, SIGTERM or SIGHUP after saving a checkpoint. Of a sweep: 2 if all jobs were refused, 1 if any failed.
 """
 
 SAMPLE = """\

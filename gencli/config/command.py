@@ -28,7 +28,7 @@ from gencli.config.compose import chosen, compose, expand_runs, initialized, par
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.locate import config_dir
 from gencli.core.errors import RunFailed, UsageError, quoted, shown
-from gencli.core.output import Output
+from gencli.core.output import output
 
 Work = Callable[[str, dict[str, Any], Path | None], None]
 Report = Callable[[BaseException], int]
@@ -70,7 +70,7 @@ class Task:
         folder = Path(os.path.relpath(hydra.runtime.output_dir))
         _remove_empty(folder)  # Hydra made it; the command makes it again once every check has passed
         number, overrides = self.first + hydra.job.num, " ".join(hydra.overrides.task)
-        print(f"job {number}: {quoted(overrides, 10_000)}", file=Output(), flush=True)
+        print(f"job {number}: {quoted(overrides, 10_000)}", file=output(), flush=True)
         code, message = self._attempt(cfg, chosen(hydra), folder if self.verb == "train" else None)
         line = json.dumps({"job": number, "overrides": overrides, "exit_code": code, "message": message})
         with self.ledger.open("a", encoding="utf-8") as ledger:
@@ -218,7 +218,7 @@ def _summary(jobs: list[dict[str, Any]]) -> int:
         raise UsageError("this sweep expands to no jobs: a glob or a list in it matches nothing")
     failed = [job for job in jobs if job["exit_code"]]
     if not failed:
-        print(f"{len(jobs)} of {len(jobs)} jobs done", file=Output())
+        print(f"{len(jobs)} of {len(jobs)} jobs done", file=output())
         return 0
     print(f"{len(failed)} of {len(jobs)} jobs failed", file=sys.stderr)
     for job in sorted(failed, key=lambda job: job["job"]):

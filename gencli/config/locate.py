@@ -41,9 +41,13 @@ def find_run(text: str) -> Path:
         raise UsageError(f"{quoted(text, 200)}: no such run folder. {near(text, close)}".rstrip())
     folder = path if path.is_dir() else path.parent
     for candidate in (folder, *folder.parents[:1]):
-        if (candidate / "config.yaml").is_file() and (candidate / "run.json").is_file():
+        if (candidate / "config.yaml").is_file() and any((candidate / name).exists() for name in _RUN):
             return candidate
     raise UsageError(f"{quoted(text, 200)}: no run folder (a run has run.json and config.yaml)")
+
+
+_RUN = ("run.json", "checkpoints")
+"""What a run has besides its config.yaml; run.json can be made anew."""
 
 
 def checkpoint_in(text: str) -> str | None:

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any, cast
 
 _SPELLED = {"±": "+-", "↑": "^", "↓": "v", "⏎": "\\n"}
 
@@ -29,12 +29,15 @@ def spell_what_is_lacking() -> None:
             stream.reconfigure(errors="gencli")
 
 
-class Output(io.TextIOBase):
+def output() -> IO[str]:
     """``sys.stdout``, as it is at each call, which never fails: training needs no reader.
 
     Once the reader has gone (`gencli train | head -1`, a terminal that was closed) all goes nowhere.
     """
+    return cast("IO[str]", _Output())
 
+
+class _Output(io.TextIOBase):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

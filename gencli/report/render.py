@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gencli.core.errors import quoted, shown
-from gencli.core.output import Output
+from gencli.core.output import output
 from gencli.report.collect import Row
 from gencli.report.compare import Comparison
 
@@ -78,7 +78,7 @@ def print_table(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console(file=Output(), highlight=False, width=None if sys.stdout.isatty() else 100)
+    console = Console(file=output(), highlight=False, width=None if sys.stdout.isatty() else 100)
     names = _short_names([row.run for rows in comparison.groups for row in rows])
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
         if reason.startswith("metric is "):

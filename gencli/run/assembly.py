@@ -14,6 +14,7 @@ from gencli.config import compatibility, stored
 from gencli.config.sections import PREPROCESSING
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError
+from gencli.core.files import named
 from gencli.core.noise import seeded_global
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
@@ -26,6 +27,27 @@ from gencli.run.build import resolve
 from gencli.run.device import resolve_device
 from gencli.run.opened import builder
 from gencli.samplers.base import Sampler
+
+PLACES = ("root", "path", "val_path", "test_path")
+"""Options of data sets that say where files lie, which may change after training."""
+
+
+def placed(data: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The data section with absolute paths, so that a run finds its files from any folder.
+
+    Args:
+        data: the section as it was typed.
+        kept: that of the run which the command is about: what it says already stays as it is.
+
+    Raises:
+        UsageError: a value cannot be a path.
+    """
+    found = dict(data)
+    for key in PLACES:
+        value = found.get(key)
+        if isinstance(value, str) and value and "://" not in value and value != (kept or {}).get(key):
+            found[key] = str(named(value, f"data.{key}=").absolute())
+    return found
 
 
 @dataclass

@@ -20,7 +20,7 @@ from gencli.data.split import storage_dtype
 from gencli.estimators.base import Estimator
 from gencli.models.base import ExactLikelihood, Model, log_likelihood
 from gencli.run import quality, sampling
-from gencli.run.assembly import Parts, check_part, restore
+from gencli.run.assembly import PLACES, Parts, check_part, restore
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.opened import builder
@@ -29,7 +29,7 @@ from gencli.run.scoring import held_out_streams, score_rows
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-PLACES = {"root", "path", "separator", "decimal"}
+MOVABLE = (*PLACES, "separator", "decimal")
 """Options of data that say where a file lies and how its text is written."""
 
 
@@ -315,6 +315,6 @@ def refuse_changes(trained: Mapping[str, Any], cfg: Mapping[str, Any], groups: S
     """
     for group in groups:
         own, asked = trained.get(group) or {}, cfg.get(group) or {}
-        for key in sorted({*own, *asked} - (PLACES if group == "data" else set())):
+        for key in sorted({*own, *asked}.difference(MOVABLE if group == "data" else ())):
             if key not in own or own[key] != asked[key]:
                 raise UsageError(f"{group}.{key}={asked[key]}: a run keeps the {group} that it was trained with")

@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,13 +28,11 @@ from gencli.config import sections, stored
 from gencli.config.locate import find_run
 from gencli.core import distributed
 from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
-from gencli.data.split import StreamSplit
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text
 from gencli.pictures.samples import grid_of
-from gencli.run import checkpoint as checkpoints
-from gencli.run.assembly import Parts, assemble, load_weights, refuse_unused_context
+from gencli.run.assembly import Parts, assemble, load_weights, placed, refuse_unused_context
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
 from gencli.run.measure import Measurement, measure
@@ -42,34 +40,16 @@ from gencli.run.nll import HeldOutNLL, prepare
 from gencli.run.opened import builder, refuse_other_contexts
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
-from gencli.run.run import Run, refuse_changes
+from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
 from gencli.training.loop import Trainer, precision
 from gencli.training.origin import NAMED, Origin
+from gencli.training.resumed import Resumed, data_sha256, may_download
 from gencli.training.signals import StopRequest
 
 RESULT = ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")
 """What run.json repeats of the final record."""
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """Where a run goes on.
-
-    Args:
-        folder: the run folder, held.
-        checkpoint: the file to go on from.
-        step: its step.
-        trained: the config that it was trained with.
-        data_sha256: of the training split that it was trained on, where it kept it.
-    """
-
-    folder: RunFolder
-    checkpoint: Path
-    step: int
-    trained: Mapping[str, Any]
-    data_sha256: str | None
 
 
 class Session:
@@ -136,14 +116,15 @@ class Session:
 
     @classmethod
     def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack) -> Session:
-        resumed = _resumed(cfg, world, undo) if cfg.get("resume") else None
+        resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
         origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
         before = resumed or origin
+        cfg["data"] = placed(cfg["data"], before.trained["data"] if before else None)
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
         make_loggers = _loggers(cfg)
         parts = assemble(
             cfg,
-            download=before is None or _may_download(cfg, before.trained),
+            download=before is None or may_download(cfg, before.trained),
             schema=stored.schema(resumed.folder.path) if resumed else origin.schema if origin else None,
         )
         if not resumed:
@@ -153,7 +134,7 @@ class Session:
         rounded = _prepare_data(parts)
         refuse_other_contexts([cfg["model"], cfg["objective"]], parts.model, parts.preprocess)
         if resumed:
-            _same_data(cfg, resumed, parts)
+            resumed.check_data(cfg, parts)
         begun = origin.load(parts, cfg) if origin else None
         if resumed:
             folder = resumed.folder
@@ -177,7 +158,7 @@ class Session:
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
         facts |= {"device": str(self.parts.device), "world_size": self.world.size}
-        facts |= {"data_sha256": _sha256(self.parts)} | ({"init_from": self.begun} if self.begun else {})
+        facts |= {"data_sha256": data_sha256(self.parts)} | ({"init_from": self.begun} if self.begun else {})
         if self.resumed:
             trainer.prepare()
             damages = [trainer.state.load(self.resumed.checkpoint)]
@@ -360,56 +341,6 @@ class Session:
 
 
 # --- what open is made of --------------------------------------------------------------------------------------------
-
-
-def _resumed(cfg: Mapping[str, Any], world: distributed.World, undo: ExitStack) -> Resumed:
-    """The run to go on with, held; what is damaged in it is refused before anything is written.
-
-    Raises:
-        UsageError: the command changes what a run keeps, or another process trains it.
-        RunFailed: the folder is damaged.
-    """
-    folder = RunFolder(find_run(cfg["resume"]), writes=world.main)
-    trained = Run(folder.path).trained
-    RunFolder.check(folder.path)
-    refuse_changes(trained, cfg, ("model", "data", "objective"))
-    if cfg["seed"] != trained["seed"]:
-        raise UsageError(f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches")
-    kept_hash = None
-    with suppress(UsageError):  # a damaged run.json is rebuilt; the path has to do then
-        kept_hash = stored.info(folder.path).get("data_sha256")
-    undo.callback(folder.release)
-    distributed.by_main(folder.hold)
-    checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"])
-    return Resumed(folder, checkpoint, checkpoints.read(checkpoint)[1].get("step", 0), trained, kept_hash)
-
-
-def _may_download(cfg: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
-    """Whether missing data files may be fetched: not into a folder that a run names, and not the user."""
-    root = cfg["data"].get("root")
-    return root is None or root != trained["data"].get("root")
-
-
-def _sha256(parts: Parts) -> str | None:
-    """Hash of the training split; None where it streams from files, all of which would have to be read for it."""
-    train = parts.dataset.split("train")
-    return None if train is None or isinstance(train, StreamSplit) else train.sha256
-
-
-def _same_data(cfg: Mapping[str, Any], resumed: Resumed, parts: Parts) -> None:
-    """A resumed run keeps its data, wherever the file lies now.
-
-    Raises:
-        UsageError: the training split is another one; or the file has another name, and an older run kept no hash.
-    """
-    path, own = (each["data"].get("path") for each in (cfg, resumed.trained))
-    found = _sha256(parts) if resumed.data_sha256 else None
-    same = path == own if found is None else found == resumed.data_sha256
-    if not same:
-        raise UsageError(
-            f"data.path={path}: a resumed run keeps its data, and this is not what it was trained on"
-            f"{f' ({own})' if path != own else ''}; init_from={relative(resumed.folder.path)} begins a run anew"
-        )
 
 
 def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:

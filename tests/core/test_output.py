@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gencli.core.output import Output
+from gencli.core.output import output
 from gencli.run.reporter import Reporter
 from tests.runs import ROOT
 
@@ -52,7 +52,7 @@ def test_a_reader_of_ascii_and_a_locale_of_none(tiny_run):
 
 
 def test_output_is_that_of_the_moment(capsys):
-    output = Output()
-    print("here", file=output)
+    stream = output()
+    print("here", file=stream)
     assert capsys.readouterr().out == "here\n"
-    assert not output.isatty()
+    assert not stream.isatty()

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import yaml
 import gencli
 from gencli.cli.main import main
 from gencli.core.errors import UsageError
+from gencli.run.assembly import placed
 from tests.conftest import TINY
 from tests.runs import same, tensors
 
@@ -185,3 +187,18 @@ def test_two_runs_in_two_threads_do_not_meet():
     for seed, other in alone.items():
         assert same(tensors(other.path), tensors(f"beside{seed}")) == []
         assert gencli.load(f"beside{seed}").results[0]["value"] == other.results[0]["value"]
+
+
+def test_a_run_finds_its_table_from_any_folder(tmp_path, monkeypatch, capsys):
+    """The path is kept absolute; the one of a stranger's run, and of a run that goes on, stays as it is."""
+    Path("table.csv").write_text("a,b\n" + "".join(f"{i % 7},{i % 5}.5\n" for i in range(60)))
+    small = ["model=gaussian", "trainer.max_steps=2", "logger=none", "n=0", "device=cpu"]
+    assert main(["train", "data=csv", "data.path=table.csv", *small, "run_dir=run"]) == 0
+    kept = yaml.safe_load(Path("run/config.yaml").read_text())["data"]
+    assert kept["path"] == str(tmp_path / "table.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["eval", "run=../run", "device=cpu"]) == 0
+    stranger = {"path": "table.csv", "root": "data"}
+    assert placed(stranger, stranger) == stranger
+    assert placed({"path": "~/t.csv", "root": None, "test_path": "s3://b/t"})["path"] == str(Path.home() / "t.csv")

@@ -57,7 +57,7 @@ BESIDES = {
     "models": {"distributions", "trained"},
     "data": {"preprocess", "split", "loading", "tables"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
-    "pictures": {"samples", "files"},  # what training and the command sample write
+    "pictures": {"samples", "files", "export"},  # what training and the command sample write
 }
 """What else they see of such a room."""
 
@@ -75,6 +75,7 @@ LIGHT = {
     "config/catalog.py",
     "config/compatibility.py",
     "config/locate.py",
+    "config/plain.py",
     "config/renamed.py",
     "config/sections.py",
     "config/stored.py",
@@ -82,6 +83,8 @@ LIGHT = {
     "core/errors.py",
     "core/files.py",
     "core/options.py",
+    "core/output.py",
+    "core/processes.py",
     "report/__init__.py",
     "report/collect.py",
     "report/compare.py",

@@ -9,12 +9,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gencli import __version__
 from gencli.cli import help as helptext
 from gencli.core.errors import GencliError, Interrupted, UsageError, near, quoted
+from gencli.core.output import spell_what_is_lacking
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,8 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    spell_what_is_lacking()
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except BrokenPipeError:  # `gencli list | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -77,17 +83,22 @@ def _report(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return 130
     if isinstance(error, GencliError):
         if not isinstance(error, Interrupted):  # the run has said how to go on
-            print(f"error: {quoted(error, 10_000)}", file=sys.stderr)
+            _tell(f"error: {quoted(error, 10_000)}")
         return error.exit_code
     if isinstance(error, OSError) and error.filename is not None:  # a full disk, a permission, a file that went away
-        print(f"error: {quoted(error.filename, 300)}: {error.strerror}", file=sys.stderr)
+        _tell(f"error: {quoted(error.filename, 300)}: {error.strerror}")
         return 1
     traceback.print_exception(error)
     return 1
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # nobody reads it: a closed terminal
+        print(text, file=sys.stderr)
 
 
 def _run_verb(verb: str, config: dict[str, Any], sweep_dir: Path | None) -> None:

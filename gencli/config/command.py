@@ -27,6 +27,7 @@ from gencli.config.compose import chosen, compose, expand_runs, parse_overrides,
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.locate import config_dir
 from gencli.core.errors import RunFailed, UsageError, quoted, shown
+from gencli.core.output import Output
 
 Work = Callable[[str, dict[str, Any], Path | None], None]
 Report = Callable[[BaseException], int]
@@ -68,7 +69,7 @@ class Task:
         folder = Path(os.path.relpath(hydra.runtime.output_dir))
         _remove_empty(folder)  # Hydra made it; the command makes it again once every check has passed
         number, overrides = self.first + hydra.job.num, " ".join(hydra.overrides.task)
-        print(f"job {number}: {quoted(overrides, 10_000)}", flush=True)
+        print(f"job {number}: {quoted(overrides, 10_000)}", file=Output(), flush=True)
         code, message = self._attempt(cfg, chosen(hydra), folder if self.verb == "train" else None)
         line = json.dumps({"job": number, "overrides": overrides, "exit_code": code, "message": message})
         with self.ledger.open("a", encoding="utf-8") as ledger:
@@ -176,7 +177,7 @@ def _sweep(each: Task, flags: list[str], overrides: list[str]) -> int:
         # Sections come from one run: a sweep over runs is one call of Hydra for each.
         for own in expand_runs(each.verb, overrides):
             prepared = prepare(each.verb, own, each.config_dirs)
-            done = len(ledger.read_text().splitlines())
+            done = len(ledger.read_text(encoding="utf-8").splitlines())
             task = replace(each, run_config=prepared.run_config, ledger=ledger, first=done)
             _call_hydra(task, prepared.config_name, [*flags, *prepared.overrides, *place])
         return _summary([json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()])
@@ -204,10 +205,13 @@ def _summary(jobs: list[dict[str, Any]]) -> int:
     if not jobs:
         raise UsageError("this sweep expands to no jobs: a glob or a list in it matches nothing")
     failed = [job for job in jobs if job["exit_code"]]
-    print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done", file=sys.stderr if failed else sys.stdout)
+    if not failed:
+        print(f"{len(jobs)} of {len(jobs)} jobs done", file=Output())
+        return 0
+    print(f"{len(failed)} of {len(jobs)} jobs failed", file=sys.stderr)
     for job in sorted(failed, key=lambda job: job["job"]):
         print(quoted(f"job {job['job']} failed ({job['overrides']}): {job['message']}", 10_000), file=sys.stderr)
-    return 0 if not failed else 2 if all(job["exit_code"] == 2 for job in failed) else 1
+    return 2 if all(job["exit_code"] == 2 for job in jobs) else 1  # 2: nothing was written
 
 
 def _tidy(folder: Path, given: bool) -> None:

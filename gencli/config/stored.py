@@ -7,18 +7,28 @@ What a class may be given is checked where it is built (``build``).
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from gencli.config import renamed, sections
+from gencli.config.plain import (
+    BYTES,
+    entries,
+    is_of,
+    mapping,
+    matches,
+    parse_json,
+    read_yaml,
+    refuse_odd,
+    regular,
+    unreadable,
+)
+from gencli.core import processes
 from gencli.core.errors import UsageError, near, quoted
 
 if TYPE_CHECKING:
@@ -27,14 +37,8 @@ if TYPE_CHECKING:
 GROUPS = ("model", "data", "objective", "sampler", "estimator", "optimizer", "trainer", "logger")
 """Groups that a run's config.yaml holds."""
 
-BYTES = 2**20
-"""Size of a text file, or of one line of metrics.jsonl: ours have a few thousand."""
-
-VALUES, DEPTH = 20_000, 32
-"""Most values in such a file, and how deep they lie."""
-
 LONG = 64
-"""How many times more of both data.json may hold: a table of 100,000 columns has as many names."""
+"""How many times more data.json may hold than other files: a table of 100,000 columns has as many names."""
 
 ARRAYS = 2**30
 """Bytes of a file of arrays, unpacked."""
@@ -72,6 +76,7 @@ _INFO: dict[str, tuple[type, ...]] = {
     "data_sha256": _TEXT,
     "init_from": (dict, type(None)),
     "versions": (dict, type(None)),
+    "process": (dict, type(None)),
 }
 _RECORD: dict[str, tuple[type, ...]] = {
     "metric": (str,),
@@ -110,17 +115,17 @@ def config(run: Path) -> dict[str, Any]:
         UsageError: there is none, or it is no config; names the key.
     """
     file = run / "config.yaml"
-    found = _yaml(file)
+    found = read_yaml(file)
     if not isinstance(found, dict):
         raise UsageError(f"{file} is damaged: it is no mapping of sections")
-    _plain(found, file)
+    refuse_odd(found, file)
     for key, value in found.items():
         if key in GROUPS:
             if not isinstance(value, dict) and not (value is None and key in _NULLABLE):
                 raise UsageError(f"{file}: {key}={quoted(value)}: a section is needed")
         elif key not in _TOP:
             raise UsageError(f"{file}: {quoted(key)}: a run has no such key. {near(key, [*GROUPS, *_TOP])}")
-        elif not _is(value, _TOP[key]):
+        elif not is_of(value, _TOP[key]):
             raise UsageError(f"{file}: {key}={quoted(value)}: of the wrong type")
     for key in (*GROUPS, "choices", "seed", "device", "n"):
         if key not in found and key not in _NULLABLE:
@@ -135,11 +140,11 @@ def config(run: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: device={quoted(found['device'])}: auto, cpu, cuda, cuda:1 or mps")
     for group, name in found["choices"].items():
         names = name if group == "logger" and isinstance(name, list) else [] if name is None else [name]
-        named = all(_matches(each, _OPTION) and len(each) <= LONGEST for each in names)
+        named = all(matches(each, _OPTION) and len(each) <= LONGEST for each in names)
         if not re.fullmatch(r"\w+", group) or not named:
             raise UsageError(f"{file}: choices.{quoted(group)}={quoted(name)}: no name of an option")
-    for where, key, value in _entries(found):
-        if key == "_target_" and not _matches(value, TARGET):
+    for where, key, value in entries(found):
+        if key == "_target_" and not matches(value, TARGET):
             raise UsageError(f"{file}: {where}={quoted(value)}: the dotted name of a class is needed")
         if key in ("run", "teacher") and not isinstance(value, str | None):
             raise UsageError(f"{file}: {where}={quoted(value)}: a run folder is needed")
@@ -160,12 +165,15 @@ def _typed(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def info(run: Path) -> dict[str, Any]:
-    """A run's run.json.
+    """A run's run.json; the status of a run whose process is gone, though it never said so, is ``lost``.
 
     Raises:
         UsageError: there is none, or it is damaged.
     """
-    return _object(run / "run.json", _INFO)
+    found = mapping(run / "run.json", _INFO)
+    if found.get("status") == "running" and processes.alive(found.get("process") or {}) is False:
+        found["status"] = "lost"
+    return found
 
 
 def schema(run: Path) -> dict[str, Any]:
@@ -177,11 +185,15 @@ def schema(run: Path) -> dict[str, Any]:
         UsageError: it is damaged.
     """
     file = run / "data.json"
-    return _object(file, {}, LONG) if file.exists() else {}
+    return mapping(file, {}, LONG) if file.exists() else {}
 
 
-def metrics(run: Path) -> list[dict[str, Any]]:
+def metrics(run: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
     """A run's metrics.jsonl, a dict a line; a last line without an end, which a kill or a writer leaves, is no line.
+
+    Args:
+        run: the run folder.
+        damaged: gets what is wrong with each damaged line, which is left out then; None: it is refused.
 
     Raises:
         UsageError: a line is damaged.
@@ -191,22 +203,28 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        _regular(file)
+        regular(file)
         with file.open("rb") as stream:
-            while line := stream.readline(BYTES + 1):
-                if len(line) > BYTES:
-                    raise UsageError(f"{file} is damaged: line {len(lines) + 1} is longer than {BYTES} bytes")
-                if not line.endswith(b"\n"):
-                    break
-                lines.append(_line(line, file, len(lines) + 1))
+            for number in count(1):
+                line = stream.readline(BYTES + 1)
+                if not line or (len(line) <= BYTES and not line.endswith(b"\n")):
+                    return lines
+                try:
+                    lines.append(_line(line, file, number))
+                except UsageError as error:
+                    if damaged is None:
+                        raise
+                    damaged.append(str(error))
     except OSError as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
     return lines
 
 
 def _line(line: bytes, file: Path, number: int) -> dict[str, Any]:
-    found = _json(line, file)
-    if not isinstance(found, dict) or not _is(found.get("step"), (int,)):
+    if len(line) > BYTES:
+        raise UsageError(f"{file} is damaged: line {number} is longer than {BYTES} bytes")
+    found = parse_json(line, file)
+    if not isinstance(found, dict) or not is_of(found.get("step"), (int,)):
         raise UsageError(f"{file} is damaged: line {number} is no line of metrics")
     return found
 
@@ -217,7 +235,7 @@ def record(file: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is damaged; names the key.
     """
-    found = _object(file, _RECORD)
+    found = mapping(file, _RECORD)
     for key in ("metric", "value", "split"):
         if key not in found:
             raise UsageError(f"{file} is damaged: {key} is missing")
@@ -232,7 +250,7 @@ def record(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file} is damaged: value={found['value']}")
     renamed.update(found.get("settings"))
     for key, value in (found.get("diagnostics") or {}).items():
-        if not _is(value, _NUMBER):
+        if not is_of(value, _NUMBER):
             raise UsageError(f"{file} is damaged: diagnostics.{quoted(key)} is no number")
     return found
 
@@ -248,7 +266,7 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
     if not file.exists():
         return None
     try:
-        _regular(file)
+        regular(file)
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > ARRAYS:
                 raise ValueError("it is too large")
@@ -266,140 +284,3 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
     except Exception as error:  # zipfile, zlib and numpy raise errors of many kinds over a damaged file
         raise UsageError(f"{file} is damaged ({quoted(str(error) or type(error).__name__)})") from error
     return found
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def _text(file: Path, times: int = 1) -> str:
-    """A text file of a sane size, or as many times that.
-
-    Raises:
-        UsageError: it is not there, is no file, too large, or no UTF-8.
-    """
-    try:
-        _regular(file)
-        with file.open("rb") as stream:
-            content = stream.read(times * BYTES + 1)
-    except FileNotFoundError as error:
-        raise UsageError(f"{file.parent} is not a run folder: it has no {file.name}") from error
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    if len(content) > times * BYTES:
-        raise UsageError(f"{file} is damaged: it is larger than {times * BYTES} bytes")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is damaged: it is no UTF-8 at byte {error.start}") from error
-
-
-def _regular(file: Path) -> None:
-    """Refuse what would be waited for, or has no end: pipes and devices."""
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise UsageError(f"{file} is no file")
-
-
-def _unreadable(file: Path, error: OSError) -> UsageError:
-    return UsageError(f"{file} cannot be read: {error.strerror or type(error).__name__}")
-
-
-def _json(text: str | bytes, file: Path, times: int = 1) -> Any:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, digits without end, brackets without end
-        raise UsageError(f"{file} is damaged: {quoted(str(error))}") from error
-    _plain(found, file, times)
-    return found
-
-
-def _object(file: Path, types: Mapping[str, tuple[type, ...]], times: int = 1) -> dict[str, Any]:
-    found = _json(_text(file, times), file, times)
-    if not isinstance(found, dict):
-        raise UsageError(f"{file} is damaged: it is no mapping")
-    for key, kinds in types.items():
-        if key in found and not _is(found[key], kinds):
-            raise UsageError(f"{file} is damaged: {key}={quoted(found[key])} is of the wrong type")
-    return found
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values only."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _yaml(file: Path) -> Any:
-    text = _text(file)
-    try:
-        _only_plain(yaml.parse(text, Loader=_Loader), file)
-        return yaml.load(text, Loader=_Loader)  # a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"{file} is damaged{line}: {quoted(problem)}") from error
-
-
-def _only_plain(events: Iterator[yaml.Event], file: Path) -> None:
-    """Refuse all by which YAML makes more of a text than it says, before anything is made of it."""
-    depth = 0
-    for count, event in enumerate(events):
-        found = None
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            found = "an anchor or alias"
-        elif getattr(event, "tag", None) is not None:
-            found = "a tag"
-        elif isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.style is None:
-            found = "a merge key"
-        if found:
-            line = event.start_mark.line + 1 if event.start_mark else "?"
-            raise UsageError(f"{file}, line {line}: {found}; a config is plain data")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEPTH or count > 2 * VALUES:
-            raise UsageError(f"{file} is damaged: it is {'deeper' if depth > DEPTH else 'larger'} than any config")
-
-
-def _plain(found: Any, file: Path, times: int = 1) -> None:
-    """Refuse values that are no plain data, keys that are no texts, and more of them than any of our files holds."""
-    count, waiting = 0, [(found, "", 0)]
-    while waiting:
-        value, where, depth = waiting.pop()
-        count += 1
-        if depth > DEPTH or count > times * VALUES:
-            raise UsageError(f"{file} is damaged: it is {'deeper' if depth > DEPTH else 'larger'} than any of its kind")
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if not isinstance(key, str) or not key or not key.isprintable():
-                    raise UsageError(f"{file}: {where}{quoted(key)}: a key is a printable text")
-                waiting.append((item, f"{where}{key}.", depth + 1))
-        elif isinstance(value, list):
-            waiting.extend((item, where, depth + 1) for item in value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            if not -(2**63) <= value < 2**64:
-                raise UsageError(f"{file}: {quoted(where[:-1])}: an integer of more than 64 bits")
-        elif not isinstance(value, str | float | bool | None):
-            raise UsageError(f"{file}: {quoted(where[:-1])}={quoted(value)}: {type(value).__name__} is no plain data")
-
-
-def _entries(node: Any, where: str = "") -> Iterator[tuple[str, str, Any]]:
-    """(full key, key, value) of every mapping within plain data."""
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        full = f"{where}.{key}" if where else str(key)
-        if isinstance(key, str):
-            yield full, key, value
-        yield from _entries(value, full)
-
-
-def _is(value: Any, kinds: tuple[type, ...]) -> bool:
-    if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, kinds)
-
-
-def _matches(value: Any, pattern: str) -> bool:
-    return isinstance(value, str) and re.fullmatch(pattern, value) is not None

@@ -7,13 +7,18 @@ method that a loss calls, where DistributedDataParallel knows only ``forward``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from gencli.core.errors import GencliError, RunFailed, quoted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,37 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+@contextmanager
+def _together() -> Iterator[None]:
+    """Around an exchange: what its backend says when another process has died, in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunFailed(f"another process of this run has ended ({quoted(reason, 200)})") from error
+
+
+def by_main(work: Callable[[], T]) -> T:
+    """What rank 0 makes of ``work``, which the others do not do, or its refusal; on every rank."""
+    made: Any = None
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        try:
+            made = work()
+        except GencliError as error:
+            made = error
+    made = share(made)
+    if isinstance(made, GencliError):
+        raise made
+    return made  # type: ignore[no-any-return]
+
+
 def share(value: Any) -> Any:
     """Rank 0's value, on every rank."""
     if not dist.is_initialized():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    with _together():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -63,14 +93,16 @@ def gather(value: Any) -> list[Any]:
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    with _together():
+        dist.all_gather_object(values, value)
     return values
 
 
 def largest(value: Tensor) -> Tensor:
     """The elementwise maximum over ranks."""
     if dist.is_initialized():
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        with _together():
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return value
 
 
@@ -86,7 +118,8 @@ def average_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tenso
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     flat = torch.cat([*(p.grad.flatten() for p in parameters if p.grad is not None), loss.flatten()])
-    dist.all_reduce(flat)
+    with _together():
+        dist.all_reduce(flat)
     flat /= dist.get_world_size()
     offset = 0
     for p in parameters:
@@ -102,4 +135,5 @@ def broadcast_state(*modules: nn.Module) -> None:
         return
     for module in modules:
         for tensor in module.state_dict().values():
-            dist.broadcast(tensor, src=0)
+            with _together():
+                dist.broadcast(tensor, src=0)

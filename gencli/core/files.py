@@ -65,10 +65,10 @@ def inside(folder: Path, *names: str) -> Path:
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
+    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder, which has to be there.
 
     Raises:
-        RunFailed: the disk is full, the folder read-only, something else is in its place.
+        RunFailed: the disk is full, the folder gone or read-only, something else is in its place.
     """
     try:
         _write_whole(path, data)
@@ -77,7 +77,6 @@ def write_whole(path: Path, data: bytes | str) -> None:
 
 
 def _write_whole(path: Path, data: bytes | str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:  # a new file, for sure
@@ -125,14 +124,13 @@ def append(path: Path, text: str) -> None:
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        number = os.open(path, flags, 0o666)
-    except OSError as error:
+        with open(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise RunFailed(f"{path} cannot be written: it is no file")
+            if found.st_nlink == 1:
+                file.write(text)
+                return
+    except OSError as error:  # on closing too: a full disk
         raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
-    with open(number, "a", encoding="utf-8") as file:
-        found = os.fstat(number)
-        if not stat.S_ISREG(found.st_mode):
-            raise RunFailed(f"{path} cannot be written: it is no file")
-        if found.st_nlink == 1:
-            file.write(text)
-            return
     write_whole(path, path.read_bytes() + text.encode())  # a file of two names: the other one keeps what it had

@@ -155,7 +155,8 @@ def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: to
         except (SafetensorError, RuntimeError):  # damaged: it is trained anew
             path.unlink()
     model = fit(dataset.spec, split, steps, seed, device)
-    with suppress(RunFailed):  # a cache that cannot be written costs a training next time, no more
+    with suppress(RunFailed, OSError):  # a cache that cannot be written costs a training next time, no more
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, save({key: value.cpu().contiguous() for key, value in model.state_dict().items()}))
     return model
 

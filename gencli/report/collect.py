@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gencli.config import stored
 from gencli.config.locate import find_run, runs
-from gencli.core.errors import UsageError
+from gencli.core import processes
+from gencli.core.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,5 +96,8 @@ def results(folder: Path, split: str) -> tuple[list[Row], list[str]]:
         else:
             rows.append(row)
     if not rows and not problems:
-        problems.append(f"{info.get('status', 'unknown')}, no result on {split}")
+        process = info.get("process") or {}
+        elsewhere = info.get("status") == "running" and process and processes.alive(process) is None
+        where = f" on {quoted(process.get('host'))}, as far as its run.json tells;" if elsewhere else ","
+        problems.append(f"{info.get('status', 'unknown')}{where} no result on {split}")
     return rows, problems

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gencli.core.errors import quoted, shown
+from gencli.core.output import Output
 from gencli.report.collect import Row
 from gencli.report.compare import Comparison
 
@@ -74,7 +75,7 @@ def print_table(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    console = Console(file=Output(), highlight=False, width=None if sys.stdout.isatty() else 100)
     names = _short_names([row.run for rows in comparison.groups for row in rows])
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
         if reason.startswith("metric is "):

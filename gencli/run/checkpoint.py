@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file, safe to open, whole or not there at all.
 
 Tensors are named ``model/... ema/... objective/... preprocess/... optimizer.<turn>/<index>/<name>``; the header's JSON
-holds the rest (step, seconds, scalars of the optimizers, best score) and a SHA-256 of all tensors: damage shows.
+holds the rest (step, seconds, scalars of the optimizers, best score) and a SHA-256 of all of it: damage shows.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import write_whole
 
-FORMAT = 1
-"""Version of the layout above; it grows when an older gencli could not read the file."""
+FORMAT = 2
+"""Version of the layout above; it grows when an older gencli could not read the file. In 1 the hash is of tensors."""
 
 NAMES = ("last", "previous", "best")
 
@@ -44,26 +44,32 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], *, keep_
     """Write a checkpoint whole; returns the file's SHA-256.
 
     Args:
-        path: where; its folder is made.
+        path: where.
         tensors: by name; they may share memory or lie on any device.
         meta: JSON-able scalars.
         keep_previous: the file that stands there goes on as ``previous``.
     """
     flat = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    header = {"format": str(FORMAT), "meta": json.dumps(meta), "sha256": _digest(flat)}
-    data = save(flat, metadata=header)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"format": str(FORMAT), "meta": json.dumps(meta)}
+    data = save(flat, metadata=header | {"sha256": _digest(flat, header)})
     if keep_previous and path.exists():
-        # A hard link first, so that at no moment are both names gone.
-        link = path.with_name(".previous.tmp")
-        link.unlink(missing_ok=True)
         try:
-            os.link(path, link)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, link)
-        os.replace(link, path.with_name(f"previous{path.suffix}"))
+            _go_on_as_previous(path)
+        except OSError as error:
+            raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _go_on_as_previous(path: Path) -> None:
+    """A hard link first, so that at no moment are both names gone."""
+    link = path.with_name(".previous.tmp")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, link)
+    os.replace(link, path.with_name(f"previous{path.suffix}"))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -102,12 +108,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         if "meta" not in header:
             raise RunFailed(f"{path} is not a gencli checkpoint.{_others(path)}")
-        if int(header["format"]) > FORMAT:
+        written = int(header["format"])
+        if written > FORMAT:
             raise RunFailed(
                 f"{path} was written by a newer gencli (format {quoted(header['format'])}, this one reads {FORMAT})"
             )
-        if _digest(tensors) != header["sha256"]:
-            raise RunFailed(f"{path} is damaged: its tensors do not match their hash.{_others(path)}")
+        told = header.pop("sha256")
+        if told != _digest(tensors, {} if written == 1 else header):
+            raise RunFailed(f"{path} is damaged: it does not match its hash.{_others(path)}")
         return tensors, _meta(header["meta"])
     except (SafetensorError, OSError, ValueError, KeyError, RecursionError, MemoryError) as error:
         raise RunFailed(f"{path} is damaged or no checkpoint ({quoted(error, 100)}).{_others(path)}") from error
@@ -181,8 +189,10 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(prefix + "/")}
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def _digest(tensors: dict[str, Tensor], header: dict[str, str]) -> str:
     sha = hashlib.sha256()
+    for key in sorted(header):
+        sha.update(f"{key} {header[key]}".encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -6,18 +6,30 @@ import datetime
 import json
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from gencli import __version__
 from gencli.config import stored
-from gencli.core.errors import RunFailed, UsageError
+from gencli.core import processes
+from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import append, inside, write_json, write_whole
 from gencli.run import checkpoint as checkpoints
+
+LOCK = ".lock"
+"""The file that whoever trains a run holds locked; the system frees it when the process ends, however it ends."""
+
+ORPHANS = 10.0
+"""Seconds for which processes that read data may hold the lock of a training that was killed."""
+
+SECONDS_OF_A_WRITE = 3600.0
+"""A temporary file that is older was left by a process that was killed."""
 
 
 class RunFolder:
@@ -32,6 +44,44 @@ class RunFolder:
         self.path = path
         self.writes = writes
         self.info: dict[str, Any] = {}
+        self._lock: FileLock | None = None
+
+    def hold(self, *, fresh: bool = False) -> None:
+        """Take the folder for this process: two that train one run would mix their files. Reading takes no lock.
+
+        Args:
+            fresh: a run is to begin here.
+
+        Raises:
+            UsageError: another process trains this run, or has begun one here.
+            RunFailed: the folder cannot be written.
+        """
+        if not self.writes:
+            return
+        lock = FileLock(inside(self.path, LOCK), thread_local=False)
+        process = self._process()
+        try:
+            lock.acquire(timeout=ORPHANS if processes.alive(process) is False else 0)
+        except Timeout:
+            who = "another process" if not process else f"process {process.get('pid')} on {process.get('host')}"
+            raise UsageError(f"{self.path} is being trained by {quoted(who)}: wait for its end, or stop it") from None
+        except (OSError, NotImplementedError) as error:
+            raise RunFailed(f"{lock.lock_file} cannot be locked: {getattr(error, 'strerror', 0) or error}") from error
+        self._lock = lock
+        if fresh and not _is_empty(self.path):
+            raise _full(self.path)
+
+    def release(self) -> None:
+        """Let others train this run."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _process(self) -> dict[str, Any]:
+        """Who trains this run, or did so last, as far as run.json tells."""
+        try:
+            return stored.info(self.path).get("process") or {}
+        except UsageError:
+            return {}
 
     @classmethod
     def fresh_path(cls, cfg: Mapping[str, Any], sweep_dir: Path | None) -> Path:
@@ -49,8 +99,8 @@ class RunFolder:
     def _fresh_path(cfg: Mapping[str, Any], sweep_dir: Path | None) -> Path:
         if cfg["run_dir"]:
             path = Path(cfg["run_dir"])
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise UsageError(f"run_dir={path} exists and is not empty: choose another, or go on with resume={path}")
+            if path.exists() and not _is_empty(path):
+                raise _full(path)
             path.mkdir(parents=True, exist_ok=True)
             return path
         if sweep_dir is not None:
@@ -86,6 +136,7 @@ class RunFolder:
             ("run.json",),
             ("metrics.jsonl",),
             ("train.log",),
+            (LOCK,),
         ]
         if (path / "checkpoints").is_dir():
             names += [("checkpoints", f"{name}.safetensors") for name in checkpoints.NAMES]
@@ -98,7 +149,7 @@ class RunFolder:
         self._write_config(cfg)
         if schema and self.writes:
             write_json(inside(self.path, "data.json"), schema)
-        self.info = {"status": "running", "started": _now(), "versions": versions(), "git_commit": git_commit(), **info}
+        self.info = {"status": "running", "started": _now(), **_facts(), **info}
         self.update()
 
     def _write_config(self, cfg: Mapping[str, Any]) -> None:
@@ -106,16 +157,32 @@ class RunFolder:
             text = yaml.dump(dict(cfg), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
             write_whole(inside(self.path, "config.yaml"), text)
 
-    def reopen(self, cfg: Mapping[str, Any], **info: Any) -> None:
-        """Go on in a folder that an earlier process began, with the config that goes on."""
-        self.info = stored.info(self.path)
+    def reopen(self, cfg: Mapping[str, Any], **info: Any) -> str | None:
+        """Go on in a folder that an earlier process began, with the config that goes on.
+
+        Returns:
+            What is wrong with its run.json, which is written anew then; None: nothing is.
+        """
+        damage = None
+        try:
+            self.info = stored.info(self.path)
+        except UsageError as error:
+            damage = str(error)
         self.info.pop("reason", None)
         self._write_config(cfg)
+        self._clean()
+        self.update(status="running", resumed=_now(), **_facts(), **info)
+        return damage
+
+    def _clean(self) -> None:
+        """Remove temporary files of writes that were killed; ``eval`` and ``sample`` may be writing beside us."""
         if self.writes:
-            for left_over in self.path.rglob(".*.tmp"):  # of a write that was killed
-                if left_over.is_file() or left_over.is_symlink():
+            now = time.time()
+            for left_over in self.path.rglob(".*.tmp"):
+                ours = left_over.parent in (self.path, self.path / "checkpoints")
+                old = ours or now - left_over.lstat().st_mtime > SECONDS_OF_A_WRITE
+                if old and (left_over.is_file() or left_over.is_symlink()):
                     left_over.unlink()
-        self.update(status="running", resumed=_now(), versions=versions(), git_commit=git_commit(), **info)
 
     def update(self, **info: Any) -> None:
         """Change fields of run.json."""
@@ -128,11 +195,18 @@ class RunFolder:
         if self.writes:
             append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too."""
+    def forget_after(self, step: int) -> int:
+        """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too.
+
+        Returns:
+            The number of damaged lines, which go as well.
+        """
+        damaged: list[str] = []
         if self.writes and (self.path / "metrics.jsonl").exists():
-            lines = [json.dumps(line) + "\n" for line in stored.metrics(self.path) if line["step"] <= step]
+            found = stored.metrics(self.path, damaged)
+            lines = [json.dumps(line) + "\n" for line in found if line["step"] <= step]
             write_whole(inside(self.path, "metrics.jsonl"), "".join(lines))
+        return len(damaged)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -140,6 +214,20 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a run may begin here: a folder with nothing in it, but the lock of one that never began."""
+    return path.is_dir() and all(found.name == LOCK for found in path.iterdir())
+
+
+def _full(path: Path) -> UsageError:
+    return UsageError(f"run_dir={path} exists and is not empty: choose another, or go on with resume={path}")
+
+
+def _facts() -> dict[str, Any]:
+    """What and who trains."""
+    return {"process": processes.this(), "versions": versions(), "git_commit": git_commit()}
 
 
 def versions() -> dict[str, str]:

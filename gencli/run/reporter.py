@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gencli.core.errors import quoted, shown
 from gencli.core.files import append
+from gencli.core.output import Output
 from gencli.loggers.base import Logger
 from gencli.run.folder import RunFolder
 from gencli.run.record import NLLRecord, Record
@@ -35,7 +36,7 @@ class Reporter:
     """
 
     def __init__(self, folder: RunFolder | None = None, loggers: Sequence[Logger] = (), *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(file=Output(), quiet=quiet, highlight=False, soft_wrap=True)
         self.folder = folder
         self.loggers = loggers
 

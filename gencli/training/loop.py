@@ -164,11 +164,11 @@ class Trainer:
         stopped = 0
         rate = score = ""
         with self.reporter.progress("training", options.max_steps, options.max_minutes) as bar:
-            if state.step == 0 and self.starts_good:
+            if state.step == 0:
                 with clock.paused():
-                    score = self._validate()  # a closed form, EM or another run's weights may be the best there is
-            if not state.turns:  # a closed form without parameters: its start is all
-                state.save("last")
+                    if self.starts_good:
+                        score = self._validate()  # a closed form, EM or another run's weights may be the best there is
+                    state.save("last")  # a kill before the first validation leaves a run that can go on
             while state.turns and not (self._spent or self._stalled or stopped):
                 self.steps(1)
                 if state.step % options.log_every == 0 or state.step == options.max_steps:

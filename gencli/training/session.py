@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,12 +27,10 @@ from gencli.config import sections, stored
 from gencli.config.locate import find_run
 from gencli.core import distributed
 from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
-from gencli.data.split import StreamSplit
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text
 from gencli.pictures.samples import grid_of
-from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import Parts, assemble, load_weights
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
@@ -41,34 +39,16 @@ from gencli.run.nll import HeldOutNLL
 from gencli.run.opened import builder
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
-from gencli.run.run import Run, refuse_changes
+from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
 from gencli.training.loop import Trainer, precision
 from gencli.training.origin import NAMED, Origin
+from gencli.training.resumed import Resumed, data_sha256, may_download
 from gencli.training.signals import StopRequest
 
 RESULT = ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")
 """What run.json repeats of the final record."""
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """Where a run goes on.
-
-    Args:
-        folder: the run folder.
-        checkpoint: the file to go on from.
-        step: its step.
-        trained: the config that it was trained with.
-        data_sha256: of the training split that it was trained on, where it kept it.
-    """
-
-    folder: Path
-    checkpoint: Path
-    step: int
-    trained: Mapping[str, Any]
-    data_sha256: str | None
 
 
 class Session:
@@ -93,6 +73,7 @@ class Session:
     ) -> None:
         self.config, self.parts, self.folder, self.world, self.resumed = config, parts, folder, world, resumed
         self.begun = begun
+        self._undo = ExitStack()
         self._began = time.perf_counter()
         self._stop = StopRequest()
         start = resumed.step if resumed else 0
@@ -125,24 +106,24 @@ class Session:
             UsageError: the config is wrong; nothing was written.
             RunFailed: the run to go on with is damaged; nothing was written.
         """
-        world = distributed.join()
-        try:
-            return cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world)
-        except BaseException:
-            distributed.leave()
-            raise
+        with ExitStack() as undo:
+            world = distributed.join()
+            undo.callback(distributed.leave)
+            session = cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world, undo)
+            session._undo = undo.pop_all()
+        return session
 
     @classmethod
-    def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World) -> Session:
-        resumed = _resumed(cfg) if cfg.get("resume") else None
+    def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack) -> Session:
+        resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
         origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
         before = resumed or origin
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
         make_loggers = _loggers(cfg)
         parts = assemble(
             cfg,
-            download=before is None or _may_download(cfg, before.trained),
-            schema=stored.schema(resumed.folder) if resumed else origin.schema if origin else None,
+            download=before is None or may_download(cfg, before.trained),
+            schema=stored.schema(resumed.folder.path) if resumed else origin.schema if origin else None,
         )
         if not resumed:
             _refuse_unused_context(parts)
@@ -150,36 +131,43 @@ class Session:
         check_sampler(parts)
         _prepare_data(parts)
         if resumed:
-            _same_data(cfg, resumed, parts)
+            resumed.check_data(cfg, parts)
         begun = origin.load(parts, cfg) if origin else None
-        made = resumed.folder if resumed else _fresh_folder(cfg, sweep_dir, world)
+        if resumed is not None:
+            folder = resumed.folder
+        else:
+            folder = RunFolder(distributed.by_main(lambda: RunFolder.fresh_path(cfg, sweep_dir)), writes=world.main)
+            undo.callback(folder.release)
+            distributed.by_main(lambda: folder.hold(fresh=True))
         kept = {key: value for key, value in cfg.items() if key not in ("resume", *NAMED)}
         if origin:
             kept |= origin.named(cfg)
         elif resumed:
             kept |= {key: value for key, value in resumed.trained.items() if key in NAMED}
-        session = cls(kept, parts, RunFolder(made, writes=world.main), make_loggers, world, resumed, begun)
-        try:
-            session._introduce()
-        except BaseException:
-            session.reporter.close()
-            raise
+        session = cls(kept, parts, folder, make_loggers, world, resumed, begun)
+        undo.callback(session.reporter.close)
+        session._introduce()
         return session
 
     def _introduce(self) -> None:
         """Begin the run's files, or go on in them; say what is trained."""
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
-        facts: dict[str, Any] = {"device": str(self.parts.device), "world_size": self.world.size}
+        facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
+        facts |= {"device": str(self.parts.device), "world_size": self.world.size}
+        facts |= {"data_sha256": data_sha256(self.parts)}
         if self.resumed:
             trainer.prepare()
-            trainer.state.load(self.resumed.checkpoint)
-            folder.forget_after(trainer.state.step)
-            folder.reopen(config, **facts)
+            damages = [trainer.state.load(self.resumed.checkpoint)]
+            lines = folder.forget_after(trainer.state.step)
+            damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
+            damages += [folder.reopen(config, **facts)]
+            for damage in filter(None, damages):
+                self.reporter.warn(damage)
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
-            facts |= {"data_sha256": _sha256(self.parts)} | ({"init_from": self.begun} if self.begun else {})
-            folder.begin(config, self.parts.dataset.schema(), seed=config["seed"], parameters=parameters, **facts)
+            facts |= {"init_from": self.begun} if self.begun else {}
+            folder.begin(config, self.parts.dataset.schema(), **facts)
         for line in self.parts.dataset.understood():
             self.reporter.say(line)
         names = config["choices"]
@@ -313,11 +301,11 @@ class Session:
         """Say in run.json how the session ended, if it did not finish; close the loggers, leave the other ranks."""
         try:
             if error is not None and self.folder.info.get("status") == "running":
-                self._end(error)
+                with suppress(RunFailed):  # a folder that is gone, a full disk: the error says it
+                    self._end(error)
         finally:
-            self.reporter.close()
             self._stop.__exit__()
-            distributed.leave()
+            self._undo.close()
 
     def _end(self, error: BaseException) -> None:
         if not isinstance(error, Interrupted | KeyboardInterrupt):
@@ -341,53 +329,6 @@ class Session:
 
 
 # --- what open is made of --------------------------------------------------------------------------------------------
-
-
-def _resumed(cfg: Mapping[str, Any]) -> Resumed:
-    """The run to go on with; what is damaged in it is refused before anything is written.
-
-    Raises:
-        UsageError: the command changes what a run keeps.
-        RunFailed: the folder is damaged.
-    """
-    folder = find_run(cfg["resume"])
-    run = Run(folder)
-    trained, _, _ = run.trained, run.info, run.metrics
-    RunFolder.check(folder)
-    refuse_changes(trained, cfg, ("model", "data", "objective"))
-    if cfg["seed"] != trained["seed"]:
-        raise UsageError(f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches")
-    checkpoint = checkpoints.path_of(folder, cfg["checkpoint"])
-    step = checkpoints.read(checkpoint)[1].get("step", 0)
-    return Resumed(folder, checkpoint, step, trained, run.info.get("data_sha256"))
-
-
-def _may_download(cfg: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
-    """Whether missing data files may be fetched: not into a folder that a run names, and not the user."""
-    root = cfg["data"].get("root")
-    return root is None or root != trained["data"].get("root")
-
-
-def _sha256(parts: Parts) -> str | None:
-    """Hash of the training split; None where it streams from files, all of which would have to be read for it."""
-    train = parts.dataset.split("train")
-    return None if train is None or isinstance(train, StreamSplit) else train.sha256
-
-
-def _same_data(cfg: Mapping[str, Any], resumed: Resumed, parts: Parts) -> None:
-    """A resumed run keeps its data, wherever the file lies now.
-
-    Raises:
-        UsageError: the training split is another one; or the file has another name, and an older run kept no hash.
-    """
-    path, own = (each["data"].get("path") for each in (cfg, resumed.trained))
-    found = _sha256(parts) if resumed.data_sha256 else None
-    same = path == own if found is None else found == resumed.data_sha256
-    if not same:
-        raise UsageError(
-            f"data.path={path}: a resumed run keeps its data, and this is not what it was trained on"
-            f"{f' ({own})' if path != own else ''}; init_from={relative(resumed.folder)} begins a run anew"
-        )
 
 
 def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
@@ -448,17 +389,3 @@ def _prepare_data(parts: Parts) -> None:
         parts.preprocess.fit(whole)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _fresh_folder(cfg: Mapping[str, Any], sweep_dir: Path | None, world: distributed.World) -> Path:
-    """A new folder, which rank 0 makes; everyone hears of it, or of why there is none."""
-    made: Any = None
-    if world.main:
-        try:
-            made = RunFolder.fresh_path(cfg, sweep_dir)
-        except UsageError as error:
-            made = error
-    made = distributed.share(made)
-    if isinstance(made, UsageError):
-        raise made
-    return made

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, heard where the work can stop."""
+"""SIGINT, SIGTERM and SIGHUP, heard where the work can stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from gencli.core.errors import Interrupted
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a wish that the loop grants at the next step; a second one stops at once.
+    """Turns signals into a wish that the loop grants at the next step; a second one stops at once.
+
+    A closed terminal sends SIGHUP, which `nohup` has had ignored before we start: then it stays ignored.
 
     at_once: the message with which the first one stops at once too, where nothing is left to be saved; None: it waits.
     """
@@ -22,8 +24,10 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
+                    self._before[number] = signal.signal(number, self._handle)
         except ValueError:  # not the main thread: the caller keeps its own handlers
             pass
         return self

@@ -106,8 +106,11 @@ class State:
         path = inside(self.folder, "checkpoints", f"{name}.safetensors")
         checkpoints.write(path, tensors, meta, keep_previous=name == "last")
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path) -> str | None:
         """Go on from a checkpoint.
+
+        Returns:
+            What is wrong with ``best``, which is forgotten then; None: nothing is.
 
         Raises:
             RunFailed: it is damaged, or of another model or objective.
@@ -129,19 +132,23 @@ class State:
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             reason = quoted(str(error).splitlines()[-1].strip() if str(error) else type(error).__name__, 200)
             raise RunFailed(f"{path} does not fit the run's config: {reason}") from error
-        self._drop_other_best()
+        return self._drop_other_best()
 
-    def _drop_other_best(self) -> None:
-        """Forget a ``best`` that this checkpoint does not know: it comes from steps that are taken anew."""
+    def _drop_other_best(self) -> str | None:
+        """Forget a ``best`` that this checkpoint does not know, from steps that are taken anew, or a damaged one."""
         path = self.folder / "checkpoints" / "best.safetensors"
-        other = False
+        other, damage = False, None
         if self.writes and path.exists():
             inside(self.folder, "checkpoints", "best.safetensors")
-            other = self.best is None or checkpoints.read(path)[1].get("step") != self.best[1]
+            try:
+                other = self.best is None or checkpoints.read(path)[1].get("step") != self.best[1]
+            except RunFailed as error:
+                other, damage = True, f"{error} The next validation chooses the best anew."
             if other:
                 path.unlink()
         if distributed.share(other):  # one rank looks, all follow
             self.best, self.stale = None, 0
+        return damage
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], turn: str) -> None:

@@ -14,11 +14,16 @@ def test_every_job_of_a_sweep_runs(ran, capsys):
     out, err = capsys.readouterr()
     assert [config["seed"] for _, config, _ in ran] == [1, 13, 15, 2]
     assert "job 1: model=toy data=toy trust=[toyzoo] seed=13" in out
-    assert "2 of 4 jobs done" in err
+    assert "2 of 4 jobs failed" in err
     assert "job 1 failed" in err
     assert "the loss is not finite" in err.splitlines()[-2]
     (sweep,) = Path("outputs/sweeps").iterdir()
     assert sorted(path.name for path in sweep.iterdir()) == ["0", "3", "multirun.yaml"]
+
+
+def test_a_sweep_in_which_some_runs_were_written_does_not_end_as_if_nothing_was(ran, capsys):
+    assert cli.main(["train", *TOY, "-m", "seed=1,15"]) == 1
+    assert "1 of 2 jobs failed" in capsys.readouterr().err
 
 
 def test_a_sweep_of_refusals_leaves_nothing_behind(ran):
@@ -62,6 +67,6 @@ def test_joblib_launcher(capfd):
     words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=energy", "objective=nll", "seed=1,2"]
     assert cli.main(["train", *TOY, *words]) == 2
     err = capfd.readouterr().err
-    assert "0 of 2 jobs done" in err
+    assert "2 of 2 jobs failed" in err
     assert err.count("failed (") == 2
     assert not Path("outputs").exists()

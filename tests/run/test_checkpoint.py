@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import random
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from gencli.core.errors import RunFailed, UsageError
 from gencli.run import checkpoint
@@ -16,8 +18,15 @@ TENSORS = {
 }
 
 
-def test_round_trip(tmp_path):
-    file = tmp_path / "checkpoints" / "last.safetensors"
+@pytest.fixture
+def last(tmp_path):
+    """Where a run has its last checkpoint."""
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints" / "last.safetensors"
+
+
+def test_round_trip(last):
+    file = last
     digest = checkpoint.write(file, TENSORS, {"step": 7, "best": [1.5, 3]})
     tensors, meta = checkpoint.read(file)
     assert meta == {"step": 7, "best": [1.5, 3]}
@@ -32,7 +41,7 @@ def test_a_checkpoint_replaced_while_it_is_read_is_read_again(tmp_path, monkeypa
     checkpoint.write(file, TENSORS, {"step": 1})
     own = checkpoint._digest
 
-    def meanwhile(tensors):
+    def meanwhile(tensors, header):
         monkeypatch.setattr(checkpoint, "_digest", own)
         checkpoint.write(file, TENSORS, {"step": 2})
         return "that of the first file's header, for tensors of the second"
@@ -41,8 +50,8 @@ def test_a_checkpoint_replaced_while_it_is_read_is_read_again(tmp_path, monkeypa
     assert checkpoint.read(file)[1]["step"] == 2
 
 
-def test_cut_short_at_any_byte_is_one_message_and_the_previous_one_loads(tmp_path):
-    file = tmp_path / "checkpoints" / "last.safetensors"
+def test_cut_short_at_any_byte_is_one_message_and_the_previous_one_loads(tmp_path, last):
+    file = last
     checkpoint.write(file, TENSORS, {"step": 1}, keep_previous=True)
     checkpoint.write(file, TENSORS, {"step": 2}, keep_previous=True)
     whole = file.read_bytes()
@@ -54,14 +63,30 @@ def test_cut_short_at_any_byte_is_one_message_and_the_previous_one_loads(tmp_pat
     assert checkpoint.read(checkpoint.path_of(tmp_path, "previous"))[1]["step"] == 1
 
 
-def test_an_altered_byte_is_seen(tmp_path):
+def test_a_flipped_bit_is_seen_wherever_it_is(tmp_path):
+    file = tmp_path / "last.safetensors"
+    checkpoint.write(file, TENSORS, {"step": 1, "seconds": 2.5})
+    whole = file.read_bytes()
+    rng = random.Random(0)
+    for place in range(len(whole)):
+        altered = bytearray(whole)
+        altered[place] ^= 1 << rng.randrange(8)
+        file.write_bytes(bytes(altered))
+        with pytest.raises(RunFailed, match=r"damaged|no gencli checkpoint|not a gencli checkpoint|newer gencli"):
+            checkpoint.read(file)
+
+
+def test_an_edited_step_is_seen_and_checkpoints_of_format_1_still_open(tmp_path):
     file = tmp_path / "last.safetensors"
     checkpoint.write(file, TENSORS, {"step": 1})
-    whole = bytearray(file.read_bytes())
-    whole[-1] ^= 1
-    file.write_bytes(bytes(whole))
-    with pytest.raises(RunFailed, match="damaged"):
+    whole = file.read_bytes()
+    assert rb"\"step\": 1" in whole
+    file.write_bytes(whole.replace(rb"\"step\": 1", rb"\"step\": 2"))
+    with pytest.raises(RunFailed, match="does not match its hash"):
         checkpoint.read(file)
+    header = {"format": "1", "meta": '{"step": 3}', "sha256": checkpoint._digest(TENSORS, {})}
+    file.write_bytes(save(TENSORS, metadata=header))
+    assert checkpoint.read(file)[1] == {"step": 3}
 
 
 def test_a_pickle_is_not_opened(tmp_path):
@@ -81,8 +106,8 @@ def test_a_pickle_is_not_opened(tmp_path):
     assert not marker.exists()
 
 
-def test_a_missing_one_names_what_is_there(tmp_path):
-    checkpoint.write(tmp_path / "checkpoints" / "last.safetensors", TENSORS, {})
+def test_a_missing_one_names_what_is_there(tmp_path, last):
+    checkpoint.write(last, TENSORS, {})
     with pytest.raises(UsageError, match="This run has: last"):
         checkpoint.path_of(tmp_path, "best")
 

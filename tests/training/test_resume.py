@@ -16,6 +16,7 @@ import gencli
 from gencli.cli.main import main
 from gencli.core.errors import Interrupted
 from gencli.run import checkpoint
+from gencli.training.signals import StopRequest
 from tests.conftest import TINY
 from tests.runs import ROOT, before_step, same, tensors
 
@@ -106,7 +107,7 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
     assert steps == sorted(steps)  # nothing was logged twice
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
     before_step(monkeypatch, 3, lambda trainer: os.kill(os.getpid(), number))
     assert main(["train", *TINY, "run_dir=run"]) == code
@@ -116,6 +117,20 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatc
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert main(["train", "resume=run"]) == 0
+
+
+def test_nohup_is_respected_and_a_second_signal_stops_at_once():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal == 0
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.signal == signal.SIGINT
+            with pytest.raises(Interrupted, match="at once"):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys):

@@ -51,7 +51,7 @@ class CelebA(Lazy):
         else:
             files = Archive(self._fetch(_ARCHIVE), _FOLDER)
         part = {"train": "0", "val": "1", "test": "2"}[name]
-        rows = [line.split() for line in partition.read_text().splitlines()]
+        rows = [line.split() for line in partition.read_text(encoding="utf-8").splitlines()]
         names = [row[0] for row in rows if len(row) == 2 and row[1] == part]
         return StreamSplit(names, Load(files, 148, self.size, 3), files.read, options=f"crop 148, size {self.size}")
 

@@ -1,0 +1,93 @@
+"""A run that goes on: what it keeps, and how its data are known again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gencli.config import stored
+from gencli.config.locate import find_run
+from gencli.core import distributed
+from gencli.core.errors import UsageError
+from gencli.data.split import StreamSplit
+from gencli.run import checkpoint as checkpoints
+from gencli.run.assembly import Parts
+from gencli.run.folder import RunFolder
+from gencli.run.reporter import relative
+from gencli.run.run import Run, refuse_changes
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on.
+
+    Args:
+        folder: the run folder, held.
+        checkpoint: the file to go on from.
+        step: its step.
+        trained: the config that it was trained with.
+        data_sha256: of the training split that it was trained on, where it kept it.
+    """
+
+    folder: RunFolder
+    checkpoint: Path
+    step: int
+    trained: Mapping[str, Any]
+    data_sha256: str | None
+
+    @classmethod
+    def of(cls, cfg: Mapping[str, Any], world: distributed.World, undo: ExitStack) -> Resumed:
+        """The run to go on with, held; what is damaged in it is refused before anything is written.
+
+        Raises:
+            UsageError: the command changes what a run keeps, or another process trains it.
+            RunFailed: the folder is damaged.
+        """
+        folder = RunFolder(find_run(cfg["resume"]), writes=world.main)
+        trained = Run(folder.path).trained
+        RunFolder.check(folder.path)
+        refuse_changes(trained, cfg, ("model", "data", "objective"))
+        if cfg["seed"] != trained["seed"]:
+            raise UsageError(
+                f"seed={cfg['seed']}: a resumed run keeps its seed ({trained['seed']}), its order of batches"
+            )
+        undo.callback(folder.release)
+        distributed.by_main(folder.hold)
+        checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"])
+        step = checkpoints.read(checkpoint)[1].get("step", 0)
+        kept = None
+        with suppress(UsageError):  # a damaged run.json is written anew
+            kept = stored.info(folder.path).get("data_sha256")
+        return cls(folder, checkpoint, step, trained, kept)
+
+    def check_data(self, cfg: Mapping[str, Any], parts: Parts) -> None:
+        """A resumed run keeps its data, wherever the file lies now.
+
+        Raises:
+            UsageError: the training split is another one; or the file has another name, and there is no hash of it.
+        """
+        path, own = (each["data"].get("path") for each in (cfg, self.trained))
+        why = f"data.path={path}: a resumed run keeps its data"
+        if self.data_sha256 is None:
+            if path != own:
+                raise UsageError(f"{why} ({own}), and this one cannot tell whether these are the same")
+        elif data_sha256(parts) != self.data_sha256:
+            raise UsageError(
+                f"{why}, and this is not what it was trained on{f' ({own})' if path != own else ''}; "
+                f"init_from={relative(self.folder.path)} begins a run anew"
+            )
+
+
+def data_sha256(parts: Parts) -> str | None:
+    """Hash of the training split; None where it streams from files, all of which would have to be read for it."""
+    train = parts.dataset.split("train")
+    return None if train is None or isinstance(train, StreamSplit) else train.sha256
+
+
+def may_download(cfg: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
+    """Whether missing data files may be fetched: not into a folder that a run names, and not the user."""
+    root = cfg["data"].get("root")
+    return root is None or root != trained["data"].get("root")

@@ -1,0 +1,58 @@
+"""What is said, where the reader lacks characters or has left."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gencli.core.output import Output
+from gencli.run.reporter import Reporter
+from tests.runs import ROOT
+
+
+def stream(monkeypatch, raw, encoding):
+    found = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", found)
+    return found
+
+
+def test_what_an_encoding_lacks_is_spelled(monkeypatch):
+    raw = io.BytesIO()
+    kept = stream(monkeypatch, raw, "ascii")
+    Reporter().say("2.1 ± 0.3 of ü ↑")
+    assert raw.getvalue() == b"2.1 +- 0.3 of \\xfc ^\n"
+    kept.detach()
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_training_needs_no_reader(monkeypatch, close):
+    """A pipe whose reader has gone; a process without a standard output."""
+    if close:
+        ours, theirs = os.pipe()
+        os.close(ours)
+        stream(monkeypatch, io.FileIO(theirs, "w"), "utf-8")
+    else:
+        monkeypatch.setattr(sys, "stdout", None)
+    reporter = Reporter()
+    with reporter.progress("training", 2) as bar:
+        reporter.say("once")
+        bar.at(1)
+        reporter.say("twice")
+
+
+def test_a_reader_of_ascii_and_a_locale_of_none(tiny_run):
+    words = [sys.executable, "-m", "gencli", "compare", str(tiny_run)]
+    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    for more in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}):
+        done = subprocess.run(words, env={**plain, **more}, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b" +-" in done.stdout
+
+
+def test_output_is_that_of_the_moment(capsys):
+    output = Output()
+    print("here", file=output)
+    assert capsys.readouterr().out == "here\n"
+    assert not output.isatty()

@@ -209,6 +209,13 @@ def quote(text: str) -> str:
     return "'" + re.sub(r"\\+(?='|$)", lambda m: m[0] * 2, text).replace("'", "\\'") + "'"
 
 
+def _text_keys(node: Any) -> Any:
+    """The same with keys that are texts, as files of a run hold them: Hydra reads that of ``{0: real}`` as a number."""
+    if isinstance(node, dict):
+        return {str(key): _text_keys(value) for key, value in node.items()}
+    return [_text_keys(item) for item in node] if isinstance(node, list) else node
+
+
 def to_plain(
     cfg: DictConfig,
     choices: Mapping[str, Any],
@@ -238,7 +245,7 @@ def to_plain(
 
     plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(plain, dict)
-    config: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    config: dict[str, Any] = _text_keys(plain)
     if run_config is not None:
         config, named = _with_run(config, named, run_config)
     config = {key: None if key in GROUPS and value == {} else value for key, value in config.items()}

@@ -58,7 +58,8 @@ def near(name: str, options: Iterable[str]) -> str:
         'There is: glow, maf.'
     """
     options = sorted(options)
-    close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    lower = {option.lower(): option for option in options}
+    close = [lower[found] for found in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     if close:
         return "Did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "There is: " + ", ".join(options) + "." if options else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import ClassVar, Literal
 
 import torch
@@ -44,8 +45,8 @@ class Support:
             ValueError: the text names no support.
 
         Example:
-            >>> Support.parse("levels:256")
-            Support(kind='levels', levels=256)
+            >>> Support.parse("levels:256").size
+            256
             >>> Support.parse("binary").levels, Support.parse("real").discrete
             (2, False)
         """
@@ -94,7 +95,8 @@ class Support:
 
     def __str__(self) -> str:
         if self.columns:
-            return f"mixed({', '.join(map(str, self.columns))})"
+            alike = [(str(column), len([*same])) for column, same in groupby(self.columns)]
+            return f"mixed({', '.join(name if n == 1 else f'{n} {name}' for name, n in alike)})"
         name = f"{self.kind}:{self.levels}" if self.kind in ("levels", "categorical") else self.kind
         return name + "?" * self.optional
 

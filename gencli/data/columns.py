@@ -205,10 +205,10 @@ def _typed(names: list[str]) -> list[Any]:
     return list(names)
 
 
-def columns_asked(columns: Mapping[str | int, str]) -> dict[str, Column]:
+def columns_asked(columns: Mapping[str, str]) -> dict[str, Column]:
     """The user's mapping of columns to supports.
 
     Raises:
         ValueError: a text is no support.
     """
-    return {str(name): Column.asked(str(name), text) for name, text in columns.items()}
+    return {name: Column.asked(name, text) for name, text in columns.items()}

@@ -93,7 +93,7 @@ def read_lines(text: str, where: str, given: Dialect, kept: Dialect, names: Coll
         UsageError: it is no table, or can be read in two ways.
     """
     start, comments = _comments(text)
-    separator = given.separator or _separator(text[start:], where, kept, names)
+    separator = given.separator or _separator(text[start:], where, given.decimal, kept, names)
     first = text.count("\n", 0, start) + 1
     try:
         found = list(_parse(text[start:], separator))
@@ -102,24 +102,19 @@ def read_lines(text: str, where: str, given: Dialect, kept: Dialect, names: Coll
     rows = [cells for _, cells in found if cells]
     lines = [line + first - 1 for line, cells in found if cells]
     if not rows:
-        raise UsageError(f"{where} is no table: it is empty")
-    heading = _heading(comments, separator, len(rows[0]))
-    if heading is not None:
-        if given.header is None:
-            raise UsageError(
-                f"{where}: line {first - 1} is a comment or names the columns; data.header=true or false decides"
-            )
-        if given.header:
-            rows, lines = [heading, *rows], [first - 1, *lines]
+        raise UsageError(f"{where} is no table: {'all its lines begin with #' if comments else 'it is empty'}")
     _even(rows, lines, where)
-    if len(rows[0]) == 1 and separator != SPACES:
+    if len(rows[0]) == 1:
         for line, cells in found:
             if not cells and lines[0] < line + first - 1 < lines[-1]:
                 raise UsageError(f"{where}: line {line + first - 1} is empty: leave it out")
     some = rows[: _rows_of_sample(text[start:])]
     decimal = given.decimal or _decimal(some, where, kept)
+    heading = _heading(comments, some, Dialect(separator, decimal, given.header), f"{where}: line {first - 1}")
     header = _has_names(some, where, decimal, names) if given.header is None else given.header
-    skipped = len(comments) - (heading is not None and header)
+    if heading:
+        rows, lines = [heading, *rows], [first - 1, *lines]
+    skipped = len(comments) - bool(heading)
     notes = [f"{skipped} lines that begin with # above the table are skipped"] if skipped else []
     dialect = Dialect(separator, decimal, header)
     if header:
@@ -138,15 +133,35 @@ def _comments(text: str) -> tuple[int, list[str]]:
     return start, comments
 
 
-def _heading(comments: Sequence[str], separator: str, width: int) -> list[str] | None:
-    """The last line above the table as names of its columns, where it has as many words."""
-    if not comments or width == 1:
+def _heading(comments: Sequence[str], rows: list[list[str]], dialect: Dialect, where: str) -> list[str] | None:
+    """Names of columns in the last line above the table that begins with #; None: there are none.
+
+    Raises:
+        UsageError: a line above the table may be one of its own.
+    """
+    width, separator = len(rows[0]), str(dialect.separator)
+    if not comments or width == 1 or _surely_named(rows, str(dialect.decimal)):
         return None
     try:
-        cells = [cells for _, cells in _parse(comments[-1].lstrip("# "), separator) if cells]
+        names = next((cells for _, cells in _parse(comments[-1].lstrip("# "), separator)), [])
+        like_rows = [line for line in comments if len(next(_parse(line, separator))[1]) == width]
     except ValueError:
         return None
-    return cells[0] if len(cells) == 1 and len(cells[0]) == width else None
+    if len(names) == width and dialect.header is None:
+        raise UsageError(f"{where} is a comment or names the columns; data.header=true or false decides")
+    if len(names) == width and dialect.header:
+        return names
+    if like_rows and number(rows[0][0], str(dialect.decimal)) is None:
+        raise UsageError(f"{where} is a comment or a row: remove it, or the #")
+    return None
+
+
+def _surely_named(rows: list[list[str]], decimal: str) -> bool:
+    """Whether the first row names the columns, and can be nothing else."""
+    try:
+        return len(rows) > 1 and _has_names(rows, "", decimal, ())
+    except UsageError:
+        return False
 
 
 def _parse(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -199,18 +214,19 @@ def _sample(text: str, separator: str) -> tuple[list[list[str]], bool]:
     return rows, False
 
 
-def _separator(text: str, where: str, kept: Dialect, names: Collection[str]) -> str:
+def _separator(text: str, where: str, decimal: str | None, kept: Dialect, names: Collection[str]) -> str:
     """The separator that cuts all lines into equally many cells; NONE where none cuts most of them.
 
     Raises:
-        UsageError: several do.
+        UsageError: several do, or lines such as 1,5 may be one number.
     """
     samples, broken = {}, set()
-    for separator in SEPARATORS:
+    candidates = [s for s in SEPARATORS if s != decimal]
+    for separator in candidates:
         samples[separator], fails = _sample(text, separator)
         broken |= {separator} if fails else set()
     widths = {separator: Counter(map(len, rows)) for separator, rows in samples.items()}
-    even = [s for s in SEPARATORS if len(widths[s]) == 1 and min(widths[s]) > 1 and s not in broken]
+    even = [s for s in candidates if len(widths[s]) == 1 and min(widths[s]) > 1 and s not in broken]
     if "\t" in even and SPACES in even:
         even.remove(SPACES)
     if len(even) > 1:
@@ -221,10 +237,16 @@ def _separator(text: str, where: str, kept: Dialect, names: Collection[str]) -> 
                 return chosen[0]
         both = " and ".join(repr(s) for s in clean or even)
         raise UsageError(f"{where}: {both} all cut its lines into equally many cells; data.separator= says which it is")
+    if even == [","] and decimal is None and all(_COMMA.fullmatch(",".join(row)) for row in samples[","]):
+        if kept.separator in (",", NONE):
+            return kept.separator
+        raise UsageError(
+            f"{where}: is {','.join(samples[','][0])} two cells or a number? data.decimal=point or comma says"
+        )
     if even:
         return even[0]
-    most = {s: max((n for w, n in widths[s].items() if w > 1), default=0) for s in SEPARATORS}
-    best = max(SEPARATORS, key=lambda s: (most[s], s != SPACES))  # a row of another length is refused later
+    most = {s: max((n for w, n in widths[s].items() if w > 1), default=0) for s in candidates}
+    best = max(candidates, key=lambda s: (most[s], s != SPACES))  # a row of another length is refused later
     return best if 2 * most[best] > len(samples[best]) else NONE
 
 

@@ -285,3 +285,19 @@ def test_samples_are_compared_column_by_column(run):
     measured = gencli.load(run, device="cpu").measure(["mmd"], split="train")["mmd"]
     assert math.isfinite(measured["value"])
     assert "real: standardised" in measured["protocol"]["space"]
+
+
+def test_columns_without_names_are_numbered(tmp_path):
+    path, folder = tmp_path / "t.csv", tmp_path / "run"
+    path.write_text("".join(f"{'ab'[k % 2]},{k}.5\n" for k in range(20)))
+    words = [
+        "model=independent",
+        "data=csv",
+        f"data.path={path}",
+        "data.header=false",
+        "data.columns={0: categorical, 1: real}",
+    ]
+    words += ["trainer.max_steps=2", "trainer.eval_every=2", "logger=none", "n=0", "device=cpu", f"run_dir={folder}"]
+    trained = gencli.train(words)
+    assert trained.config["data"]["columns"] == {"0": "categorical", "1": "real"}
+    assert gencli.load(folder, device="cpu").nll()["value"] == trained.results[0]["value"]

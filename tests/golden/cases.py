@@ -32,11 +32,11 @@ from gencli.config import renamed as names
 HERE = Path(__file__).resolve().parent
 GOLDEN = Path("tests/golden")
 RUNS = GOLDEN / "runs"
-FILES = ("text.txt", "table.csv", "images.npz")
+FILES = ("text.txt", "table.csv", "mixed.csv", "images.npz")
 """Data of our own, beside the runs."""
 
 KEPT = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/last.safetensors")
-"""What is kept of a run folder: what it needs to be opened and to go on."""
+"""What is kept of a run folder: what it needs to be opened and to go on; and data.json, where it has one."""
 
 STEPS, MORE = 4, 6
 """Steps of a golden run, and to where it is resumed."""
@@ -56,6 +56,10 @@ HMM = "data=hmm data.train=400 data.val=80 data.test=80 data.window=8"
 DIGITS = "data=digits"
 TEXT = "data=text_file data.path=tests/golden/text.txt data.window=12"
 TABLE = "data=csv data.path=tests/golden/table.csv data.context=[c,d]"
+MIXED = (
+    "data=csv data.path=tests/golden/mixed.csv data.transform=standardize "
+    "data.columns={kind:categorical,size:real,count:levels?,old:binary}"
+)
 IMAGES = "data=array data.path=tests/golden/images.npz data.transform=logit"
 
 NET8 = "model.net.vector.hidden=[8]"
@@ -200,6 +204,11 @@ CASES: dict[str, Case] = {
         f"model=transformer model.conditional=true {DIGITS} model.layers=1 model.heads=1 model.width=8 model.hidden=8",
         samplers=("sampler=ancestral sampler.given=top_half",),
     ),
+    "transformer_mixed": Case(
+        f"model=transformer {MIXED} model.layers=1 model.heads=1 model.width=8 model.hidden=8 model.components=2"
+    ),
+    "made_mixed": Case(f"model=made {MIXED} model.hidden=[8]", samplers=("sampler=ancestral sampler.given=[0,3]",)),
+    "independent": Case(f"model=independent {MIXED} model.components=2"),
     "ngram": Case(f"model=ngram {HMM} model.order=2", samplers=("sampler=ancestral sampler.temperature=0.5",)),
     "ngram_text": Case(
         f"model=ngram {TEXT} data.level=byte model.order=2", samplers=("sampler=ancestral sampler.prompt=the",)

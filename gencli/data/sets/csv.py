@@ -104,7 +104,7 @@ class CSV(Lazy):
     def __init__(
         self,
         path: str | None = None,
-        columns: list[str | int] | dict[str | int, str] | None = None,
+        columns: list[str | int] | dict[str, str] | None = None,
         label: str | int | None = None,
         context: list[str | int] | None = None,
         split: str | int | None = None,

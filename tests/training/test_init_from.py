@@ -84,6 +84,7 @@ def test_a_model_that_starts_from_data_starts_from_the_weights():
         (["data.transform=none"], "were trained with standardize"),
         (["data=gaussian", "data.dim=3"], "shape of its data is (2,), of data=gaussian (3,)"),
         (["data.label=w", "data.path=wide.csv"], "data.label: the run's data.json has no classes"),
+        (["data.columns=[v]"], "data.columns=['v']: the weights of init_from="),
         (["data.path=other.csv"], "has no column 'v'"),
         (["resume=old"], "leave one of them away"),
         (["weights=mean"], "weights"),

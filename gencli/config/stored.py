@@ -57,7 +57,7 @@ _TOP: dict[str, tuple[type, ...]] = {
     "n": (int,),
     "trust": (list,),
     "run_dir": (str, type(None)),
-    "init_from": (str,),
+    "init_from": (str, type(None)),
     "checkpoint": (str,),
     "weights": (str, type(None)),
     "choices": (dict,),

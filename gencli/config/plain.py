@@ -24,7 +24,7 @@ VALUES, DEPTH = 20_000, 32
 
 
 def text(file: Path, times: int = 1) -> str:
-    """A text file of a sane size, or of some times that.
+    """A text file of a sane size, or as many times that.
 
     Raises:
         UsageError: it is not there, is no file, too large, or no UTF-8.

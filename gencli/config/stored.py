@@ -38,7 +38,7 @@ GROUPS = ("model", "data", "objective", "sampler", "estimator", "optimizer", "tr
 """Groups that a run's config.yaml holds."""
 
 LONG = 64
-"""How many times more than any other file data.json may hold: a table of 100,000 columns has as many names."""
+"""How many times more data.json may hold than other files: a table of 100,000 columns has as many names."""
 
 ARRAYS = 2**30
 """Bytes of a file of arrays, unpacked."""
@@ -57,7 +57,7 @@ _TOP: dict[str, tuple[type, ...]] = {
     "n": (int,),
     "trust": (list,),
     "run_dir": (str, type(None)),
-    "init_from": (str,),
+    "init_from": (str, type(None)),
     "checkpoint": (str,),
     "weights": (str, type(None)),
     "choices": (dict,),

@@ -23,6 +23,10 @@ NAMED = ("init_from", "weights", "checkpoint")
 """Keys of a config that say what a run began with."""
 
 
+SAID = ("columns", "support", "level")
+"""Options of data sets that a run's schema has made use of: other values would change nothing any more."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """The run that a new one begins with.
@@ -48,7 +52,9 @@ class Origin:
         """
         folder = find_run(cfg["init_from"]).resolve()
         trained = stored.config(folder)
-        way = ({key: each["data"].get(key) for key in {*PREPROCESSING} - {"flip"}} for each in (trained, cfg))
+        schema, same = stored.schema(folder), trained["data"]["_target_"] == cfg["data"]["_target_"]
+        kept = {*PREPROCESSING} - {"flip"} | ({*SAID} if schema and same else set())
+        way = ({key: each["data"].get(key) for key in kept} for each in (trained, cfg))
         differences = [*_differences("model", trained["model"], cfg["model"]), *_differences("data", *way)]
         for key, own, asked in differences:
             raise UsageError(
@@ -56,7 +62,6 @@ class Origin:
             )
         if (cfg["objective"] or {}).get("teacher") is not None:
             raise UsageError("init_from and objective.teacher exclude each other: a student starts from its teacher")
-        schema, same = stored.schema(folder), trained["data"]["_target_"] == cfg["data"]["_target_"]
         names = [each["choices"].get("data") for each in (trained, cfg)]
         doubt = (
             f"data={names[1]} is not read as the run's data={names[0]} was: whether both mean the same is not checked"

@@ -158,7 +158,7 @@ class Session:
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
         facts |= {"device": str(self.parts.device), "world_size": self.world.size}
-        facts |= {"data_sha256": data_sha256(self.parts)} | ({"init_from": self.begun} if self.begun else {})
+        facts |= {"data_sha256": data_sha256(self.parts)}
         if self.resumed:
             trainer.prepare()
             damages = [trainer.state.load(self.resumed.checkpoint)]
@@ -169,6 +169,7 @@ class Session:
                 self.reporter.warn(damage)
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
+            facts |= {"init_from": self.begun} if self.begun else {}
             folder.begin(config, self.parts.dataset.schema(), **facts)
         for line in self.parts.dataset.understood():
             self.reporter.say(line)

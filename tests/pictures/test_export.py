@@ -132,3 +132,21 @@ def test_only_what_was_asked_for_is_written(tiny_run, capsys):
     assert files == ["five.csv", "five.npz"]
     rows = list(csv.reader(io.StringIO(Path("run/samples/five.csv").read_text())))
     assert np.array_equal(np.array(rows[1:], dtype=np.float32), np.load("run/samples/five.npz")["samples"])
+
+
+def test_a_grid_of_classes_in_turn_has_their_names(monkeypatch):
+    from gencli.pictures import canvas
+    from gencli.pictures.samples import of_samples
+
+    class Named(Digits):
+        def class_names(self):
+            return [f"digit {k}" for k in range(10)]
+
+    said = []
+    monkeypatch.setattr(canvas, "labelled", lambda images, columns, heads: said.append((columns, heads)) or b"named")
+    sampler = SimpleNamespace(given=None, classes=[3, 8])
+    parts = SimpleNamespace(dataset=Named(), sampler=sampler, model=SimpleNamespace(conditional=True))
+    x = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
+    assert of_samples(parts, x, torch.tensor([3, 8, 3, 8, 3])) == b"named"
+    assert said == [(2, ["digit 3", "digit 8"])]
+    assert of_samples(parts, x, torch.tensor([3, 8, 8, 8, 3])) != b"named"  # not in turn: no column has a name

@@ -82,8 +82,10 @@ def test_a_model_that_starts_from_data_starts_from_the_weights():
         (["model=maf"], "a run of model=realnvp"),
         (["model.couplings=9"], "model.couplings=9: the weights of init_from="),
         (["data.transform=none"], "were trained with standardize"),
-        (["data.path=wide.csv"], "shape of its data is (2,), of data=wide (3,)"),
-        (["data.label=w", "data.path=wide.csv"], "classes of its data is none, of data=wide 300"),
+        (["data=gaussian", "data.dim=3"], "shape of its data is (2,), of data=gaussian (3,)"),
+        (["data.label=w", "data.path=wide.csv"], "data.label: the run's data.json has no classes"),
+        (["data.columns=[v]"], "data.columns=['v']: the weights of init_from="),
+        (["data.path=other.csv"], "has no column 'v'"),
         (["resume=old"], "leave one of them away"),
         (["weights=mean"], "weights"),
         (["checkpoint=worst"], "checkpoint=worst: "),
@@ -93,6 +95,7 @@ def test_a_model_that_starts_from_data_starts_from_the_weights():
 )
 def test_what_does_not_fit_is_refused_before_a_folder_is_made(words, says, origin, capsys):
     table("wide.csv", 0, "u,v,w")
+    table("other.csv", 0, "u,w")
     assert main(["train", f"init_from={origin}", *words]) == 2
     error = capsys.readouterr().err
     assert says in error

@@ -66,7 +66,8 @@ class Meaning:
             if key not in schema or not isinstance(value, kind) or twice or value == []:
                 raise UsageError(f"data.json is damaged: {key}={quoted(value)}")
         if (schema["classes"] is not None) != labelled:
-            raise UsageError("data.json is damaged: it does not agree with data.label")
+            has = "no classes" if schema["classes"] is None else "classes"
+            raise UsageError(f"data.label: the run's data.json has {has}")
         columns = schema.get("kinds")
         if columns is not None and not (isinstance(columns, list) and len(columns) == len(schema["columns"])):
             raise UsageError(f"data.json is damaged: kinds={quoted(columns)}")

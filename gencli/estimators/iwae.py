@@ -27,7 +27,7 @@ class IWAE(Estimator[LatentVariable]):
     Each row is encoded once and its samples are decoded in pieces, so that memory does not grow with k but for the k
     weights themselves; the pieces change no draw. The variance is that of log of a mean by the delta method,
     Var(w) / (k E[w]^2). Diagnostics: the samples that were used (``k``), their effective number (``ess``,
-    (sum w)^2 / sum w^2), the shape of their tail (``pareto_k``, where k is 25 or more), whether the two say that the
+    (sum w)^2 / sum w^2), the shape of their tail (``pareto_k``, where k is 100 or more), whether the two say that the
     variance is too small (``collapsed``), the same bound with the first k/10 samples (``nll_tenth``: how far it has
     converged), the negative ELBO with all samples, its two parts ``distortion`` and ``rate``, and ``active_units``.
 

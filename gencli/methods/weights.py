@@ -22,7 +22,9 @@ from gencli.core.tensors import ess, log_mean_exp
 
 LEAST_ESS = 20.0
 """Effective weights below which an error is not believed; of fewer than 40, half of them."""
-LEAST_TAIL = 5
+MOST_K = 0.7
+"""Shape of the tail above which an error is not believed."""
+LEAST_TAIL = 20
 """Largest weights of which a shape can be fitted."""
 
 
@@ -61,11 +63,9 @@ def weighed(log_w: Tensor) -> Weighed:
 def collapsed(log_w: Tensor, effective: Tensor, k: Tensor) -> Tensor:
     """Whether the error of the mean of weights (..., n) is a lower limit only, given ``ess`` and ``pareto_k`` (...).
 
-    k above min(1 - 1 / log10 n, 0.7) says so (Vehtari et al.), or too few effective weights.
+    k above 0.7 says so (Vehtari et al.), or too few effective weights.
     """
-    n = log_w.shape[-1]
-    few = effective < min(LEAST_ESS, n / 2)
-    return few | (k > min(1 - 1 / math.log10(max(n, 2)), 0.7))
+    return (effective < min(LEAST_ESS, log_w.shape[-1] / 2)) | (k > MOST_K)
 
 
 def pareto_k(log_w: Tensor) -> Tensor:

@@ -1,0 +1,76 @@
+"""Standard errors mean what they say: over many problems whose answer is known, 95 % lie within 1.96 of them.
+
+The binomial deviation of a share of 95 % among 300 is 1.3 %; three points on either side are 2.4 of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from energies import exact_samples, noise, normal, quadratic, spec
+from estimates import SOURCE
+from torch import Tensor
+
+from gencli.core.spec import Batch
+from gencli.estimators.annealed import AIS, SMC
+from gencli.estimators.base import Estimator, Shared
+from gencli.estimators.partition import Importance
+from gencli.models.energy.exponential import Quadratic
+from gencli.models.energy.reference import Reference
+from gencli.run.record import nll_record
+from gencli.run.scoring import Scores
+
+PROBLEMS = 300
+
+
+def problem(seed: int) -> tuple[Quadratic, Tensor, float]:
+    """A random normal of the plane without its constant, examples, and log Z."""
+    model = quadratic(2)
+    with torch.no_grad():
+        model.log_diagonal.copy_(0.4 * normal(2, 1, seed)[:, 0])
+        model.b.copy_(normal(2, 1, seed + PROBLEMS)[:, 0])
+    return model, exact_samples(model, 300, seed), float(model.log_partition().detach())
+
+
+def base(widen: float):
+    return lambda s: Reference(s, widen=widen).double()
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "importance": Importance(proposal=base(1.5), samples=500),
+    "ais": AIS(base=base(1.5), chains=200, betas=4, leaps=1, reverse=False),
+    "smc": SMC(base=base(1.5), chains=800, betas=4, leaps=1, populations=40),
+}
+
+
+def covered(errors: list[float], ses: list[float]) -> float:
+    return sum(abs(error) < 1.96 * se for error, se in zip(errors, ses, strict=True)) / len(errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_errors_of_log_z_cover_it(name):
+    errors, ses = [], []
+    for seed in range(PROBLEMS):
+        model, x, truth = problem(seed)
+        shared = ESTIMATORS[name].prepare(model, Batch(x), noise(seed))
+        assert not shared.collapsed
+        errors.append(shared.state - truth)
+        ses.append(math.sqrt(shared.variance))
+    assert covered(errors, ses) == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.05])
+def test_errors_of_means_cover_them(shared):
+    """Rows of mean 1, and an error that all rows share."""
+    errors, ses = [], []
+    for seed in range(PROBLEMS):
+        rows = 1 + normal(400, 1, seed)[:, 0] + shared * float(normal(1, 1, seed + PROBLEMS))
+        record = nll_record(
+            Scores(rows, {"model": rows}), shared=Shared("exact", variance=shared**2), spec=spec(1), **SOURCE
+        )
+        errors.append(record.value - 1)
+        ses.append(record.se)
+    assert covered(errors, ses) == pytest.approx(0.95, abs=0.03)

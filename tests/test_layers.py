@@ -57,7 +57,7 @@ BESIDES = {
     "models": {"distributions", "trained"},
     "data": {"preprocess", "split", "loading", "tables"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
-    "pictures": {"samples", "files"},  # what training and the command sample write
+    "pictures": {"samples", "files", "export"},  # what training and the command sample write
 }
 """What else they see of such a room."""
 

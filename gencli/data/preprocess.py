@@ -176,9 +176,10 @@ class Preprocess(nn.Module):
             elif support.discrete:
                 advice += f"; or fewer levels than {support}"
             raise ValueError(f"data.transform={self.transform}: {far} by {worst:.2g} of its deviation; {advice}")
-        if self.spec.support.kind not in ("real", "unit"):
+        if self.spec.support.kind not in ("real", "unit", "mixed"):
             return None
-        found = Repeats.of(split)
+        columns = self.spec.support.columns
+        found = Repeats.of(split, torch.tensor([column.continuous for column in columns]) if columns else None)
         if self.spec.kind == "vector" and bool((found.distinct == 1).any()) and len(split) > 1:
             column = int((found.distinct == 1).nonzero()[0])
             value = f"{float(found.commonest[column]):.6g}"

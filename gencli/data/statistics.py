@@ -80,8 +80,13 @@ class Repeats:
     copies: float
 
     @classmethod
-    def of(cls, split: Split) -> Repeats:
-        """Count on some rows of a split; copies on all of them."""
+    def of(cls, split: Split, reals: Tensor | None = None) -> Repeats:
+        """Count on some rows of a split; copies on all of them.
+
+        Args:
+            split: of real data, or a table whose columns are of several kinds.
+            reals: (D,) which columns of the table are reals, of which alone it is counted; no rows are copies then.
+        """
         x = some_rows(split).x.flatten(1)
         x = x[: max(1000, 4_000_000 // x.shape[1])]
         ordered = x.sort(0).values
@@ -89,7 +94,11 @@ class Repeats:
         new[1:] = ordered[1:] != ordered[:-1]
         row = torch.arange(len(x))[:, None].expand_as(ordered)
         longest, at = (row - torch.where(new, row, 0).cummax(0).values + 1).max(0)
-        return cls(ordered.gather(0, at[None])[0], longest / len(x), new.sum(0), len(x), _copies(split))
+        share, distinct = longest / len(x), new.sum(0)
+        if reals is not None:
+            share, distinct = share.where(reals, 0.0), distinct.where(reals, len(x))
+        copies = _copies(split) if reals is None else 0.0
+        return cls(ordered.gather(0, at[None])[0], share, distinct, len(x), copies)
 
     def packed(self) -> Tensor:
         """(D + 1, 3), for a checkpoint: a row for each coordinate, and one of what concerns all."""

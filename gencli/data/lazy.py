@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -165,20 +165,6 @@ def counted(sizes: Mapping[str, int]) -> str:
         '1,000 train, no val, 50 test'
     """
     return ", ".join(f"{n:,} {name}" if n else f"no {name}" for name, n in sizes.items())
-
-
-def numbered(names: Iterable[str]) -> list[str]:
-    """Names of classes in the order of their numbers: integers by their values, others by alphabet.
-
-    Example:
-        >>> numbered({"10", "9", "1"}), numbered({"b", "10", "9"})
-        (['1', '9', '10'], ['10', '9', 'b'])
-    """
-    found = sorted(set(names))
-    try:
-        return sorted(found, key=int)
-    except ValueError:
-        return found
 
 
 def names_of(schema: Mapping[str, Any]) -> list[str] | None:

@@ -80,7 +80,7 @@ def test_a_generator_has_no_nll_and_eval_says_why(capsys):
     assert len(said.splitlines()) == 1
     assert list(Path("run/eval").glob("*")) == []
     assert main(["eval", "run=run", "estimator=parzen", "estimator.n=200"]) == 0
-    record = json.loads(Path("run/eval/test-parzen.json").read_text())
+    record = json.loads(Path("run/eval/test-parzen-n=200.json").read_text())
     assert record["bound"] == "estimate"
     assert record["diagnostics"]["bandwidth"] > 0
     assert "~" in capsys.readouterr().out

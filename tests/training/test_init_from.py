@@ -29,7 +29,7 @@ def origin(tmp_path_factory):
     """A finished run on a table, standardized."""
     folder = tmp_path_factory.mktemp("origin")
     table(folder / "a.csv", 0)
-    words = [word for word in TINY if not word.startswith("data=")]
+    words = [word for word in TINY if not word.startswith("data")]
     data = ["data=csv", f"data.path={folder / 'a.csv'}", "data.transform=standardize"]
     gencli.train([*words, *data, f"run_dir={folder / 'run'}"])
     return folder / "run"

@@ -15,8 +15,9 @@ from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
-from gencli.data.lazy import UserFiles, counted, listed, names_of, numbered
+from gencli.data.lazy import UserFiles, counted, listed, names_of
 from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
+from gencli.data.tables import in_order
 
 LABELS = {name: f"{name}_labels" for name in SPLITS}
 
@@ -81,7 +82,7 @@ class Array(UserFiles):
         return {
             "shape": list(x.shape[1:]),
             "support": str(self.support or self._inferred(x)),
-            "classes": numbered(classes) if classes else None,
+            "classes": in_order(classes) if classes else None,
             "context": context,
         }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,14 +17,10 @@ from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
-from gencli.data.lazy import Lazy
-from gencli.data.root import user_path
+from gencli.data.lazy import UserFiles, listed
 from gencli.data.sets.array import to_support
 from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype
 from gencli.data.tables import Table, in_order, read
-
-SHOWN = 8
-"""Columns and classes that are named to the user."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class Meaning:
         return cls(**{key: schema[key] for key in kinds}, kinds=own)
 
 
-class CSV(Lazy):
+class CSV(UserFiles):
     r"""Rows of a table as vectors.
 
     What a file means is found out from the training file: its columns, which a new file must have by name in any order,
@@ -116,7 +111,8 @@ class CSV(Lazy):
         test: BelowOne = 0.1,
         seed: Seed = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(path, "a table (.csv, .tsv, .parquet, .npz)")
+        self.name = self.path.name.split(".")[0]
         separator = "\t" if separator == r"\t" else separator
         if separator not in (None, SPACES, "\t") and (len(separator) != 1 or not separator.isprintable()):
             raise ValueError(f"data.separator={quoted(separator)}: one character, \\t, or \\s+ for white space")
@@ -130,7 +126,6 @@ class CSV(Lazy):
             raise ValueError(f"data.support: {error}") from error
         self._shares, self._seed = (val, test), seed
         shares(0, self._shares, seed)  # which refuses shares that leave nothing
-        self.path, self.name = path, Path(path).name.split(".")[0] if path else "csv"
         self._dialect = Dialect(separator, {"point": ".", "comma": ",", None: None}[decimal], header)
         self._chosen = [str(c) for c in columns or []]
         self._asked = columns_asked(columns) if isinstance(columns, Mapping) else None
@@ -138,25 +133,15 @@ class CSV(Lazy):
             raise ValueError(f"data.support={support}: data.columns gives each column its support")
         self._label, self._split = (None if c is None else str(c) for c in (label, split))
         self._context = [str(c) for c in context or []]
-        self._kept: Meaning | None = None
-        self._older = False
 
     # --- what the file means -----------------------------------------------------------------------------------------
 
-    def schema(self) -> dict[str, Any]:
-        return asdict(self._meaning)
-
-    def apply(self, schema: Mapping[str, Any]) -> None:
-        self._kept = Meaning.parse(schema, labelled=self._label is not None)
-
     def older(self) -> None:
-        self._older = True
+        super().older()
         self._dialect = Dialect(self._dialect.separator, ".", self._dialect.header)
 
-    @cached_property
-    def spec(self) -> Spec:  # type: ignore[override]
-        """Of the kept meaning, for which no file is opened; else of the file."""
-        found = self._meaning
+    def specify(self, schema: Mapping[str, Any]) -> Spec:
+        found = Meaning.parse(schema, labelled=self._label is not None)
         classes = None if found.classes is None else len(found.classes)
         support = Support.of_columns([c.support for c in found.kinds]) if found.kinds else self._support
         return Spec((len(found.columns),), support, classes, len(self._context))
@@ -179,30 +164,31 @@ class CSV(Lazy):
             return []
         table, meaning = self._table, self._meaning
         lines = [f"{self.name}: {note}" for note in table.notes]
-        if self._older:
+        if self.old:
             lines.append(
                 f"{self.name}: this run keeps no data.json: columns are taken in the order of this file, classes in "
                 "that of its texts; whether they are those of training cannot be checked"
             )
-        if self._kept is not None:
+        if self.kept:
             unread = [c for c in table.columns if c not in (*meaning.columns, *self._special)]
             return lines + (
-                [f"{self.name}: columns that the run has not are not read: {_some(unread)}"] if unread else []
+                [f"{self.name}: columns that the run has not are not read: {listed(unread)}"] if unread else []
             )
         named = f"{table.dialect}, " if table.lines is not None else ""
         kinds = meaning.kinds or []
         described = [f"{c} ({k.support})" for c, k in zip(meaning.columns, kinds, strict=False)] or meaning.columns
         header = "named columns" if table.dialect.header else "columns without names"
-        line = f"{self.name}: {len(table):,} rows of {len(table.columns)} {header}, {named}x = {_some(described)}"
-        line += (
-            f"; {len(meaning.classes)} classes of {self._label}: {_some(meaning.classes)}" if meaning.classes else ""
-        )
-        line += f"; context = {_some(self._context)}" if self._context else ""
-        first = _some([f"{name}={cells[0]}" for name, cells in table.columns.items()])
+        line = f"{self.name}: {len(table):,} rows of {len(table.columns)} {header}, {named}x = {listed(described)}"
+        if classes := meaning.classes:
+            line += f"; {len(classes)} classes of {self._label}: {listed(classes)}"
+        line += f"; context = {listed(self._context)}" if self._context else ""
+        first = listed([f"{name}={cells[0]}" for name, cells in table.columns.items()])
         lines += [quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
         counting = (self._rows.x.double().diff(dim=0) == 1).all(0) if len(table) > 2 else torch.zeros(0)
         counts = [meaning.columns[k] for k in counting.nonzero().flatten().tolist()]
-        return lines + ([f"{self.name}: {_some(counts)} counts the rows; data.columns leaves it out"] if counts else [])
+        if counts:
+            lines.append(f"{self.name}: {listed(counts)} counts the rows; data.columns leaves it out")
+        return lines
 
     @property
     def _special(self) -> list[str]:
@@ -211,8 +197,9 @@ class CSV(Lazy):
 
     @cached_property
     def _meaning(self) -> Meaning:
-        if self._kept is not None:
-            return self._kept
+        return Meaning.parse(self.meaning, labelled=self._label is not None)
+
+    def understand(self) -> dict[str, Any]:
         table = self._table
         table.need(self._special)
         table.need(self._chosen)
@@ -224,8 +211,10 @@ class CSV(Lazy):
         classes = None if self._label is None else self._class_order(table, self._label)
         kinds = [self._asked[c].found(table, c) for c in columns] if self._asked else None
         dialect = table.dialect
-        return Meaning(
-            columns, classes, bool(dialect.header), len(table.columns), dialect.separator, dialect.decimal, kinds
+        return asdict(
+            Meaning(
+                columns, classes, bool(dialect.header), len(table.columns), dialect.separator, dialect.decimal, kinds
+            )
         )
 
     def _class_order(self, table: Table, label: str) -> list[str]:
@@ -234,13 +223,13 @@ class CSV(Lazy):
         Raises:
             UsageError: a cell has none.
         """
-        if self._older:
+        if self.old:
             return sorted({*map(str, table.columns[label])})
         return in_order({*self._labels(table, label)})
 
     def _labels(self, table: Table, label: str) -> list[str]:
         """The class of each row, as a text."""
-        texts = list(map(str, table.columns[label])) if self._older else table.texts(label)
+        texts = list(map(str, table.columns[label])) if self.old else table.texts(label)
         for row in np.flatnonzero(table.missing(label)).tolist():
             if texts[row] == "" or table.is_numeric(label):
                 raise UsageError(
@@ -257,14 +246,15 @@ class CSV(Lazy):
         Raises:
             UsageError: it is none, or not one that the run can read.
         """
-        path = user_path(self.path, "a table (.csv, .tsv, .parquet, .npz)")
-        kept, dialect = self._kept, self._dialect
-        if kept is None:
+        self.opened()
+        dialect = self._dialect
+        if not self.kept:
             names = [c for c in (*self._chosen, *self._special) if not c.isdecimal()]
-            return read(path, dialect, names=names, unnamed=self._older)
+            return read(self.path, dialect, names=names, unnamed=self.old)
+        kept = self._meaning
         names = [*kept.columns, *self._special]
         dialect = Dialect(dialect.separator, dialect.decimal, kept.header)
-        table = read(path, dialect, Dialect(kept.separator, kept.decimal), names if kept.header else ())
+        table = read(self.path, dialect, Dialect(kept.separator, kept.decimal), names if kept.header else ())
         if not kept.header and len(table.columns) != kept.width:
             raise UsageError(f"{table.where} has {len(table.columns)} columns; the run's file has {kept.width}")
         return table
@@ -337,8 +327,3 @@ def _matrix(table: Table, columns: Sequence[str]) -> np.ndarray:
     for j, column in enumerate(columns):
         result[:, j] = table.numbers(column)
     return result
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(quoted(name) for name in names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown}, ... {quoted(names[-1])}"

@@ -14,8 +14,9 @@ from gencli.core.errors import UsageError, near, quoted
 from gencli.core.options import BelowOne, Count, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.images import Folder, Load, Look, look
-from gencli.data.lazy import UserFiles, counted, listed, names_of, numbered
+from gencli.data.lazy import UserFiles, counted, listed, names_of
 from gencli.data.split import ALIASES, SPLITS, StreamSplit, leaving, meant, shares
+from gencli.data.tables import in_order
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
@@ -63,7 +64,7 @@ class ImageFolder(UserFiles):
         if not names["train"]:
             raise self._error(f"there are no training images ({', '.join(sorted(_ENDINGS))})")
         found = {label for images in names.values() for name in images if (label := self._class(name)) is not None}
-        return {"classes": (sorted(found) if self.old else numbered(found)) or None}
+        return {"classes": (sorted(found) if self.old else in_order(found)) or None}
 
     def specify(self, schema: Mapping[str, Any]) -> Spec:
         classes = names_of(schema)

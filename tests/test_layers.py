@@ -85,6 +85,7 @@ LIGHT = {
     "core/options.py",
     "core/output.py",
     "core/processes.py",
+    "core/uncertainty.py",
     "report/__init__.py",
     "report/collect.py",
     "report/compare.py",

@@ -58,6 +58,8 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
         records = []
         for record, file in chain.from_iterable(measure(at, quantity) for quantity in quantities):
             reporter.result(record)
+            if isinstance(record, NLLRecord) and run.parts.preprocess.unbounded:
+                reporter.warn(run.parts.preprocess.unbounded)
             reporter.say(f"  {relative(file)}")
             records.append(record)
             if out is not None and isinstance(record, NLLRecord) and world.main:

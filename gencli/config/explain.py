@@ -51,7 +51,7 @@ def explain(error: BaseException) -> str:
         )
         if having:
             return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only"
-        if group == "metric":
+        if group == "metric" and package:
             return "metrics: only gencli eval compares samples with a split"
         within = sorted(
             f"{group}@{owner}.{at}"

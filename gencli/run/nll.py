@@ -59,8 +59,6 @@ class HeldOutNLL(Quantity[NLLRecord]):
                 world=at.world,
                 tick=bar.at,
             )
-        if parts.preprocess.unbounded:
-            at.reporter.warn(parts.preprocess.unbounded)
         record = nll_record(
             scores,
             shared=shared,

@@ -262,6 +262,8 @@ class Session:
         if split == "test" and parts.dataset.split("val") is not None:
             list(measure(replace(at, split="val"), nll))
         ((record, _),) = measure(at, nll)
+        if parts.preprocess.unbounded:
+            self.reporter.warn(parts.preprocess.unbounded)
         self.reporter.metrics(state.step, split, state.clock.seconds, parts.weights, {"nll": record.value})
         return record
 

@@ -140,7 +140,7 @@ def test_the_options_decide(tmp_path):
     with pytest.raises(UsageError, match=r"line 1 is a comment or a row: remove it, or the #$"):
         rows(file(tmp_path, "#,1\nb,2\n"), header=False, columns=[1])
     with pytest.raises(ValueError, match=r"^data.separator=ab: one character"):
-        CSV(separator="ab")
+        CSV("t.csv", separator="ab")
 
 
 def test_what_was_understood_is_said(tmp_path):
@@ -330,12 +330,12 @@ def test_a_run_of_before_reads_as_then_and_says_so(run, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"columns": []}, {"columns": ["a", "a"]}, {"columns": None}, {"classes": None}, {"classes": [1]}, {"header": 1}],
+    [{"columns": []}, {"columns": ["a", "a"]}, {"columns": None}, {"classes": [1]}, {"classes": []}, {"header": 1}],
 )
 def test_a_damaged_schema_is_refused(change, run):
     schema = json.loads((run / "data.json").read_text()) | change
     with pytest.raises(UsageError, match=r"^data.json is damaged: "):
-        CSV(label="k").apply(schema)
+        CSV("t.csv", label="k").apply(schema)
 
 
 # --- any table -------------------------------------------------------------------------------------------------------

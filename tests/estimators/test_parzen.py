@@ -112,7 +112,7 @@ def test_a_flow_can_be_measured_both_ways(tiny_run):
     """On the plane Parzen windows come near the exact number, and say that they are an estimate."""
     shutil.copytree(tiny_run, "copy")
     assert main(["eval", "run=copy", "split=val", "estimator=parzen", "estimator.n=500"]) == 0
-    kernels = json.loads(Path("copy/eval/val-parzen.json").read_text())
+    kernels = json.loads(Path("copy/eval/val-parzen-n=500.json").read_text())
     exact = gencli.load("copy").nll("val")
     assert (exact["bound"], kernels["bound"]) == ("exact", "estimate")
     assert kernels["value"] == pytest.approx(exact["value"], abs=0.3)

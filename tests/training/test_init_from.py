@@ -117,7 +117,7 @@ def test_a_resumed_run_keeps_its_data(origin):
     shutil.copytree(origin, "old")
     table("b.csv", 3)
     before = {path: path.read_bytes() for path in Path("old").rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match=r"data.path=b.csv: a resumed run keeps its data"):
+    with pytest.raises(UsageError, match=r"b.csv: a resumed run keeps its data"):
         gencli.train(["resume=old", "data.path=b.csv", "trainer.max_steps=21"])
     assert before == {path: path.read_bytes() for path in Path("old").rglob("*") if path.is_file()}
     shutil.copy(origin.parent / "a.csv", "moved.csv")
@@ -126,5 +126,5 @@ def test_a_resumed_run_keeps_its_data(origin):
     info = json.loads(Path("old/run.json").read_text())
     del info["data_sha256"]  # as an older gencli left it
     Path("old/run.json").write_text(json.dumps(info))
-    with pytest.raises(UsageError, match=r"data.path=b.csv: a resumed run keeps its data"):
+    with pytest.raises(UsageError, match=r"b.csv: a resumed run keeps its data"):
         gencli.train(["resume=old", "data.path=b.csv", "trainer.max_steps=22"])

@@ -36,8 +36,9 @@ def _own_folder(tmp_path, monkeypatch):
     Modules that a test wrote there are forgotten after it: two tests may each call their plug-in `mine`.
     """
     monkeypatch.chdir(tmp_path)
+    before = {*sys.modules}
     yield
-    own = [name for name, module in sys.modules.copy().items() if _lies_in(tmp_path, module)]
+    own = [name for name in {*sys.modules} - before if _lies_in(tmp_path, sys.modules[name])]
     for name in own:
         del sys.modules[name]
     if own:

@@ -184,6 +184,7 @@ def _check_change(
         wanted = {*map(str, value if isinstance(value, list) else [value])} & {*options} or {*options}  # a sweep: any
         under = {name: f"{name}." if group in catalog.LISTED else "" for name in wanted}
         keys = {under[name] + key: None for name in wanted for key in options[name].keys}
+        keys |= dict.fromkeys(sections.PREPROCESSING if group == "data" else ())
         for at, inner in {pair for name in wanted for pair in options[name].nested.items()}:
             # the command may choose any of them; the builder knows which it has chosen
             keys |= {

@@ -66,7 +66,7 @@ def test_integrates_to_one_on_the_line(name):
 def test_integrates_to_one_on_the_plane(name):
     model = build(name, (2,))
     with torch.no_grad():
-        axes = [torch.linspace(*box, 601, dtype=torch.float64) for box in boxes(model.sample(4000, noise=noise(4000)))]
+        axes = [torch.linspace(*box, 301, dtype=torch.float64) for box in boxes(model.sample(4000, noise=noise(4000)))]
         cell = math.prod(float(axis[1] - axis[0]) for axis in axes)
         total = model.log_prob(torch.cartesian_prod(*axes)).exp().sum() * cell
     assert total == pytest.approx(1, abs=1e-3)
@@ -228,7 +228,7 @@ def test_a_config_is_one_constructor_call(path):
     assert text.startswith("# ")
     options = yaml.safe_load(text)
     module, _, target = options.pop("_target_").rpartition(".")
-    if module.startswith("gencli.models.transform"):
+    if module.startswith("gencli.models.flows"):
         kind = getattr(importlib.import_module(module), target)
         if {"/net@net": "auto"} in options.pop("defaults"):
             auto = yaml.safe_load((CONFIGS / "net" / "auto.yaml").read_text())
@@ -241,7 +241,7 @@ def test_a_config_is_one_constructor_call(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["realnvp", "nsf_coupling", "maf"])
+@pytest.mark.parametrize("name", ["nsf_coupling", "maf"])
 def test_log_prob_compiles(name):
     model = build(name, (6,)).float()
     x = rows((6,), 32).float()

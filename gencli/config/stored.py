@@ -108,6 +108,7 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "diagnostics": (dict, type(None)),
     "ledger": (list, type(None)),
     "flags": (list,),
+    "classes": (list, type(None)),
 }
 
 

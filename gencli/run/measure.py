@@ -25,6 +25,9 @@ from gencli.run.reporter import Reporter
 
 R = TypeVar("R", bound=Record)
 
+MOST_CLASSES = 1000
+"""Whose names a record tells; those of more are in data.json."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -77,11 +80,12 @@ class Measurement:
 
     def facts(self, split: Split) -> dict[str, Any]:
         """Fields of any record of these examples, which may be some of the split."""
-        file = self.parts.checkpoint
+        file, names = self.parts.checkpoint, self.parts.dataset.class_names()
         return {
             "split": self.split,
             "split_sha256": split.sha256,
             "weights": self.parts.weights,
+            "classes": names if names and self.parts.model.conditional and len(names) <= MOST_CLASSES else None,
             "checkpoint": file.stem if file else None,
             "checkpoint_sha256": checkpoints.file_sha256(file) if file else None,
             "seed": self.seed,

@@ -32,6 +32,7 @@ class Record(ABC):
         split: ``train``, ``val`` or ``test``.
         split_sha256: of what was measured, in order.
         protocol: what the number depends on besides the model: two records compare only if it is equal.
+        classes: what the classes 0, 1, ... of a conditional model are called in the user's files; None: no names.
         weights: ``ema`` or ``raw``.
         checkpoint: its name; None: fresh weights.
         checkpoint_sha256: of its file.
@@ -51,6 +52,7 @@ class Record(ABC):
     split: str
     split_sha256: str
     protocol: dict[str, Any]
+    classes: list[str] | None = None
     weights: str
     checkpoint: str | None
     checkpoint_sha256: str | None
@@ -97,10 +99,10 @@ class NLLRecord(Record):
 
     KEYS = (
         "metric value unit bits_per_dim perplexity bound se_examples se_blocks se_estimator se_shared se_lower_limits "
-        "n_examples n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol weights "
-        "checkpoint checkpoint_sha256 seed seconds flags"
+        "n_examples n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol classes "
+        "weights checkpoint checkpoint_sha256 seed seconds flags"
     )
-    OMITTED = frozenset({"n_symbols", "se_blocks", "se_lower_limits", "flags"})
+    OMITTED = frozenset({"n_symbols", "se_blocks", "se_lower_limits", "classes", "flags"})
 
     metric: str = "nll"
     unit: str
@@ -170,9 +172,11 @@ class MetricRecord(Record):
     """
 
     KEYS = (
-        "metric value se better diagnostics settings split split_sha256 n_samples n_reference protocol context sampler "
-        "sampler_settings sampler_diagnostics passes weights checkpoint checkpoint_sha256 seed seconds_sampling seconds"
+        "metric value se better diagnostics settings split split_sha256 n_samples n_reference protocol context classes "
+        "sampler sampler_settings sampler_diagnostics passes weights checkpoint checkpoint_sha256 seed "
+        "seconds_sampling seconds"
     )
+    OMITTED = frozenset({"classes"})
 
     se: float | None
     better: str
@@ -250,21 +254,18 @@ def nll_record(
     total = int(weight.sum())
     nonfinite = int((~torch.isfinite(nll)).sum())
     value = _mean(nll, weight) if nonfinite == 0 else math.inf
-    diagnostics = {name: float(values.double().mean()) for name, values in scores.diagnostics.items()}
-    diagnostics |= shared.diagnostics
+    diagnostics = {name: float(v.double().mean()) for name, v in scores.diagnostics.items()} | shared.diagnostics
     if entropy is not None:
         diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
     common = shared.variance * (n / total) ** 2
-    error = StandardError(None)
-    if nonfinite == 0:
-        error = standard_error(nll.numpy(), None if counts is None else counts.double().numpy())
+    symbols = None if counts is None else counts.double().numpy()
+    error = standard_error(nll.numpy(), symbols) if nonfinite == 0 else StandardError(None)
     own = None if scores.variance is None else float(scores.variance.sum()) / total**2
-    bound, wrong = composed_bound(shared.bound, preprocessing), None
-    if bound in ("exact", "upper"):
-        # of the training split, an overfitted model may well be below the entropy of the distribution
-        held_out = entropy is not None and n > 1 and rest.get("split") != "train"
-        combined = math.hypot(error.value or 0.0, math.sqrt((own or 0.0) + common))
-        wrong = _impossible(value, combined, spec, entropy if held_out else None)
+    bound = composed_bound(shared.bound, preprocessing)
+    # of the training split, an overfitted model may well be below the entropy of the distribution
+    least = entropy if n > 1 and rest.get("split") != "train" else None
+    deviation = math.hypot(error.value or 0.0, math.sqrt((own or 0.0) + common))
+    wrong = _impossible(value, deviation, spec, least) if bound in ("exact", "upper") else None
     return NLLRecord(
         value=value,
         unit="nats" if counts is None else f"nats/{per}",

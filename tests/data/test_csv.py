@@ -449,3 +449,7 @@ def test_a_run_may_keep_the_names_of_many_columns(tmp_path):
     (tmp_path / "data.json").write_text(json.dumps({"columns": names * 20}))
     with pytest.raises(UsageError, match=r"data.json is damaged: it is larger than any of its kind"):
         stored.schema(tmp_path)
+
+
+def test_a_record_of_a_conditional_model_names_the_classes(run):
+    assert json.loads((run / "eval" / "test-exact.json").read_text())["classes"] == [str(k) for k in range(11)]

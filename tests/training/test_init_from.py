@@ -11,6 +11,7 @@ import yaml
 
 import gencli
 from gencli.cli.main import main
+from gencli.config.compose import compose
 from gencli.core.errors import UsageError
 from gencli.run import checkpoint
 from tests.conftest import TINY
@@ -128,3 +129,8 @@ def test_a_resumed_run_keeps_its_data(origin):
     Path("old/run.json").write_text(json.dumps(info))
     with pytest.raises(UsageError, match=r"b.csv: a resumed run keeps its data"):
         gencli.train(["resume=old", "data.path=b.csv", "trainer.max_steps=22"])
+
+
+def test_the_way_into_model_space_may_be_named_beside_a_data_set(tiny_run):
+    config = compose("train", [f"init_from={tiny_run}", "data=moons", "data.transform=standardize"])
+    assert config["data"]["transform"] == "standardize"

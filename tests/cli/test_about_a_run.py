@@ -97,6 +97,7 @@ def test_latest_is_the_newest_run_sweeps_included(run):
     assert locate.find_run("latest") == Path("outputs/sweeps/x/0")
 
 
+@pytest.mark.slow
 def test_a_sweep_over_runs(ran, run):
     other = run.with_name("b")
     other.mkdir()

@@ -227,6 +227,7 @@ def test_ctrl_c_outside_a_command(monkeypatch):
     assert cli.main(["train", *TOY]) == 130
 
 
+@pytest.mark.slow
 def test_looking_at_the_config_runs_nothing(ran, capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # --info logs everything from here on
     monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)

@@ -20,6 +20,9 @@ QUICK = ["logger=none", "device=cpu", "n=2", "data.window=16", "trainer.max_step
 BODY = ["model.layers=1", "model.heads=2", "model.width=8"]
 
 
+pytestmark = pytest.mark.slow  # the runs that all of these share take a few seconds
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")

@@ -98,6 +98,7 @@ def test_who_fits_whom():
     assert "energy" not in fitting
 
 
+@pytest.mark.slow
 def test_pages():
     text = "\n".join(overview(CONF, 80))
     assert "  toy" in text

@@ -42,6 +42,7 @@ def test_training_needs_no_reader(monkeypatch, close):
         reporter.say("twice")
 
 
+@pytest.mark.slow
 def test_a_reader_of_ascii_and_a_locale_of_none(tiny_run):
     words = [sys.executable, "-m", "gencli", "compare", str(tiny_run)]
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}

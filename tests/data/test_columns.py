@@ -248,6 +248,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_record_has_two_parts_and_no_bits_per_dimension(run):
     record = json.loads((run / "eval" / "test-exact.json").read_text())
     assert [line["term"] for line in record["ledger"]] == [

@@ -442,6 +442,7 @@ def test_a_wide_table(tmp_path):
     assert np.array_equal(CSV(file(tmp_path, text), **ALL).whole().x.numpy(), x)
 
 
+@pytest.mark.slow
 def test_a_run_may_keep_the_names_of_many_columns(tmp_path):
     names = [f"c{k}" for k in range(100_000)]
     (tmp_path / "data.json").write_text(json.dumps({"columns": names}))

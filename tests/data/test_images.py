@@ -33,6 +33,7 @@ def test_idx_files_are_read_where_they_lie(cls):
     assert sorted((p, p.stat().st_mtime_ns) for p in Path(FETCHED).rglob("*")) == before
 
 
+@pytest.mark.slow
 @needs_files
 def test_mnist_independent_bernoulli_is_near_206_nats():
     data = MNIST()

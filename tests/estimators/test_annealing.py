@@ -145,6 +145,7 @@ def test_weights_average_to_z_on_a_rough_path(by):
         assert float(log_w.mean()) < -5 * float(log_w.std()) / math.sqrt(len(log_w))
 
 
+@pytest.mark.slow
 def test_moments_lead_to_a_distant_normal():
     """Unit normals 40 apart: by as many steps, log weights with less than a third of the deviation."""
     model = Quadratic(spec(1))

@@ -60,6 +60,7 @@ def test_a_command_takes_one_or_several(words, section, choice):
     assert (config["logger"], config["choices"].get("logger")) == (section, choice)
 
 
+@pytest.mark.slow
 def test_several_loggers_hear_the_same(echo):
     run = gencli.train([*FAST, "logger=[tensorboard,echo]", "logger.echo.prefix=x:", "trust=[mine]", "run_dir=a"], echo)
     said = Path("a/echo.txt").read_text().splitlines()

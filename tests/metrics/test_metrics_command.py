@@ -116,6 +116,7 @@ def test_refusals(run, capsys, words, message):
     assert not list((run / "eval").iterdir())
 
 
+@pytest.mark.slow
 def test_refusals_in_python_and_under_torchrun(run, monkeypatch):
     opened = gencli.load(run, device="cpu")
     with pytest.raises(UsageError, match="options for c2st"):

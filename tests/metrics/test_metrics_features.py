@@ -60,6 +60,7 @@ def of(dataset, x, y=None, seed=0):
     return Samples(x, y, Batch(test.x, test.y), dataset, seed)
 
 
+@pytest.mark.slow
 def test_the_classifier_is_learnt_once_and_the_same(digits, cache, monkeypatch):
     cpu, test = torch.device("cpu"), digits.split("test")
     model = trained(digits, "train", STEPS, 0, cpu)

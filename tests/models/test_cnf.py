@@ -256,6 +256,7 @@ def test_flow_matching_is_tuned_by_likelihood():
     assert objective.score(model, Batch(x, y), noise(100)).mean() < before - 1e-3
 
 
+@pytest.mark.slow
 def test_a_run_from_the_command_line_is_measured_exactly(tmp_path):
     run = tmp_path / "run"
     small = ["data.val=20", "data.test=20", "model.net.vector.width=8", "objective.steps=2", "n=4", "logger=none"]
@@ -284,6 +285,7 @@ class Explosion(Linear):
         return x**3 + 0 * self.A.sum()
 
 
+@pytest.mark.slow
 def test_an_explosion_ends_in_words():
     field, x = Explosion([[0.0]]), torch.full((2, 1), 3.0)
     objective = FlowNLL(field.spec)

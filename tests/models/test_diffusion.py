@@ -55,6 +55,7 @@ def test_unet_refuses_vectors_and_heads():
         UNet((1, 8, 8), (1, 8, 8), 0, heads=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", [functools.partial(ResidualMLP, width=64), functools.partial(MLP, hidden=[64, 64, 64])])
 def test_networks_leave_the_saddle_of_symmetric_data(net):
     """For eight modes on a ring the best linear field, where training starts, is a saddle."""
@@ -175,6 +176,7 @@ def test_the_flow_gives_the_density_of_twenty_five_gaussians(name):
         assert error.abs().max() < 2e-3
 
 
+@pytest.mark.slow
 def test_prepare_checks_itself_and_says_what_is_exact():
     field = twentyfive(VP())
     x, step = field.draw(16), StepNoise(CPU, 0)

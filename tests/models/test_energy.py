@@ -484,6 +484,7 @@ RUN += [
 RUN += ["optimizer.schedule=constant", "optimizer.warmup_steps=0", "n=0", "device=cpu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["objective=pcd", "objective.buffer=50"], ["objective=mcmc_mle"]])
 def test_chains_resume_to_the_bit(options, tmp_path):
     from gencli.run import checkpoint
@@ -525,6 +526,7 @@ def test_a_diverging_energy_names_rate_and_norm_and_keeps_the_checkpoint(objecti
     assert again.model.energy(normal(5, 2).float()).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_run_of_an_energy_end_to_end(tmp_path):
     run = gencli.train(
         [
@@ -685,6 +687,7 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
         assert float(log_w.mean()) < -5 * float(log_w.std()) / math.sqrt(len(log_w))
 
 
+@pytest.mark.slow
 def test_bounds_are_named():
     model, energy = two_modes(), wavy()
     for kind in (AIS, SMC):
@@ -740,6 +743,7 @@ def test_convolutional_energy_is_smooth_and_bounded_by_its_norms():
     assert pooled.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_flow_is_tilted_and_log_z_is_zero_at_the_start(tiny_run):
     """The run's own density is the base of an energy, the noise of NCE and the start of AIS."""
     own = ["model.base=run", f"model.run={tiny_run}", "objective=nce", "objective.noise.kind=run"]

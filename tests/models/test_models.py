@@ -150,6 +150,7 @@ def test_temperature_scales_the_base(name, shape, conditional):
     assert (z_cold - 0.25 * z_hot).abs().max() < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VECTOR)
 def test_samples_match_the_density(name):
     """Chi-squared over 8x8 cells: how many of 10,000 samples fall into each against the density's quadrature.

@@ -162,6 +162,7 @@ def test_the_interior_changes_the_variance_and_not_the_bound():
     assert abs(spreads[0] - spreads[1]) > 0.1
 
 
+@pytest.mark.slow
 def test_the_schedule_finds_the_least_variance():
     """E L^2 with L = gamma' |eps - eps^|^2 / 2 is least where gamma' falls as 1 / sqrt(E |eps - eps^|^4).
 
@@ -240,6 +241,7 @@ def test_refusals(make, message):
         make()
 
 
+@pytest.mark.slow
 def test_the_bound_of_t_steps_falls_to_that_of_continuous_time_as_one_over_t():
     """For normal data and their best denoiser; two equal numbers of steps differ by what 1/T leaves."""
     field, n = gaussian(learned()), 4000
@@ -259,6 +261,7 @@ def test_the_bound_of_t_steps_falls_to_that_of_continuous_time_as_one_over_t():
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_trains_it_and_the_record_shows_the_parts():
     fast = ["logger=none", "device=cpu", "n=4", "trainer.max_steps=6", "trainer.eval_every=3", "trainer.log_every=3"]
     small = ["model.net.vector.width=8", "model.net.vector.blocks=1", "estimator.samples=4"]

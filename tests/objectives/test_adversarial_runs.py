@@ -41,6 +41,7 @@ def values(run):
     return [{k: v for k, v in line.items() if k not in clock} for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective", ["wgan_gp", *(pytest.param(name, marks=pytest.mark.slow) for name in GAMES if name != "wgan_gp")]
 )
@@ -66,6 +67,7 @@ def test_critics_resume_to_the_bit(objective, monkeypatch):
     assert scores[best["step"]] == best["energy_distance"] == min(scores.values())
 
 
+@pytest.mark.slow
 def test_a_generator_has_no_nll_and_eval_says_why(capsys):
     run = gencli.train([*IMAGES, "objective.critic.image.width=8", *QUICK, "run_dir=run"])
     config = run.config
@@ -110,6 +112,7 @@ def test_an_objective_that_needs_differentiable_samples_refuses_a_mixture(capsys
     assert "Reparameterized" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_flow_trained_by_a_critic_keeps_its_exact_nll():
     """Flow-GAN (Grover, Dhar and Ermon, 2018): the number is the density's own, and that integrates to one."""
     words = ["data=moons", "data.train=2000", "data.val=500", "data.test=500", "model=realnvp", "objective=wgan_gp"]

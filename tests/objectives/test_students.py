@@ -194,6 +194,7 @@ def chosen(words):
     return {word.partition("=")[0] for word in words}
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_before_a_folder_is_made(teacher, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words, message in [
@@ -213,6 +214,7 @@ def test_the_command_line_refuses_before_a_folder_is_made(teacher, tmp_path, mon
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_student_is_known_as_one_when_it_teaches(teacher, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", *student_words("progressive", 5, tmp_path / "p"), f"objective.teacher={teacher}"]) == 0

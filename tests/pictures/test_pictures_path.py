@@ -152,6 +152,7 @@ def test_an_exploding_path_is_shown_in_the_size_of_its_noise(drawn):
     assert torch.allclose(drawn[0]["images"].view(2, 3, 1, 8, 8)[:, 0], start, atol=1.01 / 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["vp", "ve", "straight"])
 def test_clouds_in_the_plane(path):
     some = parts(three(PATHS[path]()), Toy("moons"), DDPM(steps=12))

@@ -63,6 +63,7 @@ def test_a_subset_is_a_set_of_its_own():
     assert at_most(whole, None) is whole
 
 
+@pytest.mark.slow
 def test_examples_can_be_few(tmp_path, capsys):
     run = gencli.train(
         [
@@ -85,6 +86,7 @@ def test_examples_can_be_few(tmp_path, capsys):
     assert "examples=0: an integer of at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", ["none", "scale", "logit", "standardize"])
 def test_probabilities_of_all_states_add_up_to_one(transform):
     """P(x) is the integral of the density over the bin of x; mass outside [0, 4)^2 is the model's own loss."""

@@ -78,6 +78,7 @@ def test_compare_ranks_the_runs_own_number(table, capsys):
     assert alone[0]["rank"] == 1  # among numbers on those data
 
 
+@pytest.mark.slow
 def test_samples_are_named_by_what_drew_them(tmp_path, capsys):
     words = ["model=ebm", "data=moons", "data.train=50", "data.val=20", "data.test=20", "estimator=null"]
     gencli.train([*QUICK, *words, f"run_dir={tmp_path}/run"])

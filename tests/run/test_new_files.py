@@ -12,6 +12,9 @@ from gencli.cli import main as cli
 QUICK = ["device=cpu", "logger=none", "trainer.max_steps=2", "n=0"]
 
 
+pytestmark = pytest.mark.slow  # the runs that all of these share take a few seconds
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Runs whose training files are gone."""

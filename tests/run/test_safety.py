@@ -120,6 +120,7 @@ class Payload:
         return os.system, ("touch ran",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS, ids=lambda node: node["_target_"])
 @pytest.mark.parametrize("group", ["model", "data", "sampler", "estimator", "objective"])
 def test_a_defaults_list_in_a_section_adds_no_callback(stranger, runner, group, capsys, monkeypatch):
@@ -160,6 +161,7 @@ def test_hydra_is_given_nothing_of_a_run(stranger):
     assert composed() == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "defaults", "hydra", "_self_"])
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
 def test_words_of_hydra_are_options_that_nothing_declares(stranger, place, key, capsys):
@@ -331,6 +333,7 @@ def test_nothing_is_downloaded_into_a_folder_that_a_run_names(stranger, tmp_path
 # --- what a run says is shown as text --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_escapes_and_markup_are_text(stranger, capsys):
     named = stranger.rename(stranger.with_name("\x1b[31m[link=x]\nevil"))
     file = named / "eval" / "test-exact.json"
@@ -396,6 +399,7 @@ def test_a_name_that_a_shell_would_run_is_not_completed():
     assert candidates(["sample", "run="]) == ["run=latest", "run=outputs/plain-1"]
 
 
+@pytest.mark.slow
 def test_modules_in_the_current_folder_are_not_taken(tiny_run):
     for name in ("torch.py", "numpy.py", "hydra_plugins/evil.py", "matplotlib.py"):
         Path(name).parent.mkdir(exist_ok=True)

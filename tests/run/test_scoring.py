@@ -78,6 +78,7 @@ def test_samples_of_256_levels_are_in_data_units(tmp_path):
         run.log_prob(x, ids=torch.arange(2))
 
 
+@pytest.mark.slow
 def test_validation_is_scored_as_the_record_is(tmp_path):
     """The same examples, model and ledger; on real data there is no noise that could differ."""
     run = gencli.train([*QUICK, *RUNS["reals"], "trainer.ema_decay=0", f"run_dir={tmp_path}/run"])
@@ -85,6 +86,7 @@ def test_validation_is_scored_as_the_record_is(tmp_path):
     assert run.nll("val")["value"] == line["nll"]
 
 
+@pytest.mark.slow
 def test_a_run_without_an_estimator_says_so(tmp_path, capsys):
     """Whether the section was removed or set to null."""
     for name, how in (("removed", "~estimator"), ("null", "estimator=null")):

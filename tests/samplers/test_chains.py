@@ -87,6 +87,7 @@ def test_chains_accept_at_their_target(leaps, target, step):
     assert found.diagnostics["acceptance"] == pytest.approx(target, abs=0.06)
 
 
+@pytest.mark.slow
 def test_tempering_finds_the_weights_of_modes():
     """All chains start in the light mode; a plain chain would stay there."""
     model, n = two_modes(distance=8.0), 500
@@ -221,6 +222,7 @@ def test_refusals_of_the_command_line(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_kernel_from_the_command_line(tmp_path, capsys):
     chosen = ["sampler=chain", "kernel@sampler.kernel=mala", "sampler.steps=4", "sampler.warmup=3"]
     run = gencli.train([*RUN, *chosen, "n=4", f"run_dir={tmp_path / 'x'}"])

@@ -208,6 +208,7 @@ def sampled(folder, name):
     return np.load(folder / "samples" / f"{name}.npz")["samples"], Image.open(folder / "samples" / f"{name}.png")
 
 
+@pytest.mark.slow
 def test_a_coordinate_is_imputed(plane, capsys):
     words = ["sampler.given=[1]", "sampler.steps=4", "n=30", "device=cpu"]
     assert cli.main(["sample", f"run={plane}", "sampler=euler_maruyama", *words]) == 0
@@ -238,6 +239,7 @@ def test_flattened_images_keep_a_region_of_the_image(tmp_path):
     assert picture.width > 3 * 60
 
 
+@pytest.mark.slow
 def test_autoregressive_models_impute_coordinates_too(tmp_path):
     small = ["model.hidden=[16]", "trainer.max_steps=5", "trainer.eval_every=5", "logger=none", "n=4", "device=cpu"]
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(200, 5)).astype("float32"))
@@ -250,6 +252,7 @@ def test_autoregressive_models_impute_coordinates_too(tmp_path):
     assert picture.width > 2 * picture.height  # a panel for each of the three that were free
 
 
+@pytest.mark.slow
 def test_a_metric_records_what_its_samples_cost(plane):
     words = ["metrics=[mmd]", "metrics.mmd.permutations=5", "sampler=dpm_solver", "sampler.steps=7", "n=20"]
     assert cli.main(["eval", f"run={plane}", *words, "device=cpu"]) == 0

@@ -53,6 +53,7 @@ def noise(n, seed=0):
     return RowNoise(seed, torch.arange(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [VP(t_min=0.01), Straight(), PATHS["cosine"](t_min=0.01)], ids=["vp", "line", "cos"])
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_error_falls_with_the_declared_order(name, path):

@@ -28,6 +28,7 @@ from tests.conftest import TINY
 from tests.runs import ROOT, same, tensors
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_stops_before_the_step(monkeypatch):
     from gencli.objectives.likelihood import NLL
 
@@ -85,6 +86,7 @@ class TwoPlayers(Objective):
         return -model.log_prob(batch.x)
 
 
+@pytest.mark.slow
 def test_turns_move_their_own_parameters_only(monkeypatch):
     import gencli.objectives.likelihood
 
@@ -110,6 +112,7 @@ def test_turns_move_their_own_parameters_only(monkeypatch):
     assert float(tensors("game")["objective/critic"]) == pytest.approx(1 - 0.8**42, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_clock_bounds_training():
     began = time.monotonic()
     run = gencli.train(
@@ -192,6 +195,7 @@ def test_only_weights_of_layers_decay():
     assert sum(p.numel() for g in (decaying, others) for p in g["params"]) == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_the_whole_run():
     """The public ``steps`` takes the steps of ``fit`` and nothing else."""
     whole = gencli.train([*TINY, "run_dir=whole"])

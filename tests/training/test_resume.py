@@ -66,6 +66,7 @@ def test_resume_is_the_same_run_to_the_bit(monkeypatch):
     assert a == b
 
 
+@pytest.mark.slow
 def test_resume_goes_on_beyond_the_old_end(tmp_path):
     gencli.train([*TINY, "run_dir=run"])
     gencli.train(["resume=run", "trainer.max_steps=30"])
@@ -171,6 +172,7 @@ def test_patience_that_ran_out_stays_out():
     assert gencli.train(["resume=run"]).info["progress"]["step"] == ended
 
 
+@pytest.mark.slow
 def test_the_best_of_an_abandoned_branch_is_forgotten():
     gencli.train([*TINY, "run_dir=run", "trainer.eval_every=5"])
     gencli.train(["resume=run", "checkpoint=previous", "optimizer.lr=1e-9"])
@@ -180,6 +182,7 @@ def test_the_best_of_an_abandoned_branch_is_forgotten():
     assert best["best"] == [info["best"]["nll"], best["step"]]
 
 
+@pytest.mark.slow
 def test_options_of_the_optimizer_follow_the_config_on_resume():
     gencli.train([*TINY, "run_dir=run"])
     gencli.train(["resume=run", "trainer.max_steps=21", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.99]"])

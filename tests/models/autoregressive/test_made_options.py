@@ -88,6 +88,7 @@ def test_masks_of_the_estimator():
         built("estimator", Exact, masks=0)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_ensemble(tmp_path):
     options = ["data=digits", "model.hidden=[16]", "model.direct=false", "model.masks=3", "model.orderings=random"]
     folder = tmp_path / "run"
@@ -113,6 +114,7 @@ def test_other_models_refuse_masks_before_anything_is_written(tmp_path):
         gencli.train(["data=moons", "model=made", "sampler.top_k=3", f"run_dir={tmp_path}/run"])
 
 
+@pytest.mark.slow
 def test_python_passes_the_same_gates_as_the_command_line(tmp_path):
     run = gencli.train([*RUN, "data=digits", "model.hidden=[8]", f"run_dir={tmp_path}/run"])
     with pytest.raises(UsageError, match=r"^estimator: AIS moves x continuously; this model's x is levels:17"):

@@ -54,8 +54,8 @@ class Support:
         counted = kind in ("levels", "categorical")
         if kind not in cls.KINDS or counted != levels.isdecimal() or (levels and not counted):
             raise ValueError(f"'{text}' is no support: real, unit, binary, levels:K, categorical:K or graph")
-        if counted and int(levels) < 2:
-            raise ValueError(f"'{text}' needs at least 2 values")
+        if counted and not 2 <= (int(levels) if len(levels) < 20 else math.inf) <= 2**53:  # as float64 counts
+            raise ValueError(f"'{text[:40]}': 2 to 2^53 values")
         return cls(kind, int(levels) if counted else 2 if kind == "binary" else None)
 
     @classmethod

@@ -454,3 +454,8 @@ def test_a_run_may_keep_the_names_of_many_columns(tmp_path):
 
 def test_a_record_of_a_conditional_model_names_the_classes(run):
     assert json.loads((run / "eval" / "test-exact.json").read_text())["classes"] == [str(k) for k in range(11)]
+
+
+def test_a_support_has_no_more_values_than_float64_counts(tmp_path):
+    with pytest.raises(ValueError, match=r"^data.support: 'levels:99999999999999999999': 2 to 2\^53 values$"):
+        CSV("t.csv", support="levels:99999999999999999999")

@@ -56,6 +56,7 @@ _TOP: dict[str, tuple[type, ...]] = {
     "device": (str,),
     "n": (int,),
     "trust": (list,),
+    "typed": (dict,),
     "run_dir": (str, type(None)),
     "init_from": (str, type(None)),
     "checkpoint": (str,),
@@ -147,6 +148,9 @@ def config(run: Path) -> dict[str, Any]:
         named = all(matches(each, _OPTION) and len(each) <= LONGEST for each in names)
         if not re.fullmatch(r"\w+", group) or not named:
             raise UsageError(f"{file}: choices.{quoted(group)}={quoted(name)}: no name of an option")
+    for path, typed in found.get("typed", {}).items():
+        if not isinstance(typed, str):
+            raise UsageError(f"{file}: typed: {quoted(path)}={quoted(typed)}: a path as it was typed is needed")
     for where, key, value in entries(found):
         if key == "_target_" and not matches(value, TARGET):
             raise UsageError(f"{file}: {where}={quoted(value)}: the dotted name of a class is needed")

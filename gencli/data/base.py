@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -60,7 +61,7 @@ class Dataset(ABC):
     ``unit``: (low, width) of integer data whose k stands for the interval low + width [k, k+1) of a real quantity.
     ``per``: what one coordinate is of data that is measured in nats per symbol: ``char``, ``byte`` or ``symbol``; rows
     are then windows, whose given part is not scored, ``entropy`` is a rate, and the model must be Autoregressive.
-    None: data is measured in nats per example.
+    None: data is measured in nats per example. ``typed``: paths as the user typed them, by the absolute ones.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dataset(ABC):
     train_on: str = "train"
     unit: tuple[float, float] | None = None
     per: Literal["char", "byte", "symbol"] | None = None
+    typed: Mapping[str, str] = MappingProxyType({})
 
     def protocol(self) -> dict[str, object]:
         """What else a number on this data depends on; joins the protocol of its records."""

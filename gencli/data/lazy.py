@@ -121,7 +121,7 @@ class UserFiles(Lazy):
 
     def opened(self) -> None:
         """Refuse a path at which nothing lies."""
-        user_path(str(self.path), self.what)
+        user_path(str(self.path), self.what, typed=self.typed)
 
     @cached_property
     def meaning(self) -> Mapping[str, Any]:

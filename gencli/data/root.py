@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def data_root(root: str | None) -> Path:
     return Path(platformdirs.user_cache_dir("gencli")) / "data"
 
 
-def user_path(path: str | None, what: str, key: str = "data.path") -> Path:
+def user_path(path: str | None, what: str, key: str = "data.path", typed: Mapping[str, str] | None = None) -> Path:
     """``data.path``, or what another key names, as an existing file or folder.
 
     Raises:
@@ -38,7 +38,8 @@ def user_path(path: str | None, what: str, key: str = "data.path") -> Path:
         raise UsageError(f"{key} is needed: {what}")
     found = named(path, f"{key}=")
     if not found.is_file() and not found.is_dir():
-        raise UsageError(f"{key}={quoted(path, 200)}: there is no such file or folder; {what} is expected")
+        said = f"{quoted(typed[path], 200)} ({quoted(path, 200)})" if typed and path in typed else quoted(path, 200)
+        raise UsageError(f"{key}={said}: there is no such file or folder; {what} is expected")
     return found
 
 

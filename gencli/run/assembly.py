@@ -109,6 +109,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         way = options.check(way, options.of_class(Preprocess), "data", "preprocessing")
 
         dataset = make_dataset()
+        dataset.typed = cfg.get("typed") or {}
         preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
             device
         )

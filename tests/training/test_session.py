@@ -202,3 +202,16 @@ def test_a_run_finds_its_table_from_any_folder(tmp_path, monkeypatch, capsys):
     stranger = {"path": "table.csv", "root": "data"}
     assert placed(stranger, stranger) == stranger
     assert placed({"path": "~/t.csv", "root": None, "test_path": "s3://b/t"})["path"] == str(Path.home() / "t.csv")
+
+
+def test_a_file_that_is_gone_is_told_as_it_was_typed_and_where_it_lay(tmp_path, monkeypatch, capsys):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "t.csv").write_text("a,b\n" + "".join(f"{i % 7}.5,{i * i % 11}.25\n" for i in range(60)))
+    monkeypatch.chdir(tmp_path / "sub")
+    words = ["data=csv", "data.path=t.csv", "model=gaussian", "trainer.max_steps=1", "n=0", "logger=none"]
+    assert main(["train", *words, "run_dir=../run"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "run=run"]) == 0  # from another folder
+    (tmp_path / "sub" / "t.csv").unlink()
+    assert main(["eval", "run=run"]) == 2
+    assert f"data.path=t.csv ({tmp_path}/sub/t.csv): there is no such file" in capsys.readouterr().err

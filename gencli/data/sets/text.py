@@ -140,7 +140,7 @@ class TextFile(UserFiles, Windows):
         return self._texts[key]
 
     def _bytes(self, key: str) -> bytes:
-        path = user_path(str(self.keys[key]), self.what, key)
+        path = user_path(str(self.keys[key]), self.what, key, self.typed)
         if path.is_dir():
             raise UsageError(f"{key}={path} is a folder; a text file is expected")
         try:

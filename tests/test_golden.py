@@ -76,6 +76,7 @@ def near_state(found, wanted, where):
             assert away <= LOOSE * (1 + sums["norm"]), f"{where} {group} {key}: {found[group][key]} is not {sums[key]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cases.CASES)
 def test_a_golden_run_opens_and_says_what_it_said(name, tmp_path):
     cases.stage(tmp_path, name)

@@ -259,6 +259,7 @@ def test_the_package_has_no_other_names():
         gencli.trian  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

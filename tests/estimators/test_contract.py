@@ -112,6 +112,7 @@ def test_measuring_leaves_model_and_estimator_as_they_were(name):
     assert vars(estimator) == own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_two_measurements_with_one_estimator_know_nothing_of_each_other(name):
     estimator, model = made(name)

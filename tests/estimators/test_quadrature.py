@@ -73,6 +73,7 @@ def right(found: Shared, truth: float, tolerance: float = 1e-3) -> bool:
 PARTS = [(0.371, 1e-3), (0.371, 1e-4), (1e2, 1e-4), (1e4, 1.0), (1e6, 1e-2), (1e6, 1e4), (0.0, 1e6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [1, 2])
 @pytest.mark.parametrize(("at", "std"), PARTS)
 def test_narrow_and_far_parts_are_found(at, std, dim):
@@ -102,6 +103,7 @@ def test_a_narrow_part_of_little_weight_is_found(weight):
     assert right(measured(Hidden(density), density.sample(2000, noise=noise(5))), LEVEL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [1, 2])
 @pytest.mark.parametrize("nu", [2.0, 1.0, 0.5])
 @pytest.mark.parametrize("scale", [1e-4, 1e6])

@@ -81,6 +81,7 @@ def test_langevin_cools_geometrically():
             Langevin(hot=hot, temperature=temperature, cooling=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("step_size", [0.03, 4.0])
 def test_a_warm_up_reaches_its_target(name, step_size):

@@ -153,6 +153,7 @@ def test_discrete_times():
 # --- estimators ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vp", "subvp", "cosine", "ve", "straight"])
 def test_the_flow_gives_the_density_of_twenty_five_gaussians(name):
     """At tolerance 1e-5. What t_min and the prior take away is known in closed form here; the rest is the solver's."""

@@ -505,6 +505,7 @@ def test_a_diverging_training_names_the_step(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "advice"),
     [

@@ -242,10 +242,10 @@ def test_a_config_is_one_constructor_call(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nsf_coupling", "maf"])
+@pytest.mark.parametrize("name", ["realnvp", "nsf_coupling", "maf"])
 def test_log_prob_compiles(name):
     model = build(name, (6,)).float()
     x = rows((6,), 32).float()
-    compiled = torch.compile(model.log_prob, fullgraph=True)
+    compiled = torch.compile(model.log_prob, fullgraph=True, backend="aot_eager")  # one graph; its kernels are torch's
     assert torch.allclose(compiled(x), model.log_prob(x), atol=1e-4)
     compiled(x).mean().backward()

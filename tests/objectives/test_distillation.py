@@ -65,6 +65,7 @@ def test_a_learned_path_is_not_moved_by_distillation(name):
 # --- the parts -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [VP(), Straight(), VE(), Trigonometric()], ids=["vp", "line", "ve", "circle"])
 def test_steps_of_heun_are_of_second_order(path):
     """On normal data, from end to end, where velocity in t diverges (VP) or alpha is zero (line, circle) too."""

@@ -64,6 +64,7 @@ def by_name():
     return {case.name: case for case in cases()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", [f"{group}/{pair}" for group, some in PART.items() for pair in some])
 def test_a_hostile_run_is_refused_in_one_line_or_works(server, by_name, pair):
     name = max((name for name in by_name if pair.startswith(f"{name}:")), key=len)

@@ -35,6 +35,7 @@ def fitting(group, model):
     return [name for name, part in PARTNERS[group].items() if not lacking(part, MODELS[model])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", KINDS)
 @pytest.mark.parametrize("model", MODELS)
 def test_both_gates_refuse_the_same_pairs_in_the_same_sentence(group, model):

@@ -53,6 +53,7 @@ EVIL = [
 PLACES = [("model",), ("data",), ("sampler",), ("estimator",), ("objective",), ("model", "net")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
 @pytest.mark.parametrize("evil", EVIL, ids=lambda node: node["_target_"])
 def test_no_class_of_a_config_runs(stranger, evil, place, monkeypatch, capsys):

@@ -29,6 +29,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_log_prob_of_an_example_is_what_its_record_keeps(name, tmp_path):
     run = gencli.train([*QUICK, *RUNS[name], f"run_dir={tmp_path}/run"])

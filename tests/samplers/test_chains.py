@@ -239,6 +239,7 @@ def test_a_kernel_from_the_command_line(tmp_path, capsys):
     assert "sampler=chain" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["cd", "pcd", "mcmc_mle"])
 def test_an_objective_takes_any_kernel_and_resumes_to_the_bit(objective, tmp_path):
     own = ["n=0", f"objective={objective}", "kernel@objective.kernel=tempering", "objective.kernel.replicas=2"]

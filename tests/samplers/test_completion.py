@@ -127,6 +127,7 @@ SOME = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["vp", "ve", "straight", "subvp"])
 @pytest.mark.parametrize("name", SOME)
 def test_completions_cost_what_is_said_and_do_not_depend_on_their_batch(name, path):

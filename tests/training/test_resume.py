@@ -108,6 +108,7 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
     assert steps == sorted(steps)  # nothing was logged twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
     before_step(monkeypatch, 3, lambda trainer: os.kill(os.getpid(), number))

@@ -20,7 +20,7 @@ class StandardError:
     """The standard error of a mean.
 
     Args:
-        value: None: one row tells none.
+        value: None: one row tells none, nor do rows that are not finite.
         blocks: of consecutive rows, which were taken as independent; None: rows were.
         caveat: why the true error may be larger, in a few words; empty: nothing speaks for it.
     """
@@ -53,7 +53,7 @@ def standard_error(values: np.ndarray, counts: np.ndarray | None) -> StandardErr
     import numpy as np  # ``gencli compare`` reads records without it
 
     n = len(values)
-    if n < 2:
+    if n < 2 or not np.isfinite(values).all():
         return StandardError(None)
     if counts is None:
         return StandardError(float(values.std(ddof=1) / math.sqrt(n)))

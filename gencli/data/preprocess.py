@@ -316,9 +316,7 @@ class Preprocess(nn.Module):
         """The context y in data space -> what the model is given: vectors (B, C) standardised, classes as they are."""
         if y is None or not self.spec.context:
             return y
-        if (
-            self.context_mean is not None and self.context_std is not None
-        ):  # None: a run from before contexts were standardised
+        if self.context_mean is not None and self.context_std is not None:  # else a run from before they were scaled
             y = (y - self.context_mean) / self.context_std
         return y.to(self.working.dtype)
 

@@ -32,8 +32,11 @@ PLACES = ("root", "path", "val_path", "test_path")
 """Options of data sets that say where files lie, which may change after training."""
 
 
-def placed(data: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def placed(data: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
     """The data section with absolute paths, so that a run finds its files from any folder.
+
+    Returns:
+        The section; and the paths that it changed as they were typed, by the absolute ones.
 
     Args:
         data: the section as it was typed.
@@ -42,12 +45,14 @@ def placed(data: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> di
     Raises:
         UsageError: a value cannot be a path.
     """
-    found = dict(data)
+    found, typed = dict(data), {}
     for key in PLACES:
         value = found.get(key)
         if isinstance(value, str) and value and "://" not in value and value != (kept or {}).get(key):
             found[key] = str(named(value, f"data.{key}=").absolute())
-    return found
+            if found[key] != value and found[key].isprintable():  # as keys of a config are
+                typed[found[key]] = value
+    return found, typed
 
 
 @dataclass

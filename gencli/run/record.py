@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.spec import Bound, Spec
-from gencli.core.uncertainty import StandardError, combined, standard_error
+from gencli.core.uncertainty import combined, standard_error
 from gencli.estimators.base import Shared
 from gencli.run.scoring import Scores
 
@@ -235,8 +235,7 @@ def nll_record(
 ) -> NLLRecord:
     """The record of scored rows, each with its weight c_i: its scored symbols in a text, else 1.
 
-    The value is r = sum_i nll_i / sum_i c_i. A non-finite row is counted and makes the value infinite; it is never
-    dropped.
+    The value is r = sum_i nll_i / sum_i c_i. A non-finite row is counted and makes it infinite; it is never dropped.
 
     Args:
         scores: the rows.
@@ -258,14 +257,12 @@ def nll_record(
     if entropy is not None:
         diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
     common = shared.variance * (n / total) ** 2
-    symbols = None if counts is None else counts.double().numpy()
-    error = standard_error(nll.numpy(), symbols) if nonfinite == 0 else StandardError(None)
+    error = standard_error(nll.numpy(), None if counts is None else counts.double().numpy())
     own = None if scores.variance is None else float(scores.variance.sum()) / total**2
     bound = composed_bound(shared.bound, preprocessing)
-    # of the training split, an overfitted model may well be below the entropy of the distribution
-    least = entropy if n > 1 and rest.get("split") != "train" else None
     deviation = math.hypot(error.value or 0.0, math.sqrt((own or 0.0) + common))
-    wrong = _impossible(value, deviation, spec, least) if bound in ("exact", "upper") else None
+    # an overfitted model may well be below the entropy of the distribution on the training split
+    wrong = _impossible(value, bound, deviation, spec, entropy if n > 1 and rest.get("split") != "train" else None)
     return NLLRecord(
         value=value,
         unit="nats" if counts is None else f"nats/{per}",
@@ -287,8 +284,10 @@ def nll_record(
     )
 
 
-def _impossible(value: float, error: float, spec: Spec, entropy: float | None) -> str | None:
+def _impossible(value: float, bound: Bound, error: float, spec: Spec, entropy: float | None) -> str | None:
     """Why no exact NLL and no upper bound is this small, by more than five errors and a little; None: it may be."""
+    if bound not in ("exact", "upper"):
+        return None
     if spec.support.discrete and value < -5 * error - 1e-4 * spec.dim:
         return "no bound: an NLL of integers is not negative"
     if entropy is not None and value < entropy - 5 * error - 0.01:

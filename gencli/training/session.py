@@ -119,10 +119,10 @@ class Session:
         resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
         origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
         before = resumed or origin
-        given, cfg["data"] = cfg["data"], placed(cfg["data"], before.trained["data"] if before else None)
-        typed = {value: given[key] for key, value in cfg["data"].items() if value != given[key] and value.isprintable()}
-        if typed or (before and before.trained.get("typed")):
-            cfg["typed"] = typed | (before.trained.get("typed") or {} if before else {})
+        trained = before.trained if before else {}
+        cfg["data"], typed = placed(cfg["data"], trained.get("data"))
+        if typed := trained.get("typed", {}) | typed:
+            cfg["typed"] = typed
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
         make_loggers = _loggers(cfg)
         parts = assemble(

@@ -200,8 +200,8 @@ def test_a_run_finds_its_table_from_any_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert main(["eval", "run=../run", "device=cpu"]) == 0
     stranger = {"path": "table.csv", "root": "data"}
-    assert placed(stranger, stranger) == stranger
-    assert placed({"path": "~/t.csv", "root": None, "test_path": "s3://b/t"})["path"] == str(Path.home() / "t.csv")
+    assert placed(stranger, stranger) == (stranger, {})
+    assert placed({"path": "~/t.csv", "root": None, "test_path": "s3://b/t"})[0]["path"] == str(Path.home() / "t.csv")
 
 
 def test_a_file_that_is_gone_is_told_as_it_was_typed_and_where_it_lay(tmp_path, monkeypatch, capsys):

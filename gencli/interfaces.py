@@ -7,7 +7,9 @@ from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.kernels.base import Energy, Info, Kernel, State
 from gencli.loggers.base import Logger
 from gencli.models.base import (
+    Annealable,
     Autoregressive,
+    BlockGibbs,
     DataInitialized,
     DirectSampling,
     Elbo,
@@ -16,6 +18,7 @@ from gencli.models.base import (
     LatentVariable,
     Model,
     ModelFactory,
+    Relaxed,
     Reparameterized,
     TimeField,
     Unnormalized,
@@ -30,8 +33,10 @@ from gencli.paths.base import Path, Prediction
 from gencli.samplers.base import Sampler, Samples
 
 __all__ = [
+    "Annealable",
     "Autoregressive",
     "Batch",
+    "BlockGibbs",
     "Bound",
     "Categorical",
     "Conditional",
@@ -61,6 +66,7 @@ __all__ = [
     "Objective",
     "Path",
     "Prediction",
+    "Relaxed",
     "Reparameterized",
     "Sampler",
     "Samples",

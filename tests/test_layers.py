@@ -19,7 +19,7 @@ ROOMS = {
     "loggers": {"core"},
     "report": {"core", "config"},
     "kernels": {"core"},
-    "models": {"core", "paths", "nn"},
+    "models": {"core", "paths", "nn", "kernels"},
     "metrics": {"core", "data", "models"},
     "methods": {"core", "models", "kernels"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},

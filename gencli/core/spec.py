@@ -102,6 +102,40 @@ class Support:
 
 
 @dataclass(frozen=True)
+class Graph:
+    """The nodes of networks: x has one bit for each dyad, in the order of ``dyads``.
+
+    Args:
+        nodes: n.
+        directed: whether i -> j and j -> i are two dyads.
+        names: of the nodes; none: they have no names.
+        attributes: of the nodes by name, n numbers or n texts each.
+        covariates: of the dyads by name, n rows of n numbers each.
+
+    Example:
+        >>> Graph(3).dyads, Graph(3, directed=True).size
+        (((0, 1), (0, 2), (1, 2)), 6)
+    """
+
+    nodes: int
+    directed: bool = False
+    names: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, tuple[float | str, ...]], ...] = ()
+    covariates: tuple[tuple[str, tuple[tuple[float, ...], ...]], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """D, the number of dyads."""
+        return self.nodes * (self.nodes - 1) // (1 if self.directed else 2)
+
+    @property
+    def dyads(self) -> tuple[tuple[int, int], ...]:
+        """(i, j) of each coordinate of x: i < j of undirected networks, row after row."""
+        every = range(self.nodes)
+        return tuple((i, j) for i in every for j in every if (i != j if self.directed else i < j))
+
+
+@dataclass(frozen=True)
 class Spec:
     """What one example is.
 
@@ -110,6 +144,7 @@ class Spec:
         support: where a coordinate lies.
         classes: number of classes if examples have labels y in 0..classes-1.
         context: dimension of y where y is a vector of reals (0: it is not).
+        graph: the nodes, where x is a network; its coordinates are then the dyads, bits of a vector.
 
     Example:
         >>> images = Spec((1, 28, 28), Support.parse("levels:256"), classes=10)
@@ -121,6 +156,7 @@ class Spec:
     support: Support
     classes: int | None = None
     context: int = 0
+    graph: Graph | None = None
 
     @property
     def dim(self) -> int:

@@ -49,6 +49,7 @@ class Annealed(PartitionEstimator):
     adapt: bool = True
     path: Literal["geometric", "moments"] = "geometric"
 
+    continuous = True
     bound = "lower"
     DRAWN: ClassVar[int] = 4096  # of the base, for its moments
 

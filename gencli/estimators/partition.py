@@ -30,7 +30,6 @@ from gencli.models.trained import Learned
 class PartitionEstimator(Estimator[Unnormalized]):
     """E(x) + log Z^, where log Z^ is measured once; it stands in the record as ``log_z``, with its error."""
 
-    continuous = True
     examples = 2048
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
@@ -131,6 +130,7 @@ class Quadrature(PartitionEstimator):
     tolerance: Positive = 1e-3
     points: Annotated[int, Range(low=256)] = 2048
 
+    continuous = True
     bound = "exact"
     DRAWN: ClassVar[int] = 512  # samples of the model
     AROUND: ClassVar[int] = 2048  # draws of the check

@@ -1,13 +1,14 @@
 """The contract of the group ``kernel``: a transition of Markov chains on an energy E, of density exp(-E(x)) / Z.
 
 Every function works on n chains at once, x (n, *), whose energies do not depend on each other. A temperature T is the
-energy E / T. Energies are in fp32 even under autocast: a chain lives on differences.
+energy E / T. Energies are in fp32 even under autocast: a chain lives on differences. Discrete x are as models have
+them: bits as floats 0 and 1, levels and categories as integers.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -17,19 +18,8 @@ from torch import Tensor
 from gencli.core.errors import RunFailed
 from gencli.core.noise import Noise
 from gencli.core.spec import Support
-
-Energy = Callable[[Tensor], Tensor]
-"""(n, *) -> (n,) nats."""
-
-
-def conditioned(energy: Callable[[Tensor, Tensor | None], Tensor], y: Tensor | None, n: int) -> Energy:
-    """E(., y) of n chains; where a kernel asks for several replicas of each, they lie side by side."""
-
-    def of(x: Tensor) -> Tensor:
-        each = len(x) // n
-        return energy(x, y if y is None or each == 1 else y.repeat_interleave(each, 0))
-
-    return of
+from gencli.kernels.energy import Energy as Energy
+from gencli.kernels.energy import Of
 
 
 class State(Protocol):
@@ -98,7 +88,7 @@ class Kernel(ABC, Generic[S]):
         return {}
 
 
-def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+def slope(energy: Of, x: Tensor) -> tuple[Tensor, Tensor]:
     """E(x) (n,) and its gradient (n, *), detached."""
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         x = x.detach().requires_grad_()

@@ -12,6 +12,7 @@ from gencli.core.options import BelowOne, Count, Positive, ProperFraction
 from gencli.core.tensors import rows
 from gencli.kernels.adaptation import DualAveraging
 from gencli.kernels.base import Energy, Info, Kernel, slope
+from gencli.kernels.energy import Of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Point:
     gradient: Tensor
 
     @classmethod
-    def at(cls, energy: Energy, x: Tensor) -> Point:
+    def at(cls, energy: Of, x: Tensor) -> Point:
         """x, looked at."""
         return cls(x.detach(), *slope(energy, x))
 
@@ -37,7 +38,7 @@ class Point:
         )
 
 
-def leapfrog(energy: Energy, point: Point, momentum: Tensor, step: Tensor, leaps: int) -> tuple[Point, Tensor]:
+def leapfrog(energy: Of, point: Point, momentum: Tensor, step: Tensor, leaps: int) -> tuple[Point, Tensor]:
     """Hamilton's equations for H = E(x) + |p|^2 / 2 by ``leaps`` leapfrog steps: error O(step^2), volume kept.
 
     Args:
@@ -60,7 +61,7 @@ def leapfrog(energy: Energy, point: Point, momentum: Tensor, step: Tensor, leaps
     return Point(x, e, gradient), p
 
 
-def hmc(energy: Energy, point: Point, noise: Noise, *, step: Tensor, leaps: int) -> tuple[Point, Tensor]:
+def hmc(energy: Of, point: Point, noise: Noise, *, step: Tensor, leaps: int) -> tuple[Point, Tensor]:
     """One Hamiltonian Monte Carlo transition, which leaves exp(-E) invariant; one leap is MALA with step^2 / 2.
 
     A proposal whose energy is not finite is refused.

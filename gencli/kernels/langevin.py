@@ -10,11 +10,10 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import NonNegative, Positive
 from gencli.kernels.base import Energy, Info, Kernel, slope
+from gencli.kernels.energy import Of
 
 
-def langevin(
-    energy: Energy, x: Tensor, noise: Noise, *, step: float, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def langevin(energy: Of, x: Tensor, noise: Noise, *, step: float, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """One unadjusted Langevin step, x - step grad E + sqrt(2 step T) xi: its stationary law is p^(1/T) up to O(step).
 
     Returns:

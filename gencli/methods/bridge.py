@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.tensors import cholesky
-from gencli.kernels.base import Energy
+from gencli.kernels.energy import Of
 from gencli.kernels.hmc import Point, hmc
 from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
 
@@ -40,7 +40,7 @@ class Still:
         """Exact samples (n, *) at beta = 0."""
         return self.q.sample(n, noise=noise)
 
-    def at(self, beta: float) -> Energy:
+    def at(self, beta: float) -> Of:
         """E^0_beta, normalised."""
         return self.q.energy
 
@@ -92,7 +92,7 @@ class AveragedNormals:
         eps = noise.randn(n, len(mean)).to(mean)
         return (mean + eps @ L.T).to(self.like).view(n, *self.like.shape[1:])
 
-    def at(self, beta: float) -> Energy:
+    def at(self, beta: float) -> Of:
         """E^0_beta, normalised."""
         mean, L = self.normal(beta)
         level = float(L.diagonal().log().sum()) + 0.5 * len(mean) * math.log(2 * math.pi)
@@ -133,7 +133,7 @@ class Bridge:
         self.betas = torch.linspace(0, 1, betas + 1, dtype=torch.float64)
         self.sizes = torch.ones(betas + 1, dtype=torch.float64)
 
-    def at(self, beta: float) -> Energy:
+    def at(self, beta: float) -> Of:
         """E_beta."""
         if beta >= 1:
             return self.model.energy

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Given, Spec
+from gencli.kernels.energy import brute_force
 from gencli.models.distributions import Conditional
 from gencli.paths.base import Path, Prediction
 
@@ -98,11 +99,70 @@ class Unnormalized(Model):
         return None
 
     def start(self, n: int, y: Tensor | None = None, *, noise: Noise) -> Tensor:
-        """Points (n, *) in model space from which chains may start: samples of the reference, else standard normal."""
+        """Points (n, *) in model space from which chains may start: samples of the reference.
+
+        Without one they are standard normal, or uniform on the values of discrete x.
+        """
         near = self.reference()
         if isinstance(near, DirectSampling):
             return near.sample(n, y, noise=noise)
-        return noise.randn(n, *self.spec.shape)
+        support = self.spec.support
+        if not support.discrete:
+            return noise.randn(n, *self.spec.shape)
+        x = (noise.rand(n, *self.spec.shape) * support.size).floor()
+        return x if support.kind == "binary" else x.long()
+
+    def changes(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
+        """What one coordinate of discrete x does, E(x with coordinate w set to k) - E(x): (B, W, K), differentiable.
+
+        Here the energy is asked for W (K - 1) points a row; a model that knows better says so.
+
+        Args:
+            x: (B, *).
+            where: (W,) coordinates, as positions in the flattened event.
+            y: the context.
+        """
+
+        def energy(near: Tensor) -> Tensor:
+            each = len(near) // len(x)
+            return self.energy(near, y if y is None or each == 1 else y.repeat_interleave(each, 0))
+
+        return brute_force(energy, x, where, self.spec.support.size)
+
+    def blocks(self) -> tuple[Tensor, ...] | None:
+        """Sets of coordinates of discrete x that do not interact within a set; together they are all coordinates.
+
+        As positions in the flattened event, on the device of the model. Given the rest, the coordinates of a set are
+        independent, so that a Gibbs sweep takes one step a set. None: nothing is known, each coordinate is alone.
+        """
+        return None
+
+
+class Relaxed(Unnormalized):
+    """An energy that is defined between the values of discrete x too, so that its gradient says what changes do."""
+
+    @abstractmethod
+    def relaxed(self, p: Tensor, y: Tensor | None = None) -> Tensor:
+        """E of rows of weights p (B, D, K) on the K values of each coordinate; one-hot rows have the energy of x."""
+
+
+class BlockGibbs(Unnormalized):
+    """An energy with auxiliary variables, given which all coordinates of x are drawn at once."""
+
+    @abstractmethod
+    def resample(self, x: Tensor, noise: Noise, y: Tensor | None = None) -> Tensor:
+        """The auxiliary variables given x, then x given them: (n, *) -> (n, *); leaves exp(-E) invariant."""
+
+
+class Annealable(Unnormalized):
+    """An energy with a path of its own to a density with known Z, better than that by powers of two densities."""
+
+    @abstractmethod
+    def at(self, beta: float) -> Unnormalized:
+        """The energy at 0 <= beta <= 1, on the parameters as they are.
+
+        At 1 it is this model, with the same Z; at 0 an ``ExactLikelihood`` with ``DirectSampling``.
+        """
 
 
 class ExactLikelihood(Unnormalized):

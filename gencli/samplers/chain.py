@@ -14,8 +14,9 @@ from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Positive
 from gencli.core.spec import Given
 from gencli.core.tensors import frozen
-from gencli.kernels.base import Kernel, conditioned, require_finite, require_moves
+from gencli.kernels.base import Kernel, require_finite, require_moves
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
+from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.samplers.base import Sampler, Samples
@@ -55,6 +56,8 @@ class MarkovChain(Sampler[Unnormalized]):
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         require_moves(self.transition(), model.spec.support, f"sampler: {type(self).__name__}")
+        if self.init == "normal" and model.spec.support.discrete:
+            raise ValueError(f"sampler.init=normal: this model's x is {model.spec.support}; sampler.init=model")
 
     def sample(
         self, model: Unnormalized, n: int, y: Tensor | None, noise: Noise, given: Given | None = None
@@ -67,7 +70,8 @@ class MarkovChain(Sampler[Unnormalized]):
         if self.init == "normal":
             return self.init_scale * noise.randn(n, *model.spec.shape).to(parameter)
         with torch.no_grad():
-            return model.start(n, y, noise=noise).to(parameter)
+            x = model.start(n, y, noise=noise)
+        return x.to(parameter) if x.is_floating_point() else x.to(parameter.device)
 
     def run(
         self,
@@ -83,7 +87,7 @@ class MarkovChain(Sampler[Unnormalized]):
             RunFailed: a chain went to infinity.
         """
         kernel, ahead = self.transition(), Ahead(noise)
-        energy = conditioned(model.energy, y, len(x))
+        energy = energy_of(model, y, len(x))
         trace: list[Tensor] = []
         norms: list[Tensor] = []
         totals: dict[str, Tensor] = {}

@@ -17,11 +17,12 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import Noise, RowNoise
 from gencli.core.spec import Support
 from gencli.kernels.adaptation import DualAveraging
-from gencli.kernels.base import Energy, Kernel, State, conditioned, require_moves, slope
+from gencli.kernels.base import Energy, Kernel, State, require_moves, slope
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
 from gencli.kernels.hmc import HMC, Point, hmc, leapfrog
 from gencli.kernels.langevin import Langevin, ShortRun
 from gencli.kernels.tempering import Tempering, _exchange
+from gencli.methods.chains import energy_of
 from gencli.models.energy.exponential import Quadratic
 
 EXACT = {
@@ -141,11 +142,12 @@ def test_a_chain_does_not_depend_on_the_others(name):
 def test_replicas_of_a_chain_have_its_context():
     y, seen = torch.tensor([3, 5]), []
 
-    def energy(x: Tensor, y: Tensor | None) -> Tensor:
-        seen.append(y)
-        return x.square().sum(1)
+    class Seeing(Quadratic):
+        def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            seen.append(y)
+            return x.square().sum(1)
 
-    of = conditioned(energy, y, 2)
+    of = energy_of(Seeing(spec(1)), y, 2)
     of(torch.zeros(2, 1))
     of(torch.zeros(6, 1))
     assert [at.tolist() for at in seen] == [[3, 5], [3, 3, 3, 5, 5, 5]]

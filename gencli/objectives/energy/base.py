@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.options import NonNegative
-from gencli.core.spec import Batch, Spec
+from gencli.core.spec import Batch, Spec, Support
 from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
@@ -30,7 +30,6 @@ class EnergyObjective(Objective[Unnormalized]):
             generation and modeling with energy-based models", 2019).
     """
 
-    continuous = True
     score_name = "loss"
 
     def __init__(self, spec: Spec, *, regularization: NonNegative = 0.0) -> None:
@@ -122,13 +121,21 @@ def walk(kernel: Kernel[Any], energy: Energy, x: Tensor, noise: Noise, steps: in
     return state.x.detach(), None if total is None else total / steps
 
 
+def redrawn(x: Tensor, support: Support, noise: Noise, share: float) -> Tensor:
+    """Discrete x (B, M, *) with each coordinate drawn anew, uniformly on its K values, with probability ``share``."""
+    u = noise.rand(*x.shape).to(x.device)
+    value = (noise.rand(*x.shape).to(x.device) * support.size).floor().to(x.dtype)
+    return torch.where(u < share, value, x)
+
+
 class ChainObjective(EnergyObjective):
     """An objective that learns from chains, and therefore has no loss that says how good the model is.
 
     Its score is the energy discrepancy under Gaussian noise with 32 contrastive samples and w = 1: a proper score that
     needs no chain and no Z (Schroeder et al., 2023). The lowest is best. The noise has half the deviation of the data
     in each of two coordinates and less in more, so that its length stays: as much in each of many coordinates would be
-    told from data by any energy, and the score would say -log 32 of all of them.
+    told from data by any energy, and the score would say -log 32 of all of them. Of discrete x a tenth of the
+    coordinates is drawn anew, twice.
     """
 
     score_name = "energy_discrepancy"
@@ -136,6 +143,7 @@ class ChainObjective(EnergyObjective):
     scale: Tensor
 
     SAMPLES = 32
+    CHANGED = 0.1  # share of the coordinates of discrete x that are drawn anew
 
     def __init__(self, spec: Spec, *, kernel: Kernel[Any] | None = None, **shared: Any) -> None:
         super().__init__(spec, **shared)
@@ -145,10 +153,16 @@ class ChainObjective(EnergyObjective):
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None
+        if self.spec.support.discrete:
+            return
         self.scale.copy_(0.5 * examples.x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
 
     def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         x = batch.x
+        if self.spec.support.discrete:
+            between = redrawn(x[:, None], self.spec.support, noise, self.CHANGED)
+            others = redrawn(between.expand(-1, self.SAMPLES, *x.shape[1:]), self.spec.support, noise, self.CHANGED)
+            return contrast(model, batch, others, 1.0)
         centre = x + self.scale * noise.randn(*x.shape).to(x)
         others = centre[:, None] + self.scale * noise.randn(len(x), self.SAMPLES, *x.shape[1:]).to(x)
         return contrast(model, batch, others, 1.0)

@@ -18,9 +18,11 @@ from gencli.core.noise import Noise, StepNoise
 from gencli.core.options import Count, Fraction, NonNegative, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import frozen
-from gencli.kernels.base import Kernel, conditioned
+from gencli.kernels.base import Kernel
+from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.hmc import HMC
 from gencli.kernels.langevin import Langevin
+from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
@@ -66,6 +68,8 @@ class ContrastiveDivergence(ChainObjective):
                 "objective.temperature and objective.metropolis as they are"
             )
         self.steps, self.named = steps, f"objective.step={step}" if kernel is None else f"objective.kernel={kernel}"
+        if kernel is None and spec.support.discrete:
+            kernel = Gibbs()
         mala = HMC(leaps=1, step_size=math.sqrt(2 * step), jitter=0.0)
         self.kernel = kernel or (mala if metropolis else Langevin(step_size=step, temperature=temperature))
         self.register_buffer("largest", torch.zeros(()), persistent=False)
@@ -86,7 +90,7 @@ class ContrastiveDivergence(ChainObjective):
     def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
         x, note = self.begin(model, batch, noise)
         with frozen(model):
-            x, accepted = walk(self.kernel, conditioned(model.energy, batch.y, len(x)), x, noise, self.steps)
+            x, accepted = walk(self.kernel, energy_of(model, batch.y, len(x)), x, noise, self.steps)
         self.end(x, note)
         self.largest = x.flatten(1).norm(dim=1).max()
         of_data, of_chains = model.energy(batch.x, batch.y), model.energy(x, batch.y)

@@ -63,6 +63,8 @@ class EnergyDiscrepancy(RowObjective):
         models", 2023 (the code adds w to the sum over j instead of w/M to its mean: the same up to log M).
     """
 
+    continuous = True
+
     def __init__(
         self,
         spec: Spec,

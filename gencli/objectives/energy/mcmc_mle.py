@@ -14,6 +14,7 @@ from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.kernels.adaptation import DualAveraging
 from gencli.kernels.base import Kernel, slope
 from gencli.kernels.hmc import Point, hmc
+from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
@@ -92,15 +93,16 @@ class MonteCarloMLE(ChainObjective):
 
     def _anchor(self, model: Unnormalized, noise: Noise) -> None:
         """psi <- theta: chains walk on, and their energies are kept."""
+        energy = energy_of(model)
         with frozen(model):
             if self.kernel is not None:
-                x, _ = walk(self.kernel, model.energy, self.x, noise, self.steps)
+                x, _ = walk(self.kernel, energy, self.x, noise, self.steps)
                 self.x.copy_(x)
-                self.energies.copy_(slope(model.energy, x)[0])
+                self.energies.copy_(slope(energy, x)[0])
                 return
-            point, sizes = Point.at(model.energy, self.x), DualAveraging.start(self.size.view(1))
+            point, sizes = Point.at(energy, self.x), DualAveraging.start(self.size.view(1))
             for _ in range(self.steps):
-                point, accept = hmc(model.energy, point, noise, step=sizes.step.expand(len(self.x)), leaps=self.leaps)
+                point, accept = hmc(energy, point, noise, step=sizes.step.expand(len(self.x)), leaps=self.leaps)
                 sizes = sizes.update(accept.mean().view(1), self.TARGET)
         self.x.copy_(point.x)
         self.energies.copy_(point.energy)

@@ -15,6 +15,12 @@ from gencli.models.base import Unnormalized
 from gencli.objectives.energy.base import RowObjective, score_of
 
 
+class ContinuousRows(RowObjective):
+    """An objective of dE/dx, which discrete x do not have."""
+
+    continuous = True
+
+
 def divergence(field: Tensor, x: Tensor) -> Tensor:
     """sum_d d field_d / d x_d, (B,), exact by D backward passes, differentiable."""
     flat = field.flatten(1)
@@ -25,7 +31,7 @@ def divergence(field: Tensor, x: Tensor) -> Tensor:
     return total
 
 
-class ScoreMatching(RowObjective):
+class ScoreMatching(ContinuousRows):
     """J = E[ 1/2 |s(x)|^2 + div s(x) ] with s = -dE/dx: the Fisher divergence to the data, up to a constant.
 
     Args:
@@ -42,7 +48,7 @@ class ScoreMatching(RowObjective):
         return 0.5 * s.flatten(1).square().sum(1) + divergence(s, x)
 
 
-class SlicedScoreMatching(RowObjective):
+class SlicedScoreMatching(ContinuousRows):
     """J = E_v[ v^T (ds/dx) v ] + 1/2 |s|^2 with random directions v: two backward passes whatever D is.
 
     Directions have coordinates of +-1 (Rademacher), so that E[v v^T] = I and |s|^2 needs no direction; this is the
@@ -71,7 +77,7 @@ class SlicedScoreMatching(RowObjective):
         return 0.5 * s.flatten(1).square().sum(1) + curvature / self.slices
 
 
-class DenoisingScoreMatching(RowObjective):
+class DenoisingScoreMatching(ContinuousRows):
     """J = c sum_k pi_k E[ 1/2 | s(x + sigma_k xi) + xi / sigma_k |^2 ]: s becomes the score of the data plus noise.
 
     With several sigmas there is still one energy, and the best one is that of the data under the scale mixture
@@ -126,7 +132,7 @@ class DenoisingScoreMatching(RowObjective):
         return 0.5 * self.levels.min().square() * len(self.levels) * self.shares[k] * miss
 
 
-class DiffusionScoreMatching(RowObjective):
+class DiffusionScoreMatching(ContinuousRows):
     """J = E[ 1/2 a |s|^2 + div(a s) ] with a(x) = 1 / (1 + |x - mu|^2 / (nu D)) in units of the data's deviations.
 
     a = m m^T is the diffusion matrix of the Langevin process whose Fisher divergence is matched: the Stein score is

@@ -1,0 +1,149 @@
+"""The energy that chains move in, and what a discrete one knows of its neighbourhood.
+
+A chain asks an energy E for its value. A chain on discrete x also asks what happens when one coordinate changes,
+
+    changes(x)[i, w, k] = E(x_i with coordinate w set to k) - E(x_i),
+
+from which every conditional follows: p(x_w = k given the rest) is the softmax of -changes over k. Changes add up and
+scale as energies do, so that a mixture or a tempered energy has them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gencli.core.noise import Noise
+from gencli.core.spec import Support
+
+REAL = Support("real")
+
+Of = Callable[[Tensor], Tensor]
+"""(n, *) -> (n,) nats."""
+
+CELLS = 1 << 22
+"""Most coordinates that brute force lays out at once."""
+
+
+def brute_force(of: Of, x: Tensor, where: Tensor, values: int) -> Tensor:
+    """Changes of an energy that is asked for at every neighbour: W (K - 1) points a row; differentiable.
+
+    Args:
+        of: E.
+        x: (n, *) discrete.
+        where: (W,) coordinates, as positions in the flattened event.
+        values: K.
+
+    Returns:
+        (n, W, K) nats, 0 where nothing changes.
+    """
+    n, flat, own = len(x), x.flatten(1), of(x)
+    others = torch.arange(1, values, device=x.device)
+    found = []
+    for part in where.split(max(1, CELLS // max(1, n * (values - 1) * flat.shape[1]))):
+        W = len(part)
+        new = (flat[:, part, None].long() + others) % values  # (n, W, K - 1)
+        near = flat[:, None, None].repeat(1, W, values - 1, 1)
+        index = part.view(1, W, 1, 1).expand(n, W, values - 1, 1)
+        near.scatter_(3, index, new[..., None].to(x.dtype))
+        change = of(near.view(-1, *x.shape[1:])).view(n, W, values - 1) - own[:, None, None]
+        found.append(change.new_zeros(n, W, values).scatter(2, new, change))
+    return torch.cat(found, 1)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """E as a chain sees it: of n chains at once, whose energies do not depend on each other.
+
+    Args:
+        of: E(x), (n, *) -> (n,) nats.
+        support: where a coordinate of x lies.
+        change: ``changes`` of this energy, (x, where) -> (n, W, K); None: by brute force.
+        taylor: ``linear`` of this energy, x -> (n, D, K); None: by the gradient of bits, else ``changes``.
+        blocks: sets of coordinates (W,), which together are all of them; those of a set do not interact, so that given
+            the rest they can be drawn at once. None: each coordinate alone.
+        resample: draws all of x anew through auxiliary variables, leaving exp(-E) invariant, (x, noise) -> x; an RBM
+            draws its hidden units. None: it has no such way.
+    """
+
+    of: Of
+    support: Support = REAL
+    change: Callable[[Tensor, Tensor], Tensor] | None = None
+    taylor: Of | None = None
+    blocks: tuple[Tensor, ...] | None = None
+    resample: Callable[[Tensor, Noise], Tensor] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.of(x)
+
+    def changes(self, x: Tensor, where: Tensor | None = None) -> Tensor:
+        """E(x with coordinate w set to k) - E(x): (n, W, K).
+
+        Args:
+            x: (n, *) discrete.
+            where: (W,) coordinates, as positions in the flattened event; None: all of them, in order.
+        """
+        if where is None:
+            where = torch.arange(x[0].numel(), device=x.device)
+        if self.change is not None:
+            return self.change(x, where)
+        return brute_force(self.of, x, where, self.support.size)
+
+    def linear(self, x: Tensor) -> Tensor:
+        """``changes`` of all coordinates to first order, (n, D, K): what a gradient says of them; detached."""
+        if self.taylor is not None:
+            return self.taylor(x).detach()
+        if self.support.kind != "binary":
+            with torch.no_grad():
+                return self.changes(x)
+        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+            at = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.of(at).sum(), at)
+        to = torch.arange(2, device=x.device, dtype=x.dtype)
+        return gradient.flatten(1)[..., None] * (to - x.flatten(1)[..., None])
+
+    def scaled(self, beta: Tensor | float) -> Energy:
+        """beta E, with one beta or one for each chain (n,)."""
+        return weighted([(beta, self)])
+
+
+def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
+    """sum_j w_j E_j, with weights that are numbers or one for each chain (n,).
+
+    Coordinates that do not interact in any part do not interact in the sum; ways through auxiliary variables are lost.
+    """
+
+    def wide(w: Tensor | float, like: Tensor) -> Tensor | float:
+        return w.to(like).view(-1, *[1] * (like.ndim - 1)) if isinstance(w, Tensor) else w
+
+    def total(of: Callable[[Energy], Tensor]) -> Tensor:
+        terms = [(w, of(energy)) for w, energy in parts if isinstance(w, Tensor) or w != 0]
+        return torch.stack([wide(w, term) * term for w, term in terms]).sum(0)
+
+    first = parts[0][1]
+    if not first.support.discrete:
+        return Energy(lambda x: total(lambda energy: energy(x)), first.support)
+    return Energy(
+        lambda x: total(lambda energy: energy(x)),
+        first.support,
+        lambda x, where: total(lambda energy: energy.changes(x, where)),
+        lambda x: total(lambda energy: energy.linear(x)),
+        _refined([energy.blocks for _, energy in parts]),
+    )
+
+
+def _refined(partitions: Sequence[tuple[Tensor, ...] | None]) -> tuple[Tensor, ...] | None:
+    """The coarsest partition that is as fine as each of several."""
+    labels = []
+    for blocks in partitions:
+        if blocks is None:
+            return None
+        label = torch.empty(sum(len(block) for block in blocks), dtype=torch.int64, device=blocks[0].device)
+        for i, block in enumerate(blocks):
+            label[block] = i
+        labels.append(label)
+    _, joint = torch.unique(torch.stack(labels), dim=1, return_inverse=True)
+    return tuple((joint == i).nonzero().flatten() for i in range(int(joint.max()) + 1))

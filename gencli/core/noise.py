@@ -131,6 +131,24 @@ class StepNoise(Noise):
         return torch.randn(shape, generator=self.generator, device=self.generator.device)
 
 
+class Moved(Noise):
+    """Noise that is drawn where its source is and used on a device: the same numbers on every device.
+
+    Args:
+        noise: the source.
+        device: where its variates go.
+    """
+
+    def __init__(self, noise: Noise, device: torch.device) -> None:
+        self.noise, self.device = noise, device
+
+    def rand(self, *shape: int) -> Tensor:
+        return self.noise.rand(*shape).to(self.device)
+
+    def randn(self, *shape: int) -> Tensor:
+        return self.noise.randn(*shape).to(self.device)
+
+
 class RowNoise(Noise):
     """One counter-based stream for each row.
 

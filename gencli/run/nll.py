@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gencli.config import catalog, compatibility
 from gencli.core.errors import UsageError
-from gencli.core.noise import Purpose, StepNoise
+from gencli.core.noise import Moved, Purpose, StepNoise
 from gencli.core.spec import Batch
 from gencli.data.split import at_most
 from gencli.estimators.base import Estimator, Shared
@@ -102,7 +102,8 @@ def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int) -> Sh
     """
     parts.model.eval()
     parts.preprocess.eval()
-    examples, noise = None, StepNoise(parts.device, seed, Purpose.HELD_OUT)
+    # drawn on the CPU: log Z is then the same on every device, but for rounding
+    examples, noise = None, Moved(StepNoise(torch.device("cpu"), seed, Purpose.HELD_OUT), parts.device)
     if estimator.examples:
         split = parts.dataset.split("val") or parts.dataset.split("train")
         assert split is not None

@@ -162,7 +162,7 @@ def stepper(
 def training(overrides: list[str]) -> Iterator[Trainer]:
     """The trainer of ``gencli train OVERRIDES``, whose ``steps`` are raced; its folder is thrown away."""
     with TemporaryDirectory() as folder:
-        quiet = ["trainer.max_steps=1000000", "logger=none", "device=cpu", f"run_dir={folder}/run"]
-        with Session.open(compose("train", [*overrides, *quiet])) as session:
+        quiet = ["trainer.max_steps=1000000", "logger=none", "device=cpu"]
+        with Session.open(compose("train", [*quiet, *overrides, f"run_dir={folder}/run"])) as session:
             session.trainer.prepare()
             yield session.trainer

@@ -71,6 +71,7 @@ LIGHT = {
     "cli/completion.py",
     "cli/help.py",
     "cli/list.py",
+    "cli/ls.py",
     "cli/main.py",
     "config/__init__.py",
     "config/catalog.py",
@@ -90,7 +91,10 @@ LIGHT = {
     "report/__init__.py",
     "report/collect.py",
     "report/compare.py",
+    "report/forms.py",
+    "report/listing.py",
     "report/render.py",
+    "report/seeds.py",
 }
 
 

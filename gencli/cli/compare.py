@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from gencli.cli.help import Parser
 from gencli.core.errors import UsageError
-from gencli.report import render
+from gencli.report import forms, render
 from gencli.report.collect import expand
 from gencli.report.compare import compare
+from gencli.report.seeds import entries
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the comparison as a table, CSV or JSON.
+    """Print the comparison as a table, CSV, JSON, Markdown or LaTeX.
 
     Raises:
         UsageError: a name leads to no run, or no run has a number.
@@ -23,21 +24,31 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="*")
     parser.add_argument("--split", default="test")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--group-by", metavar="KEYS")
+    parser.add_argument("--best", choices=["validation"])
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true")
-    form.add_argument("--json", action="store_true")
+    for name in ("csv", "json", "markdown", "latex"):
+        form.add_argument(f"--{name}", action="store_const", const=name, dest="form")
     args: argparse.Namespace = parser.parse_intermixed_args(list(words))
     if not args.runs:
         raise UsageError("gencli compare needs runs: folders, or a pattern such as outputs/*-digits/*")
+    if args.best and not args.group_by:
+        raise UsageError("--best validation needs --group-by KEYS: the keys whose values each get one configuration")
 
     comparison = compare(expand(args.runs), args.split, further=args.all)
     if not comparison.groups:
         why = [f"{run}: {reason}" for run, reason in comparison.unfinished]
         raise UsageError(f"no run has a result on split={args.split} yet: " + "; ".join(why))
-    if args.csv:
+    if args.group_by:
+        keys = [] if args.group_by == "config" else args.group_by.split(",")
+        forms.write_grouped(comparison, [entries(rows, keys, args.best) for rows in comparison.groups], args.form)
+    elif args.form == "csv":
         render.write_csv(comparison)
-    elif args.json:
+    elif args.form == "json":
         print(json.dumps(render.plain(comparison), indent=2))
+    elif args.form:
+        names = render.short_names([row.run for rows in comparison.groups for row in rows])
+        forms.write_sheets(comparison, [render.sheet_of(rows, names) for rows in comparison.groups], args.form)
     else:
         render.print_table(comparison)
     return 0

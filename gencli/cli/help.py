@@ -22,6 +22,7 @@ gencli: train deep generative models and compare them by held-out likelihood
   gencli sample  run=RUN [n=64] [key=value ...]            draw from a trained model
   gencli eval    run=RUN [estimator=...] [metrics=[...]]   measure held-out likelihood, and samples, of a trained model
   gencli list    [GROUP]                                   what exists, and what fits what
+  gencli ls      [FOLDER ...]                              the runs that are here, with their numbers
   gencli compare RUN|GLOB ...                              runs side by side, ranked where they are comparable
 
   gencli VERB --help           more about a verb
@@ -126,14 +127,29 @@ and what fits what. Add --config-dir DIR to see your own options too.
 """
 
 COMPARE = """\
-gencli compare RUN|GLOB ... [--split test] [--all] [--csv | --json]
+gencli compare RUN|GLOB ... [--split test] [--all] [--group-by KEYS [--best validation]]
+                            [--csv | --json | --markdown | --latex]
 
 Runs side by side. Rows are ranked only where data, split, unit and protocol are the same; the others are shown apart,
 with the field that differs. Differences to the best are paired over the same examples.
 Each run counts by its own NLL; --all adds other measurements: fewer examples, other settings, weights, data.
 
+With --group-by, runs that differ in their seed alone are one row: the mean, its errors over examples and over seeds
+apart, the paired difference to the best, and its p value adjusted for the number of comparisons (Holm).
+  --group-by config               each configuration
+  --group-by model,optimizer.lr   each value of these keys; runs may differ in nothing else but the seed, or
+  --best validation               the configuration with the best NLL on the validation split stands for its value
+
   gencli compare outputs/*-digits/*
   gencli compare outputs/sweeps/2026-01-31_12-00-00 --csv
 """
 
-PAGES = {"train": TRAIN, "sample": SAMPLE, "eval": EVAL, "list": LIST, "compare": COMPARE}
+LS = """\
+gencli ls [FOLDER ...] [--all] [--json]
+
+The runs below outputs/ or the folders, the newest last: model, data, held-out NLL with its bound, steps, status.
+  --all     not only the newest 30
+  --json    all of them, for programs
+"""
+
+PAGES = {"train": TRAIN, "sample": SAMPLE, "eval": EVAL, "list": LIST, "ls": LS, "compare": COMPARE}

@@ -65,6 +65,10 @@ def _dispatch(words: list[str]) -> int:
         from gencli.cli.list import main as list_main
 
         return list_main(rest)
+    if verb == "ls":
+        from gencli.cli.ls import main as ls_main
+
+        return ls_main(rest)
     if verb == "compare":
         from gencli.cli.compare import main as compare_main
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from gencli.report.collect import Row
 from gencli.report.compare import Comparison
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
@@ -48,6 +50,7 @@ _SAMPLE_COLUMNS = (
     ("seed", "right"),
     ("notes", "left"),
 )
+TOO_CLOSE = 2.0  # standard errors
 _TOLD = 4  # diagnostics in a table
 
 
@@ -75,20 +78,15 @@ def write_csv(comparison: Comparison) -> None:
 
 def print_table(comparison: Comparison) -> None:
     """A table for each group, with what sets it apart, and what the signs mean."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console(file=output(), highlight=False, width=None if sys.stdout.isatty() else 100)
-    names = _short_names([row.run for rows in comparison.groups for row in rows])
+    console = terminal()
+    names = short_names([row.run for rows in comparison.groups for row in rows])
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
         if reason.startswith("metric is "):
             console.print()
         elif reason:
             first = "the first table" if rows[0].is_nll else f"the first table of {rows[0].record.get('metric')}"
             console.print(shown(f"\nnot comparable with {first}: {reason}"), markup=False)
-        table = _table(rows, names)
-        least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
-        console.print(table, width=max(least, console.width), crop=False)
+        print_sheet(sheet_of(rows, names), console)
     for run, why in comparison.unfinished:
         console.print(shown(f"{run}: {why}"), markup=False)
     if comparison.further:
@@ -100,38 +98,86 @@ def print_table(comparison: Comparison) -> None:
         console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
 
 
-def _table(rows: Sequence[Row], names: Mapping[Path, str]) -> Table:
-    """One group; all that a run says is text in it, no markup."""
-    from rich.table import Table
-    from rich.text import Text
+def terminal() -> Console:
+    """Where tables go: as wide as the terminal is, 100 columns in a pipe."""
+    from rich.console import Console
 
+    return Console(file=output(), highlight=False, width=None if sys.stdout.isatty() else 100)
+
+
+def print_sheet(sheet: Sheet, console: Console) -> None:
+    """Draw a table, wider than the terminal where its numbers need it."""
+    from rich.measure import Measurement
+
+    table = drawn(sheet)
+    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+    console.print(table, width=max(least, console.width), crop=False)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table before it is drawn: text, cell by cell.
+
+    Args:
+        caption: what is measured.
+        columns: (title, ``left`` or ``right``) each.
+        lines: cells of each row.
+        first: cells of the best row that may stand in bold, because it is better beyond doubt; none of them otherwise.
+    """
+
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    lines: Sequence[Sequence[str]]
+    first: tuple[int, ...] = ()
+
+
+def sheet_of(rows: Sequence[Row], names: Mapping[Path, str]) -> Sheet:
+    """One group of comparable runs, a row each."""
     record, nll = rows[0].record, rows[0].is_nll
-    data, unit = quoted((record.get("protocol") or {}).get("data")), str(record.get("unit"))
-    measured = (
-        (unit if "/" in unit else f"{unit} an example")
-        if nll
-        else f"{record.get('n_samples')} samples against {record.get('n_reference')} examples"
-    )
-    caption = Text(shown(f"{data}, {record.get('split')} split, {measured}"))
-    table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    arrow = "↑" if record.get("better") == "higher" else "↓"
-    measures = _measures if nll else _sample_measures
-    lines = [[str(row.rank or "-"), names[row.run], *measures(row), "\n".join(row.notes)] for row in rows]
+    lines = [
+        [str(row.rank or "-"), names[row.run], *(_measures if nll else _sample_measures)(row), "\n".join(row.notes)]
+        for row in rows
+    ]
     columns: Sequence[tuple[str, str]] = _COLUMNS if nll else _SAMPLE_COLUMNS
     if not any(row.notes for row in rows):
         columns, lines = columns[:-1], [line[:-1] for line in lines]
-    for (name, justify), cells in zip(columns, zip(*lines, strict=True), strict=True):
-        title = name.replace("METRIC", f"{record.get('metric')} {arrow}")
-        title = title.replace("bits/dim", f"bits/{unit.partition('/')[2] or 'dim'}")
-        wraps = name in ("run", "sampler", "and", "notes")
+    titles = [(_title(name, record), justify) for name, justify in columns]
+    best = len(rows) > 1 and rows[0].rank == 1 and rows[1].z is not None and rows[1].z > TOO_CLOSE
+    return Sheet(caption_of(record), titles, lines, (2,) if best else ())
+
+
+def caption_of(record: Mapping[str, Any]) -> str:
+    """Data, split and unit of a group of comparable records."""
+    data, unit = quoted((record.get("protocol") or {}).get("data")), str(record.get("unit"))
+    measured = unit if "/" in unit else f"{unit} an example"
+    if record.get("metric") != "nll":
+        measured = f"{record.get('n_samples')} samples against {record.get('n_reference')} examples"
+    return f"{data}, {record.get('split')} split, {measured}"
+
+
+def _title(name: str, record: Mapping[str, Any]) -> str:
+    arrow = "↑" if record.get("better") == "higher" else "↓"
+    per = str(record.get("unit")).partition("/")[2] or "dim"
+    return name.replace("METRIC", f"{record.get('metric')} {arrow}").replace("bits/dim", f"bits/{per}")
+
+
+def drawn(sheet: Sheet) -> Table:
+    """For the terminal; all that a run says is text in it, no markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = Text(shown(sheet.caption)) if sheet.caption else None
+    table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for (name, justify), cells in zip(sheet.columns, zip(*sheet.lines, strict=True), strict=True):
+        wraps = name in ("run", "configuration", "sampler", "and", "notes")
         table.add_column(
-            Text(shown(title)),
+            Text(shown(name)),
             justify=justify,  # type: ignore[arg-type]
             overflow="fold",
             no_wrap=not wraps,
             min_width=None if wraps else max(map(len, cells)),  # a number is never cut, however long others are
         )
-    for line in lines:
+    for line in sheet.lines:
         table.add_row(*(Text(shown(cell)) for cell in line))
     return table
 
@@ -241,7 +287,7 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.4g}h"
 
 
-def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
+def short_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Folder names without the start that all of them share; a long one breaks before its last part."""
     distinct = list(dict.fromkeys(paths))
     parts = [path.parts for path in distinct]

@@ -1,0 +1,334 @@
+"""Configurations that were trained with several seeds: one row each, with the errors over seeds and examples apart.
+
+With a_si the nats of example i under seed s of configuration a,
+
+    mean          m_a = mean_s mean_i a_si
+    se_seeds      sd_s(mean_i a_si) / sqrt(S_a): what another seed would change
+    se_examples   of mean_i (mean_s a_si): what another test set would change
+
+and of the difference to the best configuration b likewise, with se_seeds^2 = se_seeds(a)^2 + se_seeds(b)^2 and
+se_examples that of the paired differences mean_s a_si - mean_s b_si. Its p value is two-sided, by Student's t with the
+degrees of freedom of Welch and Satterthwaite, and adjusted by Holm's method for the number of configurations that stand
+against the best.
+
+References:
+    Welch, "The generalization of 'Student's' problem when several different population variances are involved", 1947;
+    Holm, "A simple sequentially rejective multiple test procedure", 1979.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencli.config import stored
+from gencli.core.errors import UsageError, near, quoted
+from gencli.report.collect import Row, results
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Flat = Mapping[str, Any]
+"""A config by dotted keys."""
+
+LEFT_OUT = ("seed", "run_dir", "device", "logger", "trust", "n", "typed", "trainer.workers", "trainer.eval_batch_size")
+"""Keys that say nothing of what was trained."""
+
+TELLING = ("model", "data", "objective", "experiment", "optimizer", "sampler", "estimator")
+"""Groups whose choices name a configuration before anything else."""
+
+SIGNIFICANT = 0.05
+
+
+@dataclass
+class Entry:
+    """A configuration, and its runs of several seeds.
+
+    ``difference`` and its errors are to the best entry of the table; ``p`` is adjusted by Holm's method. Errors are
+    None where nothing is known of them: over seeds that of one seed.
+    """
+
+    name: str
+    rows: list[Row]
+    config: Flat
+    rank: int | None = None
+    difference: float | None = None
+    difference_se: float | None = None
+    p: float | None = None
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds."""
+        return sum(row.value for row in self.rows) / len(self.rows)
+
+    @property
+    def bound(self) -> str:
+        """What the mean is to the NLL: the bound that all runs have, else an estimate."""
+        bounds = {str(row.record.get("bound")) for row in self.rows}
+        if bounds <= {"exact", "upper"}:
+            return "exact" if bounds == {"exact"} else "upper"
+        return bounds.pop() if len(bounds) == 1 else "estimate"
+
+    @property
+    def certain(self) -> bool:
+        """Whether this number can say that a configuration is better."""
+        return all(row.certain for row in self.rows)
+
+    @property
+    def se_seeds(self) -> float | None:
+        """Standard error over seeds."""
+        n = len(self.rows)
+        if n < 2 or not math.isfinite(self.value):
+            return None
+        return math.sqrt(sum((row.value - self.value) ** 2 for row in self.rows) / (n - 1) / n)
+
+    @property
+    def se_examples(self) -> float | None:
+        """Standard error over examples."""
+        found = self.scores
+        if found is None:  # the records alone: seeds share the examples, so that their mean has about the error of one
+            errors = [row.se for row in self.rows]
+            return None if any(error is None for error in errors) else max(e for e in errors if e is not None)
+        return _error(*found)
+
+    @cached_property
+    def scores(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
+        """Ids, nats averaged over seeds, and counts of the examples that all runs have; None: a run kept none."""
+        import numpy as np
+
+        if any(row.scores is None for row in self.rows):
+            return None
+        kept = [row.scores for row in self.rows if row.scores is not None]
+        ids = kept[0]["ids"]
+        for one in kept[1:]:
+            ids = np.intersect1d(ids, one["ids"])
+        aligned = []
+        for one in kept:
+            _, _, at = np.intersect1d(ids, one["ids"], return_indices=True)
+            aligned.append(at)
+        nats = np.mean([one["nll"][at].astype(float) for one, at in zip(kept, aligned, strict=True)], axis=0)
+        counts = kept[0]["counts"][aligned[0]].astype(float) if "counts" in kept[0] else None
+        return np.sort(ids), nats, counts
+
+    @property
+    def outlier(self) -> int | None:
+        """The example without which the mean would move by most of its standard error; None: no one carries it."""
+        import numpy as np
+
+        found = self.scores
+        if found is None or len(found[1]) < 20 or not np.isfinite(found[1]).all():
+            return None
+        ids, nats, counts = found
+        error = _error(ids, nats, counts)
+        away = np.abs(nats - nats.mean()) / (len(nats) - 1)
+        worst = int(away.argmax())
+        return int(ids[worst]) if counts is None and error and away[worst] > CARRIES * error else None
+
+
+CARRIES = 0.7
+"""Of a standard error; the influence of one example is never more than about 1, and of normal ones 3.5 / sqrt(N)."""
+
+
+def _error(ids: np.ndarray, nats: np.ndarray, counts: np.ndarray | None) -> float | None:
+    from gencli.core.uncertainty import standard_error
+
+    return standard_error(nats, counts).value
+
+
+def entries(rows: Sequence[Row], keys: Sequence[str], chosen: str | None = None) -> list[Entry]:
+    """Rows of one comparable group as configurations, the best first.
+
+    Args:
+        rows: of one group.
+        keys: of the config, whose values tell configurations apart; none: all keys but the seed and what does not
+            matter to the numbers.
+        chosen: ``validation``: where runs of equal values differ in more than the seed, the configuration with the
+            lowest mean on the validation split stands for them; None: that is refused.
+
+    Raises:
+        UsageError: a key that no config has; or runs that differ in more than the seed, and no way to choose.
+    """
+    flats = {run: flat(run) for run in dict.fromkeys(row.run for row in rows)}
+    known = sorted({key for one in flats.values() for key in one})
+    for key in keys:
+        if key == "seed":
+            raise UsageError("--group-by seed: runs of several seeds are averaged; --group-by config does it")
+        if key not in known:
+            raise UsageError(f"--group-by {quoted(key)}: no run has this key. {near(key, known)}".rstrip())
+    same: dict[str, list[Row]] = {}
+    for row in rows:
+        same.setdefault(_text(flats[row.run], ()), []).append(row)
+    whole = [Entry("", _one_a_seed(some), flats[some[0].run]) for some in same.values()]
+    if keys:
+        by_value: dict[str, list[Entry]] = {}
+        for entry in whole:
+            by_value.setdefault(_text(entry.config, keys), []).append(entry)
+        whole = [_choose(some, keys, chosen) for some in by_value.values()]
+    names = _names([entry.config for entry in whole], keys)
+    for entry, name in zip(whole, names, strict=True):
+        entry.name = name
+    _rank(whole)
+    return whole
+
+
+def flat(run: Path) -> dict[str, Any]:
+    """What a run was trained with, by dotted keys, without what does not matter to its numbers."""
+    try:
+        config = stored.config(run)
+    except UsageError:
+        return {"run": str(run)}
+    found: dict[str, Any] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if path in LEFT_OUT:
+            return
+        if isinstance(node, Mapping) and node:
+            for key, value in node.items():
+                walk(value, f"{path}.{key}" if path else str(key))
+        else:
+            found[path.removeprefix("choices.")] = node
+
+    walk(config, "")
+    return found
+
+
+def _text(config: Flat, keys: Sequence[str]) -> str:
+    return "\n".join(f"{key}={config.get(key)!r}" for key in (keys or sorted(config)))
+
+
+def _one_a_seed(rows: Sequence[Row]) -> list[Row]:
+    """The newest run of each seed: a configuration that was run again is counted once."""
+    newest: dict[Any, Row] = {}
+    for row in rows:
+        newest[row.info.get("seed", row.record.get("seed"))] = row
+    return list(newest.values())
+
+
+def _choose(some: list[Entry], keys: Sequence[str], chosen: str | None) -> Entry:
+    """The configuration that stands for those of equal values."""
+    if len(some) == 1:
+        return some[0]
+    differ = _differing([entry.config for entry in some])
+    if chosen is None:
+        values = ", ".join(f"{key}={some[0].config.get(key)}" for key in keys)
+        raise UsageError(
+            f"--group-by {','.join(keys)}: runs with {values} differ in {', '.join(differ[:4])} too: add such keys, or "
+            "--best validation, which takes the configuration that is best on the validation split"
+        )
+    scored = [(_validation(entry), entry) for entry in some]
+    if all(score is None for score, _ in scored):
+        raise UsageError(f"--best validation: {some[0].rows[0].run} has no record on split=val; gencli eval makes one")
+    return min((pair for pair in scored if pair[0] is not None), key=lambda pair: pair[0] or 0.0)[1]
+
+
+def _validation(entry: Entry) -> float | None:
+    """Mean over seeds of the runs' own NLL on the validation split; None where a run has none."""
+    found = []
+    for row in entry.rows:
+        own = [other for other in results(row.run, "val")[0] if other.own and other.is_nll]
+        if not own:
+            return None
+        found.append(own[0].value)
+    return sum(found) / len(found)
+
+
+def _differing(configs: Sequence[Flat]) -> list[str]:
+    """Keys in which configs differ, the telling ones first: choices of groups, then short keys."""
+    every = dict.fromkeys(key for config in configs for key in config)
+    found = [key for key in every if len({repr(config.get(key)) for config in configs}) > 1]
+
+    def place(key: str) -> tuple[int, bool, bool, int]:
+        first = TELLING.index(key) if key in TELLING else len(TELLING)
+        return first, "." in key, key.endswith("_target_"), len(key)
+
+    return sorted(found, key=place)
+
+
+def _names(configs: Sequence[Flat], keys: Sequence[str]) -> list[str]:
+    """What tells each from the others, in few keys: choices of groups first, then what splits most."""
+    if len(configs) == 1 and not keys:
+        return [f"model={configs[0].get('model')}" if configs[0].get("model") else str(configs[0].get("run"))]
+    taken = list(keys)
+    left = [key for key in _differing(configs) if key not in taken]
+
+    def parts() -> int:
+        return len({_text(config, taken) for config in configs if taken})
+
+    while left and (not taken or parts() < len(configs)):
+        before = parts() if taken else 0
+        gains = [(len({_text(config, [*taken, key]) for config in configs}), key) for key in left]
+        most = max(gain for gain, _ in gains)
+        if most <= before:
+            break
+        best = next(key for gain, key in gains if gain == most or ("." not in key and gain > before))
+        taken.append(best)
+        left.remove(best)
+    return [" ".join(f"{key}={_short(config.get(key))}" for key in taken) for config in configs]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rank(table: list[Entry]) -> None:
+    """Order entries, best first, and measure each against the best."""
+    sign = -1 if table and not table[0].rows[0].is_nll and table[0].rows[0].record.get("better") == "higher" else 1
+    table.sort(key=lambda entry: (not entry.certain, sign * entry.value))
+    best, compared = table[0], []
+    for rank, entry in enumerate(table, start=1):
+        entry.rank = rank if entry.certain else None
+        if entry is best or not (math.isfinite(entry.value) and math.isfinite(best.value)):
+            continue
+        entry.difference = entry.value - best.value
+        parts = _parts(entry, best)
+        if parts:
+            entry.difference_se = math.sqrt(sum(variance for variance, _ in parts))
+        if entry.certain and best.certain and entry.difference_se:
+            entry.p = _p_value(entry.difference / entry.difference_se, parts)
+            compared.append(entry)
+    holm(compared)
+
+
+def _parts(entry: Entry, best: Entry) -> list[tuple[float, float]]:
+    """Variances of the difference with their degrees of freedom: examples, seeds, and what all examples share."""
+    import numpy as np
+
+    parts = []
+    a, b = entry.scores, best.scores
+    if a is not None and b is not None and entry.rows[0].is_nll:
+        _, at_a, at_b = np.intersect1d(a[0], b[0], return_indices=True)
+        error = _error(a[0][at_a], a[1][at_a] - b[1][at_b], None if a[2] is None else a[2][at_a])
+        if error is not None:
+            parts.append((error**2, len(at_a) - 1.0 if a[2] is None else 19.0))
+    else:
+        parts += [(e.se_examples**2, math.inf) for e in (entry, best) if e.se_examples is not None]
+    for one in (entry, best):
+        if one.se_seeds is not None:
+            parts.append((one.se_seeds**2, len(one.rows) - 1.0))
+        shared = [row.record.get("se_shared") or 0.0 for row in one.rows]
+        if any(shared):
+            parts.append((sum(s**2 for s in shared) / len(shared) ** 2, math.inf))
+    return [(variance, dof) for variance, dof in parts if dof > 0]
+
+
+def _p_value(t: float, parts: Sequence[tuple[float, float]]) -> float:
+    """Two-sided, with the degrees of freedom (sum v)^2 / sum v^2 / dof."""
+    from scipy.special import stdtr
+
+    total = sum(variance for variance, _ in parts)
+    spread = sum(variance**2 / dof for variance, dof in parts)
+    dof = total**2 / spread if spread > 0 else 1e9
+    return float(2 * stdtr(min(dof, 1e9), -abs(t)))
+
+
+def holm(table: Sequence[Entry]) -> None:
+    """Adjust p values for their number: the k-th smallest of m times m - k, and no smaller than those before it."""
+    floor = 0.0
+    for k, entry in enumerate(sorted(table, key=lambda entry: entry.p or 0.0)):
+        assert entry.p is not None
+        floor = max(floor, min(1.0, entry.p * (len(table) - k)))
+        entry.p = floor

@@ -24,6 +24,7 @@ gencli: train deep generative models and compare them by held-out likelihood
   gencli list    [GROUP]                                   what exists, and what fits what
   gencli ls      [FOLDER ...]                              the runs that are here, with their numbers
   gencli compare RUN|GLOB ...                              runs side by side, ranked where they are comparable
+  gencli card    RUN                                       a model card of a run, as Hugging Face's hub reads it
 
   gencli VERB --help           more about a verb
   gencli --version
@@ -152,4 +153,11 @@ The runs below outputs/ or the folders, the newest last: model, data, held-out N
   --json    all of them, for programs
 """
 
-PAGES = {"train": TRAIN, "sample": SAMPLE, "eval": EVAL, "list": LIST, "ls": LS, "compare": COMPARE}
+CARD = """\
+gencli card RUN > README.md
+
+A model card: Markdown under the YAML head that Hugging Face's hub reads (model-index), from the records on the test
+split alone: number, bound in words, errors, protocol, fingerprint of the data, how to open the run. RUN may be latest.
+"""
+
+PAGES = {"train": TRAIN, "sample": SAMPLE, "eval": EVAL, "list": LIST, "ls": LS, "compare": COMPARE, "card": CARD}

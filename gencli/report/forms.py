@@ -142,6 +142,13 @@ def _tell_unfinished(comparison: Comparison) -> None:
 _MARKUP = r"([\\|*_`<>\[\]])"
 
 
+def escaped(text: str, *, code: bool = False) -> str:
+    """Text as Markdown shows it, in one line; ``code``: within a string of code."""
+    if code:
+        return _escaped(text, r"([\\\"`])", r"\\\1")
+    return _escaped(text, _MARKUP, r"\\\1")
+
+
 def markdown(sheet: Sheet) -> str:
     """A table of GitHub's Markdown; the best number in bold where it is better beyond doubt."""
     lines = [[_escaped(cell, _MARKUP, r"\\\1") for cell in line] for line in sheet.lines]

@@ -24,6 +24,7 @@ gencli: train deep generative models and compare them by held-out likelihood
   gencli list    [GROUP]                                   what exists, and what fits what
   gencli ls      [FOLDER ...]                              the runs that are here, with their numbers
   gencli compare RUN|GLOB ...                              runs side by side, ranked where they are comparable
+  gencli report  RUN|GLOB ...                              a page of runs for the browser, in one file
   gencli card    RUN                                       a model card of a run, as Hugging Face's hub reads it
 
   gencli VERB --help           more about a verb
@@ -160,4 +161,24 @@ A model card: Markdown under the YAML head that Hugging Face's hub reads (model-
 split alone: number, bound in words, errors, protocol, fingerprint of the data, how to open the run. RUN may be latest.
 """
 
-PAGES = {"train": TRAIN, "sample": SAMPLE, "eval": EVAL, "list": LIST, "ls": LS, "compare": COMPARE, "card": CARD}
+REPORT = """\
+gencli report RUN|GLOB ... [--out FILE] [--split test]
+
+One self-contained HTML page: numbers and bounds in words, curves, samples, configs; of several runs a table of seeds
+and configurations, plots by hyper-parameter, what differs. It opens without a network and runs no script.
+Written to report.html in the run folder, in the sweep folder, or here.
+
+  gencli report latest
+  gencli report outputs/sweeps/2026-01-31_12-00-00 --out sweep.html
+"""
+
+PAGES = {
+    "train": TRAIN,
+    "sample": SAMPLE,
+    "eval": EVAL,
+    "list": LIST,
+    "ls": LS,
+    "compare": COMPARE,
+    "report": REPORT,
+    "card": CARD,
+}

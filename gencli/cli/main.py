@@ -69,6 +69,10 @@ def _dispatch(words: list[str]) -> int:
         from gencli.cli.ls import main as ls_main
 
         return ls_main(rest)
+    if verb == "report":
+        from gencli.cli.report import main as report_main
+
+        return report_main(rest)
     if verb == "card":
         from gencli.cli.card import main as card_main
 

@@ -212,7 +212,7 @@ def _choose(some: list[Entry], keys: Sequence[str], chosen: str | None) -> Entry
     """The configuration that stands for those of equal values."""
     if len(some) == 1:
         return some[0]
-    differ = _differing([entry.config for entry in some])
+    differ = differing([entry.config for entry in some])
     if chosen is None:
         values = ", ".join(f"{key}={some[0].config.get(key)}" for key in keys)
         raise UsageError(
@@ -236,7 +236,7 @@ def _validation(entry: Entry) -> float | None:
     return sum(found) / len(found)
 
 
-def _differing(configs: Sequence[Flat]) -> list[str]:
+def differing(configs: Sequence[Flat]) -> list[str]:
     """Keys in which configs differ, the telling ones first: choices of groups, then short keys."""
     every = dict.fromkeys(key for config in configs for key in config)
     found = [key for key in every if len({repr(config.get(key)) for config in configs}) > 1]
@@ -248,25 +248,21 @@ def _differing(configs: Sequence[Flat]) -> list[str]:
     return sorted(found, key=place)
 
 
+def telling(configs: Sequence[Flat]) -> list[str]:
+    """Of the keys in which configs differ those that do not follow from the ones before them."""
+    kept: list[str] = []
+    for key in differing(configs):
+        before = {_text(config, kept) for config in configs} if kept else {""}
+        if len({_text(config, [*kept, key]) for config in configs}) > len(before):
+            kept.append(key)
+    return kept
+
+
 def _names(configs: Sequence[Flat], keys: Sequence[str]) -> list[str]:
-    """What tells each from the others, in few keys: choices of groups first, then what splits most."""
+    """What tells each from the others: the keys asked for, then those that do not follow from each other."""
     if len(configs) == 1 and not keys:
         return [f"model={configs[0].get('model')}" if configs[0].get("model") else str(configs[0].get("run"))]
-    taken = list(keys)
-    left = [key for key in _differing(configs) if key not in taken]
-
-    def parts() -> int:
-        return len({_text(config, taken) for config in configs if taken})
-
-    while left and (not taken or parts() < len(configs)):
-        before = parts() if taken else 0
-        gains = [(len({_text(config, [*taken, key]) for config in configs}), key) for key in left]
-        most = max(gain for gain, _ in gains)
-        if most <= before:
-            break
-        best = next(key for gain, key in gains if gain == most or ("." not in key and gain > before))
-        taken.append(best)
-        left.remove(best)
+    taken = [*keys, *(key for key in telling(configs) if key not in keys)] if len(configs) > 1 else list(keys)
     return [" ".join(f"{key}={_short(config.get(key))}" for key in taken) for config in configs]
 
 

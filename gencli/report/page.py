@@ -1,0 +1,229 @@
+"""What the page of a run, or of several, shows, from records, metrics and pictures; nothing is built or run."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import yaml
+
+from gencli import __version__
+from gencli.config import stored
+from gencli.core.errors import UsageError, shown
+from gencli.report import forms, plots, words
+from gencli.report.collect import Row, results
+from gencli.report.compare import compare
+from gencli.report.render import Sheet, short_names
+from gencli.report.render import sheet_of as runs_sheet
+from gencli.report.seeds import entries, flat, telling
+
+PICTURES = 4 * 2**20
+"""Bytes of pictures that a page takes in, as they lie on disk."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a run: its name, and its file as a data URL."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Number:
+    """A record in words: what was measured, the number, what it is to the true value, errors, protocol, ledger."""
+
+    title: str
+    number: str
+    bound: str
+    errors: Sequence[str]
+    flags: Sequence[str]
+    protocol: Sequence[tuple[str, str]]
+    ledger: Sequence[tuple[str, str]]
+
+
+@dataclass
+class Section:
+    """One run on the page."""
+
+    name: str
+    folder: str
+    status: str
+    facts: Sequence[tuple[str, str]]
+    numbers: Sequence[Number]
+    problems: Sequence[str]
+    curves: Sequence[plots.Plot]
+    pictures: Sequence[Picture] = ()
+    left_out: Sequence[str] = ()
+    config: str = ""
+
+
+@dataclass
+class Page:
+    """All that the template is given."""
+
+    title: str
+    made: str
+    version: str
+    sections: list[Section]
+    tables: list[tuple[str, Sheet, list[str]]] = field(default_factory=list)
+    figures: list[plots.Plot] = field(default_factory=list)
+    parallel: plots.Parallel | None = None
+    differences: Sheet | None = None
+
+
+def gather(folders: Sequence[Path], split: str = "test") -> Page:
+    """Everything of some runs that a page shows.
+
+    Raises:
+        UsageError: a single run that cannot be read; among several it is told on the page.
+    """
+    names = {run: name.replace("\n", "") for run, name in short_names(folders).items()}
+    left = PICTURES
+    sections = []
+    for run in folders:
+        section, used = _section(run, names[run], split, left)
+        left -= used
+        sections.append(section)
+    title = names[folders[0]] if len(folders) == 1 else f"{len(folders)} runs"
+    page = Page(shown(title), datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), __version__, sections)
+    if len(folders) > 1:
+        _together(page, folders, names, split)
+    return page
+
+
+def _section(run: Path, name: str, split: str, room: int) -> tuple[Section, int]:
+    rows, problems = results(run, split)
+    try:
+        info = stored.info(run)
+        config = yaml.safe_dump(stored.config(run), sort_keys=False, allow_unicode=True)
+    except UsageError as error:
+        return Section(shown(name), shown(str(run)), "damaged", [], [], [shown(str(error))], []), 0
+    taken, left_out, used = [], [], 0
+    for file in sorted((run / "samples").glob("*.png")):
+        size = file.stat().st_size
+        if used + size > room or not file.is_file():
+            left_out.append(shown(file.name))
+            continue
+        used += size
+        url = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+        taken.append(Picture(shown(file.stem), url))
+    facts = [
+        ("seed", info.get("seed")),
+        ("parameters", info.get("parameters")),
+        ("steps", (info.get("progress") or {}).get("step")),
+        ("seconds", info.get("wall_seconds")),
+        ("device", info.get("device")),
+        ("started", info.get("started")),
+        ("git commit", info.get("git_commit")),
+        ("versions", ", ".join(f"{k} {v}" for k, v in (info.get("versions") or {}).items())),
+    ]
+    section = Section(
+        shown(name),
+        shown(str(run)),
+        shown(str(info.get("status"))),
+        [(key, shown(str(value))) for key, value in facts if value not in (None, "")],
+        [_number(row) for row in rows],
+        [shown(problem) for problem in problems],
+        _curves([(shown(name), run)]),
+        taken,
+        left_out,
+        config,
+    )
+    return section, used
+
+
+def _number(row: Row) -> Number:
+    record = row.record
+    nll = row.is_nll
+    title = f"{'NLL' if nll else record.get('metric')} on the {record.get('split')} split"
+    ledger = [t for t in record.get("ledger") or [] if isinstance(t, Mapping)]
+    return Number(
+        shown(title + (f" ({row.variant})" if row.variant else "")),
+        shown(words.number(record)),
+        words.BOUNDS.get(str(record.get("bound")), "") if nll else "",
+        [shown(error) for error in words.errors(record)],
+        [shown(str(flag)) for flag in record.get("flags") or []],
+        [(shown(key), shown(value)) for key, value in words.protocol(record)],
+        [(shown(str(term.get("term"))), shown(str(term.get("nats")))) for term in ledger],
+    )
+
+
+def _curves(runs: Sequence[tuple[str, Path]]) -> list[plots.Plot]:
+    """Validation and training loss by step: of one run both, of several a line a run each."""
+    scores: list[tuple[str, list[tuple[float, float]]]] = []
+    losses: list[tuple[str, list[tuple[float, float]]]] = []
+    measured = "score"
+    for name, run in runs:
+        try:
+            lines = stored.metrics(run)
+        except UsageError:
+            continue
+        for split, found, keys in (
+            ("val", scores, ("nll", "loss", "energy_discrepancy")),
+            ("train", losses, ("loss",)),
+        ):
+            key = next((k for k in keys if any(k in line for line in lines if line.get("split") == split)), None)
+            if key is None:
+                continue
+            measured = key if split == "val" else measured
+            points = [(line["step"], line[key]) for line in lines if line.get("split") == split and key in line]
+            points = [(float(x), float(y)) for x, y in points if isinstance(x, int) and isinstance(y, int | float)]
+            found.append((name, points))
+    made = [plots.curves("Validation", f"{measured} (validation)", scores), plots.curves("Training", "loss", losses)]
+    return [plot for plot in made if plot is not None]
+
+
+def _together(page: Page, folders: Sequence[Path], names: Mapping[Path, str], split: str) -> None:
+    """Tables, plots and differences of several runs."""
+    comparison = compare(folders, split)
+    for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
+        table = entries(rows, [])
+        seeds = any(len(entry.rows) > 1 for entry in table)
+        sheet = forms.sheet_of(table) if seeds else runs_sheet(rows, names)
+        page.tables.append((shown(reason), sheet, [shown(line) for line in forms.caveats(table)] if seeds else []))
+    page.figures += _curves([(shown(names[run]), run) for run in folders])
+    if not comparison.groups:
+        return
+    rows = [row for row in comparison.groups[0] if math.isfinite(row.value)]
+    configs = {row.run: flat(row.run) for row in rows}
+    keys = telling(list(configs.values()))
+    what = "NLL" if rows and rows[0].is_nll else "value"
+    timed = [(float(s), row.value, names[row.run]) for row in rows if (s := row.info.get("wall_seconds"))]
+    if plot := plots.scatter(f"{what} by time", "seconds", what, timed):
+        page.figures.append(plot)
+    for key in keys:
+        points = [
+            (float(v), row.value, names[row.run])
+            for row in rows
+            if isinstance(v := configs[row.run].get(key), int | float) and not isinstance(v, bool)
+        ]
+        if len({x for x, _, _ in points}) > 1 and (plot := plots.scatter(f"{what} by {key}", key, what, points)):
+            page.figures.append(plot)
+    told = [key for key in keys if all(_simple(configs[row.run].get(key)) for row in rows)][:6]
+    lines = [(names[row.run], [configs[row.run].get(key) for key in told], row.value) for row in rows]
+    page.parallel = plots.parallel(told, lines, what)
+    if keys:
+        columns = [("run", "left"), *((shown(key), "left") for key in keys[:12])]
+        cells = [[names[row.run], *(shown(str(configs[row.run].get(key))) for key in keys[:12])] for row in rows]
+        page.differences = Sheet("", columns, cells)
+
+
+def _simple(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def html(page: Page) -> str:
+    """The page as HTML; all that is not ours is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("gencli.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    frame = {"width": plots.WIDTH, "height": plots.HEIGHT, "left": plots.LEFT, "right": plots.RIGHT}
+    frame |= {"top": plots.TOP, "bottom": plots.BOTTOM}
+    return environment.get_template("page.html.j2", globals=frame).render(page=page)

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from gencli.core.torchvision_compat import torchvision
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +51,8 @@ def _picture(image: Tensor) -> Image:
 
 def grid(images: Tensor, columns: int, side: int = 48) -> Tensor:
     """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row; small ones are enlarged to about ``side`` pixels."""
-    return torchvision("utils").make_grid(enlarged(images, side), nrow=columns, padding=2, pad_value=EDGE)
+    colours = enlarged(images.expand(-1, 3, -1, -1), side)
+    return torch.nn.functional.pad(tiles(colours, min(columns, len(images)), EDGE), (1, 1, 1, 1), value=EDGE)
 
 
 def enlarged(images: Tensor, side: int) -> Tensor:
@@ -102,7 +102,7 @@ def groups(parts: Sequence[tuple[str, Tensor]], columns: int, side: int = 64) ->
         for v, (name, _) in enumerate(parts):
             middle = column * (group + wide) + v * (width + gap) + width // 2
             draw.text((middle, head // 2), name, fill=(0, 0, 0), anchor="mm", font=font)
-    return torchvision("transforms.functional").to_tensor(picture)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
 
 
 def blank(width: float, height: float, dpi: int = 120) -> Any:

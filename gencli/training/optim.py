@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -11,12 +12,24 @@ from torch import nn
 
 from gencli.config.sections import AdamOptions, MomentumOptions, OptimizerOptions
 
-CLASSES: dict[str, type[torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
+
+def eager(optimizer: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """A class of torch.optim whose methods are not prepared for being compiled themselves.
+
+    Torch's wrappers import torch._dynamo at the first step, which takes longer than importing torch. gencli compiles
+    models, never a step of the optimizer.
+    """
+    wrapped = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    plain = {name: inspect.unwrap(getattr(optimizer, name)) for name in wrapped}
+    return type(optimizer.__name__, (optimizer,), plain | {"step": torch.no_grad()(inspect.unwrap(optimizer.step))})
+
+
+CLASSES = {
+    "adamw": eager(torch.optim.AdamW),
+    "adam": eager(torch.optim.Adam),
+    "adamax": eager(torch.optim.Adamax),
+    "sgd": eager(torch.optim.SGD),
+    "rmsprop": eager(torch.optim.RMSprop),
 }
 
 FUSED = ("adamw", "adam", "sgd")

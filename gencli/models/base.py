@@ -157,6 +157,14 @@ class Pairwise(Unnormalized):
         """
 
 
+class Torus(Pairwise):
+    """Spins that may be those of the square lattice that is solved: one coupling, no field, periodic boundaries."""
+
+    @abstractmethod
+    def torus(self) -> tuple[Tensor, int, int] | None:
+        """K () in nats, H and W, where E(x) = -K sum_<ij> s_i s_j over the bonds of a torus; else None."""
+
+
 class BlockGibbs(Unnormalized):
     """An energy with auxiliary variables, given which all coordinates of x are drawn at once."""
 

@@ -91,6 +91,6 @@ def clusters(joined: Tensor, edges: Tensor, sites: int) -> Tensor:
     ends = (edges.cpu()[bond] + sites * graph[:, None]).numpy()
     whole = coo_matrix((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(n * sites, n * sites))
     number, labels = connected_components(whole, directed=False)
-    first = np.full(number, n * sites)
-    np.minimum.at(first, labels, np.arange(n * sites))
+    first = np.empty(number, np.int64)
+    first[labels[::-1]] = np.arange(n * sites)[::-1]  # of several values for one place, the last one stays
     return (torch.from_numpy(first[labels]).view(n, sites) % sites).to(joined.device)

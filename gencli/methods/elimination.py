@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
@@ -71,27 +72,40 @@ def log_partition(pairs: Pairs) -> Tensor:
     """
     unary, tables = (-t.double() for t in (pairs.unary, pairs.tables))
     D, K = unary.shape
+    near = _neighbours(pairs.edges, D)
     order, _ = plan(pairs.edges, D)
-    bonds: dict[tuple[int, int], list[Tensor]] = {}
+    log_f: dict[tuple[int, int], Tensor] = {}  # of i and j, as (x_i, x_j)
     for (i, j), table in zip(pairs.edges.tolist(), tables, strict=True):
-        bonds.setdefault((i, j), []).append(table)
-        bonds.setdefault((j, i), []).append(table.T)
-    f, log_z = unary.new_ones(1), unary.new_zeros(())
-    for i, frontier, done in _walk(order, _neighbours(pairs.edges, D)):
-        level = unary[i].detach().max()
-        f = f[:, None] * (unary[i] - level).exp()
-        log_z = log_z + level
-        for place, j in enumerate(frontier):
-            for table in bonds.get((j, i), ()):
-                high = table.detach().max()
-                wide = f.view(K**place, K, -1, K)
-                f = wide * (table - high).exp()[:, None]
-                log_z = log_z + high
-        here = [*frontier, i]
+        log_f[i, j] = log_f.get((i, j), 0.0) + table
+        log_f[j, i] = log_f.get((j, i), 0.0) + table.T
+    f, log_z, axes = unary.new_ones(1), unary.new_zeros(()), list[int]()
+    for i, _, done in _walk(order, near):
+        joined = [j for j in axes if j in near[i]]
+        gone = [j for j in joined if j in done]
+        own = unary[i].expand(K, K)  # (x_j, x_i) of the neighbour whose axis i takes over
+        if gone:
+            own = own + log_f[gone[0], i]
+        top = own.detach().max()
+        log_z, factor = log_z + top, (own - top).exp()
+        if gone:
+            place = axes.index(gone[0])
+            before = f.view(K**place, K, -1)
+            f = torch.stack([sum(before[:, k] * factor[k, v] for k in range(K)) for v in range(K)], 1)
+            axes[place] = i
+        else:
+            f = f[:, None] * factor[0]
+            axes.append(i)
+        for j in [j for j in joined if j not in gone[:1]]:
+            table = log_f[min(i, j, key=axes.index), max(i, j, key=axes.index)]
+            low, high = sorted((axes.index(i), axes.index(j)))
+            top = table.detach().max()
+            f = f.view(K**low, K, K ** (high - low - 1), K, -1) * (table - top).exp()[:, None, :, None]
+            log_z = log_z + top
         for j in done:
-            place = here.index(j)
-            f = f.reshape(K**place, K, -1).sum(1)
-            here.remove(j)
+            if j in axes:
+                place = axes.index(j)
+                f = f.view(K**place, K, -1).sum(1)
+                axes.remove(j)
         f = f.reshape(-1)
         top = f.detach().max()
         f, log_z = f / top, log_z + top.log()

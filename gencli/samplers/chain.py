@@ -16,7 +16,7 @@ from gencli.core.spec import Given
 from gencli.core.tensors import frozen
 from gencli.kernels.base import Kernel, require_finite, require_moves
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
-from gencli.methods.chains import energy_of
+from gencli.methods.chains import energy_of, require_pairs
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.samplers.base import Sampler, Samples
@@ -56,6 +56,7 @@ class MarkovChain(Sampler[Unnormalized]):
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         require_moves(self.transition(), model.spec.support, f"sampler: {type(self).__name__}")
+        require_pairs(self.transition(), model, f"sampler.kernel: {type(self.transition()).__name__}")
         if self.init == "normal" and model.spec.support.discrete:
             raise ValueError(f"sampler.init=normal: this model's x is {model.spec.support}; sampler.init=model")
 
@@ -87,7 +88,7 @@ class MarkovChain(Sampler[Unnormalized]):
             RunFailed: a chain went to infinity.
         """
         kernel, ahead = self.transition(), Ahead(noise)
-        energy = energy_of(model, y, len(x))
+        energy, moving = energy_of(model, y, len(x)), not model.spec.support.discrete
         trace: list[Tensor] = []
         norms: list[Tensor] = []
         totals: dict[str, Tensor] = {}
@@ -100,11 +101,13 @@ class MarkovChain(Sampler[Unnormalized]):
             for _ in range(self.steps):
                 state, info = kernel.step(energy, state, ahead)
                 trace.append(info.energy)
-                norms.append(torch.linalg.vector_norm(info.x.flatten(1), dim=1))
+                if moving:  # values of a finite set go nowhere
+                    norms.append(torch.linalg.vector_norm(info.x.flatten(1), dim=1))
                 for name, rate in info.rates.items():
                     totals[name] = totals[name] + rate if name in totals else rate
                 visit(info.x, info.energy)
-        require_finite(state.x, torch.stack(norms).amax(1), self.named)
+        if moving:
+            require_finite(state.x, torch.stack(norms).amax(1), self.named)
         kept = torch.stack(trace[len(trace) // 2 :], 1)
         said = {name: float(total.mean()) / self.steps for name, total in totals.items()}
         said |= kernel.summary(state) | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}

@@ -278,15 +278,13 @@ def test_chains_on_discrete_x_from_the_command_line(tmp_path, capsys):
     words = ["data=hmm", "model=made", "n=0", "trainer.max_steps=2", "trainer.eval_every=2", "estimator=null"]
     run = gencli.train([*words, "logger=none", "device=cpu", f"run_dir={tmp_path / 'x'}"])
     few = ["sampler=chain", "sampler.steps=8", "sampler.warmup=4", f"run={run.path}", "n=5"]
-    for kernel in ("gibbs_with_gradients", "dmala", "tempering"):
-        assert main(["sample", *few, f"kernel@sampler.kernel={kernel}"]) == 0
-        said = capsys.readouterr().out
-        assert "r hat" in said
-        assert ("swaps" if kernel == "tempering" else "acceptance") in said
-        assert [*(run.path / "samples").glob(f"chain-kernel={kernel}-*.npz")]
+    assert main(["sample", *few, "kernel@sampler.kernel=gibbs_with_gradients"]) == 0
+    assert "r hat" in (said := capsys.readouterr().out)
+    assert "acceptance" in said
+    assert [*(run.path / "samples").glob("chain-kernel=gibbs_with_gradients-*.npz")]
     within = ["kernel@sampler.kernel=tempering", "kernel@sampler.kernel.inner=dmala", "sampler.kernel.inner.target=0.5"]
     assert main(["sample", *few, *within]) == 0
-    capsys.readouterr()
+    assert "swaps" in capsys.readouterr().out
     assert main(["sample", *few, "kernel@sampler.kernel=hmc"]) == 2
     assert "moves x that is real; this model's x is categorical:3, which kernel=gibbs" in capsys.readouterr().err
     assert main(["list", "kernel"]) == 0

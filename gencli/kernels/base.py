@@ -69,6 +69,7 @@ class Kernel(ABC, Generic[S]):
     them return what they find and leave their arguments as they are. Chain i is the same whatever n is.
 
     moves: kinds of support whose x it can move, as ``Support.kind`` names them; ``moved`` where options narrow them.
+    over_pairs: whether it asks an energy for its ``pairs``.
 
     References:
         Cabezas et al., "BlackJAX: composable Bayesian inference in JAX", 2024 (init and step).
@@ -76,6 +77,7 @@ class Kernel(ABC, Generic[S]):
 
     words: ClassVar[str] = "a section of the group kernel"
     moves: ClassVar[tuple[str, ...]] = ("real",)
+    over_pairs: ClassVar[bool] = False
 
     @property
     def moved(self) -> tuple[str, ...]:

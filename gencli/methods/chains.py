@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gencli.core.noise import Noise
-from gencli.kernels.energy import Energy
-from gencli.models.base import BlockGibbs, Relaxed, Unnormalized
+from gencli.kernels.base import Energy, Kernel
+from gencli.models.base import BlockGibbs, Pairwise, Relaxed, Unnormalized
 
 
 def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energy:
@@ -46,4 +48,20 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
         taylor if isinstance(model, Relaxed) else None,
         model.blocks(),
         resample if isinstance(model, BlockGibbs) else None,
+        model.pairwise if isinstance(model, Pairwise) else None,
     )
+
+
+def require_pairs(kernel: Kernel[Any], model: Unnormalized, what: str) -> None:
+    """Refuse a kernel that moves clusters of an energy over pairs, where the model's is none.
+
+    Args:
+        kernel: of the chains.
+        model: whose energy it is.
+        what: the part that has the kernel, for the message.
+
+    Raises:
+        ValueError: the model is not ``Pairwise``.
+    """
+    if kernel.over_pairs and not isinstance(model, Pairwise):
+        raise ValueError(f"{what} needs an energy over pairs, such as model=ising or model=potts; take kernel=gibbs")

@@ -16,7 +16,7 @@ from gencli.core.spec import Given
 from gencli.core.tensors import frozen
 from gencli.kernels.base import Kernel, require_finite, require_moves
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
-from gencli.methods.chains import energy_of
+from gencli.methods.chains import energy_of, require_pairs
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.samplers.base import Sampler, Samples
@@ -61,6 +61,7 @@ class MarkovChain(Sampler[Unnormalized]):
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         require_moves(self.transition(), model.spec.support, self.mover)
+        require_pairs(self.transition(), model, self.mover)
         if self.init == "normal" and model.spec.support.discrete:
             raise ValueError(f"sampler.init=normal: this model's x is {model.spec.support}; sampler.init=model")
 

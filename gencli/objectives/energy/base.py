@@ -16,6 +16,7 @@ from gencli.core.noise import Noise
 from gencli.core.options import NonNegative
 from gencli.core.spec import Batch, Spec, Support
 from gencli.kernels.base import Energy, Kernel, require_moves
+from gencli.methods.chains import require_pairs
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
@@ -149,7 +150,13 @@ class ChainObjective(EnergyObjective):
         super().__init__(spec, **shared)
         if kernel is not None:
             require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
+        self.asked = kernel
         self.register_buffer("scale", torch.ones(spec.shape))
+
+    def bind(self, model: Unnormalized) -> Learned:
+        if self.asked is not None:
+            require_pairs(self.asked, model, f"objective.kernel: {type(self.asked).__name__}")
+        return super().bind(model)
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None

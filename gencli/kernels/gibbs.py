@@ -36,9 +36,9 @@ def inverse(log_p: Tensor, u: Tensor) -> Tensor:
 
 def draw_block(energy: Energy, x: Tensor, where: Tensor, noise: Noise) -> Tensor:
     """x (n, *) with the coordinates where (W,), which do not interact, drawn given the rest."""
-    log_p = -energy.changes(x, where)
+    log_p = energy.changes(x, where).neg()
     value = inverse(log_p, noise.rand(len(x), len(where)).to(log_p))
-    return x.flatten(1).index_copy(1, where, value.to(x.dtype)).view_as(x)
+    return x.flatten(1).scatter(1, where.expand(len(x), -1), value.to(x.dtype)).view_as(x)
 
 
 @dataclass(frozen=True, kw_only=True)

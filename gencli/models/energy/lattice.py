@@ -80,7 +80,9 @@ class LatticeEnergy(Pairwise, Relaxed):
 
     def of_values(self, x: Tensor) -> Tensor:
         """phi of x (B, *): (B, D, F)."""
-        return self.V[x.flatten(1).long()]
+        if self.spec.support.kind == "binary":  # a tenth of the time of a look into a table
+            return self.V[0] + (self.V[1] - self.V[0]) * x.flatten(1)[..., None]
+        return self.V[x.flatten(1)]
 
     def forces(self, phi: Tensor) -> Tensor:
         """sum_j J_ij phi_j of the neighbours j of each site: (B, D, F)."""
@@ -95,11 +97,10 @@ class LatticeEnergy(Pairwise, Relaxed):
             if length == 1:
                 continue
             if self.lattice.periodic:
-                total = total + grid.roll(1, axis) + grid.roll(-1, axis)
+                total.add_(grid.roll(1, axis)).add_(grid.roll(-1, axis))
             else:
-                ahead, behind = grid.narrow(axis, 1, length - 1), grid.narrow(axis, 0, length - 1)
-                edge = torch.zeros_like(grid.narrow(axis, 0, 1))
-                total = total + torch.cat([ahead, edge], axis) + torch.cat([edge, behind], axis)
+                total.narrow(axis, 0, length - 1).add_(grid.narrow(axis, 1, length - 1))
+                total.narrow(axis, 1, length - 1).add_(grid.narrow(axis, 0, length - 1))
         return self.J * total.view(B, D, width)
 
     def of_vectors(self, phi: Tensor) -> Tensor:
@@ -118,8 +119,11 @@ class LatticeEnergy(Pairwise, Relaxed):
         force = self.forces(phi)
         if self.h is not None:
             force = force + self.h
-        own, force = phi[:, where], force[:, where]
-        return -((self.V - own[:, :, None]) * force[:, :, None]).sum(3)
+        if self.V.shape[1] == 1:  # spins: as few passes as may be, for Gibbs sweeps live on this
+            own, force = (t[..., 0].index_select(1, where)[..., None] for t in (phi, force))
+            return torch.addcmul(own * force, force, self.V[:, 0], value=-1)
+        own, force = phi.index_select(1, where), force.index_select(1, where)
+        return (own * force).sum(2, keepdim=True) - force @ self.V.T
 
     def blocks(self) -> tuple[Tensor, ...]:
         return tuple(block.to(self.bonds.device) for block in self.lattice.blocks())

@@ -23,7 +23,7 @@ from gencli.models.energy.ising import Ising
 from gencli.samplers.chain import Chain
 
 CHAINS, SIDE, SWEEPS, K = 1000, 32, 100, 0.4
-ROUNDS = 6
+ROUNDS = 4
 
 
 def plain(s: Tensor, sweeps: int) -> Tensor:

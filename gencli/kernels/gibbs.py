@@ -22,22 +22,22 @@ class Sites:
     x: Tensor
 
 
-def inverse(log_p: Tensor, u: Tensor) -> Tensor:
+def inverse(rise: Tensor, u: Tensor) -> Tensor:
     """The values of coordinates (n, W), bits or integers, by the inverse of the distribution function.
 
     Args:
-        log_p: (n, W, K) logarithms of probabilities, up to a constant for each coordinate.
+        rise: (n, W, K) energies of the values, up to a constant for each coordinate: p is the softmax of -rise.
         u: (n, W) uniform on [0, 1).
     """
-    if log_p.shape[-1] == 2:
-        return u < (log_p[..., 1] - log_p[..., 0]).sigmoid()
-    return (u[..., None] >= log_p.softmax(-1).cumsum(-1)[..., :-1]).sum(-1)
+    if rise.shape[-1] == 2:
+        return u < (rise[..., 0] - rise[..., 1]).sigmoid()
+    return (u[..., None] >= (-rise).softmax(-1).cumsum(-1)[..., :-1]).sum(-1)
 
 
 def draw_block(energy: Energy, x: Tensor, where: Tensor, noise: Noise) -> Tensor:
     """x (n, *) with the coordinates where (W,), which do not interact, drawn given the rest."""
-    log_p = energy.changes(x, where).neg()
-    value = inverse(log_p, noise.rand(len(x), len(where)).to(log_p))
+    rise = energy.changes(x, where)
+    value = inverse(rise, noise.rand(len(x), len(where)).to(rise))
     return x.flatten(1).scatter(1, where.expand(len(x), -1), value.to(x.dtype)).view_as(x)
 
 

@@ -161,7 +161,7 @@ class DiscreteMALA(Kernel[Stepping[Site]]):
         site, alpha = state.point, state.size.clamp(max=self.LARGEST)
         u = noise.rand(len(site.x), site.rise.shape[1] + 1).to(site.rise)
         log_q = all_changes(site, alpha, energy.support)
-        value = inverse(log_q, u[:, 1:])[..., None]
+        value = inverse(-log_q, u[:, 1:])[..., None]
         proposed = Site.at(energy, value[..., 0].to(site.x.dtype).view_as(site.x))
         if not self.metropolis:
             return replace(state, point=proposed), Info(proposed.x, proposed.energy)

@@ -36,6 +36,7 @@ class PosteriorOfParameters(Picture):
         warmup: steps before them, in which the size of the proposals adapts.
         chains: chains on theta, one after the other.
         steps: transitions of ``kernel`` for the auxiliary data of one proposal.
+        examples: the posterior given so many rows of the training split, from the first on; None: given all of them.
         prior: deviation of the normal prior of each parameter, around 0.
         kernel: of the auxiliary data; None: Gibbs on discrete x, HMC on reals.
 
@@ -46,10 +47,11 @@ class PosteriorOfParameters(Picture):
     MOST, PANELS, COLUMNS = 64, 24, 4
 
     requires = (Unnormalized,)
-    draws: Annotated[int, Range(low=8)] = 1000
-    warmup: Natural = 200
+    draws: Annotated[int, Range(low=8)] = 500
+    warmup: Natural = 150
     chains: Count = 2
     steps: Count = 20
+    examples: Count | None = None
     prior: Positive = 10.0
     kernel: Kernel[Any] | None = None
 
@@ -71,7 +73,7 @@ class PosteriorOfParameters(Picture):
         split = parts.dataset.split("train")
         if split is None:
             raise UsageError("picture=posterior needs the training split, which cannot be read (data.path=)")
-        ids = torch.arange(len(split))
+        ids = torch.arange(min(len(split), self.examples or len(split)))
         x, _ = parts.preprocess(
             split.gather(ids).x.to(parts.device), RowNoise(stream(0, Purpose.PICTURES), ids.to(parts.device))
         )

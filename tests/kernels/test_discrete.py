@@ -267,8 +267,8 @@ def test_a_step_that_nothing_refuses_stays_finite():
 
 def test_values_are_those_of_the_distribution_function():
     p, u = torch.tensor([0.2, 0.0, 0.5, 0.3]), torch.tensor([0.0, 0.19, 0.2, 0.69, 0.71, 0.999])
-    assert inverse(p.log().expand(1, 6, 4), u[None]).tolist() == [[0, 0, 2, 2, 3, 3]]
-    assert inverse(p[[0, 2]].log().expand(1, 2, 2), torch.tensor([[0.7, 0.72]])).tolist() == [[True, False]]
+    assert inverse(-p.log().expand(1, 6, 4), u[None]).tolist() == [[0, 0, 2, 2, 3, 3]]
+    assert inverse(-p[[0, 2]].log().expand(1, 2, 2), torch.tensor([[0.7, 0.72]])).tolist() == [[True, False]]
     x = torch.zeros(3, 1, 2, 2)
     energy = Energy(lambda x: x.flatten(1).sum(1), Support.parse("binary"))
     assert draw_block(energy, x, torch.tensor([1]), noise()).shape == x.shape

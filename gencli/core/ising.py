@@ -42,10 +42,10 @@ def kaufman(K: Tensor, height: int, width: int) -> Tensor:
         return kaufman(-K, height, width)
     if float(K.detach()) < 1e-6:  # Z = 2^HW cosh(K)^E up to closed loops, the shortest of which has two bonds
         bonds = height * width * ((height > 1) + (width > 1))
-        loops = sum(other for side, other in ((height, width), (width, height)) if side == 2)
-        return height * width * math.log(2) + 0.5 * (bonds + 2 * loops) * K.square()
-    loops = torch.arange(1, 2 * height, dtype=K.dtype)
-    g = ((2 * K).cosh() / (2 * K).tanh() - (math.pi * loops / height).cos()).acosh()
+        double = sum(other for side, other in ((height, width), (width, height)) if side == 2)
+        return height * width * math.log(2) + 0.5 * (bonds + 2 * double) * K.square()
+    turns = math.pi / height * torch.arange(1, 2 * height, dtype=K.dtype)
+    g = ((2 * K).cosh() / (2 * K).tanh() - turns.cos()).acosh()
     g_0 = 2 * K + K.tanh().log()
     odd, even = 0.5 * width * g[0::2], 0.5 * width * g[1::2]
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
@@ -90,7 +89,8 @@ def log_partition(pairs: Pairs) -> Tensor:
         if gone:
             place = axes.index(gone[0])
             before = f.view(K**place, K, -1)
-            f = torch.stack([sum(before[:, k] * factor[k, v] for k in range(K)) for v in range(K)], 1)
+            parts = [before[:, k, None] * factor[k, :, None] for k in range(K)]  # no product of many tiny matrices
+            f = sum(parts[1:], parts[0])
             axes[place] = i
         else:
             f = f[:, None] * factor[0]

@@ -61,6 +61,8 @@ MIXED = (
     "data.columns={kind:categorical,size:real,count:levels?,old:binary}"
 )
 IMAGES = "data=array data.path=tests/golden/images.npz data.transform=logit"
+LATTICE = "data=ising data.size=3 data.train=200 data.val=20 data.test=20"
+KINDS = "data=csv data.path=tests/golden/mixed.csv data.columns={kind:categorical}"
 
 NET8 = "model.net.vector.hidden=[8]"
 FIELD8 = "model.net.vector.width=8 model.net.vector.blocks=1"
@@ -68,6 +70,8 @@ UNET4 = "net@model.net=unet model.net.width=4 model.net.multipliers=[1,1] model.
 DIT8 = "net@model.net=dit model.net.width=8 model.net.layers=1 model.net.heads=2"
 
 # Samplers and estimators, as small as they can be.
+GIBBS = "objective.buffer=32 sampler.steps=4 sampler.warmup=2"
+WOLFF = "sampler=chain kernel@sampler.kernel=wolff sampler.steps=4 sampler.warmup=2"
 WALKS = (
     "sampler=ode sampler.method=heun sampler.steps=4",
     "sampler=ode sampler.atol=1e-3 sampler.rtol=1e-3",
@@ -366,6 +370,11 @@ CASES: dict[str, Case] = {
     "quadratic": Case(
         f"model=quadratic objective=diffusion_score_matching {MOONS} {HMC} {AIS}", (IMPORTANCE,), (MALA,)
     ),
+    "ising": Case(f"model=ising {LATTICE} {GIBBS} objective.steps=1", ("estimator=kaufman",), (WOLFF,)),
+    "ising_free": Case(
+        f"model=ising model.boundary=free model.couplings=edges {LATTICE} {GIBBS} objective.steps=1 estimator=kac_ward"
+    ),
+    "potts": Case(f"model=potts model.fields=sites {KINDS} {GIBBS} objective.steps=1", (), (WOLFF,)),
 }
 
 

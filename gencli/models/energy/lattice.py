@@ -112,7 +112,7 @@ class LatticeEnergy(Pairwise, Relaxed):
         return self.of_vectors(self.of_values(x))
 
     def relaxed(self, p: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.of_vectors(p @ self.V)
+        return self.of_vectors(p.to(self.V) @ self.V)
 
     def changes(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
         if self.V.shape == (2, 1):

@@ -43,7 +43,7 @@ ROOMS = {
         "loggers",
         "interfaces",
     },
-    "pictures": {"core", "data", "metrics", "models", "samplers", "run"},
+    "pictures": {"core", "data", "kernels", "methods", "metrics", "models", "samplers", "run"},
     "training": {"core", "config", "data", "loggers", "models", "objectives", "pictures", "run"},
     "cli": {"core", "config", "models", "pictures", "report", "run", "training"},
     "__init__.py": {"config", "cli", "run"},

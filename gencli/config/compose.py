@@ -329,7 +329,7 @@ def _differs(override: Override, free: Sequence[str], run: Path, choices: Mappin
     group = override.key_or_group
     if group not in (*GROUPS, "experiment", "net", "path", "kernel") or group in free:
         return True
-    if (override.package or "").partition(".")[0] in free:
+    if (override.package or "").partition(".")[0] in (*free, "picture"):
         return True  # of an option that the command chooses
     own, wanted = choices.get(group), override.value()
     if str(wanted) == str(own) and group in GROUPS:

@@ -49,6 +49,9 @@ def explain(error: BaseException) -> str:
         having = (
             [name for name, option in catalog.options(owner).items() if option.nested.get(at) == group] if at else []
         )
+        if not having and "." in at:  # within an option that is itself within one
+            owner, at = group, at.rpartition(".")[2]
+            having = [name for name, option in catalog.options(group).items() if option.nested.get(at) == group]
         if having:
             return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only"
         if group == "metric" and package:

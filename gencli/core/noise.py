@@ -164,6 +164,8 @@ class RowNoise(Noise):
         True
     """
 
+    CACHED = 1 << 16
+
     def __init__(self, seed: int, ids: Tensor) -> None:
         self.keys = _mix(_mix(ids.to(torch.int64) + _GOLDEN) ^ mix_seed(seed))
         self.used = 0
@@ -171,13 +173,21 @@ class RowNoise(Noise):
     def _bits(self, rows: int, columns: int) -> Tensor:
         if rows != len(self.keys):
             raise ValueError(f"RowNoise has {len(self.keys)} rows, {rows} were asked for")
-        counter = torch.arange(self.used + 1, self.used + columns + 1, device=self.keys.device)
+        counter = torch.arange(self.used + 1, self.used + columns + 1, device=self.keys.device) * _GOLDEN
         self.used += columns
-        return _mix(self.keys[:, None] + counter * _GOLDEN)
+        if self.keys.device.type != "cpu" or rows * columns <= self.CACHED:
+            return _mix(self.keys[:, None] + counter)
+        bits = torch.empty(rows, columns, dtype=torch.int64)
+        at_once = max(1, self.CACHED // columns)  # the many passes of a hash go over what the processor's cache holds
+        for out, keys in zip(bits.split(at_once), self.keys.split(at_once), strict=True):
+            out.copy_(_mix(keys[:, None] + counter))
+        return bits
 
     def rand(self, *shape: int) -> Tensor:
         bits = self._bits(shape[0], math.prod(shape[1:]))
-        return _shift(bits, 40).float().mul_(2.0**-24).view(shape)
+        bits >>= 40
+        bits &= (1 << 24) - 1
+        return bits.float().mul_(2.0**-24).view(shape)
 
     def randn(self, *shape: int) -> Tensor:
         # Box-Muller, two variates from 64 bits: 40 of them for the radius, so that the tails reach 7.5 standard

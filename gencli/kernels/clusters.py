@@ -108,7 +108,7 @@ class SwendsenWang(Clusters):
         u = noise.rand(*x.shape).to(p)
         f = (u[..., None] > p.cumsum(-1)[..., :-1]).sum(-1).gather(1, cluster)
         new = ((x + f) % p.shape[-1]).view_as(state.x).to(state.x.dtype)
-        return Sites(new), Info(new, energy(new))
+        return Sites(new), Info(new, energy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,4 +135,4 @@ class Wolff(Clusters):
         moved = torch.where(chosen & (u[:, 2:] < accept), (x + f) % K, x)
         new = moved.view_as(state.x).to(state.x.dtype)
         rates = {"acceptance": accept[:, 0], "cluster": chosen.float().mean(1)}
-        return Sites(new), Info(new, energy(new), rates=rates)
+        return Sites(new), Info(new, energy, rates=rates)

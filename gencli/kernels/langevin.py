@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -75,6 +75,9 @@ class Langevin(Kernel[Walkers]):
         x, e = langevin(energy, state.x, noise, step=self.step_size, temperature=self.heat(state.taken))
         return Walkers(x, state.taken + 1), Info(state.x, e)
 
+    def exchange(self, energy: Energy, state: Walkers, index: Tensor, ratio: Tensor) -> Walkers:
+        return replace(state, x=state.x[index])
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShortRun(Kernel[Walkers]):
@@ -103,6 +106,9 @@ class ShortRun(Kernel[Walkers]):
     def step(self, energy: Energy, state: Walkers, noise: Noise) -> tuple[Walkers, Info]:
         x, e = langevin(energy, state.x, noise, step=self.step_size, temperature=self.temperature)
         return Walkers(x, state.taken + 1), Info(state.x, e)
+
+    def exchange(self, energy: Energy, state: Walkers, index: Tensor, ratio: Tensor) -> Walkers:
+        return replace(state, x=state.x[index])
 
     def summary(self, state: Walkers) -> dict[str, float]:
         return {"effective_temperature": self.temperature}

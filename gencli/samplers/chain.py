@@ -54,9 +54,14 @@ class MarkovChain(Sampler[Unnormalized]):
     def named(self) -> str:
         """The options that a diverging chain should be told with."""
 
+    @property
+    def mover(self) -> str:
+        """The key that says the kernel, and its name."""
+        return f"sampler: {type(self).__name__}"
+
     def check(self, model: Unnormalized, learned: Learned) -> None:
-        require_moves(self.transition(), model.spec.support, f"sampler: {type(self).__name__}")
-        require_pairs(self.transition(), model, f"sampler.kernel: {type(self.transition()).__name__}")
+        require_moves(self.transition(), model.spec.support, self.mover)
+        require_pairs(self.transition(), model, self.mover)
         if self.init == "normal" and model.spec.support.discrete:
             raise ValueError(f"sampler.init=normal: this model's x is {model.spec.support}; sampler.init=model")
 
@@ -130,6 +135,10 @@ class Chain(MarkovChain):
 
     def transition(self) -> Kernel[Any]:
         return self.kernel
+
+    @property
+    def mover(self) -> str:
+        return f"sampler.kernel: {type(self.kernel).__name__}"
 
     @property
     def named(self) -> str:

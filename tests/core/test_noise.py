@@ -18,6 +18,15 @@ def test_row_noise_does_not_depend_on_the_batch():
         assert torch.equal(part.rand(len(chunk), 2, 3), second[chunk])
 
 
+def test_many_variates_are_those_of_the_rows():
+    """More than are hashed at once."""
+    ids, few = torch.arange(700), torch.tensor([0, 101, 699])
+    whole, part = RowNoise(3, ids), RowNoise(3, few)
+    assert 3 * RowNoise.CACHED < 700 * 300
+    assert torch.equal(whole.rand(700, 300)[few], part.rand(3, 300))
+    assert torch.equal(whole.randn(700, 300)[few], part.randn(3, 300))
+
+
 def test_row_noise_differs_by_row_seed_and_call():
     noise = RowNoise(0, torch.arange(1000))
     a, b = noise.rand(1000, 4), noise.rand(1000, 4)

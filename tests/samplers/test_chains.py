@@ -204,7 +204,7 @@ RUN += ["estimator=null", "optimizer.schedule=constant", "optimizer.warmup_steps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sampler=chain", "kernel@sampler.kernel=malaa"], "Did you mean 'mala'?"),
+        (["sampler=chain", "kernel@sampler.kernel=malaa"], "Did you mean 'mala' or 'dmala'?"),
         (["sampler=chain", "sampler.kernel.step_siz=1"], "Did you mean 'step_size'?"),
         (["sampler=chain", "sampler.kernel.step_size=0"], "sampler.kernel.step_size=0: a number above 0 is needed"),
         (["sampler=langevin", "sampler.hot=0.5"], "sampler.hot=0.5: at least temperature=1.0"),
@@ -213,6 +213,24 @@ RUN += ["estimator=null", "optimizer.schedule=constant", "optimizer.warmup_steps
             "sampler.kernel.hot=0.5: at least temperature=1.0",
         ),
         (["kernel@sampler.kernel=mala"], "a kernel is chosen for sampler=chain only"),
+        (
+            ["sampler=chain", "kernel@sampler.kernel.inner=mala"],
+            "kernel@sampler.kernel.inner: a kernel is chosen for kernel=tempering only",
+        ),
+        (
+            [
+                "sampler=chain",
+                "kernel@sampler.kernel=tempering",
+                "kernel@sampler.kernel.inner=mala",
+                "sampler.kernel.leaps=5",
+            ],
+            "sampler.kernel.leaps=5: inner=HMC says this itself",
+        ),
+        (
+            ["sampler=chain", "kernel@sampler.kernel=tempering", "kernel@sampler.kernel.inner=gibbs"],
+            "sampler.kernel: Tempering moves x that is binary or levels or categorical; this model's x is real, which "
+            "kernel=hmc, mala, langevin or tempering moves",
+        ),
         (["objective=cd", "kernel@objective.kernel=mala", "objective.step=1"], "leave objective.step"),
         (["objective=mcmc_mle", "kernel@objective.kernel=mala", "objective.leaps=1"], "objective.leaps=1"),
     ],
@@ -252,3 +270,22 @@ def test_an_objective_takes_any_kernel_and_resumes_to_the_bit(objective, tmp_pat
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert whole.config["objective"]["kernel"]["replicas"] == 2
+
+
+@pytest.mark.slow
+def test_chains_on_discrete_x_from_the_command_line(tmp_path, capsys):
+    """Kernels of categories, for a run whose own sampler is another."""
+    words = ["data=hmm", "model=made", "n=0", "trainer.max_steps=2", "trainer.eval_every=2", "estimator=null"]
+    run = gencli.train([*words, "logger=none", "device=cpu", f"run_dir={tmp_path / 'x'}"])
+    few = ["sampler=chain", "sampler.steps=8", "sampler.warmup=4", f"run={run.path}", "n=5"]
+    assert main(["sample", *few, "kernel@sampler.kernel=gibbs_with_gradients"]) == 0
+    assert "r hat" in (said := capsys.readouterr().out)
+    assert "acceptance" in said
+    assert [*(run.path / "samples").glob("chain-kernel=gibbs_with_gradients-*.npz")]
+    within = ["kernel@sampler.kernel=tempering", "kernel@sampler.kernel.inner=dmala", "sampler.kernel.inner.target=0.5"]
+    assert main(["sample", *few, *within]) == 0
+    assert "swaps" in capsys.readouterr().out
+    assert main(["sample", *few, "kernel@sampler.kernel=hmc"]) == 2
+    assert "moves x that is real; this model's x is categorical:3, which kernel=gibbs" in capsys.readouterr().err
+    assert main(["list", "kernel"]) == 0
+    assert "moves x that is: binary, levels, categorical" in capsys.readouterr().out

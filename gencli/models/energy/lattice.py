@@ -80,7 +80,9 @@ class LatticeEnergy(Pairwise, Relaxed):
 
     def of_values(self, x: Tensor) -> Tensor:
         """phi of x (B, *): (B, D, F)."""
-        return self.V[x.flatten(1).long()]
+        if self.V.shape == (2, 1):  # a tenth of the time of a look into a table
+            return self.V[0] + (self.V[1] - self.V[0]) * x.flatten(1)[..., None]
+        return self.V[x.flatten(1)]
 
     def forces(self, phi: Tensor) -> Tensor:
         """sum_j J_ij phi_j of the neighbours j of each site: (B, D, F)."""
@@ -95,11 +97,10 @@ class LatticeEnergy(Pairwise, Relaxed):
             if length == 1:
                 continue
             if self.lattice.periodic:
-                total = total + grid.roll(1, axis) + grid.roll(-1, axis)
+                total.add_(grid.roll(1, axis)).add_(grid.roll(-1, axis))
             else:
-                ahead, behind = grid.narrow(axis, 1, length - 1), grid.narrow(axis, 0, length - 1)
-                edge = torch.zeros_like(grid.narrow(axis, 0, 1))
-                total = total + torch.cat([ahead, edge], axis) + torch.cat([edge, behind], axis)
+                total.narrow(axis, 0, length - 1).add_(grid.narrow(axis, 1, length - 1))
+                total.narrow(axis, 1, length - 1).add_(grid.narrow(axis, 0, length - 1))
         return self.J * total.view(B, D, width)
 
     def of_vectors(self, phi: Tensor) -> Tensor:
@@ -114,12 +115,30 @@ class LatticeEnergy(Pairwise, Relaxed):
         return self.of_vectors(p.to(self.V) @ self.V)
 
     def changes(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.V.shape == (2, 1):
+            return self._flips(x.flatten(1), where)
         phi = self.of_values(x)
         force = self.forces(phi)
         if self.h is not None:
             force = force + self.h
-        own, force = phi[:, where], force[:, where]
-        return -((self.V - own[:, :, None]) * force[:, :, None]).sum(3)
+        own, force = phi.index_select(1, where), force.index_select(1, where)
+        return (own * force).sum(2, keepdim=True) - force @ self.V.T
+
+    def _flips(self, x: Tensor, where: Tensor) -> Tensor:
+        """``changes`` of spins, which look at the neighbours of their sites alone: Gibbs sweeps live on this."""
+        low, high = self.V[:, 0].unbind()
+        near, bond = self.around[where], self.around_bond[where]  # (W, 4)
+        J = (self.J * (near < x.shape[1]) if self.shared else F.pad(self.J, (0, 1))[bond]).unbind(1)
+        sites = near.clamp(max=x.shape[1] - 1).unbind(1)
+        up = J[0] * x.index_select(1, sites[0])
+        for strength, site in zip(J[1:], sites[1:], strict=True):
+            up = torch.addcmul(up, x.index_select(1, site), strength)
+        level = low * sum(J)
+        if self.h is not None:
+            level = level + self.h.expand(x.shape[1], 1)[where, 0]
+        force = torch.addcmul(level, up, high - low)
+        own = low + (high - low) * x.index_select(1, where)
+        return torch.addcmul((own * force)[..., None], force[..., None], self.V[:, 0], value=-1)
 
     def blocks(self) -> tuple[Tensor, ...]:
         return tuple(block.to(self.bonds.device) for block in self.lattice.blocks())

@@ -1,0 +1,171 @@
+"""The posterior of an energy's parameters, without their Z: the exchange algorithm.
+
+    p(theta | x) is in proportion to p(theta) prod_i exp(-E_theta(x_i)) / Z(theta)^N
+
+knows a Z at every theta, which no chain on theta can do without. A proposal theta' therefore brings N draws w_i of its
+own, w_i ~ p(. | theta'), and is accepted with probability min(1, a),
+
+    a = p(theta') / p(theta) exp(sum_i E_theta(x_i) - E_theta'(x_i) + E_theta'(w_i) - E_theta(w_i)),
+
+in which every Z cancels. With exact draws the posterior is the exact stationary law. Draws that are the ends of chains
+of some steps make it approximate: the longer the chains, the less (Liang's double Metropolis-Hastings).
+
+References:
+    Murray, Ghahramani and MacKay, "MCMC for doubly-intractable distributions", 2006.
+    Liang, "A double Metropolis-Hastings sampler for spatial models with intractable normalizing constants", 2010.
+    Caimo and Friel, "Bayesian inference for exponential random graph models", 2011.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gencli.core.noise import Noise
+from gencli.core.tensors import frozen
+from gencli.kernels.adaptation import DualAveraging
+from gencli.kernels.base import Kernel
+from gencli.kernels.diagnostics import effective_draws, split_r_hat
+from gencli.methods.chains import energy_of
+from gencli.models.base import DirectSampling, Unnormalized
+
+TARGET = 0.25
+"""Share of proposals to accept: about the best of random walks in a few dimensions."""
+
+ROWS = 256
+"""Draws of the model from which the curvature is learned, or up to twice as many where there are more data."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws of theta.
+
+    Args:
+        names: of the P parameters.
+        draws: (C, S, P) in fp64, of C chains.
+        acceptance: share of proposals that were accepted after the warm-up.
+        exact: whether the auxiliary draws were exact, so that the posterior is the stationary law.
+    """
+
+    names: list[str]
+    draws: Tensor
+    acceptance: float
+    exact: bool
+
+    def ess(self) -> list[float]:
+        """Effective draws of each parameter, over all chains."""
+        return [effective_draws(self.draws[..., p]) for p in range(len(self.names))]
+
+    def r_hat(self) -> list[float]:
+        """Split R-hat of each parameter."""
+        return [split_r_hat(self.draws[..., p]) for p in range(len(self.names))]
+
+
+class Parameters:
+    """The free parameters of a model as one vector theta (P,), in fp64."""
+
+    def __init__(self, model: nn.Module) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.free = [p for _, p in named]
+        self.names = [f"{name}[{i}]" if p.numel() > 1 else name for name, p in named for i in range(p.numel())]
+
+    def get(self) -> Tensor:
+        """theta."""
+        return torch.cat([p.detach().flatten().double() for p in self.free])
+
+    @torch.no_grad()
+    def put(self, theta: Tensor) -> None:
+        """Make the model that of theta."""
+        for p, part in zip(self.free, theta.split([p.numel() for p in self.free]), strict=True):
+            p.copy_(part.view_as(p))
+
+    def gradients(self, energy: Tensor) -> Tensor:
+        """dE_i / dtheta (M, P) of energies (M,)."""
+        found = [torch.autograd.grad(e, self.free, retain_graph=True, materialize_grads=True) for e in energy]
+        return torch.stack([torch.cat([g.flatten() for g in row]) for row in found]).double()
+
+
+def exchange(
+    model: Unnormalized,
+    x: Tensor,
+    noises: Sequence[Noise],
+    *,
+    kernel: Kernel[Any],
+    steps: int,
+    draws: int,
+    warmup: int,
+    prior: float,
+) -> Posterior:
+    """Chains on theta, which start around the model's own and walk by normal proposals.
+
+    The covariance of the proposals is that of the posterior to second order, (N Cov[dE / dtheta] + I / prior^2)^-1; in
+    a warm-up its scale adapts to an acceptance of 0.25. The model stays as it is.
+
+    Args:
+        model: E and theta; an exact sampler of its own is used where it has one.
+        x: (N, *) the data.
+        noises: one for each chain, for any number of rows.
+        kernel: of the auxiliary draws, from the data on.
+        steps: transitions of that kernel for each proposal.
+        draws: S, recorded steps of each chain.
+        warmup: steps before them.
+        prior: deviation of the normal prior of each parameter, around 0.
+    """
+    model = copy.deepcopy(model)
+    parameters = Parameters(model)
+    start, exact = parameters.get(), isinstance(model, DirectSampling)
+    energy = energy_of(model)
+
+    def auxiliary(x: Tensor, noise: Noise) -> Tensor:
+        """w ~ p(. | theta), as many as x."""
+        if isinstance(model, DirectSampling):
+            with torch.no_grad():
+                return model.sample(len(x), noise=noise)
+        with frozen(model):
+            state = kernel.init(energy, x)
+            for _ in range(steps):
+                state, _ = kernel.step(energy, state, noise)
+        return state.x
+
+    @torch.no_grad()
+    def level(x: Tensor) -> Tensor:
+        """sum_i E_theta(x_i)."""
+        return model.energy(x).double().sum()
+
+    rows = min(max(len(x), ROWS), 2 * ROWS)
+    index = torch.arange(rows, device=x.device) * len(x) // rows
+    spread = parameters.gradients(model.energy(auxiliary(x[index], noises[0])))
+    information = len(x) * spread.T.cov().view(len(start), -1)
+    eye = torch.eye(len(start)).to(start)
+    L = torch.linalg.cholesky(torch.linalg.inv(information + eye / prior**2))
+
+    chains, accepted = [], 0
+    for noise in noises:
+        theta = start + L @ noise.randn(1, len(start)).to(L)[0]
+        parameters.put(theta)
+        own, sizes, walked = level(x), DualAveraging.start(L.new_full((1,), 0.238 * len(start) ** -0.5)), []
+        size = sizes.step
+        for step in range(warmup + draws):
+            proposed = theta + size * (L @ noise.randn(1, len(start)).to(L)[0])
+            parameters.put(proposed)
+            w = auxiliary(x, noise)
+            there, of_there = level(x), level(w)
+            parameters.put(theta)
+            log_a = own - there + of_there - level(w) - 0.5 * (proposed.square() - theta.square()).sum() / prior**2
+            accept = torch.nan_to_num(log_a.clamp(max=0).exp(), nan=0.0)
+            moves = bool(noise.rand(1, 1).to(L) < accept)
+            if moves:
+                theta, own = proposed, there
+            if step < warmup:
+                sizes = sizes.update(accept.view(1), TARGET)
+                size = sizes.step if step < warmup - 1 else sizes.average
+            else:
+                accepted += moves
+                walked.append(theta)
+        chains.append(torch.stack(walked))
+    return Posterior(parameters.names, torch.stack(chains).cpu(), accepted / (draws * len(noises)), exact)

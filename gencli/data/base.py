@@ -147,6 +147,22 @@ class Dataset(ABC):
         """
         return None
 
+    def to_plane(self, x: Tensor) -> Tensor | None:
+        """Examples of data space as points (n, 2) of the plane that they stand for; None where they stand for none."""
+        return None
+
+    def from_plane(self, points: Tensor) -> Tensor:
+        """The examples (n, *) that stand for points (n, 2) of the plane, or for the nearest there are.
+
+        Raises:
+            UsageError: examples of this data stand for no points.
+        """
+        raise UsageError(f"data={self.name} has no plane")
+
+    def log_law(self, x: Tensor) -> Tensor | None:
+        """log p(x) in nats under the true distribution, (n,); None where it is not known."""
+        return None
+
     def to_image(self, x: Tensor) -> Tensor | None:
         """Examples of data space as images (n, 1 or 3, H, W) in [0, 1]; None where there is nothing to look at."""
         return None

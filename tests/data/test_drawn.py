@@ -51,7 +51,8 @@ def test_config_is_one_call(path):
     for key in ("transform", "alpha", "flip"):
         node.pop(key, None)
     data = getattr(importlib.import_module(module), name)(**node)
-    assert data.name == (f"{path.stem}_{data.set}" if hasattr(data, "set") else path.stem)
+    which = getattr(data, "set", None) or getattr(data, "toy", None)
+    assert data.name == (f"{path.stem}_{which}" if which else path.stem)
     assert data.spec.kind == literals["shape_kind"]
     assert str(data.spec.support) == literals["support"]
 

@@ -20,9 +20,13 @@ class Split(ABC):
     """Examples of one split, in a fixed order.
 
     ``counts``: (N,) scored symbols of each row, of data that is measured per symbol (``Dataset.per``); None elsewhere.
+    ``groups``: (N,) the number of the sequence that each row is of, where rows of one depend on each other; None: rows
+    are independent. ``weights``: (N,) of each row in an average over the split; None: all count alike.
     """
 
     counts: Tensor | None = None
+    groups: Tensor | None = None
+    weights: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from scipy.special import ndtr
@@ -21,9 +22,6 @@ NODES = 1024
 
 LINES = 2000
 """Nodes on an arm of the pinwheel."""
-
-Law = Callable[[np.ndarray], np.ndarray]
-"""Edges (n + 1,) of cells, the same in x and y -> P (n, n)."""
 
 
 def probabilities(toy: str, cells: int, reach: float) -> np.ndarray:
@@ -65,6 +63,7 @@ def _blurred(low: np.ndarray, width: float, std: float, edges: np.ndarray) -> np
     return np.diff(np.concatenate([ends, rises, ends + 1], 1))
 
 
+@cache
 def _along(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Legendre nodes and weights of the uniform distribution on [low, high]."""
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
@@ -80,48 +79,40 @@ def _joint(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (weights[:, None] * x).T @ y
 
 
-def _curve(std: float, weights: np.ndarray, *means: tuple[np.ndarray, np.ndarray]) -> Law:
-    """Curves in equal shares, with normal noise."""
-
-    def law(edges: np.ndarray) -> np.ndarray:
-        parts = [_joint(weights, _normal(x, std, edges), _normal(y, std, edges)) for x, y in means]
-        return np.mean(parts, 0)
-
-    return law
+def _curves(edges: np.ndarray, std: float, weights: np.ndarray, *means: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """P of curves in equal shares, with normal noise."""
+    parts = [_joint(weights, _normal(x, std, edges), _normal(y, std, edges)) for x, y in means]
+    return np.asarray(np.mean(parts, 0))
 
 
-def _moons() -> Law:
+def _moons(edges: np.ndarray) -> np.ndarray:
     angle, weights = _along(0, math.pi)
     x, y = np.cos(angle), np.sin(angle)
-    return _curve(0.2, weights, (2 * x - 1, 2 * y - 0.2), (2 * (1 - x) - 1, 2 * (0.5 - y) - 0.2))
+    return _curves(edges, 0.2, weights, (2 * x - 1, 2 * y - 0.2), (2 * (1 - x) - 1, 2 * (0.5 - y) - 0.2))
 
 
-def _circles() -> Law:
+def _circles(edges: np.ndarray) -> np.ndarray:
     angle, weights = _around()
-    return _curve(0.24, weights, *((r * np.cos(angle), r * np.sin(angle)) for r in (3.0, 1.5)))
+    return _curves(edges, 0.24, weights, *((r * np.cos(angle), r * np.sin(angle)) for r in (3.0, 1.5)))
 
 
-def _swissroll() -> Law:
+def _swissroll(edges: np.ndarray) -> np.ndarray:
     t, weights = _along(1.5 * math.pi, 4.5 * math.pi)
-    return _curve(0.2, weights, (t * np.cos(t) / 5, t * np.sin(t) / 5))
+    return _curves(edges, 0.2, weights, (t * np.cos(t) / 5, t * np.sin(t) / 5))
 
 
-def _eight_gaussians() -> Law:
+def _eight_gaussians(edges: np.ndarray) -> np.ndarray:
     angle = 2 * math.pi * np.arange(8) / 8
-    return _curve(0.5 / 1.414, np.full(8, 1 / 8), (4 / 1.414 * np.cos(angle), 4 / 1.414 * np.sin(angle)))
+    return _curves(edges, 0.5 / 1.414, np.full(8, 1 / 8), (4 / 1.414 * np.cos(angle), 4 / 1.414 * np.sin(angle)))
 
 
-def _spirals() -> Law:
+def _spirals(edges: np.ndarray) -> np.ndarray:
     v, weights = _along(0, 1)  # t = 3 pi v, of density 2 v
     t, weights, width = 3 * math.pi * v, 2 * v * weights, 1 / 6
-
-    def law(edges: np.ndarray) -> np.ndarray:
-        x, y = -t * np.cos(t) / 3, t * np.sin(t) / 3
-        arms = [(x, y), (-x - width, -y - width)]
-        parts = [_joint(weights, _blurred(a, width, 0.1, edges), _blurred(b, width, 0.1, edges)) for a, b in arms]
-        return np.mean(parts, 0)
-
-    return law
+    x, y = -t * np.cos(t) / 3, t * np.sin(t) / 3
+    arms = [(x, y), (-x - width, -y - width)]
+    parts = [_joint(weights, _blurred(a, width, 0.1, edges), _blurred(b, width, 0.1, edges)) for a, b in arms]
+    return np.asarray(np.mean(parts, 0))
 
 
 def _checkerboard(edges: np.ndarray) -> np.ndarray:
@@ -155,12 +146,13 @@ def _pinwheel(edges: np.ndarray) -> np.ndarray:
     return p.reshape(n, n)
 
 
-LAWS: dict[str, Law] = {
-    "moons": _moons(),
-    "circles": _circles(),
+LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    # edges (n + 1,) of cells, the same in x and y -> P (n, n)
+    "moons": _moons,
+    "circles": _circles,
     "pinwheel": _pinwheel,
-    "swissroll": _swissroll(),
-    "spirals": _spirals(),
+    "swissroll": _swissroll,
+    "spirals": _spirals,
     "checkerboard": _checkerboard,
-    "eight_gaussians": _eight_gaussians(),
+    "eight_gaussians": _eight_gaussians,
 }

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gencli.config import catalog, compatibility
 from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, StepNoise
 from gencli.core.spec import Batch
+from gencli.data.base import Split
 from gencli.data.split import at_most
 from gencli.estimators.base import Estimator, Shared
 from gencli.models.base import Model
@@ -67,6 +67,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
             entropy=parts.dataset.entropy,
             counts=split.counts,
             per=parts.dataset.per,
+            groups=split.groups,
+            row_weights=split.weights,
             flags=["unbounded likelihood"] if parts.preprocess.unbounded else [],
             estimator=name + estimator.variant,
             settings={
@@ -78,7 +80,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             **at.facts(split),
             seconds=round(time.perf_counter() - started, 2),
         )
-        yield record, _arrays(scores, split.counts), self._differing(at, name, estimator)
+        yield record, _arrays(scores, split), self._differing(at, name, estimator)
 
     def _differing(self, at: Measurement, name: str, estimator: Estimator[Any]) -> list[str]:
         """The number of examples and the settings, where they are not the run's own."""
@@ -115,11 +117,12 @@ def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int) -> Sh
         raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
 
 
-def _arrays(scores: Scores, counts: Tensor | None) -> bytes:
+def _arrays(scores: Scores, split: Split) -> bytes:
     """Nats of each example, for paired comparisons."""
     arrays = {"ids": np.arange(len(scores.nll)), "nll": scores.nll.numpy()}
-    if counts is not None:
-        arrays["counts"] = counts.numpy()
+    for name in ("counts", "groups", "weights"):
+        if (of := getattr(split, name)) is not None:
+            arrays[name] = of.numpy()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

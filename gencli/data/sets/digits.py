@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 
+from gencli.core.options import Range
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
 from gencli.data.split import TensorSplit
+
+Threshold = Annotated[int, Range(low=0, high=15)]
 
 
 class Digits(Lazy):
     """8x8 digits in 10 classes ("Optical recognition of handwritten digits", Alpaydin and Kaynak, 1998).
 
     No official split: ``RandomState(0).permutation`` gives 1297 for training, 200 for validation and 300 for test.
+
+    Args:
+        binarize: t: pixels are bits, 1 where the level is above t; None: they are levels. It is the named protocol
+            ``> t``.
     """
 
     name = "digits"
     support: ClassVar[str] = "levels:17"
     shape_kind: ClassVar[str] = "image"
 
-    def __init__(self) -> None:
+    def __init__(self, binarize: Threshold | None = None) -> None:
         super().__init__()
-        self.spec = Spec((1, 8, 8), Support.parse(self.support), classes=10)
+        self.threshold = binarize
+        self.binarization = None if binarize is None else f"> {binarize}"
+        support = Support.parse(self.support if binarize is None else "binary")
+        self.spec = Spec((1, 8, 8), support, classes=10)
 
     def load(self, name: str) -> TensorSplit:
         from sklearn.datasets import load_digits
@@ -33,4 +43,6 @@ class Digits(Lazy):
         order = np.random.RandomState(0).permutation(len(bunch.images))
         rows = {"train": order[:1297], "val": order[1297:1497], "test": order[1497:]}[name]
         x = torch.from_numpy(bunch.images[rows].astype(np.uint8)).unsqueeze(1)
+        if self.threshold is not None:
+            x = (x > self.threshold).to(torch.uint8)
         return TensorSplit(x, torch.from_numpy(bunch.target[rows].astype(np.int64)))

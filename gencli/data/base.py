@@ -155,16 +155,15 @@ class Dataset(ABC):
         """Examples of data space as points (n, 2) of the plane that they stand for; None where they stand for none."""
         return None
 
-    def from_plane(self, points: Tensor) -> Tensor:
-        """The examples (n, *) that stand for points (n, 2) of the plane, or for the nearest there are.
+    def from_plane(self, points: Tensor) -> Tensor | None:
+        """The examples (n, *) that stand for points (n, 2) of the plane, or are near; None: there are none."""
+        return None
 
-        Raises:
-            UsageError: examples of this data stand for no points.
+    def law(self) -> tuple[Tensor, Tensor] | None:
+        """All examples that there are (S, *), and log p of each in nats (S,), -inf where it is none.
+
+        None where they are too many, or their distribution is not known.
         """
-        raise UsageError(f"data={self.name} has no plane")
-
-    def log_law(self, x: Tensor) -> Tensor | None:
-        """log p(x) in nats under the true distribution, (n,); None where it is not known."""
         return None
 
     def to_image(self, x: Tensor) -> Tensor | None:

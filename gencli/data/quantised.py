@@ -85,14 +85,14 @@ class Quantised(Lazy):
         """Digits (n, D/2) -> numbers (n,), long."""
 
     @cached_property
-    def law(self) -> np.ndarray:
+    def table(self) -> np.ndarray:
         """P[i, j] of the number i of x and j of y, (N, N)."""
         return probabilities(self.toy, self.cells, self.half)
 
     @cached_property
     def entropy(self) -> float:  # type: ignore[override]
         """H in nats: exact where the law is tabulated, else that of cells which are small against the toy."""
-        return entropy(self.law) if self.cells <= TABLE else PUBLISHED[self.toy][1] + 2 * float(np.log(self.scale))
+        return entropy(self.table) if self.cells <= TABLE else PUBLISHED[self.toy][1] + 2 * float(np.log(self.scale))
 
     def protocol(self) -> dict[str, object]:
         return {"scale": float(f"{self.scale:.6g}"), "digits": f"{self.spec.dim} of {self.spec.support}"}
@@ -117,8 +117,8 @@ class Quantised(Lazy):
     def to_plane(self, x: Tensor) -> Tensor:
         return (self.numbers(x.cpu()).double() + 0.5) / self.scale - self.half
 
-    def log_law(self, x: Tensor) -> Tensor | None:
+    def law(self) -> tuple[Tensor, Tensor] | None:
         if self.cells > TABLE:
             return None
-        numbers = self.numbers(x.cpu())
-        return torch.from_numpy(self.law)[numbers[:, 0], numbers[:, 1]].log()
+        middles = (torch.arange(self.cells).double() + 0.5) / self.scale - self.half
+        return self.from_plane(torch.cartesian_prod(middles, middles)), torch.from_numpy(self.table).log().flatten()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, StepNoise
 from gencli.core.spec import Batch
 from gencli.data.base import Split
-from gencli.data.split import at_most
+from gencli.data.split import TensorSplit, at_most
 from gencli.estimators.base import Estimator, Shared
 from gencli.models.base import Model
 from gencli.run import naming
@@ -49,16 +49,9 @@ class HeldOutNLL(Quantity[NLLRecord]):
         started = time.perf_counter()
         shared = self.shared or prepare(parts, estimator, name, at.seed)
         with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
-            scores = score_split(
-                parts.preprocess,
-                lambda batch, noise: estimator.nll(parts.model, batch, noise, shared),
-                split,
-                streams=held_out_streams(at.seed, estimator.draws),
-                device=parts.device,
-                batch_size=at.batch_size,
-                world=at.world,
-                tick=bar.at,
-            )
+            scores = self._scored(at, estimator, shared, split, bar.at)
+        if shared.bound == "exact" and (kl := self._divergence(at, estimator, shared)) is not None:
+            shared = replace(shared, diagnostics={**shared.diagnostics, "kl": kl})
         record = nll_record(
             scores,
             shared=shared,
@@ -81,6 +74,30 @@ class HeldOutNLL(Quantity[NLLRecord]):
             seconds=round(time.perf_counter() - started, 2),
         )
         yield record, _arrays(scores, split), self._differing(at, name, estimator)
+
+    @staticmethod
+    def _scored(
+        at: Measurement, estimator: Estimator[Any], shared: Shared, split: Split, tick: Callable[[int], None]
+    ) -> Scores:
+        return score_split(
+            at.parts.preprocess,
+            lambda batch, noise: estimator.nll(at.parts.model, batch, noise, shared),
+            split,
+            streams=held_out_streams(at.seed, estimator.draws),
+            device=at.parts.device,
+            batch_size=at.batch_size,
+            world=at.world,
+            tick=tick,
+        )
+
+    def _divergence(self, at: Measurement, estimator: Estimator[Any], shared: Shared) -> float | None:
+        """KL(data | model) = sum_x p(x) (log p(x) + nll(x)) over all examples that there are; None: too many."""
+        law = at.parts.dataset.law()
+        if law is None or at.parts.preprocess.stochastic or at.parts.model.conditional:
+            return None
+        every, log_p = law
+        nll = self._scored(at, estimator, shared, TensorSplit(every), lambda done: None).nll
+        return float((log_p.exp() * (log_p + nll))[log_p.isfinite()].sum())
 
     def _differing(self, at: Measurement, name: str, estimator: Estimator[Any]) -> list[str]:
         """The number of examples and the settings, where they are not the run's own."""

@@ -152,6 +152,8 @@ class NLLRecord(Record):
         line = f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({', '.join(said)})"
         if "nll_minus_entropy" in self.diagnostics:
             line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
+        if "kl" in self.diagnostics:
+            line += f", KL = {self.diagnostics['kl']:.4f} over all states"
         return line
 
 

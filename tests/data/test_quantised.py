@@ -1,5 +1,6 @@
 """Toys of the plane in digits: the code, the law of its cells, and the entropy that follows."""
 
+import json
 import math
 
 import numpy as np
@@ -69,10 +70,25 @@ def test_cells_have_the_frequencies_of_the_generator(toy):
     assert counts[p < 1e-12].sum() == 0
 
 
+def log_law(data, x):
+    """log p of examples of 16 bits, from the list of all."""
+    every, log_p = data.law()
+    code = 1 << torch.arange(16)
+    at = torch.empty(1 << 16, dtype=torch.float64)
+    at[(every.long() * code).sum(1)] = log_p
+    return at[(x.long() * code).sum(1)]
+
+
+def test_the_law_lists_every_state_once():
+    every, log_p = GrayToys("circles", 16, **FEW).law()
+    assert len(every.unique(dim=0)) == 1 << 16
+    assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-12)
+
+
 @pytest.mark.parametrize("toy", sorted(PUBLISHED))
 def test_the_entropy_of_16_bits_is_the_mean_of_the_log_law(toy):
     data = GrayToys(toy, 16, train=100_000, val=1, test=1)
-    nll = -data.log_law(data.split("train").x)
+    nll = -log_law(data, data.split("train").x)
     assert data.entropy == pytest.approx(float(nll.mean()), abs=4 * float(nll.std()) / math.sqrt(len(nll)))
 
 
@@ -98,5 +114,19 @@ def test_a_scale_that_is_too_fine_is_refused():
         GrayToys(scale=7000)
     coarse = GrayToys("moons", 16, scale=10.0, **FEW)
     assert coarse.entropy == pytest.approx(PUBLISHED["moons"][1] + 2 * math.log(10), abs=0.05)
-    assert coarse.log_law(coarse.split("val").x).isfinite().all()
-    assert GrayToys(**FEW).log_law(torch.zeros(1, 32)) is None
+    assert log_law(coarse, coarse.split("val").x).isfinite().all()
+    assert GrayToys(**FEW).law() is None
+
+
+@pytest.mark.slow
+def test_a_run_tells_the_scale_and_the_divergence_over_all_states(tmp_path):
+    import gencli
+
+    data = ["data=gray_toys", "data.bits=16", "data.train=5000", "data.val=10", "data.test=4000", "data.toy=moons"]
+    gencli.train([*data, "model=independent", "trainer.max_steps=2", "logger=none", "n=0", f"run_dir={tmp_path}/run"])
+    record = json.loads((tmp_path / "run" / "eval" / "test-exact.json").read_text())
+    assert record["protocol"]["data"] == "gray_toys_moons"
+    assert (record["protocol"]["scale"], record["protocol"]["digits"]) == (22.5773, "16 of binary")
+    told = record["diagnostics"]
+    assert told["kl"] == pytest.approx(told["nll_minus_entropy"], abs=4 * record["se_examples"])
+    assert told["kl"] > 1

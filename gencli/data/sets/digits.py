@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -37,12 +41,21 @@ class Digits(Lazy):
         self.spec = Spec((1, 8, 8), support, classes=10)
 
     def load(self, name: str) -> TensorSplit:
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        order = np.random.RandomState(0).permutation(len(bunch.images))
+        table = _table()
+        order = np.random.RandomState(0).permutation(len(table))
         rows = {"train": order[:1297], "val": order[1297:1497], "test": order[1497:]}[name]
-        x = torch.from_numpy(bunch.images[rows].astype(np.uint8)).unsqueeze(1)
+        x = torch.from_numpy(table[rows, :64]).view(-1, 1, 8, 8)
         if self.threshold is not None:
             x = (x > self.threshold).to(torch.uint8)
-        return TensorSplit(x, torch.from_numpy(bunch.target[rows].astype(np.int64)))
+        return TensorSplit(x, torch.from_numpy(table[rows, 64].astype(np.int64)))
+
+
+@cache
+def _table() -> np.ndarray:
+    """Scikit-learn's file, (1797, 65): pixels and class; to import scikit-learn for it would take longer than torch."""
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(file, "rt") as lines:
+        return np.array([line.split(",") for line in lines], dtype=np.float64).astype(np.uint8)

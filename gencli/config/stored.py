@@ -267,7 +267,9 @@ def record(file: Path) -> dict[str, Any]:
 
 
 def scores(file: Path) -> dict[str, np.ndarray] | None:
-    """Arrays ``ids``, ``nll`` and perhaps ``counts`` of the examples of a record, (N,) each; None: there are none.
+    """Arrays ``ids``, ``nll`` and perhaps ``counts``, ``groups`` and ``weights`` of a record's examples, (N,) each.
+
+    None: there are none.
 
     Raises:
         UsageError: the file is damaged.
@@ -282,9 +284,9 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
             if sum(member.file_size for member in archive.infolist()) > ARRAYS:
                 raise ValueError("it is too large")
         with np.load(file, allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in ("ids", "nll", "counts") if key in arrays}
+            kinds = {"ids": "iu", "nll": "f", "counts": "iu", "groups": "iu", "weights": "f"}
+            found = {key: arrays[key] for key in kinds if key in arrays}
         length = len(found["nll"])
-        kinds = {"ids": "iu", "nll": "f", "counts": "iu"}
         for key, array in found.items():
             if array.shape != (length,) or array.dtype.kind not in kinds[key]:
                 raise ValueError(f"{key} is {array.dtype}{list(array.shape)}")
@@ -292,6 +294,8 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
             raise ValueError("an example is there twice")
         if "counts" in found and (found["counts"] < 1).any():
             raise ValueError("an example has no symbols")
+        if "weights" in found and not (found["weights"] > 0).all():
+            raise ValueError("an example has no weight")
     except Exception as error:  # zipfile, zlib and numpy raise errors of many kinds over a damaged file
         raise UsageError(f"{file} is damaged ({quoted(str(error) or type(error).__name__)})") from error
     return found

@@ -39,31 +39,41 @@ def combined(se_examples: float | None, se_shared: float | None) -> float | None
     return None if se_examples is None else math.hypot(se_examples, se_shared or 0.0)
 
 
-def standard_error(values: np.ndarray, counts: np.ndarray | None) -> StandardError:
+def standard_error(values: np.ndarray, counts: np.ndarray | None, groups: np.ndarray | None = None) -> StandardError:
     """Of sum_i values_i / n; of sum_i values_i / sum_i counts_i where rows are windows of a sequence, in order.
 
     Rows without counts are independent: s / sqrt(n). Windows of a sequence are not, so this takes the batch means of
     B blocks of consecutive rows: with residuals e_i = values_i - r counts_i of the ratio r, and E_b their sums over
-    blocks, sqrt(B / (B - 1) sum_b E_b^2) / sum_i counts_i.
+    blocks, sqrt(B / (B - 1) sum_b E_b^2) / sum_i counts_i. Rows of known groups, which are independent of each other,
+    have these in place of blocks.
 
     Args:
         values: (N,) nats of rows, or differences of them.
-        counts: (N,) scored symbols of each row; None: rows are examples.
+        counts: (N,) scored symbols of each row, or weights; None: rows are examples of weight 1.
+        groups: (N,) the number of each row's group; None: rows are not grouped.
     """
     import numpy as np  # ``gencli compare`` reads records without it
 
     n = len(values)
     if n < 2 or not np.isfinite(values).all():
         return StandardError(None)
-    if counts is None:
+    if counts is None and groups is None:
         return StandardError(float(values.std(ddof=1) / math.sqrt(n)))
+    if counts is None:
+        counts = np.ones(n)
     residual = values - values.sum() / counts.sum() * counts
-    blocks = max(2, min(BLOCKS, n // 2))
-    sums = np.array([block.sum() for block in np.array_split(residual, blocks)])
+    if groups is None:
+        blocks = max(2, min(BLOCKS, n // 2))
+        sums = np.array([block.sum() for block in np.array_split(residual, blocks)])
+    else:
+        sums = np.bincount(np.unique(groups, return_inverse=True)[1], residual)
+        blocks = len(sums)
+        if blocks < 2:
+            return StandardError(None)
     squares = float((sums**2).sum())
     caveat = ""
     if blocks < FEW:
         caveat = f"error from {blocks} blocks only"
-    elif float((sums[1:] * sums[:-1]).sum()) > 2 / math.sqrt(blocks) * squares:
+    elif groups is None and float((sums[1:] * sums[:-1]).sum()) > 2 / math.sqrt(blocks) * squares:
         caveat = "error too small: its blocks are correlated"
     return StandardError(math.sqrt(blocks / (blocks - 1) * squares) / float(counts.sum()), blocks, caveat)

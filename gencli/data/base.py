@@ -20,9 +20,13 @@ class Split(ABC):
     """Examples of one split, in a fixed order.
 
     ``counts``: (N,) scored symbols of each row, of data that is measured per symbol (``Dataset.per``); None elsewhere.
+    ``groups``: (N,) the number of the sequence that each row is of, where rows of one depend on each other; None: rows
+    are independent. ``weights``: (N,) of each row in an average over the split; None: all count alike.
     """
 
     counts: Tensor | None = None
+    groups: Tensor | None = None
+    weights: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -144,6 +148,21 @@ class Dataset(ABC):
         """Examples (n, D) of data space as the columns of a table, name -> n cells: numbers, texts, truths or None.
 
         None is a missing cell. None instead of columns: this data is no table.
+        """
+        return None
+
+    def to_plane(self, x: Tensor) -> Tensor | None:
+        """Examples of data space as points (n, 2) of the plane that they stand for; None where they stand for none."""
+        return None
+
+    def from_plane(self, points: Tensor) -> Tensor | None:
+        """The examples (n, *) that stand for points (n, 2) of the plane, or are near; None: there are none."""
+        return None
+
+    def law(self) -> tuple[Tensor, Tensor] | None:
+        """All examples that there are (S, *), and log p of each in nats (S,), -inf where it is none.
+
+        None where they are too many, or their distribution is not known.
         """
         return None
 

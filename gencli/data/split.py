@@ -106,6 +106,7 @@ class TensorSplit(Split):
         if self.x.device == device:
             return self
         moved = TensorSplit(self.x.to(device), None if self.y is None else self.y.to(device))
+        moved.groups, moved.weights = self.groups, self.weights
         moved._sha256 = self._sha256
         return moved
 
@@ -134,7 +135,9 @@ class Subset(Split):
     def __init__(self, split: Split, n: int) -> None:
         self.split = split
         self.index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:n].sort().values
-        self.counts = None if split.counts is None else split.counts[self.index]
+        for name in ("counts", "groups", "weights"):
+            of = getattr(split, name)
+            setattr(self, name, None if of is None else of[self.index])
 
     def __len__(self) -> int:
         return len(self.index)

@@ -12,9 +12,12 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gencli.core.options import Count, Positive, Range
+from gencli.data.base import Dataset
 from gencli.metrics.base import Measured, Metric, Samples, row_blocks, squared_distances
+from gencli.models.base import Model
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 """Rows (n, D) and (m, D) -> k (n, m)."""
@@ -122,6 +125,39 @@ class MMD(Metric):
 
         found = two_sample(x, reference, kernel, self.permutations, samples.generator(1))
         return Measured(found.value, found.se, {"p_value": found.p_value, "bandwidth": bandwidth})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HammingMMD(Metric):
+    """MMD^2 with the exponential Hamming kernel k(x, y) = exp(-rate d(x, y)), d the number of coordinates that differ.
+
+    The estimate is unbiased, so it may be negative. With rate 0.1 and 4,000 samples it is the number of the tables of
+    "Generative flow networks for discrete probabilistic modeling" (Zhang et al., 2022) and of its successors, there in
+    units of 1e-4.
+
+    Args:
+        rate: per coordinate that differs.
+        permutations: of the p-value.
+    """
+
+    rate: Positive = 0.1
+    permutations: Count = 200
+
+    needs = "data of bits, levels or categories"
+
+    def check(self, dataset: Dataset, model: Model) -> None:
+        if not dataset.spec.support.discrete:
+            raise ValueError(f"metrics=[hamming_mmd] needs {self.needs}; this data is {dataset.spec.support}")
+
+    def measure(self, samples: Samples) -> Measured:
+        spec, both = samples.dataset.spec, (samples.x, samples.reference.x)
+        x, reference = (F.one_hot(rows.flatten(1).long(), spec.support.size).flatten(1).float() for rows in both)
+
+        def kernel(a: Tensor, b: Tensor) -> Tensor:
+            return (self.rate * (a @ b.T - spec.dim)).exp_()
+
+        found = two_sample(x, reference, kernel, self.permutations, samples.generator(1))
+        return Measured(found.value, found.se, {"p_value": found.p_value})
 
 
 def median_distance(reference: Tensor) -> float:

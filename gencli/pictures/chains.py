@@ -14,7 +14,7 @@ from gencli.core.options import Count, Range
 from gencli.models.base import Unnormalized
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
-from gencli.pictures.samples import draw_surface, frame, grid_of, has_surface, some_data
+from gencli.pictures.samples import draw_surface, frame, grid_of, has_surface, in_plane, some_data
 from gencli.run.assembly import Parts
 from gencli.samplers.chain import MarkovChain
 
@@ -85,10 +85,12 @@ class Chains(Picture):
         told = (f"{key.replace('_', ' ')} {value:.3g}" for key, value in said.items())
         trace.set_title(", ".join(told), fontsize=8)
         if surface:
-            low_corner, high_corner = frame(some_data(parts))
+            data = in_plane(parts.dataset, some_data(parts))
+            assert data is not None
+            low_corner, high_corner = frame(data)
             draw_surface(parts, axes[0], figure, low_corner, high_corner)
-            paths = torch.stack([parts.preprocess.inverse(x).cpu().flatten(1) for x in walked], 1)
-            for path in paths:
+            points = [in_plane(parts.dataset, parts.preprocess.inverse(x)) for x in walked]
+            for path in torch.stack([cloud for cloud in points if cloud is not None], 1):
                 axes[0].plot(path[:, 0], path[:, 1], linewidth=0.6, color="red")
                 axes[0].plot(path[-1:, 0], path[-1:, 1], "o", markersize=4, color="white", markeredgecolor="red")
             axes[0].set_xlim(float(low_corner[0]), float(high_corner[0]))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gencli.core.errors import quoted
 from gencli.core.spec import Batch
+from gencli.data.base import Dataset
 from gencli.models.base import ExactLikelihood, Unnormalized
 from gencli.pictures import canvas
 from gencli.run.assembly import Parts
@@ -66,13 +67,11 @@ def of_samples(parts: Parts, x: Tensor, y: Tensor | None = None) -> bytes:
         columns = _columns(parts, len(images))
         heads = _heads(parts, y, columns)
         return canvas.labelled(images, columns, heads=heads) if heads else canvas.png(canvas.grid(images, columns))
-    dim = parts.dataset.spec.dim
-    if not parts.dataset.spec.alike:
-        return _marginals(parts, x)
-    if dim == 1:
+    points = in_plane(parts.dataset, x)
+    if points is not None:
+        return _two_dimensions(parts, points)
+    if parts.dataset.spec.alike and parts.dataset.spec.dim == 1:
         return _one_dimension(parts, x)
-    if dim == 2:
-        return _two_dimensions(parts, x)
     return _marginals(parts, x)
 
 
@@ -120,21 +119,46 @@ def some_data(parts: Parts) -> Tensor:
     return split.gather(index).x.cpu().flatten(1)
 
 
+def in_plane(dataset: Dataset, x: Tensor) -> Tensor | None:
+    """Examples x (n, *) of data space as points (n, 2): what they stand for, or their two coordinates."""
+    points = dataset.to_plane(x.cpu())
+    if points is None and dataset.spec.dim == 2 and dataset.spec.alike:
+        return x.cpu().flatten(1)
+    return points
+
+
 def _log_density(parts: Parts, points: Tensor) -> Tensor:
-    """Log p (B,) in nats, up to log Z, at points (B, D) of real data space, under an unconditional model."""
+    """Log p (B,) in nats, up to log Z, at examples (B, *) of data space, under an unconditional model."""
     model = parts.model
     assert isinstance(model, Unnormalized)
+    return torch.cat([_scored(parts, model, chunk) for chunk in points.split(10_000)])
+
+
+def _scored(parts: Parts, model: Unnormalized, points: Tensor) -> Tensor:
     points = points.to(parts.device)
     ids = torch.arange(len(points), device=parts.device)
     scores = score_rows(parts.preprocess, lambda batch, noise: model.energy(batch.x), Batch(points), ids, streams=[0])
     return -scores.nll
 
 
+def _normalised(parts: Parts) -> tuple[float, float] | None:
+    """log Z of an energy and KL(data | model), sums over all examples that there are; None where they are too many."""
+    law = parts.dataset.law()
+    if law is None:
+        return None
+    every, log_p = law
+    log_q = _log_density(parts, every)
+    log_z = float(log_q.logsumexp(0))
+    there = log_p.isfinite()
+    return log_z, float((log_p.exp() * (log_p - log_q + log_z))[there].sum())
+
+
 def has_surface(parts: Parts) -> bool:
-    """Whether ``draw_surface`` can show the model: an energy of reals in the plane, the same for all y."""
-    shown = isinstance(parts.model, Unnormalized) and not parts.model.conditional
+    """Whether ``draw_surface`` can show the model: an energy of points in the plane, the same for all y."""
+    shown = isinstance(parts.model, Unnormalized) and not parts.model.conditional and not parts.preprocess.stochastic
     spec = parts.dataset.spec
-    return shown and spec.dim == 2 and spec.support.continuous and not parts.preprocess.stochastic
+    reals = spec.dim == 2 and spec.support.continuous
+    return shown and (reals or parts.dataset.from_plane(torch.zeros(1, 2)) is not None)
 
 
 def frame(data: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,11 +170,17 @@ def frame(data: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_surface(parts: Parts, axis: Any, figure: Any, low: Tensor, high: Tensor) -> None:
-    """Draw log p, or -E where Z is unknown, on a matplotlib axis."""
+    """Draw log p, or -E where Z is unknown, on a matplotlib axis.
+
+    Of examples that stand for cells of the plane, that of the cell in which each point of the picture lies.
+    """
     dtype = some_data(parts).dtype
+    dtype = dtype if dtype.is_floating_point else torch.float64
     side = [torch.linspace(float(low[k]), float(high[k]), GRID_POINTS, dtype=dtype) for k in (0, 1)]
     points = torch.cartesian_prod(*side)
-    log_p = torch.cat([_log_density(parts, chunk) for chunk in points.split(10_000)])
+    rows = parts.dataset.from_plane(points)
+    exact = _normalised(parts)
+    log_p = _log_density(parts, points if rows is None else rows) - (exact[0] if exact else 0.0)
     log_p = log_p.view(GRID_POINTS, GRID_POINTS).T
     picture = axis.imshow(
         log_p.clamp(min=float(log_p.max()) - 10),
@@ -158,17 +188,22 @@ def draw_surface(parts: Parts, axis: Any, figure: Any, low: Tensor, high: Tensor
         extent=(float(low[0]), float(high[0]), float(low[1]), float(high[1])),
         cmap="viridis",
     )
-    axis.set_title("log p(x), nats" if isinstance(parts.model, ExactLikelihood) else "-E(x) = log p(x) + log Z, nats")
+    title = "-E(x) = log p(x) + log Z, nats"
+    if exact or isinstance(parts.model, ExactLikelihood):
+        title = "log p(x), nats" + (f"; KL(data | model) = {exact[1]:.4f}" if exact else "")
+    axis.set_title(title)
     figure.colorbar(picture, ax=axis, shrink=0.8)
 
 
-def _two_dimensions(parts: Parts, x: Tensor) -> bytes:
-    data = some_data(parts)
+def _two_dimensions(parts: Parts, points: Tensor) -> bytes:
+    """Data, samples at points (n, 2), and the model's density where it has one."""
+    data = in_plane(parts.dataset, some_data(parts))
+    assert data is not None
     low, high = frame(data)
     dense = has_surface(parts)
     aspect = float((high - low)[1] / (high - low)[0])
     figure, axes = canvas.figure(3 if dense else 2, 12 if dense else 8, 0.8 + 3.6 * min(max(aspect, 0.4), 1.5))
-    clouds = [("data", data), (f"{len(x)} samples", x.cpu().flatten(1))]
+    clouds = [("data", data), (f"{len(points)} samples", points)]
     for axis, (title, cloud) in zip(axes, clouds, strict=False):
         axis.scatter(cloud[:, 0], cloud[:, 1], s=2, alpha=0.5, linewidths=0)
         axis.set_title(title)

@@ -142,5 +142,8 @@ def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | No
         return None
     _, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
     difference = a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)
-    error = standard_error(difference, a["counts"][in_a].astype(float) if "counts" in a else None).value
+    counts, weights, groups = (a[key][in_a] if key in a else None for key in ("counts", "weights", "groups"))
+    if weights is not None:
+        difference, counts = weights * difference, weights * (1 if counts is None else counts)
+    error = standard_error(difference, None if counts is None else counts.astype(float), groups).value
     return error if error is not None and math.isfinite(error) else None

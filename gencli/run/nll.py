@@ -5,19 +5,19 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gencli.config import catalog, compatibility
 from gencli.core.errors import UsageError
 from gencli.core.noise import Moved, Purpose, StepNoise
 from gencli.core.spec import Batch
-from gencli.data.split import at_most
+from gencli.data.base import Split
+from gencli.data.split import TensorSplit, at_most
 from gencli.estimators.base import Estimator, Shared
 from gencli.models.base import Model
 from gencli.run import naming
@@ -49,16 +49,9 @@ class HeldOutNLL(Quantity[NLLRecord]):
         started = time.perf_counter()
         shared = self.shared or prepare(parts, estimator, name, at.seed)
         with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
-            scores = score_split(
-                parts.preprocess,
-                lambda batch, noise: estimator.nll(parts.model, batch, noise, shared),
-                split,
-                streams=held_out_streams(at.seed, estimator.draws),
-                device=parts.device,
-                batch_size=at.batch_size,
-                world=at.world,
-                tick=bar.at,
-            )
+            scores = self._scored(at, estimator, shared, split, bar.at)
+        if shared.bound == "exact" and (kl := self._divergence(at, estimator, shared)) is not None:
+            shared = replace(shared, diagnostics={**shared.diagnostics, "kl": kl})
         record = nll_record(
             scores,
             shared=shared,
@@ -67,6 +60,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
             entropy=parts.dataset.entropy,
             counts=split.counts,
             per=parts.dataset.per,
+            groups=split.groups,
+            row_weights=split.weights,
             flags=["unbounded likelihood"] if parts.preprocess.unbounded else [],
             estimator=name + estimator.variant,
             settings={
@@ -78,7 +73,31 @@ class HeldOutNLL(Quantity[NLLRecord]):
             **at.facts(split),
             seconds=round(time.perf_counter() - started, 2),
         )
-        yield record, _arrays(scores, split.counts), self._differing(at, name, estimator)
+        yield record, _arrays(scores, split), self._differing(at, name, estimator)
+
+    @staticmethod
+    def _scored(
+        at: Measurement, estimator: Estimator[Any], shared: Shared, split: Split, tick: Callable[[int], None]
+    ) -> Scores:
+        return score_split(
+            at.parts.preprocess,
+            lambda batch, noise: estimator.nll(at.parts.model, batch, noise, shared),
+            split,
+            streams=held_out_streams(at.seed, estimator.draws),
+            device=at.parts.device,
+            batch_size=at.batch_size,
+            world=at.world,
+            tick=tick,
+        )
+
+    def _divergence(self, at: Measurement, estimator: Estimator[Any], shared: Shared) -> float | None:
+        """KL(data | model) = sum_x p(x) (log p(x) + nll(x)) over all examples that there are; None: too many."""
+        law = at.parts.dataset.law()
+        if law is None or at.parts.preprocess.stochastic or at.parts.model.conditional:
+            return None
+        every, log_p = law
+        nll = self._scored(at, estimator, shared, TensorSplit(every), lambda done: None).nll
+        return float((log_p.exp() * (log_p + nll))[log_p.isfinite()].sum())
 
     def _differing(self, at: Measurement, name: str, estimator: Estimator[Any]) -> list[str]:
         """The number of examples and the settings, where they are not the run's own."""
@@ -116,11 +135,12 @@ def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int) -> Sh
         raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
 
 
-def _arrays(scores: Scores, counts: Tensor | None) -> bytes:
+def _arrays(scores: Scores, split: Split) -> bytes:
     """Nats of each example, for paired comparisons."""
     arrays = {"ids": np.arange(len(scores.nll)), "nll": scores.nll.numpy()}
-    if counts is not None:
-        arrays["counts"] = counts.numpy()
+    for name in ("counts", "groups", "weights"):
+        if (of := getattr(split, name)) is not None:
+            arrays[name] = of.numpy()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -85,8 +85,9 @@ class NLLRecord(Record):
         perplexity: exp(value) of a text.
         bound: what the value is to the true NLL.
         estimator: its name.
-        se_examples: standard error over examples; of a text, over blocks of consecutive rows.
-        se_blocks: how many blocks (``core.uncertainty``); None: rows are independent.
+        se_examples: standard error over examples; of a text, over blocks of consecutive rows; of rows of sequences,
+            over sequences.
+        se_blocks: how many blocks or sequences (``core.uncertainty``); None: rows are independent.
         se_estimator: that of the estimator's own noise; None: it is unknown.
         se_shared: the part of it that all examples share, and that does not cancel when runs are compared.
         se_lower_limits: which of the errors are lower limits only, because importance weights collapsed.
@@ -151,6 +152,8 @@ class NLLRecord(Record):
         line = f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({', '.join(said)})"
         if "nll_minus_entropy" in self.diagnostics:
             line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
+        if "kl" in self.diagnostics:
+            line += f", KL = {self.diagnostics['kl']:.4f} over all states"
         return line
 
 
@@ -230,12 +233,15 @@ def nll_record(
     entropy: float | None = None,
     counts: Tensor | None = None,
     per: str | None = None,
+    groups: Tensor | None = None,
+    row_weights: Tensor | None = None,
     flags: Sequence[str] = (),
     **rest: Any,
 ) -> NLLRecord:
-    """The record of scored rows, each with its weight c_i: its scored symbols in a text, else 1.
+    """The record of scored rows i of weight w_i, each with its number c_i of scored symbols in a text, else 1.
 
-    The value is r = sum_i nll_i / sum_i c_i. A non-finite row is counted and makes it infinite; it is never dropped.
+    The value is r = sum_i w_i nll_i / sum_i w_i c_i. A non-finite row is counted and makes it infinite; it is never
+    dropped.
 
     Args:
         scores: the rows.
@@ -245,20 +251,27 @@ def nll_record(
         entropy: H of the data's own distribution in nats, if known: NLL - H is then the Kullback-Leibler divergence.
         counts: (N,) scored symbols of each row; None: the NLL is one of examples.
         per: what a symbol is, for the unit.
+        groups: (N,) the sequence that each row is of, within which rows depend on each other; None: they do not.
+        row_weights: (N,) w; None: all 1.
         flags: of the record.
         rest: fields of the record that the caller knows.
     """
     nll, n = scores.nll, len(scores.nll)
-    weight = torch.ones_like(nll) if counts is None else counts
-    total = int(weight.sum())
+    share = torch.ones_like(nll) if row_weights is None else row_weights.double()
+    weight = share if counts is None else share * counts
+    total = float(weight.sum())
     nonfinite = int((~torch.isfinite(nll)).sum())
-    value = _mean(nll, weight) if nonfinite == 0 else math.inf
+    value = _mean(share * nll, weight) if nonfinite == 0 else math.inf
     diagnostics = {name: float(v.double().mean()) for name, v in scores.diagnostics.items()} | shared.diagnostics
     if entropy is not None:
         diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
-    common = shared.variance * (n / total) ** 2
-    error = standard_error(nll.numpy(), None if counts is None else counts.double().numpy())
-    own = None if scores.variance is None else float(scores.variance.sum()) / total**2
+    common = shared.variance * (float(share.sum()) / total) ** 2
+    error = standard_error(
+        (share * nll).numpy(),
+        None if counts is None and row_weights is None else weight.double().numpy(),
+        None if groups is None else groups.numpy(),
+    )
+    own = None if scores.variance is None else float((share.square() * scores.variance).sum()) / total**2
     bound = composed_bound(shared.bound, preprocessing)
     deviation = math.hypot(error.value or 0.0, math.sqrt((own or 0.0) + common))
     # an overfitted model may well be below the entropy of the distribution on the training split
@@ -275,10 +288,10 @@ def nll_record(
         se_shared=math.sqrt(common) if shared.variance else None,
         se_lower_limits=_lower_limits(shared, diagnostics.get("collapsed", 0.0)),
         n_examples=n,
-        n_symbols=None if counts is None else total,
+        n_symbols=None if counts is None else int(counts.sum()),
         n_nonfinite=nonfinite,
         diagnostics=diagnostics,
-        ledger=[{"term": name, "nats": _mean(values, weight)} for name, values in scores.terms.items()],
+        ledger=[{"term": name, "nats": _mean(share * values, weight)} for name, values in scores.terms.items()],
         flags=[flag for flag in (*flags, wrong, error.caveat) if flag],
         **rest,
     )

@@ -100,7 +100,9 @@ class Validation:
             world=self.world,
             workers=self.workers,
         )
-        every, counts = scores.nll if is_nll else scores.terms["model"], self.split.counts
+        every, counts, weights = scores.nll if is_nll else scores.terms["model"], self.split.counts, self.split.weights
+        if weights is not None:
+            every, counts = weights * every, weights * (1 if counts is None else counts)
         return float(every.mean() if counts is None else every.sum() / counts.sum())
 
     def _health(self, model: Model) -> dict[str, float]:

@@ -62,3 +62,19 @@ def test_what_outlasts_a_block_is_told():
     counts = np.ones(400)
     assert standard_error(rng.normal(size=400), counts).caveat == ""
     assert "correlated" in standard_error(rng.normal(size=400) + np.linspace(-3, 3, 400), counts).caveat
+
+
+def test_groups_cover_the_mean_of_rows_that_share_a_level():
+    """Sequences of 3 to 40 rows, each with a level of its own: independent rows would be far too sure."""
+    rng = np.random.default_rng(1)
+    covered = naive = 0
+    for _ in range(300):
+        groups = np.repeat(np.arange(40), rng.integers(3, 41, 40))
+        rows = 3 + rng.normal(size=40)[groups] + rng.normal(size=len(groups))
+        found = standard_error(rows, None, groups)
+        covered += abs(rows.mean() - 3) < 1.96 * found.value
+        naive += abs(rows.mean() - 3) < 1.96 * standard_error(rows, None).value
+        assert found.blocks == 40
+    assert 0.9 < covered / 300 < 0.98
+    assert naive / 300 < 0.7
+    assert standard_error(rows, None, np.zeros(len(rows), int)).value is None

@@ -10,6 +10,7 @@ from data_sets import idx, needs_files, refused, save
 from gencli.core.errors import UsageError
 from gencli.core.noise import StepNoise
 from gencli.data.sets.binarized_mnist import BinarizedMNIST
+from gencli.data.sets.digits import Digits
 from gencli.data.sets.mnist import KMNIST, MNIST
 from gencli.data.sets.uci_binary import UCIBinary
 
@@ -140,6 +141,15 @@ def test_published_protocols_of_binarization():
     p = (whole.split("train").x.flatten(1).double() / 255).mean(0).clamp(1e-5, 1 - 1e-5)
     test = gwg.split("test").x.flatten(1).double()
     assert float(-(test * p.log() + (1 - test) * (1 - p).log()).sum(1).mean()) == pytest.approx(205.9, abs=0.2)
+
+
+def test_bits_of_digits_are_a_named_protocol():
+    levels, bits = Digits(), Digits(binarize=7)
+    assert (bits.binarization, str(bits.spec.support), levels.binarization) == ("> 7", "binary", None)
+    for name in ("train", "val", "test"):
+        assert torch.equal(bits.split(name).x, (levels.split(name).x > 7).byte())
+        assert torch.equal(bits.split(name).y, levels.split(name).y)
+    assert independent(bits) == pytest.approx(25.199, abs=0.01)
 
 
 def test_refusals_of_binarization():

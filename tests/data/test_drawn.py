@@ -17,6 +17,7 @@ from gencli.data.sets.crabs import COUNTS, Crabs
 from gencli.data.sets.digits import Digits
 from gencli.data.sets.gaussian import Gaussian
 from gencli.data.sets.gmm import Mixture
+from gencli.data.sets.synthetic_tabular import RADIUS, STD, SyntheticTabular
 from gencli.data.sets.toys import GENERATORS, Toy
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"
@@ -41,7 +42,9 @@ def test_config_is_one_call(path):
         for n in cls.body
         if isinstance(n, ast.AnnAssign) and isinstance(n.value, ast.Constant)
     }
-    if path.stem not in ("array", "csv", "text_file"):  # whose support is in the file or an option
+    if path.stem == "synthetic_tabular":
+        assert literals["support"] == "mixed"
+    elif path.stem not in ("array", "csv", "text_file"):  # whose support is in the file or an option
         assert Support.parse(literals["support"])
     if path.stem not in ("array", "text_file"):
         assert literals["shape_kind"] in ("vector", "image")
@@ -51,9 +54,10 @@ def test_config_is_one_call(path):
     for key in ("transform", "alpha", "flip"):
         node.pop(key, None)
     data = getattr(importlib.import_module(module), name)(**node)
-    assert data.name == (f"{path.stem}_{data.set}" if hasattr(data, "set") else path.stem)
+    which = getattr(data, "set", None) or getattr(data, "toy", None)
+    assert data.name == (f"{path.stem}_{which}" if which else path.stem)
     assert data.spec.kind == literals["shape_kind"]
-    assert str(data.spec.support) == literals["support"]
+    assert str(data.spec.support).partition("(")[0] == literals["support"]
 
 
 def test_digits_are_the_known_split():
@@ -184,6 +188,27 @@ def test_toy_splits_are_fixed_and_apart():
     assert a.split("train").sha256 == b.split("train").sha256
     assert len({r for n in ("train", "val", "test") for r in rows(a.split(n))}) == 800
     assert Toy("moons", 500, 200, 100, seed=1).split("train").sha256 != a.split("train").sha256
+
+
+def test_the_synthetic_table_has_the_entropy_of_its_law():
+    data = SyntheticTabular(train=40_000)
+    x = data.split("train").x.double()
+    r = x[:, :2].norm(dim=1)
+    nll = (
+        ((r - RADIUS) / STD).square() / 2
+        + math.log(math.sqrt(2 * math.pi) * STD)
+        + (2 * math.pi * r).log()
+        + math.log(4)
+    )
+    assert float(nll.mean()) == pytest.approx(data.entropy, abs=4 * float(nll.std()) / math.sqrt(len(nll)))
+    angle = torch.atan2(x[:, 1], x[:, 0]) % (2 * math.pi)
+    clear = (8 * angle / (2 * math.pi) % 1 - 0.5).abs() < 0.49  # not where float32 decides
+    colour = ((8 * angle / (2 * math.pi)).floor() + 4 * x[:, 2]) % 16
+    assert torch.equal(colour[clear], x[clear, 3])
+    assert torch.bincount(x[:, 2].long()).double().sub(10_000).abs().max() < 4 * math.sqrt(7500)
+    rows = data.to_rows(data.split("val").x[:3])
+    assert [type(rows[name][0]) for name in ("x", "y", "ring", "colour")] == [float, float, int, int]
+    assert data.to_plane(data.split("val").x).norm(dim=1).max() == pytest.approx(6, abs=0.3)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 30])

@@ -11,7 +11,7 @@ from gencli.data.sets.toys import GENERATORS, MODES, Toy
 from gencli.data.split import TensorSplit
 from gencli.metrics.base import Samples, scaled, squared_distances
 from gencli.metrics.c2st import C2ST
-from gencli.metrics.mmd import MMD, median_distance, two_sample
+from gencli.metrics.mmd import MMD, HammingMMD, median_distance, two_sample
 from gencli.metrics.modes import Modes
 from gencli.metrics.precision_recall import PrecisionRecall
 from gencli.metrics.sliced_wasserstein import SlicedWasserstein, sliced
@@ -63,6 +63,22 @@ def test_mmd_equals_a_slow_double_loop(monkeypatch):
     xy = sum(k(a, b) for a in x for b in y) / (17 * 23)
     found = two_sample(x, y, gauss, 5, torch.Generator().manual_seed(0))
     assert found.value == pytest.approx(xx + yy - 2 * xy, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["binary", "categorical:3"])
+def test_hamming_mmd_equals_a_slow_double_loop(kind):
+    of = Spec((1, 2, 3), Support.parse(kind))
+    x, y = (draw(n, s, dim=6).sigmoid().mul(of.support.size).floor().view(n, 1, 2, 3) for n, s in ((15, 0), (21, 1)))
+    k = lambda a, b: math.exp(-0.3 * float((a != b).sum()))  # noqa: E731
+    xx = sum(k(x[i], x[j]) for i in range(15) for j in range(15) if i != j) / (15 * 14)
+    yy = sum(k(y[i], y[j]) for i in range(21) for j in range(21) if i != j) / (21 * 20)
+    xy = sum(k(a, b) for a in x for b in y) / (15 * 21)
+    found = HammingMMD(rate=0.3, permutations=5).measure(Samples(x, None, Batch(y), Data(of)))
+    assert found.value == pytest.approx(xx + yy - 2 * xy, abs=1e-6)
+    with pytest.raises(
+        ValueError, match=r"^metrics=\[hamming_mmd\] needs data of bits, levels or categories; this data is real$"
+    ):
+        HammingMMD().check(Data(REAL), None)
 
 
 def test_mmd_is_unbiased_with_a_calibrated_error_and_null():

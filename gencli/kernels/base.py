@@ -59,6 +59,7 @@ class Kernel(ABC, Generic[S]):
     them return what they find and leave their arguments as they are. Chain i is the same whatever n is.
 
     moves: kinds of support whose x it can move, as ``Support.kind`` names them.
+    invariant: whether a step from a fresh state leaves exp(-E) of x as it is, which weights of annealed chains need.
 
     References:
         Cabezas et al., "BlackJAX: composable Bayesian inference in JAX", 2024 (init and step).
@@ -66,6 +67,7 @@ class Kernel(ABC, Generic[S]):
 
     words: ClassVar[str] = "a section of the group kernel"
     moves: ClassVar[tuple[str, ...]] = ("real",)
+    invariant: ClassVar[bool] = True
 
     @abstractmethod
     def init(self, energy: Energy, x: Tensor) -> S:
@@ -82,6 +84,18 @@ class Kernel(ABC, Generic[S]):
     def settle(self, state: S) -> S:
         """End the warm-up: keep what was learned."""
         return state
+
+    def retarget(self, energy: Energy, x: Tensor, learned: S) -> S:
+        """Chains at x (m, *) in an energy, all with what those of another state have learned, on average, in theirs.
+
+        Where energies change from step to step, ``retarget`` and ``adapt`` in turn follow them; ``retarget`` alone,
+        from one and the same state, is frozen. Here nothing is learned.
+        """
+        return self.init(energy, x)
+
+    def reversal(self) -> Kernel[S]:
+        """T~(x | x') = T(x' | x) exp(-E(x)) / exp(-E(x')): the chain backwards in time, here itself."""
+        return self
 
     def summary(self, state: S) -> dict[str, float]:
         """What is to be said of the chains at their end."""

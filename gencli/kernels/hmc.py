@@ -146,5 +146,9 @@ class HMC(Kernel[Trajectories]):
     def settle(self, state: Trajectories) -> Trajectories:
         return state.settled()
 
+    def retarget(self, energy: Energy, x: Tensor, learned: Trajectories) -> Trajectories:
+        sizes = DualAveraging.near(learned.size.log().mean().exp().expand(len(x)))
+        return Trajectories(Point.at(energy, x), sizes.step, sizes)
+
     def summary(self, state: Trajectories) -> dict[str, float]:
         return {"step_size": float(state.size.mean())}

@@ -52,6 +52,8 @@ class Langevin(Kernel[Walkers]):
         approximations", 1996.
     """
 
+    invariant = False
+
     step_size: Positive = 0.01
     temperature: NonNegative = 1.0
     hot: NonNegative = 1.0
@@ -88,6 +90,8 @@ class ShortRun(Kernel[Walkers]):
         Nijkamp, Hill, Zhu and Wu, "Learning non-convergent non-persistent short-run MCMC toward energy-based model",
         2019.
     """
+
+    invariant = False
 
     step_size: Positive = 1.0
     sigma: NonNegative = 0.01

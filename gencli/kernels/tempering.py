@@ -58,6 +58,8 @@ class Tempering(Kernel[Replicas]):
         maximum likelihood", 1991.
     """
 
+    invariant = False  # replicas begin at one point, which is no draw of their laws
+
     replicas: Annotated[int, Range(low=2)] = 8
     hot: Annotated[float, Range(above=1)] = 30.0
     leaps: Count = 3

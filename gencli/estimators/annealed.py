@@ -41,6 +41,8 @@ class Annealed(PartitionEstimator):
         path: ``geometric``; ``moments``: from the normal with the base's mean and covariance, whose moments go over to
             those of the examples; ``model``: the model's own, which needs no base; None: the model's own where it has
             one, else geometric.
+        collapse: on a geometric path of discrete x, sum the largest block of coordinates that do not interact out of
+            the weights.
     """
 
     base: ModelFactory | None = None
@@ -51,6 +53,7 @@ class Annealed(PartitionEstimator):
     target: ProperFraction = 0.7
     adapt: bool = True
     path: Literal["geometric", "moments", "model"] | None = None
+    collapse: bool = False
 
     bound: ClassVar[Bound] = "lower"
     DRAWN: ClassVar[int] = 4096  # of the base, for its moments
@@ -88,8 +91,10 @@ class Annealed(PartitionEstimator):
             path = OwnPath(model)
         else:
             q = fitted(self.base, model, x, "estimator.base")
-            geometric = self.follows(model) == "geometric"
-            path = GeometricPath(model, q) if geometric else MomentsPath(model, q.sample(self.DRAWN, noise=noise), x)
+            if self.follows(model) == "geometric":
+                path = GeometricPath(model, q, self.collapse)
+            else:
+                path = MomentsPath(model, q.sample(self.DRAWN, noise=noise), x)
         return pilot(path, lambda start: self._kernel(model, start), self.betas, self.adapt, noise)
 
     def _kernel(self, model: Unnormalized, x: Tensor) -> Kernel[Any]:

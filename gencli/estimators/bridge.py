@@ -28,6 +28,7 @@ class Bridge(Annealed):
 
     Args:
         refresh: transitions before reverse chains start, where there are no exact samples.
+        collapse: as for ``ais``, which is published without it.
 
     References:
         Bennett, "Efficient estimation of free energy differences from Monte Carlo data", 1976; Meng and Wong,
@@ -37,6 +38,7 @@ class Bridge(Annealed):
     """
 
     refresh: Natural = 200
+    collapse: bool = True
 
     bound = "estimate"
 

@@ -23,6 +23,7 @@ from gencli.core.noise import Noise
 from gencli.core.tensors import cholesky
 from gencli.kernels.base import Kernel
 from gencli.kernels.energy import Energy, weighted
+from gencli.kernels.gibbs import draw_block
 from gencli.methods.chains import energy_of
 from gencli.models.base import Annealable, DirectSampling, ExactLikelihood, Unnormalized
 
@@ -32,7 +33,12 @@ class Density(ExactLikelihood, DirectSampling):
 
 
 class AnnealingPath(ABC):
-    """Energies E_beta, 0 <= beta <= 1, of a normalised density at 0 and of the model at 1."""
+    """Energies E_beta, 0 <= beta <= 1, of a normalised density at 0 and of the model at 1.
+
+    summed: coordinates that ``rise`` sums out, as positions in the flattened event; None: it sums out none.
+    """
+
+    summed: Tensor | None = None
 
     @abstractmethod
     def sample(self, n: int, noise: Noise) -> Tensor:
@@ -43,20 +49,29 @@ class AnnealingPath(ABC):
         """E_beta."""
 
     def rise(self, x: Tensor, low: float, high: float) -> Tensor:
-        """E_high - E_low, (n,) in fp64: what a step of beta adds to an energy."""
+        """What a step of beta adds to the energy, or to that of the coordinates that are not summed out: (n,), fp64."""
         return self.at(high)(x).double() - self.at(low)(x).double()
 
 
 class GeometricPath(AnnealingPath):
     """Powers of base and model.
 
+    Coordinates A of discrete x that do not interact can be summed out in closed form, which leaves the energy of the
+    others, with the same Z and less to fluctuate (Rao-Blackwell):
+
+        E_beta(x_rest) = E_beta(x) - sum_w in A log sum_k exp(-(E_beta(x with x_w = k) - E_beta(x))).
+
     Args:
         model: E.
         q: the base.
+        collapse: sum out the largest block that the energies name; where they name none, nothing.
     """
 
-    def __init__(self, model: Unnormalized, q: Density) -> None:
+    def __init__(self, model: Unnormalized, q: Density, collapse: bool = False) -> None:
         self.q, self.zero, self.one = q, energy_of(q), energy_of(model)
+        blocks = self.at(0.5).blocks
+        if collapse and blocks is not None:
+            self.summed = max(blocks, key=len)
 
     def sample(self, n: int, noise: Noise) -> Tensor:
         return self.q.sample(n, noise=noise)
@@ -67,7 +82,16 @@ class GeometricPath(AnnealingPath):
         return weighted([(1 - beta, self.zero), (beta, self.one)])
 
     def rise(self, x: Tensor, low: float, high: float) -> Tensor:
-        return (high - low) * (self.one(x).double() - self.zero(x).double())
+        zero, one = self.zero(x).double(), self.one(x).double()
+        if self.summed is None:
+            return (high - low) * (one - zero)
+        to_zero, to_one = (energy.changes(x, self.summed).double() for energy in (self.zero, self.one))
+
+        def rest(beta: float) -> Tensor:
+            mass = -((1 - beta) * to_zero + beta * to_one)
+            return (1 - beta) * zero + beta * one - mass.logsumexp(2).sum(1)
+
+        return rest(high) - rest(low)
 
 
 class MomentsPath(AnnealingPath):
@@ -182,9 +206,15 @@ class Annealing:
         return self.path.rise(x, float(self.betas[k - 1]), float(self.betas[k]))
 
     def move(self, x: Tensor, k: int, noise: Noise, *, back: bool = False) -> tuple[Tensor, Tensor | None]:
-        """One transition at beta_k, or its reversal in time; returns x and the mean acceptance, if it refuses any."""
+        """One transition at beta_k, or its reversal in time; returns x and the mean acceptance, if it refuses any.
+
+        Coordinates that are summed out are no part of the chain: they are drawn given the others first.
+        """
         beta = float(self.betas[k])
         energy, kernel = self.path.at(beta), self.kernel.reversal() if back else self.kernel
+        if self.path.summed is not None:
+            with torch.no_grad():
+                x = draw_block(energy, x, self.path.summed, noise)
         state = kernel.retarget(energy, x, self.learned[round(beta * (len(self.learned) - 1))])
         state, info = kernel.step(energy, state, noise)
         return state.x, None if info.accept is None else info.accept.mean()

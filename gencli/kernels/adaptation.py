@@ -45,6 +45,11 @@ class DualAveraging:
         """From first step sizes (n,)."""
         return cls((10 * step).log(), step.log(), torch.zeros_like(step), torch.zeros_like(step))
 
+    @classmethod
+    def near(cls, step: Tensor) -> DualAveraging:
+        """From step sizes (n,) that are nearly right: the first update moves log step by 0.9 (acceptance - target)."""
+        return cls(step.log(), step.log(), torch.zeros_like(step), torch.zeros_like(step))
+
     def update(self, accept: Tensor, target: float) -> DualAveraging:
         """Learn from probabilities of acceptance (n,), whose mean is to reach a target."""
         t = self.t + 1
@@ -85,6 +90,11 @@ class Stepping(Generic[S]):
         """With first step sizes (n,)."""
         sizes = DualAveraging.start(step)
         return cls(point, sizes.step, sizes)
+
+    def afresh(self, point: S, n: int) -> Stepping[S]:
+        """For n other chains, all with the mean of the step sizes, in logarithms."""
+        sizes = DualAveraging.near(self.size.log().mean().exp().expand(n))
+        return Stepping(point, sizes.step, sizes)
 
     @property
     def x(self) -> Tensor:

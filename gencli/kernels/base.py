@@ -84,6 +84,11 @@ class Kernel(ABC, Generic[S]):
         """``moves``, or those of them that it moves with its options."""
         return self.moves
 
+    @property
+    def invariant(self) -> bool:
+        """Whether a step from a fresh state leaves exp(-E) of x as it is, which weights of annealed chains need."""
+        return True
+
     @abstractmethod
     def init(self, energy: Energy, x: Tensor) -> S:
         """Chains that start at x (n, *)."""
@@ -99,6 +104,18 @@ class Kernel(ABC, Generic[S]):
     def settle(self, state: S) -> S:
         """End the warm-up: keep what was learned."""
         return state
+
+    def retarget(self, energy: Energy, x: Tensor, learned: S) -> S:
+        """Chains at x (m, *) in an energy, all with what those of another state have learned, on average, in theirs.
+
+        Where energies change from step to step, ``retarget`` and ``adapt`` in turn follow them; ``retarget`` alone,
+        from one and the same state, is frozen. Here nothing is learned.
+        """
+        return self.init(energy, x)
+
+    def reversal(self) -> Kernel[S]:
+        """T~(x | x') = T(x' | x) exp(-E(x)) / exp(-E(x')): the chain backwards in time, here itself."""
+        return self
 
     def exchange(self, energy: Energy, state: S, index: Tensor, ratio: Tensor) -> S:
         """Chains that change places: chain i goes on from where chain ``index[i]`` is, with what it has learned itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -48,11 +48,16 @@ class Gibbs(Kernel[Sites]):
     A model with auxiliary variables, such as an RBM, draws them and then all of x. Coordinates are visited in one fixed
     order, which leaves exp(-E) invariant and is not reversible.
 
+    Args:
+        backwards: from the last to the first, which is the sweep backwards in time.
+
     References:
         Geman and Geman, "Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images", 1984.
     """
 
     moves = ("binary", "levels", "categorical")
+
+    backwards: bool = False
 
     def init(self, energy: Energy, x: Tensor) -> Sites:
         return Sites(x.detach())
@@ -69,6 +74,9 @@ class Gibbs(Kernel[Sites]):
             blocks = energy.blocks
             if blocks is None:
                 blocks = tuple(torch.arange(x[0].numel(), device=x.device).split(1))
-            for where in blocks:
+            for where in reversed(blocks) if self.backwards else blocks:
                 x = draw_block(energy, x, where, noise)
         return Sites(x), Info(x, energy)
+
+    def reversal(self) -> Gibbs:
+        return replace(self, backwards=not self.backwards)

@@ -120,6 +120,9 @@ class HMC(Kernel[Stepping[Point]]):
     def settle(self, state: Stepping[Point]) -> Stepping[Point]:
         return state.settled()
 
+    def retarget(self, energy: Energy, x: Tensor, learned: Stepping[Point]) -> Stepping[Point]:
+        return learned.afresh(Point.at(energy, x), len(x))
+
     def exchange(self, energy: Energy, state: Stepping[Point], index: Tensor, ratio: Tensor) -> Stepping[Point]:
         return replace(state, point=state.point.exchanged(index, ratio))
 

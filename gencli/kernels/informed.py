@@ -174,6 +174,13 @@ class DiscreteMALA(Kernel[Stepping[Site]]):
     def adapt(self, state: Stepping[Site], info: Info) -> Stepping[Site]:
         return state if info.accept is None else state.adapted(info.accept, self.target)
 
+    @property
+    def invariant(self) -> bool:
+        return self.metropolis
+
+    def retarget(self, energy: Energy, x: Tensor, learned: Stepping[Site]) -> Stepping[Site]:
+        return learned.afresh(Site.at(energy, x), len(x))
+
     def settle(self, state: Stepping[Site]) -> Stepping[Site]:
         return state.settled()
 

@@ -68,6 +68,10 @@ class Langevin(Kernel[Walkers]):
         done = min(1.0, taken / self.cooling)
         return float(self.hot ** (1 - done) * self.temperature**done)
 
+    @property
+    def invariant(self) -> bool:
+        return False
+
     def init(self, energy: Energy, x: Tensor) -> Walkers:
         return Walkers(x.detach())
 
@@ -99,6 +103,10 @@ class ShortRun(Kernel[Walkers]):
     def temperature(self) -> float:
         """T = sigma^2 / (2 step_size)."""
         return self.sigma**2 / (2 * self.step_size)
+
+    @property
+    def invariant(self) -> bool:
+        return False
 
     def init(self, energy: Energy, x: Tensor) -> Walkers:
         return Walkers(x.detach())

@@ -83,6 +83,10 @@ class Tempering(Kernel[Replicas]):
     def moved(self) -> tuple[str, ...]:
         return self.moves if self.inner is None else self.inner.moved
 
+    @property
+    def invariant(self) -> bool:
+        return False  # replicas begin at one point, which is no draw of their laws
+
     def _beta(self, x: Tensor) -> Tensor:
         """1 / T_k (K,), of the type of x."""
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()

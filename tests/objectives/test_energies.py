@@ -10,15 +10,16 @@ from energies import exact_samples, law, noise, normal, quadratic, spec, wavy
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.spec import Batch, Spec, Support
+from gencli.core.spec import Batch
 from gencli.kernels.base import slope
 from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.reference import Reference
 from gencli.objectives.energy.base import contrast
 from gencli.objectives.energy.contrastive_divergence import PersistentContrastiveDivergence
-from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy, detail
+from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy
 from gencli.objectives.energy.mcmc_mle import MonteCarloMLE
 from gencli.objectives.energy.nce import NCE
+from gencli.objectives.energy.perturbations import Pooling, detail
 from gencli.objectives.energy.score_matching import (
     DenoisingScoreMatching,
     DiffusionScoreMatching,
@@ -227,7 +228,7 @@ def test_the_truth_is_a_minimum_of_energy_discrepancy(perturbation):
 def test_pooling_loses_the_detail_only(shape):
     x = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert torch.allclose(detail(detail(x)), detail(x))
-    others, _ = EnergyDiscrepancy(Spec(shape, Support("real")), perturbation="pooling").fibre(x, noise())
+    others, _ = Pooling().draw(x, 4, noise())
     kept = x - detail(x)
     for some in others.unbind(1):
         assert torch.allclose(some - detail(some), kept)

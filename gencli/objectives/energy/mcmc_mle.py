@@ -51,10 +51,10 @@ class MonteCarloMLE(ChainObjective):
     are even: their effective sample size is logged (``ess``, a share of M). A step of the optimizer that leaves less
     than ``least`` is halved until it does not, and psi follows at once.
 
-    Chains that have left the data say nothing of them. Along each first step from a psi, the change of the energies of
-    the data is compared with that of the chains: z is the distance of their means in deviations of the chains (``away``
-    in the logs of discrete x). It falls from wherever training starts. A model whose mass jumps to other regions, such
-    as full or empty networks, keeps it far: that fit ends with an explanation.
+    Chains that have left the data say nothing of them. Along each first step from a psi, the change of the energy of
+    the data is compared with that of each chain (``departed``; the share of chains that are far is ``away`` in the logs
+    of discrete x). All are far where training starts far from its end, and come nearer. A model whose mass lies in
+    other regions too, such as full networks, keeps them away: that fit ends with an explanation.
 
     Args:
         spec: of model space.
@@ -82,7 +82,7 @@ class MonteCarloMLE(ChainObjective):
 
     TARGET = 0.7
     HALVINGS = 10
-    FAR, PATIENCE = 10.0, 20  # z that is far, and anchors without a lower one after which nothing will bring it back
+    AWAY, PATIENCE = 0.1, 20  # share of chains that may be far, and anchors of more after which none will come back
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class MonteCarloMLE(ChainObjective):
         self.steps_taken: int | None = 0  # ``age`` on the host, so that no step waits for the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "steps_taken", None))
         self.move: Move | None = None
-        self.away, self.nearest, self.lost = 0.0, math.inf, 0
+        self.away, self.nearest, self.lost = 0.0, (math.inf, math.inf), 0
 
     def advice(self) -> str:
         norm = float(self.x.flatten(1).float().norm(dim=1).max())
@@ -180,7 +180,8 @@ class MonteCarloMLE(ChainObjective):
         log_weights = self.energies - model.energy(self.x)
         if self.move.anchored:
             of_data = self.move.energies - model.energy(self.move.batch.x, self.move.batch.y)
-            self._look(of_data.mean() - log_weights.mean(), log_weights.std())
+            rounding = 1e-5 * float(self.energies.abs().max())
+            self._look(*departed(of_data.mean(), log_weights, rounding))
         halvings = 0
         while float(largest(-ess(log_weights))) > -self.least * len(self.x) and halvings < self.HALVINGS:
             for p, before in zip(parameters, self.move.parameters, strict=True):
@@ -192,17 +193,42 @@ class MonteCarloMLE(ChainObjective):
             self.age += wait
             self.steps_taken = int(self.age)
 
-    def _look(self, gap: Tensor, deviation: Tensor) -> None:
-        """How far the data are from the chains, and for how long they have not come nearer."""
-        self.away = z = float(gap.abs() / deviation) if float(gap) else 0.0
-        if z <= self.FAR or z < self.nearest:
-            self.lost, self.nearest = 0, max(z, self.FAR) if z > self.FAR else math.inf
-            return
-        self.lost += 1
+    def _look(self, away: float, gap: float) -> None:
+        """Count references whose chains have left the data and do not come nearer, less those whose chains have not."""
+        fine = away <= self.AWAY
+        nearer = away < self.nearest[0] - 0.02 or (away == 1 and gap < self.nearest[1])
+        self.lost = max(0, self.lost - 1) if fine or nearer else self.lost + 1
+        best = (min(away, self.nearest[0]), min(gap, self.nearest[1]))
+        self.away, self.nearest = away, (math.inf, math.inf) if fine else best
         if self.lost >= self.PATIENCE:
             raise RunFailed(
-                f"the chains have left the data: degenerate. For {self.lost} references in a row the data have been "
-                f"{z:.3g} deviations of the chains away from them, along the steps that training takes, and have not "
-                "come nearer. The mass of this model lies where no data are. Take other statistics (of networks gwesp "
-                "in place of triangles, gwdegree in place of stars), a smaller optimizer.lr, or more objective.steps"
+                f"the chains have left the data: degenerate. {100 * away:.0f} % of them are far from all data along "
+                f"the steps that training takes, and {self.lost} references have brought none nearer. Mass of this "
+                "model lies where no data are. Take other statistics (of networks gwesp in place of triangles, "
+                "gwdegree in place of stars), a smaller optimizer.lr, or more objective.steps"
             )
+
+
+def departed(data: Tensor, chains: Tensor, rounding: float, far: float = 10.0) -> tuple[float, float]:
+    """How many chains have left the data, as one number of each tells.
+
+    Where the numbers of the chains fall in two parts, at their largest gap, the part on the side of the data says what
+    is far, by its deviation. If it has less than a tenth of them, or there is no such part, all of them do.
+
+    Args:
+        data: mean over the data, ().
+        chains: (M,).
+        rounding: distances below say nothing.
+        far: in deviations.
+
+    Returns:
+        The share of chains that are far, and the distance of the mean of all from the data in their deviations.
+    """
+    ordered = chains.sort().values
+    cut = int(ordered.diff().argmax())
+    lower = bool(data < (ordered[cut] + ordered[cut + 1]) / 2)
+    near = ordered[: cut + 1] if lower else ordered[cut + 1 :]
+    if len(near) < max(2, len(chains) / 10):
+        near = ordered
+    away = ((chains - data).abs() > far * near.std() + rounding).double().mean()
+    return float(away), float((chains.mean() - data).abs() / chains.std())

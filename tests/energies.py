@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from gencli.core.noise import StepNoise
-from gencli.core.spec import Spec, Support
+from gencli.core.spec import Batch, Spec, Support
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Quadratic
+from gencli.models.trained import Learned
 from gencli.nn.energy import EnergyNet
 
 CPU = torch.device("cpu")
@@ -67,3 +70,10 @@ def wavy(base: str = "gaussian", dim: int = 2) -> EBM:
 def exact_samples(model: Quadratic, n: int, seed: int = 0) -> Tensor:
     mean, covariance = law(model)
     return mean + normal(n, len(mean), seed).to(mean) @ torch.linalg.cholesky(covariance).T
+
+
+def measured(estimator, model, x: Tensor, seed: int = 0) -> tuple[float, float, dict[str, float]]:
+    """log Z as an estimator finds it, its standard error, and all that it says."""
+    estimator.check(model, Learned())
+    shared = estimator.prepare(model, Batch(x), noise(seed))
+    return shared.diagnostics["log_z"], math.sqrt(shared.variance), shared.diagnostics

@@ -21,6 +21,8 @@ from gencli.objectives.energy.contrastive_divergence import ContrastiveDivergenc
 from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy
 from gencli.objectives.energy.mcmc_mle import MonteCarloMLE
 from gencli.objectives.energy.nce import NCE
+from gencli.objectives.energy.pseudo_likelihood import PseudoLikelihood
+from gencli.objectives.energy.ratio_matching import RatioMatching
 from gencli.objectives.energy.score_matching import (
     DenoisingScoreMatching,
     DiffusionScoreMatching,
@@ -59,10 +61,12 @@ REFUSED = {
     SlicedScoreMatching: {"slices": 0, "regularization": -1.0},
     DenoisingScoreMatching: {"sigmas": [], "weights": [1.0, 0.0]},
     DiffusionScoreMatching: {"nu": 0},
-    EnergyDiscrepancy: {"t": 0, "samples": 0, "w": -1, "perturbation": "uniform"},
-    ContrastiveDivergence: {"steps": 0, "step": 0, "temperature": -1.0, "regularization": -1.0},
+    EnergyDiscrepancy: {"t": 0, "epsilon": 1, "samples": 0, "w": -1, "perturbation": "flips"},
+    PseudoLikelihood: {"coordinates": 0, "regularization": -1.0},
+    RatioMatching: {"coordinates": 0, "regularization": -1.0},
+    ContrastiveDivergence: {"steps": 0, "step": 0, "temperature": -1.0, "kl": -1.0, "through": 0},
     PersistentContrastiveDivergence: {"buffer": 0, "reinit": 1.5, "noise": -1.0, "step": 0},
-    MonteCarloMLE: {"samples": 1, "anchor": 0, "steps": 0, "leaps": 0},
+    MonteCarloMLE: {"samples": 1, "anchor": 0, "steps": 0, "leaps": 0, "least": 0},
     NCE: {"ratio": 0, "regularization": -1.0},
     NetworkField: {"prediction": "noise", "label_dropout": 1.0, "timesteps": 0},
     LearnedSchedule: {"degree": 0},

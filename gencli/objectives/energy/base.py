@@ -14,12 +14,14 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.options import NonNegative
-from gencli.core.spec import Batch, Spec, Support
+from gencli.core.spec import Batch, Spec
 from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.methods.chains import require_pairs
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
+from gencli.objectives.energy.discrete_perturbations import local
+from gencli.objectives.energy.perturbations import Gaussian
 
 
 class EnergyObjective(Objective[Unnormalized]):
@@ -93,14 +95,10 @@ def contrast(model: Unnormalized, batch: Batch, others: Tensor, w: float, ratio:
         ratio: rho (B, M), log r(x_i) - log r(x'_ij) where x' is drawn by a density r of its own; None: 0.
     """
     n, m = others.shape[:2]
-    y = None if batch.y is None else batch.y.repeat_interleave(m, 0)
     # one pass for x and x': a network costs less on one large batch
-    if y is None:
-        every = model.energy(torch.cat([batch.x, others.flatten(0, 1)]))
-        own, other = every[:n], every[n:]
-    else:
-        own, other = model.energy(batch.x, batch.y), model.energy(others.flatten(0, 1), y)
-    gaps = own[:, None] - other.view(n, m)
+    y = None if batch.y is None else torch.cat([batch.y, batch.y.repeat_interleave(m, 0)])
+    every = model.energy(torch.cat([batch.x, others.flatten(0, 1)]), y)
+    gaps = every[:n, None] - every[n:].view(n, m)
     if ratio is not None:
         gaps = gaps + ratio
     if w:
@@ -122,21 +120,22 @@ def walk(kernel: Kernel[Any], energy: Energy, x: Tensor, noise: Noise, steps: in
     return state.x.detach(), None if total is None else total / steps
 
 
-def redrawn(x: Tensor, support: Support, noise: Noise, share: float) -> Tensor:
-    """Discrete x (B, M, *) with each coordinate drawn anew, uniformly on its K values, with probability ``share``."""
-    u = noise.rand(*x.shape).to(x.device)
-    value = (noise.rand(*x.shape).to(x.device) * support.size).floor().to(x.dtype)
-    return torch.where(u < share, value, x)
-
-
 class ChainObjective(EnergyObjective):
     """An objective that learns from chains, and therefore has no loss that says how good the model is.
 
-    Its score is the energy discrepancy under Gaussian noise with 32 contrastive samples and w = 1: a proper score that
-    needs no chain and no Z (Schroeder et al., 2023). The lowest is best. The noise has half the deviation of the data
+    Its score is the energy discrepancy with 32 contrastive samples and w = 1: a proper score that needs no chain and no
+    Z (Schröder et al., 2023). The lowest is best. Of reals the noise is Gaussian, with half the deviation of the data
     in each of two coordinates and less in more, so that its length stays: as much in each of many coordinates would be
-    told from data by any energy, and the score would say -log 32 of all of them. Of discrete x a tenth of the
-    coordinates is drawn anew, twice.
+    told from data by any energy, and the score would say -log 32 of all of them. Of discrete x a tenth of the bits is
+    flipped, or half of the values drawn anew, and about four coordinates where there are many, for the same reason.
+
+    Args:
+        spec: of model space.
+        kernel: the transition of the chains.
+        shared: options of ``EnergyObjective``.
+
+    Raises:
+        ValueError: the kernel cannot move such x.
     """
 
     score_name = "energy_discrepancy"
@@ -144,18 +143,15 @@ class ChainObjective(EnergyObjective):
     scale: Tensor
 
     SAMPLES = 32
-    CHANGED = 0.1  # share of the coordinates of discrete x that are drawn anew
 
-    def __init__(self, spec: Spec, *, kernel: Kernel[Any] | None = None, **shared: Any) -> None:
+    def __init__(self, spec: Spec, *, kernel: Kernel[Any], **shared: Any) -> None:
         super().__init__(spec, **shared)
-        if kernel is not None:
-            require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
+        require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
         self.asked = kernel
         self.register_buffer("scale", torch.ones(spec.shape))
 
     def bind(self, model: Unnormalized) -> Learned:
-        if self.asked is not None:
-            require_pairs(self.asked, model, f"objective.kernel: {type(self.asked).__name__}")
+        require_pairs(self.asked, model, f"objective.kernel: {type(self.asked).__name__}")
         return super().bind(model)
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:
@@ -165,11 +161,30 @@ class ChainObjective(EnergyObjective):
         self.scale.copy_(0.5 * examples.x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
 
     def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
-        x = batch.x
-        if self.spec.support.discrete:
-            between = redrawn(x[:, None], self.spec.support, noise, self.CHANGED)
-            others = redrawn(between.expand(-1, self.SAMPLES, *x.shape[1:]), self.spec.support, noise, self.CHANGED)
-            return contrast(model, batch, others, 1.0)
-        centre = x + self.scale * noise.randn(*x.shape).to(x)
-        others = centre[:, None] + self.scale * noise.randn(len(x), self.SAMPLES, *x.shape[1:]).to(x)
-        return contrast(model, batch, others, 1.0)
+        perturbation = local(self.spec) if self.spec.support.discrete else Gaussian(t=self.scale.square())
+        others, rho = perturbation.draw(batch.x, self.SAMPLES, noise)
+        return contrast(model, batch, others, 1.0, rho)
+
+
+def vacant(spec: Spec, n: int) -> Tensor:
+    """Room for n examples, (n, *), of the type that x has."""
+    whole = spec.support.discrete and spec.support.kind != "binary"
+    return torch.zeros(n, *spec.shape, dtype=torch.int64 if whole else torch.float32)
+
+
+def refuse_steps(spec: Spec, **given: object) -> None:
+    """Refuse options of gradient steps that were given on discrete x, whose default kernel is Gibbs sampling.
+
+    Args:
+        spec: of model space.
+        given: options by name, and whether they differ from their defaults.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for key, value in given.items():
+        if value and spec.support.discrete:
+            raise ValueError(
+                f"objective.{key}: chains on x that is {spec.support} take no gradient steps; leave it as it is, and "
+                "choose their kernel with kernel@objective.kernel=NAME"
+            )

@@ -26,7 +26,8 @@ from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
-from gencli.objectives.energy.base import ChainObjective, walk
+from gencli.objectives.energy.base import ChainObjective, refuse_steps, vacant, walk
+from gencli.objectives.energy.sampler_divergence import langevin_through, sampler_divergence
 
 
 class ContrastiveDivergence(ChainObjective):
@@ -38,14 +39,20 @@ class ContrastiveDivergence(ChainObjective):
         step: step size of Langevin, x - step grad E + sqrt(2 step T) xi.
         temperature: T; 1 is the model itself, less is what image models use in the hope of shorter chains.
         metropolis: accept or refuse each step (MALA), which takes away the bias of the step size; needs T = 1.
-        kernel: another transition than that of Langevin; it does not adapt, and brings its own step size.
+        kernel: another transition; it does not adapt, and brings its own step size. null: Langevin, of discrete x
+            sweeps of Gibbs sampling.
+        kl: weight of the term that is otherwise left out, KL(q, p) of the law q of the chains, whose last Langevin
+            steps are differentiated; 1 is the gradient of the contrastive divergence itself.
+        through: the last steps that are.
         shared: options of ``ChainObjective``.
 
     Raises:
-        ValueError: metropolis at another temperature, or an option that the kernel says itself.
+        ValueError: metropolis at another temperature, an option that the kernel says itself or that discrete x do not
+            have, kl with other chains than Langevin's, or more steps through than there are.
 
     References:
         Hinton, "Training products of experts by minimizing contrastive divergence", 2002.
+        Du, Li, Tenenbaum and Mordatch, "Improved contrastive divergence training of energy-based models", 2021 (kl).
     """
 
     def __init__(
@@ -57,9 +64,11 @@ class ContrastiveDivergence(ChainObjective):
         temperature: NonNegative = 1.0,
         metropolis: bool = False,
         kernel: Kernel[Any] | None = None,
+        kl: NonNegative = 0.0,
+        through: Count = 1,
         **shared: Any,
     ) -> None:
-        super().__init__(spec, kernel=kernel, **shared)
+        refuse_steps(spec, step=step != 0.01, temperature=temperature != 1, metropolis=metropolis, kl=kl)
         if metropolis and temperature != 1:
             raise ValueError("objective.metropolis=true needs objective.temperature=1")
         if kernel is not None and (step, temperature, metropolis) != (0.01, 1.0, False):
@@ -67,17 +76,27 @@ class ContrastiveDivergence(ChainObjective):
                 "objective.kernel: it has a step size and a temperature of its own; leave objective.step, "
                 "objective.temperature and objective.metropolis as they are"
             )
-        self.steps, self.named = steps, f"objective.step={step}" if kernel is None else f"objective.kernel={kernel}"
-        if kernel is None and spec.support.discrete:
-            kernel = Gibbs()
-        mala = HMC(leaps=1, step_size=math.sqrt(2 * step), jitter=0.0)
-        self.kernel = kernel or (mala if metropolis else Langevin(step_size=step, temperature=temperature))
+        if kl and (metropolis or kernel is not None):
+            raise ValueError(f"objective.kl={kl}: only Langevin steps that are never refused can be differentiated")
+        if kl and through > steps:
+            raise ValueError(f"objective.through={through}: at most objective.steps={steps}")
+        if kernel is not None or spec.support.discrete:
+            kernel = kernel or Gibbs()
+            named = f"objective.kernel={kernel}"
+        else:
+            mala = HMC(leaps=1, step_size=math.sqrt(2 * step), jitter=0.0)
+            kernel = mala if metropolis else Langevin(step_size=step, temperature=temperature)
+            named = f"objective.step={step}"
+        super().__init__(spec, kernel=kernel, **shared)
+        self.kernel, self.steps, self.named = kernel, steps, named
+        self.step, self.temperature, self.kl, self.through = step, temperature, kl, through
         self.register_buffer("largest", torch.zeros(()), persistent=False)
 
     def advice(self) -> str:
+        smaller = "" if self.spec.support.discrete else "a smaller step size, "
         return (
-            f"Chains: {self.named}, {self.steps} steps, largest norm {float(self.largest):.3g} at the last one. Take a "
-            "smaller step size, objective.regularization, or a smaller optimizer.lr"
+            f"Chains: {self.named}, {self.steps} steps, largest norm {float(self.largest):.3g} at the last one. Take "
+            f"{smaller}objective.regularization, or a smaller optimizer.lr"
         )
 
     def begin(self, model: Unnormalized, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor | None]:
@@ -88,17 +107,29 @@ class ContrastiveDivergence(ChainObjective):
         """Told where chains have ended."""
 
     def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
-        x, note = self.begin(model, batch, noise)
+        start, note = self.begin(model, batch, noise)
+        through = self.through if self.kl else 0
         with frozen(model):
-            x, accepted = walk(self.kernel, energy_of(model, batch.y, len(x)), x, noise, self.steps)
+            energy = energy_of(model, batch.y, len(start))
+            x, accepted = walk(self.kernel, energy, start, noise, self.steps - through)
+        missing: Tensor | float = 0.0
+        if self.kl:
+            ends = langevin_through(
+                model, Batch(x, batch.y), noise, step=self.step, temperature=self.temperature, steps=through
+            )
+            missing, x = self.kl * sampler_divergence(model, ends, batch.y), ends.detach()
         self.end(x, note)
-        self.largest = x.flatten(1).norm(dim=1).max()
         of_data, of_chains = model.energy(batch.x, batch.y), model.energy(x, batch.y)
         gap = of_data.mean() - of_chains.mean()
-        logs = {"energy_gap": gap.detach(), "chain_norm": self.largest}
+        logs = {"energy_gap": gap.detach()}
+        if self.spec.support.discrete:
+            logs["moved"] = (x != start).float().mean()
+        else:
+            self.largest = x.flatten(1).norm(dim=1).max()
+            logs["chain_norm"] = self.largest
         if accepted is not None:
             logs["acceptance"] = accepted
-        return Loss(gap + self.held_level(of_data, of_chains), logs)
+        return Loss(gap + missing + self.held_level(of_data, of_chains), logs)
 
 
 class PersistentContrastiveDivergence(ContrastiveDivergence):
@@ -113,6 +144,9 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         reinit: share of chains that start anew, from the model's ``start``.
         noise: deviation of noise on the data, in model space.
         shared: options of ``ContrastiveDivergence``.
+
+    Raises:
+        ValueError: noise on discrete x.
 
     References:
         Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood gradient", 2008.
@@ -130,9 +164,10 @@ class PersistentContrastiveDivergence(ContrastiveDivergence):
         noise: NonNegative = 0.0,
         **shared: Any,
     ) -> None:
+        refuse_steps(spec, noise=noise)
         super().__init__(spec, **shared)
         self.reinit, self.noise = reinit, noise
-        self.register_buffer("chains", torch.zeros(buffer, *spec.shape))
+        self.register_buffer("chains", vacant(spec, buffer))
 
     def bind(self, model: Unnormalized) -> Learned:
         if model.conditional:

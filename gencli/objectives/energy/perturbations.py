@@ -1,0 +1,107 @@
+"""Where contrastive points come from: x is perturbed, y ~ q(y | x), and x' is drawn in proportion to q(y | x').
+
+A perturbation of a support draws both at once. Where the density r of x' given y is not in proportion to q(y | x'), the
+ratio rho = log r(x) - log r(x') corrects for it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from gencli.core.noise import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation(ABC):
+    """Draws contrastive points.
+
+    kinds: kinds of support whose x it perturbs, as ``Support.kind`` names them.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("real", "unit")
+
+    @abstractmethod
+    def draw(self, x: Tensor, samples: int, noise: Noise) -> tuple[Tensor, Tensor | None]:
+        """M contrastive points of each row.
+
+        Args:
+            x: (B, *).
+            samples: M.
+            noise: with B rows.
+
+        Returns:
+            x' (B, M, *), and rho (B, M) in nats; None: it is 0.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(Perturbation):
+    """x'_ij = x_i + sqrt(t) xi_i + sqrt(t) xi'_ij.
+
+    Args:
+        t: variance of the noise; a tensor has one for each coordinate.
+    """
+
+    t: float | Tensor = 1.0
+
+    def draw(self, x: Tensor, samples: int, noise: Noise) -> tuple[Tensor, None]:
+        deviation = self.t**0.5
+        first = noise.randn(*x.shape).to(x)[:, None]
+        second = noise.randn(len(x), samples, *x.shape[1:]).to(x)
+        return x[:, None] + deviation * (first + second), None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrnsteinUhlenbeck(Perturbation):
+    """y = e^-t x + s xi with s^2 = 1 - e^-2t, and x' = e^t (y + s xi').
+
+    Args:
+        t: time of the process.
+    """
+
+    t: float = 1.0
+
+    def draw(self, x: Tensor, samples: int, noise: Noise) -> tuple[Tensor, None]:
+        return Gaussian(t=math.expm1(2 * self.t)).draw(x, samples, noise)  # e^t s = sqrt(e^2t - 1)
+
+
+def detail(x: Tensor) -> Tensor:
+    """What mean-pooling loses: x less the mean of its window, of 2 neighbours in a vector, of 2 x 2 pixels in an image.
+
+    A projection; windows that stick out at an odd end average what they hold.
+
+    Args:
+        x: (B, D) or (B, C, H, W).
+    """
+    if x.ndim == 2:
+        means = F.avg_pool1d(x[:, None], 2, ceil_mode=True)[:, 0]
+    else:
+        means = F.avg_pool2d(x, 2, ceil_mode=True).repeat_interleave(2, 2)[:, :, : x.shape[2]]
+    return x - means.repeat_interleave(2, -1)[..., : x.shape[-1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling(Perturbation):
+    """y = h(x) is the mean of each window, and x' any point with h(x') = y.
+
+    That fibre has no uniform distribution, so x' = x - d(x) + sqrt(t) d(xi') is drawn by a Gaussian r on it, with
+    log r(x) = -|d(x)|^2 / 2t and d what pooling loses.
+
+    Args:
+        t: variance of the draws, best that of what pooling loses.
+    """
+
+    t: float = 1.0
+
+    def draw(self, x: Tensor, samples: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        own = detail(x)
+        lost = detail(noise.randn(len(x), samples, *x.shape[1:]).to(x).flatten(0, 1))
+        rho = 0.5 * lost.flatten(1).square().sum(1).view(-1, samples)
+        rho = rho - own.flatten(1).square().sum(1)[:, None] / (2 * self.t)
+        return (x - own)[:, None] + math.sqrt(self.t) * lost.view(len(x), samples, *x.shape[1:]), rho

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,23 @@ Of = Callable[[Tensor], Tensor]
 
 CELLS = 1 << 22
 """Most coordinates that brute force lays out at once."""
+
+
+class Pairs(NamedTuple):
+    """E(x) = sum_i unary[i, x_i] + sum_e tables[e, x_i, x_j] with (i, j) = edges[e], without a constant of its own.
+
+    Coordinates are positions in the flattened event, and values k = 0..K-1 as ``Support`` counts them. No edge joins a
+    coordinate with itself. Where energies differ by chain, ``unary`` and ``tables`` have a leading dimension of n.
+
+    Args:
+        unary: (D, K) or (n, D, K) nats.
+        edges: (E, 2) int64.
+        tables: (E, K, K) or (n, E, K, K) nats.
+    """
+
+    unary: Tensor
+    edges: Tensor
+    tables: Tensor
 
 
 def brute_force(of: Of, x: Tensor, where: Tensor, values: int) -> Tensor:
@@ -67,6 +85,8 @@ class Energy:
             the rest they can be drawn at once. None: each coordinate alone.
         resample: draws all of x anew through auxiliary variables, leaving exp(-E) invariant, (x, noise) -> x; an RBM
             draws its hidden units. None: it has no such way.
+        pairs: says the energy as a sum over single coordinates and pairs of them; None: it is none, or is not known to
+            be.
     """
 
     of: Of
@@ -75,6 +95,7 @@ class Energy:
     taylor: Of | None = None
     blocks: tuple[Tensor, ...] | None = None
     resample: Callable[[Tensor, Noise], Tensor] | None = None
+    pairs: Callable[[], Pairs] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of(x)
@@ -132,7 +153,32 @@ def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
         lambda x, where: total(lambda energy: energy.changes(x, where)),
         lambda x: total(lambda energy: energy.linear(x)),
         _refined([energy.blocks for _, energy in parts]),
+        pairs=_joined(parts),
     )
+
+
+def _joined(parts: Sequence[tuple[Tensor | float, Energy]]) -> Callable[[], Pairs] | None:
+    """A weighted sum of energies over pairs, each with its own edges."""
+    ways = [(w, energy.pairs) for w, energy in parts if energy.pairs is not None]
+    if len(ways) < len(parts):
+        return None
+
+    def scaled(w: Tensor | float, t: Tensor, dims: int) -> Tensor:
+        return (w.to(t).view(-1, *[1] * dims) if isinstance(w, Tensor) else w) * t
+
+    def pairs() -> Pairs:
+        terms = [(w, way()) for w, way in ways]
+        tables = [scaled(w, term.tables, 3) for w, term in terms]
+        chains = max(len(t) if t.ndim == 4 else 1 for t in tables)
+        if chains > 1:
+            tables = [t.expand(chains, *t.shape[-3:]) for t in tables]
+        return Pairs(
+            torch.stack(torch.broadcast_tensors(*[scaled(w, term.unary, 2) for w, term in terms])).sum(0),
+            torch.cat([term.edges for _, term in terms]),
+            torch.cat(tables, -3),
+        )
+
+    return pairs
 
 
 def _refined(partitions: Sequence[tuple[Tensor, ...] | None]) -> tuple[Tensor, ...] | None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.kernels.energy import Energy
-from gencli.models.base import BlockGibbs, Relaxed, Unnormalized
+from gencli.models.base import BlockGibbs, Pairwise, Relaxed, Unnormalized
 
 
 def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energy:
@@ -46,4 +46,5 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
         taylor if isinstance(model, Relaxed) else None,
         model.blocks(),
         resample if isinstance(model, BlockGibbs) else None,
+        model.pairwise if isinstance(model, Pairwise) else None,
     )

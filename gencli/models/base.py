@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Given, Spec
-from gencli.kernels.energy import brute_force
+from gencli.kernels.energy import Pairs, brute_force
 from gencli.models.distributions import Conditional
 from gencli.paths.base import Path, Prediction
 
@@ -144,6 +144,17 @@ class Relaxed(Unnormalized):
     @abstractmethod
     def relaxed(self, p: Tensor, y: Tensor | None = None) -> Tensor:
         """E of rows of weights p (B, D, K) on the K values of each coordinate; one-hot rows have the energy of x."""
+
+
+class Pairwise(Unnormalized):
+    """An energy of single coordinates and of pairs: E(x) = sum_i unary[i, x_i] + sum_e tables[e, x_i, x_j]."""
+
+    @abstractmethod
+    def pairwise(self) -> Pairs:
+        """unary (D, K), edges (E, 2), tables (E, K, K), differentiable in the parameters; E(x) has no other term.
+
+        No two edges join the same two coordinates.
+        """
 
 
 class BlockGibbs(Unnormalized):

@@ -54,8 +54,13 @@ class MarkovChain(Sampler[Unnormalized]):
     def named(self) -> str:
         """The options that a diverging chain should be told with."""
 
+    @property
+    def mover(self) -> str:
+        """The key that says the kernel, and its name."""
+        return f"sampler: {type(self).__name__}"
+
     def check(self, model: Unnormalized, learned: Learned) -> None:
-        require_moves(self.transition(), model.spec.support, f"sampler: {type(self).__name__}")
+        require_moves(self.transition(), model.spec.support, self.mover)
         if self.init == "normal" and model.spec.support.discrete:
             raise ValueError(f"sampler.init=normal: this model's x is {model.spec.support}; sampler.init=model")
 
@@ -87,7 +92,7 @@ class MarkovChain(Sampler[Unnormalized]):
             RunFailed: a chain went to infinity.
         """
         kernel, ahead = self.transition(), Ahead(noise)
-        energy = energy_of(model, y, len(x))
+        energy, moving = energy_of(model, y, len(x)), not model.spec.support.discrete
         trace: list[Tensor] = []
         norms: list[Tensor] = []
         totals: dict[str, Tensor] = {}
@@ -100,11 +105,13 @@ class MarkovChain(Sampler[Unnormalized]):
             for _ in range(self.steps):
                 state, info = kernel.step(energy, state, ahead)
                 trace.append(info.energy)
-                norms.append(torch.linalg.vector_norm(info.x.flatten(1), dim=1))
+                if moving:  # values of a finite set go nowhere
+                    norms.append(torch.linalg.vector_norm(info.x.flatten(1), dim=1))
                 for name, rate in info.rates.items():
                     totals[name] = totals[name] + rate if name in totals else rate
                 visit(info.x, info.energy)
-        require_finite(state.x, torch.stack(norms).amax(1), self.named)
+        if moving:
+            require_finite(state.x, torch.stack(norms).amax(1), self.named)
         kept = torch.stack(trace[len(trace) // 2 :], 1)
         said = {name: float(total.mean()) / self.steps for name, total in totals.items()}
         said |= kernel.summary(state) | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}
@@ -127,6 +134,10 @@ class Chain(MarkovChain):
 
     def transition(self) -> Kernel[Any]:
         return self.kernel
+
+    @property
+    def mover(self) -> str:
+        return f"sampler.kernel: {type(self.kernel).__name__}"
 
     @property
     def named(self) -> str:

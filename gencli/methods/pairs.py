@@ -129,9 +129,9 @@ def beliefs(field: Field, rho: Tensor, sweeps: int, tolerance: float) -> Found:
         m_ij(x_j) = log sum_x_i exp(-t_ij / rho_ij + b_i(x_i) - m_ji(x_i)),    b_i = -u_i + sum_k rho_ki m_ki
         T_i ~ exp(b_i),    T_ij ~ exp(-t_ij / rho_ij + b_i - m_ji + b_j - m_ij)
 
-    Whatever the messages are, exp(-E(x)) = e^c prod_i T_i prod_e (T_ij / T_i T_j)^rho_e. At a fixed point c is the value:
-    Bethe's approximation where rho = 1; where rho is the share of spanning trees an upper bound. Away from it the sums
-    over trees are not 1, and c + left is still an upper bound, with
+    Whatever the messages are, exp(-E(x)) = e^c prod_i T_i prod_e (T_ij / T_i T_j)^rho_e. At a fixed point c is the
+    value: Bethe's approximation where rho = 1; where rho is the share of spanning trees an upper bound. Away from it
+    the sums over trees are not 1, and c + left is still an upper bound, with
 
         left = sum_e rho_e max log sum_x_i T_ij(x_i, x_j) / T_j(x_j),
 

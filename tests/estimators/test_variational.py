@@ -95,7 +95,7 @@ def test_bethe_is_an_estimate_on_loops():
 
 
 def test_shares_of_spanning_trees():
-    """A cycle of five misses one edge in turn; a complete graph has (n - 1) of its n (n - 1) / 2; a bridge is in all."""
+    """A cycle of five misses one edge in turn; four nodes have three of six edges; a bridge is in all."""
     for graph, shares in (
         (networkx.cycle_graph(5), [0.8] * 5),
         (networkx.complete_graph(4), [0.5] * 6),

@@ -85,6 +85,9 @@ def _declared(option: Option, config_dirs: Sequence[str]) -> list[tuple[str, str
         told.append(("needs:", str(info.attributes.get("needs", ""))))
         told.append(("better:", str(info.attributes.get("better", ""))))
         told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
+    elif option.group == "kernel" and info:
+        told.append(("moves x that is:", ", ".join(info.attributes.get("moves", ()))))
+        told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
     elif option.group in ("optimizer", "trainer", "net", "path", "kernel", "logger"):
         told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
     return [(label, text) for label, text in told if text]

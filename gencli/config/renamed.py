@@ -70,6 +70,8 @@ MODULES = {
 """Modules that moved whole; a class keeps its name."""
 
 CLASSES = {
+    "gencli.estimators.annealed.AIS": "gencli.estimators.ais.AIS",
+    "gencli.estimators.annealed.SMC": "gencli.estimators.smc.SMC",
     "gencli.paths.learned.Learned": "gencli.paths.learned.LearnedSchedule",
 }
 """Classes whose own name changed, by what the table above makes of it."""

@@ -20,7 +20,7 @@ from gencli.core.options import Positive, Range
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods import cubature
-from gencli.methods.bridge import Density
+from gencli.methods.annealing import Density
 from gencli.methods.weights import weighed
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, ModelFactory, Unnormalized
 from gencli.models.trained import Learned

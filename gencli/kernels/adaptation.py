@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 import torch
 from torch import Tensor
+
+from gencli.kernels.base import S
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class DualAveraging:
         """From first step sizes (n,)."""
         return cls((10 * step).log(), step.log(), torch.zeros_like(step), torch.zeros_like(step))
 
+    @classmethod
+    def near(cls, step: Tensor) -> DualAveraging:
+        """From step sizes (n,) that are nearly right: the first update moves log step by 0.9 (acceptance - target)."""
+        return cls(step.log(), step.log(), torch.zeros_like(step), torch.zeros_like(step))
+
     def update(self, accept: Tensor, target: float) -> DualAveraging:
         """Learn from probabilities of acceptance (n,), whose mean is to reach a target."""
         t = self.t + 1
@@ -62,3 +69,43 @@ class DualAveraging:
     def average(self) -> Tensor:
         """To stay with, afterwards."""
         return self.log_average.exp() if self.t else self.step
+
+
+@dataclass(frozen=True)
+class Stepping(Generic[S]):
+    """State of chains that adapt a step size each.
+
+    Args:
+        point: where chains are, and what is known there.
+        size: (n,) step sizes of the next transition.
+        sizes: what the warm-up has learned of them.
+    """
+
+    point: S
+    size: Tensor
+    sizes: DualAveraging
+
+    @classmethod
+    def start(cls, point: S, step: Tensor) -> Stepping[S]:
+        """With first step sizes (n,)."""
+        sizes = DualAveraging.start(step)
+        return cls(point, sizes.step, sizes)
+
+    def afresh(self, point: S, n: int) -> Stepping[S]:
+        """For n other chains, all with the mean of the step sizes, in logarithms."""
+        sizes = DualAveraging.near(self.size.log().mean().exp().expand(n))
+        return Stepping(point, sizes.step, sizes)
+
+    @property
+    def x(self) -> Tensor:
+        """(n, *)."""
+        return self.point.x
+
+    def adapted(self, accept: Tensor, target: float) -> Stepping[S]:
+        """With the step sizes that acceptances (n,) teach."""
+        sizes = self.sizes.update(accept, target)
+        return replace(self, size=sizes.step, sizes=sizes)
+
+    def settled(self) -> Stepping[S]:
+        """With the average of the step sizes so far."""
+        return replace(self, size=self.sizes.average)

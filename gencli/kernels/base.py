@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -19,7 +20,7 @@ from gencli.core.errors import RunFailed
 from gencli.core.noise import Noise
 from gencli.core.spec import Support
 from gencli.kernels.energy import Energy as Energy
-from gencli.kernels.energy import Of
+from gencli.kernels.energy import Of as Of
 
 
 class State(Protocol):
@@ -38,17 +39,26 @@ class Info:
     """What a kernel tells of one step.
 
     Args:
-        x: (n, *) the point whose energy this step has worked out: the new one, or the old one where steps are not
-            accepted or refused.
-        energy: (n,) its energy.
+        x: (n, *) the point whose energy this step knows: the new one, or the old one where steps are not accepted or
+            refused.
+        of: its energy (n,) where the step has worked it out; else the energy of the chains, which is asked when
+            ``energy`` is first read: a sweep needs no energies, and most of those who take one do not either.
         accept: probability of acceptance of every proposal, to adapt to; None: nothing is refused.
         rates: what is averaged over the steps of a chain, by name, such as the ``acceptance``.
     """
 
     x: Tensor
-    energy: Tensor
+    of: Tensor | Of
     accept: Tensor | None = None
     rates: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def energy(self) -> Tensor:
+        """E(x), (n,) nats."""
+        if isinstance(self.of, Tensor):
+            return self.of
+        with torch.no_grad(), torch.autocast(self.x.device.type, enabled=False):
+            return self.of(self.x)
 
 
 class Kernel(ABC, Generic[S]):
@@ -58,7 +68,7 @@ class Kernel(ABC, Generic[S]):
     each step and ``settle`` ends it; a chain that has settled has one and the same transition at every step. All of
     them return what they find and leave their arguments as they are. Chain i is the same whatever n is.
 
-    moves: kinds of support whose x it can move, as ``Support.kind`` names them.
+    moves: kinds of support whose x it can move, as ``Support.kind`` names them; ``moved`` where options narrow them.
 
     References:
         Cabezas et al., "BlackJAX: composable Bayesian inference in JAX", 2024 (init and step).
@@ -66,6 +76,16 @@ class Kernel(ABC, Generic[S]):
 
     words: ClassVar[str] = "a section of the group kernel"
     moves: ClassVar[tuple[str, ...]] = ("real",)
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """``moves``, or those of them that it moves with its options."""
+        return self.moves
+
+    @property
+    def invariant(self) -> bool:
+        """Whether a step from a fresh state leaves exp(-E) of x as it is, which weights of annealed chains need."""
+        return True
 
     @abstractmethod
     def init(self, energy: Energy, x: Tensor) -> S:
@@ -83,6 +103,31 @@ class Kernel(ABC, Generic[S]):
         """End the warm-up: keep what was learned."""
         return state
 
+    def retarget(self, energy: Energy, x: Tensor, learned: S) -> S:
+        """Chains at x (m, *) in an energy, all with what those of another state have learned, on average, in theirs.
+
+        Where energies change from step to step, ``retarget`` and ``adapt`` in turn follow them; ``retarget`` alone,
+        from one and the same state, is frozen. Here nothing is learned.
+        """
+        return self.init(energy, x)
+
+    def reversal(self) -> Kernel[S]:
+        """T~(x | x') = T(x' | x) exp(-E(x)) / exp(-E(x')): the chain backwards in time, here itself."""
+        return self
+
+    def exchange(self, energy: Energy, state: S, index: Tensor, ratio: Tensor) -> S:
+        """Chains that change places: chain i goes on from where chain ``index[i]`` is, with what it has learned itself.
+
+        Here they begin anew; a kernel that adapts, or that keeps more than x, says better.
+
+        Args:
+            energy: of the chains, as for ``step``.
+            state: before.
+            index: (n,) a permutation.
+            ratio: (n,) the energy of chain i at its new place, as a multiple of what it was there for the other.
+        """
+        return self.init(energy, state.x[index])
+
     def summary(self, state: S) -> dict[str, float]:
         """What is to be said of the chains at their end."""
         return {}
@@ -97,19 +142,28 @@ def slope(energy: Of, x: Tensor) -> tuple[Tensor, Tensor]:
     return e.detach(), gradient
 
 
+MOVERS = {
+    "real": ("hmc", "mala", "langevin", "tempering"),
+    **dict.fromkeys(("binary", "levels", "categorical"), ("gibbs", "gibbs_with_gradients", "dmala", "tempering")),
+}
+"""Options of the group that move x of a kind, those to try first at the front."""
+
+
 def require_moves(kernel: Kernel[Any], support: Support, what: str) -> None:
-    """Refuse a kernel that cannot move such x.
+    """Refuse a kernel that cannot move such x: what whoever takes a kernel asks when it meets its model.
 
     Args:
         kernel: of the chains.
         support: where a coordinate of x lies.
-        what: the part that has the kernel, for the message.
+        what: the key that holds the kernel and its name, ``sampler.kernel: HMC``.
 
     Raises:
-        ValueError: its ``moves`` do not name the support's kind.
+        ValueError: it does not move the support's kind; names kernels that do.
     """
-    if support.kind not in kernel.moves:
-        raise ValueError(f"{what} moves x that is {' or '.join(kernel.moves)}; this model's x is {support}")
+    if support.kind not in kernel.moved:
+        others = MOVERS.get(support.kind)
+        near = f", which kernel={', '.join(others[:-1])} or {others[-1]} moves" if others else ""
+        raise ValueError(f"{what} moves x that is {' or '.join(kernel.moved)}; this model's x is {support}{near}")
 
 
 def require_finite(x: Tensor, norms: Tensor, what: str) -> None:

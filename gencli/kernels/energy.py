@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -142,7 +143,7 @@ def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
 
     def total(of: Callable[[Energy], Tensor]) -> Tensor:
         terms = [(w, of(energy)) for w, energy in parts if isinstance(w, Tensor) or w != 0]
-        return torch.stack([wide(w, term) * term for w, term in terms]).sum(0)
+        return reduce(torch.add, [wide(w, term) * term for w, term in terms])
 
     first = parts[0][1]
     if not first.support.discrete:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,20 +22,23 @@ class Sites:
     x: Tensor
 
 
-def draw_block(energy: Energy, x: Tensor, where: Tensor, noise: Noise) -> Tensor:
-    """x (n, *) with the coordinates where (W,), which do not interact, drawn given the rest.
+def inverse(log_p: Tensor, u: Tensor) -> Tensor:
+    """The values of coordinates (n, W), bits or integers, by the inverse of the distribution function.
 
-    One uniform number a coordinate is turned into its value by the inverse of the distribution function.
+    Args:
+        log_p: (n, W, K) logarithms of probabilities, up to a constant for each coordinate.
+        u: (n, W) uniform on [0, 1).
     """
-    log_p = -energy.changes(x, where)
-    u = noise.rand(len(x), len(where)).to(log_p)
     if log_p.shape[-1] == 2:
-        value = u < (log_p[..., 1] - log_p[..., 0]).sigmoid()
-    else:
-        value = (u[..., None] > log_p.softmax(-1).cumsum(-1)[..., :-1]).sum(-1)
-    flat = x.flatten(1).clone()
-    flat[:, where] = value.to(x.dtype)
-    return flat.view_as(x)
+        return u < (log_p[..., 1] - log_p[..., 0]).sigmoid()
+    return (u[..., None] >= log_p.softmax(-1).cumsum(-1)[..., :-1]).sum(-1)
+
+
+def draw_block(energy: Energy, x: Tensor, where: Tensor, noise: Noise) -> Tensor:
+    """x (n, *) with the coordinates where (W,), which do not interact, drawn given the rest."""
+    log_p = -energy.changes(x, where)
+    value = inverse(log_p, noise.rand(len(x), len(where)).to(log_p))
+    return x.flatten(1).index_copy(1, where, value.to(x.dtype)).view_as(x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +48,22 @@ class Gibbs(Kernel[Sites]):
     A model with auxiliary variables, such as an RBM, draws them and then all of x. Coordinates are visited in one fixed
     order, which leaves exp(-E) invariant and is not reversible.
 
+    Args:
+        backwards: from the last to the first, which is the sweep backwards in time.
+
     References:
         Geman and Geman, "Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images", 1984.
     """
 
     moves = ("binary", "levels", "categorical")
 
+    backwards: bool = False
+
     def init(self, energy: Energy, x: Tensor) -> Sites:
         return Sites(x.detach())
+
+    def exchange(self, energy: Energy, state: Sites, index: Tensor, ratio: Tensor) -> Sites:
+        return Sites(state.x[index])
 
     @torch.no_grad()
     def step(self, energy: Energy, state: Sites, noise: Noise) -> tuple[Sites, Info]:
@@ -63,6 +74,9 @@ class Gibbs(Kernel[Sites]):
             blocks = energy.blocks
             if blocks is None:
                 blocks = tuple(torch.arange(x[0].numel(), device=x.device).split(1))
-            for where in blocks:
+            for where in reversed(blocks) if self.backwards else blocks:
                 x = draw_block(energy, x, where, noise)
-        return Sites(x), Info(x, energy(x))
+        return Sites(x), Info(x, energy)
+
+    def reversal(self) -> Gibbs:
+        return replace(self, backwards=not self.backwards)

@@ -10,7 +10,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import BelowOne, Count, Positive, ProperFraction
 from gencli.core.tensors import rows
-from gencli.kernels.adaptation import DualAveraging
+from gencli.kernels.adaptation import Stepping
 from gencli.kernels.base import Energy, Info, Kernel, slope
 from gencli.kernels.energy import Of
 
@@ -36,6 +36,10 @@ class Point:
             torch.where(condition, self.energy, other.energy),
             torch.where(wide, self.gradient, other.gradient),
         )
+
+    def exchanged(self, index: Tensor, ratio: Tensor) -> Point:
+        """The points of other chains, whose energies are multiples there."""
+        return Point(self.x[index], self.energy[index] * ratio, self.gradient[index] * rows(ratio, self.gradient))
 
 
 def leapfrog(energy: Of, point: Point, momentum: Tensor, step: Tensor, leaps: int) -> tuple[Point, Tensor]:
@@ -77,37 +81,8 @@ def hmc(energy: Of, point: Point, noise: Noise, *, step: Tensor, leaps: int) -> 
     return proposed.where(u < accept, point), accept
 
 
-@dataclass(frozen=True)
-class Trajectories:
-    """State of HMC.
-
-    Args:
-        point: where chains are.
-        size: (n,) step sizes of the next transition.
-        sizes: what the warm-up has learned of them.
-    """
-
-    point: Point
-    size: Tensor
-    sizes: DualAveraging
-
-    @property
-    def x(self) -> Tensor:
-        """(n, *)."""
-        return self.point.x
-
-    def adapted(self, accept: Tensor, target: float) -> Trajectories:
-        """With the step sizes that acceptances (n,) teach."""
-        sizes = self.sizes.update(accept, target)
-        return replace(self, size=sizes.step, sizes=sizes)
-
-    def settled(self) -> Trajectories:
-        """With the average of the step sizes so far."""
-        return replace(self, size=self.sizes.average)
-
-
 @dataclass(frozen=True, kw_only=True)
-class HMC(Kernel[Trajectories]):
+class HMC(Kernel[Stepping[Point]]):
     """Hamiltonian Monte Carlo: ``leaps`` leapfrog steps, then accept or refuse. One leap is MALA (step_size^2 / 2).
 
     Args:
@@ -129,22 +104,27 @@ class HMC(Kernel[Trajectories]):
     target: ProperFraction = 0.8
     jitter: BelowOne = 0.2
 
-    def init(self, energy: Energy, x: Tensor) -> Trajectories:
-        sizes = DualAveraging.start(x.new_full((len(x),), self.step_size))
-        return Trajectories(Point.at(energy, x), sizes.step, sizes)
+    def init(self, energy: Energy, x: Tensor) -> Stepping[Point]:
+        return Stepping.start(Point.at(energy, x), x.new_full((len(x),), self.step_size))
 
-    def step(self, energy: Energy, state: Trajectories, noise: Noise) -> tuple[Trajectories, Info]:
+    def step(self, energy: Energy, state: Stepping[Point], noise: Noise) -> tuple[Stepping[Point], Info]:
         n = len(state.size)
         shake = 1 + self.jitter * (2 * noise.rand(n).to(state.size) - 1) if self.jitter else 1.0
         point, accept = hmc(energy, state.point, noise, step=state.size * shake, leaps=self.leaps)
         return replace(state, point=point), Info(point.x, point.energy, accept, {"acceptance": accept})
 
-    def adapt(self, state: Trajectories, info: Info) -> Trajectories:
+    def adapt(self, state: Stepping[Point], info: Info) -> Stepping[Point]:
         assert info.accept is not None
         return state.adapted(info.accept, self.target)
 
-    def settle(self, state: Trajectories) -> Trajectories:
+    def settle(self, state: Stepping[Point]) -> Stepping[Point]:
         return state.settled()
 
-    def summary(self, state: Trajectories) -> dict[str, float]:
+    def retarget(self, energy: Energy, x: Tensor, learned: Stepping[Point]) -> Stepping[Point]:
+        return learned.afresh(Point.at(energy, x), len(x))
+
+    def exchange(self, energy: Energy, state: Stepping[Point], index: Tensor, ratio: Tensor) -> Stepping[Point]:
+        return replace(state, point=state.point.exchanged(index, ratio))
+
+    def summary(self, state: Stepping[Point]) -> dict[str, float]:
         return {"step_size": float(state.size.mean())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -68,12 +68,19 @@ class Langevin(Kernel[Walkers]):
         done = min(1.0, taken / self.cooling)
         return float(self.hot ** (1 - done) * self.temperature**done)
 
+    @property
+    def invariant(self) -> bool:
+        return False
+
     def init(self, energy: Energy, x: Tensor) -> Walkers:
         return Walkers(x.detach())
 
     def step(self, energy: Energy, state: Walkers, noise: Noise) -> tuple[Walkers, Info]:
         x, e = langevin(energy, state.x, noise, step=self.step_size, temperature=self.heat(state.taken))
         return Walkers(x, state.taken + 1), Info(state.x, e)
+
+    def exchange(self, energy: Energy, state: Walkers, index: Tensor, ratio: Tensor) -> Walkers:
+        return replace(state, x=state.x[index])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +104,19 @@ class ShortRun(Kernel[Walkers]):
         """T = sigma^2 / (2 step_size)."""
         return self.sigma**2 / (2 * self.step_size)
 
+    @property
+    def invariant(self) -> bool:
+        return False
+
     def init(self, energy: Energy, x: Tensor) -> Walkers:
         return Walkers(x.detach())
 
     def step(self, energy: Energy, state: Walkers, noise: Noise) -> tuple[Walkers, Info]:
         x, e = langevin(energy, state.x, noise, step=self.step_size, temperature=self.temperature)
         return Walkers(x, state.taken + 1), Info(state.x, e)
+
+    def exchange(self, energy: Energy, state: Walkers, index: Tensor, ratio: Tensor) -> Walkers:
+        return replace(state, x=state.x[index])
 
     def summary(self, state: Walkers) -> dict[str, float]:
         return {"effective_temperature": self.temperature}

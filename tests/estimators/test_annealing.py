@@ -6,15 +6,16 @@ import math
 
 import pytest
 import torch
-from energies import noise, normal, spec
+from energies import noise, normal, quadratic, spec
 from scipy.stats import kstest
 from torch import Tensor
 
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import log_mean_exp
-from gencli.estimators.annealed import AIS, SMC
+from gencli.estimators.ais import AIS
 from gencli.estimators.partition import Quadrature
-from gencli.methods.bridge import AveragedNormals, Bridge, Still
+from gencli.estimators.smc import SMC
+from gencli.methods.annealing import GeometricPath, MomentsPath
 from gencli.models.base import DirectSampling, ExactLikelihood
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
@@ -96,19 +97,19 @@ def measured(estimator, model, x: Tensor, seed: int = 0) -> tuple[float, float, 
 def test_normals_of_averaged_moments():
     """Normalised at every beta, with the averages of mean and second moment; drawn exactly where the path begins."""
     zero, one = normal(3000, 3, 1) * 2 - 1, normal(3000, 3, 2) @ torch.full((3, 3), 0.4).tril().double() + 4
-    base = AveragedNormals(zero, one)
+    base = MomentsPath(quadratic(3), zero, one)
     x = 3 * normal(50, 3, 5)
     for beta in (0.0, 0.3, 1.0):
-        mean, L = base.normal(beta)
+        mean, L = base.moments(beta)
         second = [m.outer(m) + S for m, S in ((base.m_0, base.S_0), (base.m_1, base.S_1))]
         assert torch.allclose(mean, (1 - beta) * base.m_0 + beta * base.m_1)
         assert torch.allclose(mean.outer(mean) + L @ L.T, (1 - beta) * second[0] + beta * second[1])
         expected = torch.distributions.MultivariateNormal(mean, scale_tril=L)
-        assert torch.allclose(base.at(beta)(x), -expected.log_prob(x))
+        assert torch.allclose(base.normal(beta)(x), -expected.log_prob(x))
     assert (base.m_1 - one.mean(0)).abs().max() < 1e-9
     assert (base.S_0 - zero.T.cov(correction=0)).abs().max() < 2e-3 * float(base.S_0.diagonal().mean())
     drawn = base.sample(4000, noise())
-    white = torch.linalg.solve_triangular(base.normal(0.0)[1], (drawn - base.m_0).T, upper=False)
+    white = torch.linalg.solve_triangular(base.moments(0.0)[1], (drawn - base.m_0).T, upper=False)
     assert min(kstest(row.numpy(), "norm").pvalue for row in white) > 1e-3
 
 
@@ -117,15 +118,14 @@ def test_a_path_begins_at_the_base_and_ends_at_the_model(by):
     model = network().double()
     q = Fixed(spec(2), 0.5, 2.0)
     x = normal(100, 2)
-    base = AveragedNormals(2 * x, x + 1) if by == "moments" else Still(q)
-    path = Bridge(model, base, 10, 3, 0.7, False)
-    start = base.at(0.0)(x)
+    path = MomentsPath(model, 2 * x, x + 1) if by == "moments" else GeometricPath(model, q)
+    start = path.at(0.0)(x)
     with torch.no_grad():
         assert torch.allclose(path.at(0.0)(x), start)
         assert by == "moments" or torch.allclose(start, -q.log_prob(x))
         assert torch.allclose(path.at(1.0)(x), model.energy(x))
         assert torch.allclose(path.at(0.999999)(x), model.energy(x), atol=1e-3)
-        steps = torch.stack([path.step(x, k) for k in range(1, 11)])
+        steps = torch.stack([path.rise(x, k / 10 - 0.1, k / 10) for k in range(1, 11)])
         assert torch.allclose(steps[2], path.at(0.3)(x) - path.at(0.2)(x))
         assert torch.allclose(steps.sum(0), model.energy(x) - start)
 
@@ -136,7 +136,7 @@ def test_weights_average_to_z_on_a_rough_path(by):
     model = two_modes()
     x = 1.5 * model.sample(500, noise=noise(99)).detach() - 1
     ais = AIS(base=lambda s: Reference(s, widen=0.5), chains=4000, betas=4, leaps=1, path=by)
-    path = ais.bridge(model, x, noise())
+    path = ais.annealing(model, x, noise())
     _, forward, _ = ais.forward(path, noise(1))
     back = ais.backward(path, model.sample(4000, noise=noise(2)).detach(), noise(3))
     for log_w in (forward, back):
@@ -155,7 +155,7 @@ def test_moments_lead_to_a_distant_normal():
     spread = {}
     for by in PATHS:
         ais = AIS(base=lambda s: Fixed(s, 0.0, 1.0), chains=500, betas=100, path=by)
-        _, log_w, _ = ais.forward(ais.bridge(model, x, noise()), noise(1))
+        _, log_w, _ = ais.forward(ais.annealing(model, x, noise()), noise(1))
         spread[by] = float(log_w.std())
     assert spread["moments"] < spread["geometric"] / 3
 

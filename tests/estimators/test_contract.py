@@ -16,7 +16,7 @@ from gencli.core import options
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise, StepNoise
 from gencli.core.spec import Batch, Spec
-from gencli.estimators.annealed import AIS, SMC
+from gencli.estimators.ais import AIS
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.estimators.elbo import ELBO
 from gencli.estimators.exact import Exact
@@ -24,6 +24,7 @@ from gencli.estimators.iwae import IWAE
 from gencli.estimators.ode import ODE
 from gencli.estimators.partition import Importance, Quadrature
 from gencli.estimators.parzen import Parzen
+from gencli.estimators.smc import SMC
 from gencli.estimators.vlb import VLB
 from gencli.models.autoregressive.made import MADE
 from gencli.models.classical.gmm import GMM
@@ -210,7 +211,7 @@ def test_equal_weights_have_no_variance_and_no_error():
         (Importance, {"samples": 1}, "estimator.samples=1"),
         (Quadrature, {"tolerance": 0}, "estimator.tolerance=0"),
         (Quadrature, {"points": 255}, "estimator.points=255: an integer of at least 256"),
-        (AIS, {"path": "straight"}, "estimator.path=straight: one of geometric, moments"),
+        (AIS, {"path": "straight"}, "estimator.path=straight: one of geometric, moments, model"),
         (AIS, {"target": 1.0}, "estimator.target=1.0"),
         (AIS, {"refresh": -1}, "estimator.refresh=-1"),
         (AIS, {"report": "both"}, "estimator.report=both: one of forward, reverse"),

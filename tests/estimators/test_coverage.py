@@ -14,9 +14,10 @@ from estimates import SOURCE
 from torch import Tensor
 
 from gencli.core.spec import Batch
-from gencli.estimators.annealed import AIS, SMC
+from gencli.estimators.ais import AIS
 from gencli.estimators.base import Estimator, Shared
 from gencli.estimators.partition import Importance
+from gencli.estimators.smc import SMC
 from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.reference import Reference
 from gencli.run.record import nll_record

@@ -11,10 +11,11 @@ from estimates import SOURCE
 
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch
-from gencli.estimators.annealed import AIS, SMC
+from gencli.estimators.ais import AIS
 from gencli.estimators.base import Shared
 from gencli.estimators.iwae import IWAE
 from gencli.estimators.partition import Importance
+from gencli.estimators.smc import SMC
 from gencli.methods.weights import pareto_k, weighed
 from gencli.models.classical.ppca import PPCA
 from gencli.models.energy.exponential import Quadratic

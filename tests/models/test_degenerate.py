@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from energies import normal, spec
+from energies import normal, quadratic, spec
 
 from gencli.core.tensors import cholesky
-from gencli.methods.bridge import AveragedNormals
+from gencli.methods.annealing import MomentsPath
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.gmm import GMM
 from gencli.models.classical.ppca import PPCA
@@ -59,7 +59,7 @@ def test_noise_of_no_variance_is_refused():
 
 
 def test_the_path_of_moments_of_constant_examples_names_the_other_path():
-    path = AveragedNormals(torch.ones(50, 4), torch.ones(50, 4))
+    path = MomentsPath(quadratic(4), torch.ones(50, 4), torch.ones(50, 4))
     with pytest.raises(ValueError, match=r"constant: estimator\.path=geometric"):
         path.normal(0.5)
 

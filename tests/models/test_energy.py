@@ -18,8 +18,10 @@ from gencli.core.errors import RunFailed, UsageError
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec, Support
 from gencli.core.tensors import log_mean_exp
-from gencli.estimators.annealed import AIS, SMC, systematic
+from gencli.estimators.ais import AIS
+from gencli.estimators.annealed import systematic
 from gencli.estimators.partition import Importance, Quadrature
+from gencli.estimators.smc import SMC
 from gencli.kernels.base import slope
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
@@ -679,9 +681,9 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
     model = two_modes(distance=3.0)
     x = model.sample(500, noise=noise(99)).detach()
     ais = AIS(base=lambda s: Reference(s, widen=0.8), chains=2000, betas=4, leaps=1)
-    bridge = ais.bridge(model, x, noise())
-    _, forward, _ = ais.forward(bridge, noise(1))
-    back = ais.backward(bridge, model.sample(2000, noise=noise(2)).detach(), noise(3))
+    annealing = ais.annealing(model, x, noise())
+    _, forward, _ = ais.forward(annealing, noise(1))
+    back = ais.backward(annealing, model.sample(2000, noise=noise(2)).detach(), noise(3))
     for log_w in (forward, back):
         mean, variance = log_mean_exp(log_w)
         assert abs(float(mean)) < 4 * math.sqrt(float(variance))

@@ -204,7 +204,7 @@ RUN += ["estimator=null", "optimizer.schedule=constant", "optimizer.warmup_steps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sampler=chain", "kernel@sampler.kernel=malaa"], "Did you mean 'mala'?"),
+        (["sampler=chain", "kernel@sampler.kernel=malaa"], "Did you mean 'mala' or 'dmala'?"),
         (["sampler=chain", "sampler.kernel.step_siz=1"], "Did you mean 'step_size'?"),
         (["sampler=chain", "sampler.kernel.step_size=0"], "sampler.kernel.step_size=0: a number above 0 is needed"),
         (["sampler=langevin", "sampler.hot=0.5"], "sampler.hot=0.5: at least temperature=1.0"),

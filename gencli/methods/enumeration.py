@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gencli.core.spec import Spec
 from gencli.models.base import Enumerable, Unnormalized
@@ -60,20 +59,27 @@ def require_few(model: Unnormalized, what: str, instead: str) -> None:
 
 
 def log_partition(model: Unnormalized) -> Tensor:
-    """log Z in fp64, a scalar: the terms are in the precision of the model, their sum is not; differentiable."""
+    """log Z in fp64, a scalar: the terms are in the precision of the model, their sum is not; differentiable.
+
+    Of many terms no more than a part is in memory: their gradients work them out once more.
+    """
     count = terms(model)
     assert count is not None
-    return torch.stack([part.double().logsumexp(0) for part in _parts(model, count)]).logsumexp(0)
-
-
-def _parts(model: Unnormalized, count: int) -> Iterator[Tensor]:
-    """log of all terms, some at a time."""
-    parameter = next(model.parameters())
     rows = max(1, CELLS // model.spec.dim)
-    for start in range(0, count, rows):
-        index = torch.arange(start, min(start + rows, count), device=parameter.device)
-        if isinstance(model, Enumerable):
-            yield model.log_terms(index)
-        else:
-            x = states(model.spec, index)
-            yield -model.energy(x.to(parameter) if x.is_floating_point() else x)
+
+    def part(start: int) -> Tensor:
+        return _log_terms(model, start, min(start + rows, count)).double().logsumexp(0)
+
+    again = torch.is_grad_enabled() and count > rows
+    starts = range(0, count, rows)
+    return torch.stack([checkpoint(part, i, use_reentrant=False) if again else part(i) for i in starts]).logsumexp(0)
+
+
+def _log_terms(model: Unnormalized, start: int, end: int) -> Tensor:
+    """The logarithms of the terms start..end-1 of Z."""
+    parameter = next(model.parameters())
+    index = torch.arange(start, end, device=parameter.device)
+    if isinstance(model, Enumerable):
+        return model.log_terms(index)
+    x = states(model.spec, index)
+    return -model.energy(x.to(parameter) if x.is_floating_point() else x)

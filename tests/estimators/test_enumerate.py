@@ -10,7 +10,7 @@ from energies import noise, quadratic
 from gencli.core.spec import Batch, Spec, Support
 from gencli.estimators.enumerate import Enumerate
 from gencli.methods import enumeration
-from gencli.methods.enumeration import states
+from gencli.methods.enumeration import log_partition, states
 from gencli.models.autoregressive.made import MADE
 from gencli.models.energy.rbm import RBM
 from gencli.models.energy.tabular import Tabular
@@ -52,6 +52,14 @@ def test_probabilities_add_up_to_one(monkeypatch):
     x = every(model.spec)
     estimate = Enumerate().nll(model, Batch(x), noise(), shared)
     assert float((-estimate.nll.detach()).exp().sum()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_gradients_of_parts_are_those_of_the_whole(monkeypatch):
+    model = machine(vectors(6), 5).double()
+    (whole,) = torch.autograd.grad(log_partition(model), model.W)
+    monkeypatch.setattr(enumeration, "CELLS", 40)
+    (parts,) = torch.autograd.grad(log_partition(model), model.W)
+    assert torch.allclose(parts, whole, atol=1e-12)
 
 
 def test_hidden_units_are_summed_where_they_are_fewer():

@@ -173,6 +173,27 @@ class BlockGibbs(Unnormalized):
         """The auxiliary variables given x, then x given them: (n, *) -> (n, *); leaves exp(-E) invariant."""
 
 
+class Enumerable(Unnormalized):
+    """An energy whose Z is a sum of fewer terms than x has states, such as one over the hidden units of an RBM."""
+
+    @property
+    @abstractmethod
+    def terms(self) -> int:
+        """T, the number of terms."""
+
+    @abstractmethod
+    def log_terms(self, index: Tensor) -> Tensor:
+        """Logarithms (m,) in nats of the terms that are numbered index (m,), 0..T-1; their exponentials add up to Z."""
+
+
+class LinearFeatures(Model):
+    """A model whose hidden units see x through linear filters, which can be looked at."""
+
+    @abstractmethod
+    def filters(self) -> Tensor:
+        """The weights of each hidden unit, in the shape of x: (H, *)."""
+
+
 class Annealable(Unnormalized):
     """An energy with a path of its own to a density with known Z, better than that by powers of two densities."""
 

@@ -1,4 +1,4 @@
-"""Energy-based models: a network gives every x an energy, p(x) = exp(-E(x)) / Z."""
+"""Energy-based models of reals: a network gives every x an energy, p(x) = exp(-E(x)) / Z."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Spec
-from gencli.models.base import DataInitialized, Model, Unnormalized
 from gencli.models.classical.gaussian import Covariance
 from gencli.models.energy.reference import Reference
+from gencli.models.energy.tilted import Tilted
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import NetworkFactory
 
 
-class EBM(Unnormalized, DataInitialized):
+class EBM(Tilted):
     """E(x) = f(x) - log q(x): a network f, which tilts a base density q exponentially; without one E(x) = f(x).
 
     Under a Gaussian base Z is finite whatever the parameters are, because f grows no faster than |x|. Without a base
     nothing but training makes E grow away from the data, and an energy that does not has no Z and no NLL.
-
-    The energy is in fp32 under autocast too: losses and chains live on differences of energies. The base is fitted to
-    the data and then fixed.
 
     Args:
         spec: what one example is.
@@ -43,7 +40,6 @@ class EBM(Unnormalized, DataInitialized):
         Arbel, Zhou and Gretton, "Generalized energy based models", 2021 (tilting a base).
     """
 
-    shapes = ("vector", "image")
     mean: Tensor
     std: Tensor
 
@@ -59,8 +55,6 @@ class EBM(Unnormalized, DataInitialized):
         run: TrainedRun | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
-        if conditional:
-            raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
         if (base == "run") != (run is not None):
             raise ValueError(f"model.base={base}: model.run=FOLDER is needed for model.base=run, and only there")
         self.net = net(spec.shape, (1,), 0)
@@ -71,13 +65,8 @@ class EBM(Unnormalized, DataInitialized):
         self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))
 
-    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            e = self.net(x).squeeze(1)
-            return e if self.base is None else e + self.base.energy(x)
-
-    def reference(self) -> Model | None:
-        return self.base
+    def tilt(self, x: Tensor) -> Tensor:
+        return self.net(x).squeeze(1)
 
     def start(self, n: int, y: Tensor | None = None, *, noise: Noise) -> Tensor:
         """Samples of the base; without one, of a normal with the data's mean and deviation in each coordinate."""
@@ -89,10 +78,4 @@ class EBM(Unnormalized, DataInitialized):
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
         self.mean.copy_(x.mean(0))
         self.std.copy_(x.std(0, unbiased=False))
-        if self.base is not None:
-            self.base.initialize(x)
-
-    @torch.no_grad()
-    def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
-        """``energy_data``: the mean energy of data, whose drift says that nothing holds the level of E."""
-        return {"energy_data": float(self.energy(x).mean())}
+        super().initialize(x)

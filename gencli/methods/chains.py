@@ -46,4 +46,5 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
         taylor if isinstance(model, Relaxed) else None,
         model.blocks(),
         resample if isinstance(model, BlockGibbs) else None,
+        lambda x, where: model.toggles(x, where, given(x)),
     )

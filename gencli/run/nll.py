@@ -67,7 +67,10 @@ class HeldOutNLL(Quantity[NLLRecord]):
             entropy=parts.dataset.entropy,
             counts=split.counts,
             per=parts.dataset.per,
-            flags=["unbounded likelihood"] if parts.preprocess.unbounded else [],
+            flags=[
+                *(["unbounded likelihood"] if parts.preprocess.unbounded else []),
+                *(["in-sample"] if parts.dataset.in_sample else []),
+            ],
             estimator=name + estimator.variant,
             settings={
                 key: value

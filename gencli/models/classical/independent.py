@@ -12,10 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Given, Spec
 from gencli.models.base import Autoregressive, DataInitialized
-from gencli.models.distributions import Conditional, Conditionals, head_of
+from gencli.models.distributions import BernoulliHead, CategoricalHead, Conditional, Conditionals, head_of
 
 
 class Independent(Autoregressive, DataInitialized):
@@ -56,6 +57,13 @@ class Independent(Autoregressive, DataInitialized):
 
     def log_conditionals(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.distribution.log_prob(x, self.marginals.expand(len(x), -1, -1))
+
+    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """As ``decode`` draws them; bits and categories, each of which costs one uniform number, all at once."""
+        if not isinstance(self.distribution, BernoulliHead | CategoricalHead):
+            return super().sample(n, y, noise=noise, temperature=temperature)
+        with torch.no_grad():
+            return self.distribution.conditional(self.marginals.expand(n, -1, -1)).sample(noise, temperature)
 
     @torch.no_grad()
     def decode(

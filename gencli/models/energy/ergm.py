@@ -10,39 +10,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gencli.core.errors import quoted
-from gencli.core.noise import Noise
 from gencli.core.spec import Spec
 from gencli.kernels.energy import CELLS
-from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, ExponentialFamily, Model
+from gencli.models.base import DataInitialized, ExponentialFamily, Model
+from gencli.models.classical.independent import Independent
 from gencli.models.energy.ergm_parse import parse
 from gencli.models.energy.ergm_start import pseudo_likelihood
 from gencli.models.energy.ergm_terms import Dyads, Networks, Term
-
-
-class IndependentDyads(ExactLikelihood, DirectSampling):
-    """Each dyad has a tie with a probability of its own, sigmoid(logits); fixed.
-
-    Args:
-        spec: what one example is.
-    """
-
-    supports = ("binary",)
-    logits: Tensor
-
-    def __init__(self, spec: Spec) -> None:
-        super().__init__(spec)
-        self.register_buffer("logits", torch.zeros(spec.dim))
-
-    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return (x * self.logits - F.softplus(self.logits)).sum(1)
-
-    @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
-        u = noise.rand(n, self.spec.dim).to(self.logits)
-        return (u < (self.logits / temperature).sigmoid()).to(self.logits)
 
 
 class ERGM(ExponentialFamily, DataInitialized):
@@ -52,8 +28,8 @@ class ERGM(ExponentialFamily, DataInitialized):
     together, so that a step of phi is a step of standard errors, whatever the scales of the statistics are and however
     much they depend on each other. Where all terms are independent of other dyads, theta_0 is the MLE.
 
-    The reference is the network of independent dyads that is fitted by those terms alone that look at no other dyad; at
-    least by chance, where there is none.
+    The reference has independent dyads: the fit of those terms alone that look at no other dyad. Without one each tie is
+    there with probability 1/2.
 
     Args:
         spec: of networks.
@@ -99,7 +75,7 @@ class ERGM(ExponentialFamily, DataInitialized):
         self.register_buffer("scale", torch.eye(K))
         self.register_buffer("mean", torch.zeros(K))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self.base = IndependentDyads(spec)
+        self.base = Independent(spec).requires_grad_(False)
 
     @property
     def _terms(self) -> list[Term]:
@@ -162,4 +138,4 @@ class ERGM(ExponentialFamily, DataInitialized):
         if any(own):
             columns = torch.tensor(own, device=x.device).nonzero().flatten()
             theta, _ = pseudo_likelihood(C[:, columns], ties, [self.names[k] for k in columns.tolist()])
-            self.base.logits.copy_(C[: self.spec.dim, columns].double() @ theta)
+            self.base.marginals.copy_((C[: self.spec.dim, columns].double() @ theta)[:, None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -153,7 +153,7 @@ def _numbers(text: str, argument: str, graph: Graph) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _lacking(what: str, name: str, known: dict[str, object]) -> str:  # type: ignore[type-arg]
+def _lacking(what: str, name: str, known: Mapping[str, object]) -> str:
     return f"the data have no {name!r}. {near(name, known)}" if known else f"the data have no {what}"
 
 

@@ -76,7 +76,9 @@ class PathSampling(PartitionEstimator):
         if self.base == "reference" and model.reference() is None:
             raise ValueError("estimator.base=reference: this model has none; estimator.base=uniform is for discrete x")
         if self.base == "uniform" and not model.spec.support.discrete:
-            raise ValueError(f"estimator.base=uniform: this model's x is {model.spec.support}; estimator.base=reference")
+            raise ValueError(
+                f"estimator.base=uniform: this model's x is {model.spec.support}; estimator.base=reference"
+            )
 
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         nodes, shares = np.polynomial.legendre.leggauss(self.bridges)

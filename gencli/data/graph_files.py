@@ -131,7 +131,7 @@ def _text(path: Path, nodes: Sequence[str]) -> Found:
     width = len(rows[0])
     if len(rows) == width and all(len(row) == width for row in rows):  # a matrix, its first row and column are names
         body = [row[1:] for row in rows[1:]]
-        if rows[0][1:] == [row[0] for row in rows[1:]] and width > 2:
+        if rows[0][1:] == [row[0] for row in rows[1:]] and len(set(rows[0])) == width > 2:
             return _found(path, _matrix(path, body)[None], rows[0][1:])
         if width > 2:
             return _found(path, _matrix(path, rows)[None], [str(k) for k in range(1, width + 1)])

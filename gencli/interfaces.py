@@ -1,7 +1,7 @@
 """What a plug-in needs to import: the contracts of every group, each from the ``base.py`` of its room."""
 
 from gencli.core.noise import Noise
-from gencli.core.spec import Batch, Bound, Given, Spec, Support
+from gencli.core.spec import Batch, Bound, Given, Graph, Spec, Support
 from gencli.data.base import Dataset, Modes, Split
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.kernels.base import Energy, Info, Kernel, State
@@ -16,6 +16,7 @@ from gencli.models.base import (
     Ensemble,
     Enumerable,
     ExactLikelihood,
+    ExponentialFamily,
     LatentVariable,
     LinearFeatures,
     Model,
@@ -54,8 +55,10 @@ __all__ = [
     "Estimate",
     "Estimator",
     "ExactLikelihood",
+    "ExponentialFamily",
     "Fair",
     "Given",
+    "Graph",
     "Info",
     "Kernel",
     "LatentVariable",

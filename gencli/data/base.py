@@ -66,6 +66,7 @@ class Dataset(ABC):
     ``per``: what one coordinate is of data that is measured in nats per symbol: ``char``, ``byte`` or ``symbol``; rows
     are then windows, whose given part is not scored, ``entropy`` is a rate, and the model must be Autoregressive.
     None: data is measured in nats per example. ``typed``: paths as the user typed them, by the absolute ones.
+    ``in_sample``: whether the test split is the training split, as where there is one observation; records say so.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Dataset(ABC):
     unit: tuple[float, float] | None = None
     per: Literal["char", "byte", "symbol"] | None = None
     typed: Mapping[str, str] = MappingProxyType({})
+    in_sample: bool = False
 
     def protocol(self) -> dict[str, object]:
         """What else a number on this data depends on; joins the protocol of its records."""

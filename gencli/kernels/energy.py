@@ -73,6 +73,12 @@ def brute_force(of: Of, x: Tensor, where: Tensor, values: int) -> Tensor:
     return torch.cat(found, 1)
 
 
+def turned_over(of: Of, x: Tensor, where: Tensor) -> Tensor:
+    """What an energy says of one bit (n,) turned over in each row of x (n, *), by asking for it there: (n,) nats."""
+    flat, at = x.flatten(1), where[:, None]
+    return of(flat.scatter(1, at, 1 - flat.gather(1, at)).view_as(x)) - of(x)
+
+
 @dataclass(frozen=True)
 class Energy:
     """E as a chain sees it: of n chains at once, whose energies do not depend on each other.
@@ -88,6 +94,7 @@ class Energy:
             draws its hidden units. None: it has no such way.
         pairs: says the energy as a sum over single coordinates and pairs of them; None: it is none, or is not known to
             be.
+        toggle: ``toggles`` of this energy, (x, where) -> (n,); None: the energy is asked for at the neighbours.
     """
 
     of: Of
@@ -97,6 +104,7 @@ class Energy:
     blocks: tuple[Tensor, ...] | None = None
     resample: Callable[[Tensor, Noise], Tensor] | None = None
     pairs: Callable[[], Pairs] | None = None
+    toggle: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of(x)
@@ -113,6 +121,17 @@ class Energy:
         if self.change is not None:
             return self.change(x, where)
         return brute_force(self.of, x, where, self.support.size)
+
+    def toggles(self, x: Tensor, where: Tensor) -> Tensor:
+        """E(x with one bit turned over) - E(x), (n,): a bit of its own for each chain.
+
+        Args:
+            x: (n, *) bits.
+            where: (n,) the bit, as a position in the flattened event.
+        """
+        if self.toggle is not None:
+            return self.toggle(x, where)
+        return turned_over(self.of, x, where)
 
     def linear(self, x: Tensor) -> Tensor:
         """``changes`` of all coordinates to first order, (n, D, K): what a gradient says of them; detached."""
@@ -155,6 +174,7 @@ def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
         lambda x: total(lambda energy: energy.linear(x)),
         _refined([energy.blocks for _, energy in parts]),
         pairs=_joined(parts),
+        toggle=lambda x, where: total(lambda energy: energy.toggles(x, where)),
     )
 
 

@@ -48,7 +48,8 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
         taylor if isinstance(model, Relaxed) else None,
         model.blocks(),
         resample if isinstance(model, BlockGibbs) else None,
-        model.pairwise if isinstance(model, Pairwise) else None,
+        pairs=model.pairwise if isinstance(model, Pairwise) else None,
+        toggle=lambda x, where: model.toggles(x, where, given(x)),
     )
 
 

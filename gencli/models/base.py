@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Given, Spec
-from gencli.kernels.energy import Pairs, brute_force
+from gencli.kernels.energy import Pairs, brute_force, turned_over
 from gencli.models.distributions import Conditional
 from gencli.paths.base import Path, Prediction
 
@@ -129,6 +129,18 @@ class Unnormalized(Model):
 
         return brute_force(energy, x, where, self.spec.support.size)
 
+    def toggles(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
+        """What one bit of each row does when it is turned over, E(x') - E(x): (B,).
+
+        Here the energy is asked for at x and x'; a model that knows better says so.
+
+        Args:
+            x: (B, *) bits.
+            where: (B,) the bit, as a position in the flattened event.
+            y: the context.
+        """
+        return turned_over(lambda at: self.energy(at, y), x, where)
+
     def blocks(self) -> tuple[Tensor, ...] | None:
         """Sets of coordinates of discrete x that do not interact within a set; together they are all coordinates.
 
@@ -203,6 +215,30 @@ class Annealable(Unnormalized):
 
         At 1 it is this model, with the same Z; at 0 an ``ExactLikelihood`` with ``DirectSampling``.
         """
+
+
+class ExponentialFamily(Unnormalized):
+    """p(x) = exp(theta . s(x)) / Z: a few statistics s(x), each with a parameter that has a name.
+
+    ``names``: of the K parameters. The MLE solves E[s] = mean of s over the data, and the inverse of N Cov[s], the
+    Fisher information of N examples, is the covariance of its error.
+    """
+
+    names: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def theta(self) -> Tensor:
+        """The parameters (K,)."""
+
+    @property
+    @abstractmethod
+    def observed(self) -> tuple[Tensor, int]:
+        """The mean of s over the examples that it was started from, (K,) in fp64, and how many they were."""
+
+    @abstractmethod
+    def statistics(self, x: Tensor) -> Tensor:
+        """s(x): (B, *) -> (B, K)."""
 
 
 class ExactLikelihood(Unnormalized):

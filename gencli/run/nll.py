@@ -62,7 +62,10 @@ class HeldOutNLL(Quantity[NLLRecord]):
             per=parts.dataset.per,
             groups=split.groups,
             row_weights=split.weights,
-            flags=["unbounded likelihood"] if parts.preprocess.unbounded else [],
+            flags=[
+                *(["unbounded likelihood"] if parts.preprocess.unbounded else []),
+                *(["in-sample"] if parts.dataset.in_sample else []),
+            ],
             estimator=name + estimator.variant,
             settings={
                 key: value

@@ -73,13 +73,13 @@ def write_csv(comparison: Comparison) -> None:
         print(shown(f"{run}: {why}"), file=sys.stderr)
 
 
-def print_table(comparison: Comparison) -> None:
-    """A table for each group, with what sets it apart, and what the signs mean."""
+def print_table(comparison: Comparison, names: Mapping[Path, str] | None = None) -> None:
+    """A table for each group, with what sets it apart, and what the signs mean; names: of runs, else their folders."""
     from rich.console import Console
     from rich.measure import Measurement
 
     console = Console(file=output(), highlight=False, width=None if sys.stdout.isatty() else 100)
-    names = _short_names([row.run for rows in comparison.groups for row in rows])
+    names = names or _short_names([row.run for rows in comparison.groups for row in rows])
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
         if reason.startswith("metric is "):
             console.print()

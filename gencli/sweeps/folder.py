@@ -135,7 +135,7 @@ class SweepFolder:
 
     def note(self, words: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]) -> None:
         """Write sweep.json: the command, and each job by its id."""
-        self._record["jobs"] |= jobs
+        self._record["jobs"] = {**self._record["jobs"], **jobs}
         started = self._record.setdefault("started", time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         write_json(
             inside(self.path, RECORD),

@@ -6,6 +6,7 @@ import importlib
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +29,9 @@ from gencli.training.signals import StopRequest
 
 TURN = 0.5
 """Seconds between two looks at the clock and at the files of the jobs."""
+
+LATE = ("torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg")
+"""Modules that a training imports when it comes to need them: together more than a second."""
 
 
 @dataclass(eq=False)  # each is one of its own, and known by that
@@ -217,6 +221,8 @@ class _Launch:
 
     def _failed(self, job: Job, outcome: Outcome) -> None:
         job.state, job.cause, job.exit_code = "failed", outcome.cause, outcome.exit_code
+        if job.exit_code == 2 and not job.run.exists():
+            job.log.unlink(missing_ok=True)  # a refusal leaves nothing behind
         self.display.say(f"{job.name}: failed after {left(outcome.seconds)}: {job.cause}", "red")
 
     # --- stopping ------------------------------------------------------------------------------------------------
@@ -259,30 +265,34 @@ class _Launch:
         return ", ".join(told)
 
     def _note(self) -> None:
-        kept = ("state", "exit_code", "cause")
+        """Write down what is known of the jobs; of those that were done before, that stands there already."""
         self.folder.note(
             self.sweep.words,
             {
                 job.id: {
                     "overrides": list(job.swept),
                     "run": str(job.run),
-                    **{key: getattr(job, key) for key in kept},
+                    **{key: getattr(job, key) for key in ("state", "exit_code", "cause")},
                     "seconds": round(job.seconds, 1),
                 }
                 for job in self.jobs
-                if job.id
+                if job.id and job.state != "skipped"
             },
         )
 
 
 def _warm(configs: Sequence[dict[str, Any]]) -> None:
     """Import what the jobs will use, once for all of them; what users brought along is left to the jobs."""
-    for name in ("gencli.training.session", "gencli.run.run"):
-        importlib.import_module(name)
     targets = {str(node["_target_"]) for config in configs for node in _nodes(config)}
-    for name in sorted({target.rpartition(".")[0] for target in targets if target.startswith("gencli.")}):
-        with suppress(ImportError):  # the job will say so
-            importlib.import_module(name)
+    ours = {target.rpartition(".")[0] for target in targets if target.startswith("gencli.")}
+    here = Path.cwd()
+    os.chdir(Path(__file__).parent)  # matplotlib evaluates a matplotlibrc of the current folder, whosever that is
+    try:
+        for name in ("gencli.training.session", *LATE, *sorted(ours)):
+            with suppress(ImportError):  # the job will say so
+                importlib.import_module(name)
+    finally:
+        os.chdir(here)
 
 
 def _nodes(value: Any) -> list[dict[str, Any]]:
@@ -293,22 +303,21 @@ def _nodes(value: Any) -> list[dict[str, Any]]:
 
 
 def _tell_end(display: Display, sweep: Multirun, jobs: Sequence[Job], stopped: int = 0) -> int:
-    """The failures with their causes, the comparison, how to go on; returns the exit code."""
+    """The comparison, the failures with their causes, how to go on; returns the exit code."""
     done = [job for job in jobs if job.state in ("done", "skipped")]
     failed = [job for job in jobs if job.state == "failed"]
     if done and (comparison := compare([job.run for job in done])).groups:
-        render.print_table(comparison)
+        render.print_table(comparison, {job.run: slug(job.swept) for job in done})
         display.say("")
     skipped = sum(job.state == "skipped" for job in jobs)
     display.say(f"{len(done)} of {len(jobs)} jobs done" + f", {skipped} of them before" * bool(skipped))
     if failed:
-        display.say(f"{len(failed)} of {len(jobs)} jobs failed:", "red")
+        print(f"{len(failed)} of {len(jobs)} jobs failed:", file=sys.stderr)
     for job in failed:
         log = f"; log: {job.log}" if job.log.is_file() else ""
-        display.say(f"  {job.name}: {job.cause} (exit code {job.exit_code}{log})", "red")
+        print(quoted(f"  {job.name}: {job.cause} (exit code {job.exit_code}{log})", 10_000), file=sys.stderr)
     if len(done) + len(failed) < len(jobs) or any(job.exit_code != 2 for job in failed):
-        again = shlex.join(["gencli", "train", *sweep.words])
-        display.say(f"go on with the same command: {again}")
+        display.say(f"go on with the same command: {shlex.join(['gencli', 'train', *sweep.words])}")
     if stopped > 0:
         return 128 + stopped
     if len(done) == len(jobs):

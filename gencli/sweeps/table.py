@@ -95,7 +95,7 @@ class Display:
             self._spoken = at
             self.say(summary())
             for row in rows():
-                cells = [cell for cell in (_progress(row.progress), row.progress.best, left(row.left)) if cell]
+                cells = [cell for cell in (_progress(row.progress), row.progress.best, _left(row)) if cell]
                 self.say(f"  {row.name}: {', '.join(cells)}")
 
 
@@ -113,7 +113,7 @@ def draw(summary: str, rows: list[Row], most: int = 100) -> RenderableType:
             _progress(row.progress),
             ProgressBar(total=1.0, completed=row.progress.fraction, width=10),
             Text(quoted(row.progress.best)),
-            left(row.left),
+            _left(row),
         )
     beyond = [Text(f"and {len(rows) - most} more")] if len(rows) > most else []
     return Group(*([table] if rows else []), *beyond, Text(shown(summary), no_wrap=True, overflow="ellipsis"))
@@ -121,6 +121,11 @@ def draw(summary: str, rows: list[Row], most: int = 100) -> RenderableType:
 
 def _progress(progress: Progress) -> str:
     return f"{progress.step}/{progress.of}" if progress.of else f"{progress.step}, {100 * progress.fraction:.0f}%"
+
+
+def _left(row: Row) -> str:
+    """After training comes the test split, of which nobody knows how long it takes."""
+    return "measuring" if row.progress.fraction >= 1 else left(row.left)
 
 
 def left(seconds: float | None) -> str:

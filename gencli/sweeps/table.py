@@ -105,7 +105,7 @@ def draw(summary: str, rows: list[Row], most: int = 100) -> RenderableType:
     table.add_column("job", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("progress", justify="right", no_wrap=True)
     table.add_column("", width=10)
-    table.add_column("best so far", justify="right", no_wrap=True)
+    table.add_column("best so far", justify="right", no_wrap=True, overflow="ellipsis", max_width=18)
     table.add_column("time left", justify="right", no_wrap=True)
     for row in rows[:most]:
         table.add_row(

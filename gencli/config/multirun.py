@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -17,28 +17,9 @@ from omegaconf.errors import ValidationError
 
 from gencli.config import catalog
 from gencli.config.compose import compose, expand_runs, parse_overrides, quote
+from gencli.config.sections import SweepOptions
 from gencli.core import options
 from gencli.core.errors import UsageError
-from gencli.core.options import Count, Positive
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """Keys ``sweep.*`` of ``gencli train -m``.
-
-    Args:
-        dir: folder of the sweep; None: outputs/sweeps/<date>_<time>, or that of an unfinished sweep of the same jobs.
-        workers: jobs at a time; auto: one for each GPU, or as many as the cores can serve.
-        on_fail: whether the other jobs go on when one has failed.
-        memory: GiB that a job may take.
-        minutes: wall-clock minutes that a job may take.
-    """
-
-    dir: str | None = None
-    workers: Count | Literal["auto"] = "auto"
-    on_fail: Literal["continue", "stop"] = "continue"
-    memory: Positive | None = None
-    minutes: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -120,11 +101,6 @@ def split_options(overrides: Sequence[str]) -> tuple[SweepOptions, list[str]]:
         found[key.removeprefix("sweep.")] = str(value) if key == "sweep.dir" and value is not None else value
     checked = options.check(found, options.of_dataclass(SweepOptions), "sweep", "a sweep")
     return SweepOptions(**checked), rest
-
-
-def keys() -> list[str]:
-    """Names of the keys of a sweep."""
-    return [f"sweep.{entry.name}" for entry in fields(SweepOptions)]
 
 
 class _Options:

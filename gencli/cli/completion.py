@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gencli.cli import help as helptext
-from gencli.config import catalog
+from gencli.config import catalog, sections
 from gencli.config.locate import config_dir, runs
 from gencli.core.errors import UsageError, near
 
@@ -26,7 +27,9 @@ _VALUES = {
     "optimizer.schedule": ("constant", "cosine"),
     "data.dequantization": ("uniform",),
     "data.transform": ("logit", "none", "scale", "standardize"),
-    "hydra/launcher": ("basic", "joblib"),
+    "hydra/launcher": ("basic",),
+    "sweep.on_fail": ("continue", "stop"),
+    "sweep.workers": ("auto",),
 }
 
 _BASH = """\
@@ -145,6 +148,11 @@ def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[s
             option = catalog.options(name, config_dirs).get(choice)
             yield from (f"{inner}@{name}.{at}=" for at, inner in option.nested.items()) if option else ()
         yield "hydra/launcher="
+        if verb == "train":
+            yield "sweep."
+        return
+    if group == "sweep":
+        yield from (f"sweep.{entry.name}=" for entry in fields(sections.SweepOptions))
         return
     if listed and group == "metrics":
         for name, option in catalog.options("metric", config_dirs).items():

@@ -61,9 +61,10 @@ Go on with a run that was stopped, with its own config:
 Begin a new run with another's weights (fine-tuning); all but the model may be changed:
   gencli train init_from=RUN [data.path=FILE] [trainer.max_steps=500] [optimizer.lr=1e-4] [weights=raw]
 
-Sweep: one run for each combination, in outputs/sweeps/<date>_<time>/<job>/:
+Sweep: one run for each combination, each in a process of its own, in outputs/sweeps/<date>_<time>/<job>/:
   gencli train -m model=maf,realnvp seed=0,1,2
-  gencli train -m 'model=glob(*)' hydra/launcher=joblib hydra.launcher.n_jobs=4
+  gencli train -m 'model=glob(*)' sweep.workers=4 sweep.minutes=30 sweep.memory=8 sweep.on_fail=stop
+The same command again goes on with a sweep that was stopped; with sweep.dir=FOLDER, with the sweep of that folder.
 
 Look without running:
   --cfg job [--resolve]    the config as it would be      --info    where it comes from
@@ -71,7 +72,7 @@ Look without running:
   --hydra-help             more flags, those of Hydra
 
 Exit code: 0 done, 2 the command is wrong or another process trains this run, 1 the run failed, 130, 143 or 129 stopped
-by SIGINT, SIGTERM or SIGHUP after saving a checkpoint. Of a sweep: 2 if all jobs were refused, 1 if any failed.
+by SIGINT, SIGTERM or SIGHUP after saving a checkpoint. Of a sweep: 2 if all jobs were refused, 1 if any is not done.
 """
 
 SAMPLE = """\

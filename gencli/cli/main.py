@@ -11,12 +11,16 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gencli import __version__
 from gencli.cli import help as helptext
 from gencli.core.errors import GencliError, Interrupted, UsageError, near, quoted
 from gencli.core.output import spell_what_is_lacking
+
+if TYPE_CHECKING:
+    from gencli.config.command import Report, Work
+    from gencli.config.multirun import Multirun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +87,7 @@ def _dispatch(words: list[str]) -> int:
         return compare_main(rest)
     from gencli.config import command
 
-    return command.call(verb, rest, _run_verb, _report)
+    return command.call(verb, rest, _run_verb, _report, _launch)
 
 
 def _report(error: BaseException) -> int:
@@ -111,6 +115,12 @@ def _report(error: BaseException) -> int:
 def _tell(text: str) -> None:
     with suppress(OSError):  # nobody reads it: a closed terminal
         print(text, file=sys.stderr)
+
+
+def _launch(sweep: Multirun, work: Work, report: Report) -> int:
+    from gencli.sweeps.launcher import launch
+
+    return launch(sweep, work, report)
 
 
 def _run_verb(verb: str, config: dict[str, Any], sweep_dir: Path | None) -> None:

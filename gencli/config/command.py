@@ -22,16 +22,19 @@ import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from gencli.config.compose import chosen, compose, expand_runs, initialized, parse_overrides, prepare, quote, to_plain
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.locate import config_dir
+from gencli.config.multirun import Multirun, multirun
 from gencli.core.errors import RunFailed, UsageError, quoted, shown
 from gencli.core.output import output
 
 Work = Callable[[str, dict[str, Any], Path | None], None]
 Report = Callable[[BaseException], int]
+Launch = Callable[[Multirun, Work, Report], int]
 
 
 @dataclass
@@ -91,8 +94,15 @@ class Task:
         return 0, ""
 
 
-def call(verb: str, words: list[str], work: Work, report: Report) -> int:
+def call(verb: str, words: list[str], work: Work, report: Report, launch: Launch | None = None) -> int:
     """Run ``gencli VERB WORDS``; returns the exit code.
+
+    Args:
+        verb: train, sample or eval.
+        words: what comes after it.
+        work: runs a verb with its config.
+        report: tells a failure to the user; returns the exit code.
+        launch: runs the sweeps of ``train`` that ask for no launcher or sweeper of Hydra's; None: Hydra runs all.
 
     Raises:
         UsageError: a word is wrong.
@@ -111,7 +121,14 @@ def call(verb: str, words: list[str], work: Work, report: Report) -> int:
     try:
         parsed = parse_overrides(args.overrides)
         if args.multirun or any(o.key_or_group == "hydra.mode" and str(o.value()) == "MULTIRUN" for o in parsed):
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise UsageError("-m inside torchrun: each process would sweep by itself; call torchrun for each job")
+            shows = args.cfg or args.info or args.hydra_help
+            if launch is not None and verb == "train" and not shows and not any(map(_is_hydras, parsed)):
+                return launch(multirun(words, args.overrides, config_dirs), work, report)
+            _refuse_keys_of_sweeps(args.overrides, f"gencli {verb} -m as it stands here runs its jobs by Hydra")
             return _sweep(Task(verb, work, report, config_dirs), flags, args.overrides)
+        _refuse_keys_of_sweeps(args.overrides, "without -m this is no sweep")
         overrides = [] if args.hydra_help else args.overrides  # Hydra's help page knows no group of ours
         prepared = prepare(verb, overrides, config_dirs, need_run=not (args.hydra_help or args.info))
         if args.cfg and prepared.run_config is not None:
@@ -165,7 +182,20 @@ def _call_hydra(task: Task, config_name: str, words: list[str]) -> None:
         sys.argv = given
 
 
-# --- sweeps ----------------------------------------------------------------------------------------------------------
+def _is_hydras(override: Override) -> bool:
+    """Whether a sweep is asked of Hydra itself: another launcher or sweeper, its own settings, runs that go on."""
+    key = override.key_or_group
+    own = key.startswith(("hydra.", "hydra/")) and key not in ("hydra.sweep.dir", "hydra.mode")
+    return own or (key == "resume" and not override.is_delete())
+
+
+def _refuse_keys_of_sweeps(overrides: list[str], why: str) -> None:
+    for text, override in zip(overrides, parse_overrides(overrides), strict=True):
+        if override.key_or_group.startswith("sweep."):
+            raise UsageError(f"{text}: {why}; sweep.* are keys of gencli train -m with its own launcher")
+
+
+# --- sweeps by Hydra -------------------------------------------------------------------------------------------------
 
 
 def _sweep(each: Task, flags: list[str], overrides: list[str]) -> int:
@@ -177,8 +207,6 @@ def _sweep(each: Task, flags: list[str], overrides: list[str]) -> int:
         overrides: the sweep's.
     """
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # a launcher's processes take no modules from the current folder
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("-m inside torchrun: each process would sweep by itself; call torchrun once for each job")
     chosen = [o.value() for o in parse_overrides(overrides) if o.key_or_group == "hydra.sweep.dir"]
     folder = Path(str(chosen[-1])) if chosen else _reserve(Path("outputs/sweeps"))
     place = [] if chosen else [f"hydra.sweep.dir={quote(str(folder))}"]

@@ -79,6 +79,25 @@ class MomentumOptions(OptimizerOptions):
     momentum: NonNegative = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Keys ``sweep.*`` of ``gencli train -m``.
+
+    Args:
+        dir: folder of the sweep; None: outputs/sweeps/<date>_<time>, or that of an unfinished sweep of the same jobs.
+        workers: jobs at a time; auto: one for each GPU, or as many as the cores can serve.
+        on_fail: whether the other jobs go on when one has failed.
+        memory: GiB that a job may take.
+        minutes: wall-clock minutes that a job may take.
+    """
+
+    dir: str | None = None
+    workers: Count | Literal["auto"] = "auto"
+    on_fail: Literal["continue", "stop"] = "continue"
+    memory: Positive | None = None
+    minutes: Positive | None = None
+
+
 PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
 """Keys of the section ``data`` that belong to the way into model space, not to the data set."""
 

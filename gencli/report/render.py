@@ -76,10 +76,10 @@ def write_csv(comparison: Comparison) -> None:
         print(shown(f"{run}: {why}"), file=sys.stderr)
 
 
-def print_table(comparison: Comparison) -> None:
-    """A table for each group, with what sets it apart, and what the signs mean."""
+def print_table(comparison: Comparison, names: Mapping[Path, str] | None = None) -> None:
+    """A table for each group, with what sets it apart, and what the signs mean; names: of runs, else their folders."""
     console = terminal()
-    names = short_names([row.run for rows in comparison.groups for row in rows])
+    names = names or short_names([row.run for rows in comparison.groups for row in rows])
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
         if reason.startswith("metric is "):
             console.print()

@@ -16,7 +16,7 @@ from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Given, Spec
 from gencli.models.base import Autoregressive, DataInitialized
-from gencli.models.distributions import BernoulliHead, CategoricalHead, Conditional, Conditionals, head_of
+from gencli.models.distributions import Conditional, Conditionals, head_of
 
 
 class Independent(Autoregressive, DataInitialized):
@@ -74,13 +74,6 @@ class Independent(Autoregressive, DataInitialized):
 
     def blocks(self) -> tuple[Tensor, ...]:
         return (torch.arange(self.spec.dim, device=self.marginals.device),)
-
-    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
-        """As ``decode`` draws them; bits and categories, each of which costs one uniform number, all at once."""
-        if not isinstance(self.distribution, BernoulliHead | CategoricalHead):
-            return super().sample(n, y, noise=noise, temperature=temperature)
-        with torch.no_grad():
-            return self.distribution.conditional(self.marginals.expand(n, -1, -1)).sample(noise, temperature)
 
     @torch.no_grad()
     def decode(

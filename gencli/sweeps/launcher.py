@@ -1,0 +1,325 @@
+"""``gencli train -m``: what is done is skipped, what was stopped goes on in its folder, the rest starts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gencli.config.multirun import Multirun, resumed
+from gencli.core.errors import Interrupted, UsageError, quoted
+from gencli.report import render
+from gencli.report.compare import compare
+from gencli.sweeps import progress
+from gencli.sweeps.child import Report, Request, Work
+from gencli.sweeps.folder import SweepFolder, state_of
+from gencli.sweeps.ids import job_id, slug
+from gencli.sweeps.machine import THREADS, can_fork, on_cores, on_gpus
+from gencli.sweeps.pool import Outcome, Pool
+from gencli.sweeps.table import Display, Row, left
+from gencli.training.signals import StopRequest
+
+TURN = 0.5
+"""Seconds between two looks at the clock and at the files of the jobs."""
+
+LATE = ("torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg")
+"""Modules that a training imports when it comes to need them: together more than a second."""
+
+
+@dataclass(eq=False)  # each is one of its own, and known by that
+class Job:
+    """One training of the sweep.
+
+    Args:
+        name: its number and its overrides.
+        swept: these overrides.
+        config: as the command composes it; None: it was refused.
+        id: of that config.
+        run: its run folder.
+        log: what it prints.
+        state: waiting, running, done, skipped, failed or interrupted.
+        exit_code: of its process; None: it has not run.
+        cause: what went wrong.
+        seconds: that it took here.
+        since: when it was started here, monotonic.
+        before: fraction of it that was done by then.
+    """
+
+    name: str
+    swept: tuple[str, ...]
+    config: dict[str, Any] | None
+    id: str = ""
+    run: Path = field(default_factory=Path)
+    log: Path = field(default_factory=Path)
+    state: str = "waiting"
+    exit_code: int | None = None
+    cause: str = ""
+    seconds: float = 0.0
+    since: float = 0.0
+    before: float = 0.0
+
+
+def launch(sweep: Multirun, work: Work, report: Report) -> int:
+    """Run a sweep; returns the exit code.
+
+    Args:
+        sweep: its jobs, composed.
+        work: trains a config.
+        report: tells a failure to the user; returns the exit code.
+
+    Raises:
+        UsageError: the sweep cannot be run, and nothing was written.
+        RunFailed: its folder cannot be written.
+    """
+    forks = can_fork()
+    jobs = _jobs(sweep)
+    display = Display()
+    able = [job for job in jobs if job.config is not None]
+    refused = [job for job in jobs if job.config is None]
+    if not able or (refused and sweep.options.on_fail == "stop"):
+        return _tell_end(display, sweep, jobs)
+    names = {job.id: slug(job.swept) for job in able}
+    folder, told = SweepFolder.of(sweep.options.dir, names)
+    try:
+        _place(able, folder, names)
+        folder.hold([*names], display.say)
+        if told:
+            display.say(told)
+        for job in able:
+            if state_of(job.run) == "finished":
+                job.state = "skipped"
+        return _Launch(sweep, jobs, folder, display).run(work, report, forks)
+    finally:
+        folder.release()
+
+
+def _jobs(sweep: Multirun) -> list[Job]:
+    """The jobs, each of them once."""
+    jobs: dict[str, Job] = {}
+    for planned in sweep.jobs:
+        own = "" if planned.config is None else job_id(planned.config)
+        job = Job("", planned.swept, planned.config, own)
+        if planned.config is None:
+            job.state, job.cause, job.exit_code = "failed", planned.refusal, 2
+        jobs.setdefault(own or " ".join(planned.swept), job)
+    for number, job in enumerate(jobs.values(), start=1):
+        job.name = f"[{number}/{len(jobs)}] {quoted(' '.join(job.swept), 200)}"
+    return [*jobs.values()]
+
+
+def _place(jobs: Sequence[Job], folder: SweepFolder, names: dict[str, str]) -> None:
+    """Where each job has its run and its log.
+
+    Raises:
+        UsageError: two jobs would share a folder.
+    """
+    taken: dict[Path, Job] = {}
+    for job in jobs:
+        assert job.config is not None
+        own = job.config["run_dir"]
+        job.run = Path(own) if own else folder.run(job.id, names[job.id])
+        job.log = folder.path / f"{job.run.name if not own else f'{names[job.id]}-{job.id}'}.log"
+        if job.run in taken:
+            raise UsageError(f"run_dir={own}: each job of a sweep needs a folder of its own; leave run_dir= away")
+        taken[job.run] = job
+
+
+class _Launch:
+    """A sweep while it runs."""
+
+    def __init__(self, sweep: Multirun, jobs: list[Job], folder: SweepFolder, display: Display) -> None:
+        self.sweep, self.jobs, self.folder, self.display = sweep, jobs, folder, display
+        self.stopped = 0
+        self.slots = 1
+
+    def run(self, work: Work, report: Report, forks: bool) -> int:
+        """All jobs; returns the exit code."""
+        for job in self._of("failed"):
+            self.display.say(f"{job.name}: refused: {job.cause}", "red")
+        if self._of("waiting"):
+            configs = [job.config for job in self.jobs if job.config is not None]
+            options, before = self.sweep.options, os.environ.get(THREADS)
+            try:
+                share = on_cores(configs, options.workers)
+                os.environ[THREADS] = str(share.threads)  # torch and BLAS read it when they are imported
+                share = on_gpus(configs, options.workers) or share
+                os.environ[THREADS] = str(share.threads)
+                if forks:
+                    _warm(configs)
+                self.slots = len(share.slots)
+                self.display.say(f"sweep {self.folder.path}: {len(self.jobs)} jobs, {share.what}")
+                pool = Pool(share.slots, work, report, minutes=options.minutes, memory=options.memory, forks=forks)
+                self._all(pool, share.threads)
+            finally:
+                os.environ.pop(THREADS) if before is None else os.environ.update({THREADS: before})
+        self._note()
+        return _tell_end(self.display, self.sweep, self.jobs, self.stopped)
+
+    def _all(self, pool: Pool, threads: int) -> None:
+        waiting = self._of("waiting")
+        self._note()
+        with StopRequest() as stop, self.display:
+            try:
+                while pool.running or (waiting and not self.stopped):
+                    while waiting and pool.free and not self.stopped:
+                        self._start(pool, waiting.pop(0), threads)
+                        self._heed(stop, pool)
+                    for job, outcome in pool.wait(TURN).items():
+                        self._ended(job, outcome)
+                        if job.state == "failed" and self.sweep.options.on_fail == "stop" and not self.stopped:
+                            self._stop(pool, signal.SIGINT, "sweep.on_fail=stop")
+                            self.stopped = -1
+                    self._heed(stop, pool)
+                    self.display.update(self._summary, self._rows)
+            except Interrupted as error:  # a second signal
+                self.stopped = error.exit_code - 128
+            finally:
+                for job in self._of("running") if pool.running else []:
+                    job.state, job.exit_code = "interrupted", 128 + signal.SIGKILL
+                pool.kill()
+
+    # --- one job -------------------------------------------------------------------------------------------------
+
+    def _start(self, pool: Pool, job: Job, threads: int) -> None:
+        config = job.config
+        assert config is not None
+        try:
+            going_on = state_of(job.run) == "unfinished"
+            if going_on:
+                job.before = progress.read(job.run, config).fraction
+                config = resumed(str(job.run), config, self.sweep.config_dirs)
+            else:
+                self.folder.clear(job.run)
+        except (UsageError, OSError) as error:
+            self._failed(job, Outcome(2, str(error), 0.0))
+            return
+        if not self.display.live:
+            self.display.say(f"{job.name}: {'goes on' if going_on else 'starts'} in {job.run}")
+        pool.start(job, Request(config=config, folder=str(job.run), log=str(job.log), threads=threads))
+        job.state, job.since = "running", time.monotonic()
+
+    def _ended(self, job: Job, outcome: Outcome) -> None:
+        job.exit_code, job.seconds = outcome.exit_code, outcome.seconds
+        if not outcome.cause:
+            job.state = "done"
+            told = progress.result(job.run)
+            self.display.say(f"{job.name}: done in {left(job.seconds)}{told and f', {told}'}")
+        elif outcome.interrupted:
+            job.state, job.cause = "interrupted", outcome.cause
+            self.display.say(f"{job.name}: {outcome.cause}")
+        else:
+            self._failed(job, outcome)
+        self._note()
+
+    def _failed(self, job: Job, outcome: Outcome) -> None:
+        job.state, job.cause, job.exit_code = "failed", outcome.cause, outcome.exit_code
+        if job.exit_code == 2 and not job.run.exists():
+            job.log.unlink(missing_ok=True)  # a refusal leaves nothing behind
+        self.display.say(f"{job.name}: failed after {left(outcome.seconds)}: {job.cause}", "red")
+
+    # --- stopping ------------------------------------------------------------------------------------------------
+
+    def _heed(self, stop: StopRequest, pool: Pool) -> None:
+        if stop.signal and self.stopped <= 0:
+            self.stopped = stop.signal
+            self._stop(pool, stop.signal, signal.Signals(stop.signal).name)
+
+    def _stop(self, pool: Pool, number: int, why: str) -> None:
+        self.display.say(
+            f"{why}: {len(pool.running)} running jobs save what they have; a second Ctrl-C ends them at once"
+        )
+        pool.stop(number)
+
+    # --- what is told --------------------------------------------------------------------------------------------
+
+    def _of(self, state: str) -> list[Job]:
+        return [job for job in self.jobs if job.state == state]
+
+    def _rows(self) -> list[Row]:
+        now = time.monotonic()
+        return [
+            Row(job.name, progress.read(job.run, job.config), now - job.since, job.before)
+            for job in self._of("running")
+            if job.config is not None
+        ]
+
+    def _summary(self) -> str:
+        counts = {state: len(self._of(state)) for state in ("failed", "interrupted", "running", "waiting")}
+        done = len(self._of("done")) + len(self._of("skipped"))
+        told = [f"{done} of {len(self.jobs)} done", *(f"{count} {state}" for state, count in counts.items() if count)]
+        rows = self._rows()
+        spans = [job.seconds for job in self._of("done")]
+        spans += [row.seconds + row.left for row in rows if row.left is not None]
+        if spans and not self.stopped:
+            span = sum(spans) / len(spans)
+            missing = sum(span if row.left is None else row.left for row in rows) + span * counts["waiting"]
+            told.append(f"about {left(missing / self.slots)} left")
+        return ", ".join(told)
+
+    def _note(self) -> None:
+        """Write down what is known of the jobs; of those that were done before, that stands there already."""
+        self.folder.note(
+            self.sweep.words,
+            {
+                job.id: {
+                    "overrides": list(job.swept),
+                    "run": str(job.run),
+                    **{key: getattr(job, key) for key in ("state", "exit_code", "cause")},
+                    "seconds": round(job.seconds, 1),
+                }
+                for job in self.jobs
+                if job.id and job.state != "skipped"
+            },
+        )
+
+
+def _warm(configs: Sequence[dict[str, Any]]) -> None:
+    """Import what the jobs will use, once for all of them; what users brought along is left to the jobs."""
+    targets = {str(node["_target_"]) for config in configs for node in _nodes(config)}
+    ours = {target.rpartition(".")[0] for target in targets if target.startswith("gencli.")}
+    here = Path.cwd()
+    os.chdir(Path(__file__).parent)  # matplotlib evaluates a matplotlibrc of the current folder, whosever that is
+    try:
+        for name in ("gencli.training.session", *LATE, *sorted(ours)):
+            with suppress(ImportError):  # the job will say so
+                importlib.import_module(name)
+    finally:
+        os.chdir(here)
+
+
+def _nodes(value: Any) -> list[dict[str, Any]]:
+    """Every section within a config that names a class."""
+    if not isinstance(value, dict):
+        return []
+    return [*([value] if "_target_" in value else []), *(node for each in value.values() for node in _nodes(each))]
+
+
+def _tell_end(display: Display, sweep: Multirun, jobs: Sequence[Job], stopped: int = 0) -> int:
+    """The comparison, the failures with their causes, how to go on; returns the exit code."""
+    done = [job for job in jobs if job.state in ("done", "skipped")]
+    failed = [job for job in jobs if job.state == "failed"]
+    if done and (comparison := compare([job.run for job in done])).groups:
+        render.print_table(comparison, {job.run: slug(job.swept) for job in done})
+        display.say("")
+    skipped = sum(job.state == "skipped" for job in jobs)
+    display.say(f"{len(done)} of {len(jobs)} jobs done" + f", {skipped} of them before" * bool(skipped))
+    if failed:
+        print(f"{len(failed)} of {len(jobs)} jobs failed:", file=sys.stderr)
+    for job in failed:
+        log = f"; log: {job.log}" if job.log.is_file() else ""
+        print(quoted(f"  {job.name}: {job.cause} (exit code {job.exit_code}{log})", 10_000), file=sys.stderr)
+    if len(done) + len(failed) < len(jobs) or any(job.exit_code != 2 for job in failed):
+        display.say(f"go on with the same command: {shlex.join(['gencli', 'train', *sweep.words])}")
+    if stopped > 0:
+        return 128 + stopped
+    if len(done) == len(jobs):
+        return 0
+    return 2 if failed and all(job.exit_code == 2 for job in jobs) else 1

@@ -1,0 +1,91 @@
+"""How far a job is, read from the files of its run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gencli.config import stored
+from gencli.core.errors import UsageError
+
+_TAIL = 4096
+"""Bytes at the end of metrics.jsonl that are looked at."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job at one moment.
+
+    Args:
+        fraction: of its training that is done, in [0, 1].
+        step: the last one that it told.
+        of: the number of steps, if that bounds it.
+        best: the best validation score, with its name.
+    """
+
+    fraction: float = 0.0
+    step: int = 0
+    of: int | None = None
+    best: str = ""
+
+
+def read(run: Path, config: Mapping[str, Any]) -> Progress:
+    """The progress of a run; of one that has not begun, none."""
+    trainer = config["trainer"]
+    last = _last(run / "metrics.jsonl")
+    step, seconds = last.get("step", 0), last.get("seconds", 0.0)
+    steps, minutes = trainer.get("max_steps"), trainer.get("max_minutes")
+    fraction = max(step / steps if steps else 0.0, seconds / (60 * minutes) if minutes else 0.0)
+    return Progress(min(1.0, fraction), step, steps, _best(run))
+
+
+def result(run: Path) -> str:
+    """The headline of a finished run."""
+    found = _info(run).get("result") or {}
+    value, bits, unit = found.get("value"), found.get("bits_per_dim"), str(found.get("unit"))
+    if not isinstance(value, int | float):
+        return ""
+    sign = {"exact": "=", "upper": "<=", "lower": ">="}.get(str(found.get("bound")), "~")
+    per = f"bits/{unit.partition('/')[2] or 'dim'}"
+    told = f" ({bits:.4f} {per})" if isinstance(bits, int | float) else ""
+    return f"{found.get('split')} NLL {sign} {value:.3f} {unit}{told}"
+
+
+def _best(run: Path) -> str:
+    best = _info(run).get("best")
+    scores = {key: value for key, value in best.items() if key != "step"} if isinstance(best, dict) else {}
+    return "".join(f"{name} {value:.3f}" for name, value in scores.items() if isinstance(value, int | float))
+
+
+def _info(run: Path) -> dict[str, Any]:
+    try:
+        return stored.info(run)
+    except UsageError:  # not there yet, or damaged: the job will say so
+        return {}
+
+
+def _last(file: Path) -> dict[str, Any]:
+    """The last whole line of metrics of the training itself."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - _TAIL))
+            lines = stream.read().split(b"\n")
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        try:
+            found = json.loads(line)
+        except ValueError:  # cut off: at the start of the tail, or being written
+            continue
+        if (
+            isinstance(found, dict)
+            and isinstance(found.get("step"), int)
+            and isinstance(found.get("seconds"), int | float)
+        ):
+            return found
+    return {}

@@ -1,0 +1,174 @@
+"""A sweep that is killed, one of its jobs that is killed, Ctrl-C: in the end every record is the undisturbed one's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from tests.runs import ROOT, same, tensors
+
+TINY = (
+    *("data=moons", "data.train=200", "data.val=40", "data.test=40", "trainer.batch_size=32", "trainer.eval_every=10"),
+    *("trainer.log_every=10", "logger=none", "n=4", "device=cpu"),
+)
+FLOW = ("model=maf", "model.hidden=[8]", "model.transforms=2", *TINY)
+JOBS = ("-m", *FLOW, "seed=0,1,2", "trainer.max_steps=100", "sweep.workers=2")
+LIMIT = 200
+
+
+@pytest.fixture(scope="module")
+def young(tmp_path_factory):
+    """A process that has imported everything and computed nothing; each line that it reads is a command to fork."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    code = """
+import os, sys
+from gencli.cli.main import main
+from gencli.sweeps import launcher
+launcher._warm([])
+launcher.can_fork = lambda: True
+for line in sys.stdin:
+    log, *words = line.rstrip("\\n").split("\\t")
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        for number in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        code = main(["train", *words])
+        sys.stdout.flush()
+        os._exit(code)
+    print("pid", pid, flush=True)
+    print("end", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+    own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=own
+    ) as process:
+        yield process, folder
+        process.stdin.close()
+
+
+class Sweep:
+    """One start of the sweep in a folder."""
+
+    def __init__(self, young, where, words=JOBS):
+        self.process, root = young
+        self.folder, self.log = root / where, root / f"{where}.log"
+        words = [str(self.log), *words, f"{'sweep.dir' if '-m' in words else 'run_dir'}={where}"]
+        self.process.stdin.write("\t".join(words) + "\n")
+        self.process.stdin.flush()
+        self.pid = self.told("pid")
+
+    def told(self, what):
+        word, number = self.process.stdout.readline().split()
+        assert word == what
+        return int(number)
+
+    def end(self):
+        return self.told("end")
+
+    def wait_for(self, what):
+        until = time.monotonic() + LIMIT
+        while not (found := what(self.folder)):
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.05)
+        return found
+
+
+def runs(folder):
+    return sorted(path.parent for path in folder.glob("*/config.yaml"))
+
+
+def training(folder, after=0):
+    """A run that is between steps ``after`` and its end."""
+    for run in runs(folder):
+        with suppress(OSError, KeyError):
+            info = json.loads((run / "run.json").read_text())
+            if info["status"] == "running" and after < info["progress"]["step"] < 90:
+                return run
+    return None
+
+
+def finished(folder):
+    """When each run that is finished was written last."""
+    files = [run / "run.json" for run in runs(folder)]
+    return {f: f.stat().st_mtime_ns for f in files if f.is_file() and '"finished"' in f.read_text()}
+
+
+def outcome(run):
+    """What a run says, without times."""
+    record = json.loads((run / "eval" / "test-exact.json").read_text())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    clocks = ("seconds", "steps_per_second", "examples_per_second")
+    return (
+        {key: record[key] for key in ("value", "se_examples", "ledger", "n_examples", "split_sha256")},
+        [{key: value for key, value in line.items() if key not in clocks} for line in lines],
+    )
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(young):
+    undisturbed = Sweep(young, "undisturbed")
+    assert undisturbed.end() == 0, undisturbed.log.read_text()
+
+    first = Sweep(young, "disturbed")
+    first.wait_for(training)
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.end() == -signal.SIGKILL
+
+    second = Sweep(young, "disturbed")
+    run = second.wait_for(lambda folder: finished(folder) and training(folder))
+    os.kill(json.loads((run / "run.json").read_text())["process"]["pid"], signal.SIGKILL)
+    assert second.end() == 1
+    assert "killed by SIGKILL" in second.log.read_text()
+    assert "2 of 3 jobs done" in second.log.read_text()
+    done = finished(second.folder)
+
+    third = Sweep(young, "disturbed")
+    assert third.end() == 0, third.log.read_text()
+    assert "3 of 3 jobs done, 2 of them before" in third.log.read_text()
+    assert len(done) == 2
+    assert done.items() < finished(third.folder).items()  # nothing of them was touched
+
+    assert [run.name for run in runs(third.folder)] == [run.name for run in runs(undisturbed.folder)]
+    assert len(runs(third.folder)) == 3
+    for one, other in zip(runs(undisturbed.folder), runs(third.folder), strict=True):
+        assert outcome(one) == outcome(other)
+        assert same(tensors(one), tensors(other)) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_every_job_and_says_how_to_go_on(young):
+    words = ("-m", *FLOW, "seed=0,1,2", "trainer.max_steps=100000", "sweep.workers=2")
+    sweep = Sweep(young, "stopped", words)
+    sweep.wait_for(
+        lambda folder: len([r for r in runs(folder) if (r / "checkpoints" / "best.safetensors").exists()]) > 1
+    )
+    os.kill(sweep.pid, signal.SIGINT)
+    assert sweep.end() == 130
+    told = sweep.log.read_text()
+    assert "0 of 3 jobs done" in told
+    assert told.count("stopped by SIGINT after step") == 2
+    assert "go on with the same command: gencli train -m model=maf" in told
+    for run in runs(sweep.folder):
+        info = json.loads((run / "run.json").read_text())
+        assert info["status"] == "interrupted"
+        assert info["progress"]["step"] > 0
+    jobs = json.loads((sweep.folder / "sweep.json").read_text())["jobs"]
+    assert sorted(job["state"] for job in jobs.values()) == ["interrupted", "interrupted", "waiting"]
+
+
+@pytest.mark.slow
+def test_a_job_is_the_training_that_train_alone_does(young):
+    """With as many threads, to the bit."""
+    sweep = Sweep(young, "swept", ("-m", *FLOW, "seed=3", "trainer.max_steps=20"))
+    assert sweep.end() == 0
+    alone = Sweep(young, "alone", (*FLOW, "seed=3", "trainer.max_steps=20"))
+    assert alone.end() == 0
+    (run,) = runs(sweep.folder)
+    assert same(tensors(run), tensors(alone.folder)) == []

@@ -11,8 +11,10 @@ from energies import exact_samples, measured, noise, normal, quadratic, spec, tw
 from gencli.core.errors import RunFailed
 from gencli.core.spec import Batch
 from gencli.core.tensors import log_mean_exp
-from gencli.estimators.annealed import AIS, SMC, systematic
+from gencli.estimators.ais import AIS
+from gencli.estimators.annealed import systematic
 from gencli.estimators.partition import Importance, Quadrature
+from gencli.estimators.smc import SMC
 from gencli.models.energy.exponential import Polynomial, Quadratic
 from gencli.models.energy.reference import Reference
 from gencli.models.trained import Learned
@@ -93,9 +95,9 @@ def test_annealing_is_unbiased_and_its_bounds_hold():
     model = two_modes(distance=3.0)
     x = model.sample(500, noise=noise(99)).detach()
     ais = AIS(base=lambda s: Reference(s, widen=0.8), chains=2000, betas=4, leaps=1)
-    bridge = ais.bridge(model, x, noise())
-    _, forward, _ = ais.forward(bridge, noise(1))
-    back = ais.backward(bridge, model.sample(2000, noise=noise(2)).detach(), noise(3))
+    annealing = ais.annealing(model, x, noise())
+    _, forward, _ = ais.forward(annealing, noise(1))
+    back = ais.backward(annealing, model.sample(2000, noise=noise(2)).detach(), noise(3))
     for log_w in (forward, back):
         mean, variance = log_mean_exp(log_w)
         assert abs(float(mean)) < 4 * math.sqrt(float(variance))

@@ -24,7 +24,7 @@ from gencli.core.spec import Spec, Support
 from gencli.data.cells import entropy, probabilities
 from gencli.data.lazy import Lazy
 from gencli.data.sets.toys import GENERATORS
-from gencli.data.split import SPLITS, TensorSplit, storage_dtype
+from gencli.data.split import SPLITS, TensorSplit
 
 Shape = Literal["spirals", "eight_gaussians", "circles", "moons", "pinwheel", "swissroll", "checkerboard"]
 
@@ -78,7 +78,7 @@ class Quantised(Lazy):
 
     @abstractmethod
     def word(self, k: np.ndarray) -> np.ndarray:
-        """Numbers 0..N-1 (n,) -> digits (n, D/2)."""
+        """Numbers 0..N-1 (n,) int32 -> digits (n, D/2) uint8."""
 
     @abstractmethod
     def number(self, digits: Tensor) -> Tensor:
@@ -109,10 +109,8 @@ class Quantised(Lazy):
 
     def from_plane(self, points: Tensor) -> Tensor:
         """Points (n, 2) -> examples (n, D) of their cells."""
-        k = np.floor((points.numpy() + self.half) * self.scale).clip(0, self.cells - 1).astype(np.int64)
-        return torch.from_numpy(np.concatenate([self.word(k[:, 0]), self.word(k[:, 1])], 1)).to(
-            storage_dtype(self.spec.support)
-        )
+        k = np.floor((points.numpy() + self.half) * self.scale).clip(0, self.cells - 1).astype(np.int32)
+        return torch.from_numpy(np.concatenate([self.word(k[:, 0]), self.word(k[:, 1])], 1))
 
     def to_plane(self, x: Tensor) -> Tensor:
         return (self.numbers(x.cpu()).double() + 0.5) / self.scale - self.half

@@ -51,10 +51,10 @@ class CategoricalToys(Quantised):
     ) -> None:
         super().__init__(toy, Support("categorical", states), DIGITS[states], scale, (train, val, test), seed)
         self.name = f"categorical_toys_{toy}"
-        self.places = states ** np.arange(DIGITS[states] // 2, dtype=np.int64)[::-1]
+        self.places = states ** np.arange(DIGITS[states] // 2, dtype=np.int32)[::-1]
 
     def word(self, k: np.ndarray) -> np.ndarray:
-        return k[:, None] // self.places % self.spec.support.size
+        return (k[:, None] // self.places % self.spec.support.size).astype(np.uint8)
 
     def number(self, digits: Tensor) -> Tensor:
         return (digits.long() * torch.from_numpy(self.places.copy())).sum(1)

@@ -54,7 +54,8 @@ class GrayToys(Quantised):
 
     def word(self, k: np.ndarray) -> np.ndarray:
         gray = k ^ (k >> 1)
-        return (gray[:, None] >> np.arange(self.spec.dim // 2)[::-1]) & 1
+        places = np.arange(self.spec.dim // 2, dtype=np.int32)[::-1]
+        return (gray[:, None] >> places & 1).astype(np.uint8)
 
     def number(self, digits: Tensor) -> Tensor:
         plain = digits.long().cumsum(1) % 2  # each bit of k is the parity of those of the code down to it

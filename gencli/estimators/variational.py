@@ -51,13 +51,15 @@ class MeanField(PartitionEstimator):
     bound = "lower"
 
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
-        found = mean_field(_field(model), noise, self.restarts, self.sweeps, self.tolerance)
+        found, _ = mean_field(_field(model), noise, self.restarts, self.sweeps, self.tolerance)
         return Shared(self.bound, found.log_z, diagnostics=_said(found, self.tolerance))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bethe(PartitionEstimator):
     """Bethe's approximation of log Z by belief propagation: exact on trees, elsewhere an estimate of unknown sign.
+
+    Of two fixed points, from even messages and from those of the mean field, the one with the larger value counts.
 
     Args:
         sweeps: the most sweeps of messages.
@@ -73,7 +75,10 @@ class Bethe(PartitionEstimator):
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         field = _field(model)
         rho = tree_shares(field)
-        found = beliefs(field, torch.ones_like(rho), self.sweeps, self.tolerance)
+        _, q = mean_field(field, noise, MeanField.restarts, MeanField.sweeps, MeanField.tolerance)
+        ends = [beliefs(field, torch.ones_like(rho), self.sweeps, self.tolerance, start) for start in (None, q)]
+        agreed = [end for end in ends if end.left <= self.tolerance]
+        found = max(agreed or ends, key=lambda end: end.log_z)
         tree = _is_tree(rho) and found.left <= self.tolerance
         return Shared("exact" if tree else self.bound, found.log_z, diagnostics=_said(found, self.tolerance))
 
@@ -101,7 +106,7 @@ class TreeReweighted(PartitionEstimator):
         field = _field(model)
         rho = tree_shares(field)
         found = beliefs(field, rho, self.sweeps, self.tolerance)
-        below = mean_field(field, noise, MeanField.restarts, MeanField.sweeps, MeanField.tolerance)
+        below, _ = mean_field(field, noise, MeanField.restarts, MeanField.sweeps, MeanField.tolerance)
         log_z = found.log_z + found.left
         said = _said(found, self.tolerance) | {"log_z_lower": below.log_z, "log_z_gap": log_z - below.log_z}
         tree = _is_tree(rho) and found.left <= self.tolerance

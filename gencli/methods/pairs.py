@@ -76,11 +76,14 @@ class Found:
     sweeps: int
 
 
-def mean_field(field: Field, noise: Noise, restarts: int, sweeps: int, tolerance: float) -> Found:
+def mean_field(field: Field, noise: Noise, restarts: int, sweeps: int, tolerance: float) -> tuple[Found, Tensor]:
     """max_q H(q) - E_q[E] <= log Z over products q of the coordinates' own distributions, by coordinate ascent.
 
     Each coordinate in turn takes the softmax of minus its mean energy, which never lowers the bound; coordinates that
     are no neighbours do so at once. One start is uniform, the others are random; the best end counts.
+
+    Returns:
+        the bound, and its q (D, K).
 
     References:
         Jordan, Ghahramani, Jaakkola and Saul, "An introduction to variational methods for graphical models", 1999.
@@ -104,7 +107,7 @@ def mean_field(field: Field, noise: Noise, restarts: int, sweeps: int, tolerance
             q[:, where] = (-pull[:, where]).softmax(-1)
         before, value, sweep = value, bound(), sweep + 1
         left = float((value - before).max())
-    return Found(float(value.max()), left, sweep)
+    return Found(float(value.max()), left, sweep), q[value.argmax()]
 
 
 def tree_shares(field: Field) -> Tensor:
@@ -123,7 +126,7 @@ def tree_shares(field: Field) -> Tensor:
     return apart.clamp(max=1.0)
 
 
-def beliefs(field: Field, rho: Tensor, sweeps: int, tolerance: float) -> Found:
+def beliefs(field: Field, rho: Tensor, sweeps: int, tolerance: float, q: Tensor | None = None) -> Found:
     """log Z by beliefs T_i and T_ij that messages m between neighbours agree on, with edges counted rho times.
 
         m_ij(x_j) = log sum_x_i exp(-t_ij / rho_ij + b_i(x_i) - m_ji(x_i)),    b_i = -u_i + sum_k rho_ki m_ki
@@ -135,7 +138,8 @@ def beliefs(field: Field, rho: Tensor, sweeps: int, tolerance: float) -> Found:
 
         left = sum_e rho_e max log sum_x_i T_ij(x_i, x_j) / T_j(x_j),
 
-    the maximum over x_j and both directions, because a tree is summed from its leaves.
+    the maximum over x_j and both directions, because a tree is summed from its leaves. Messages start even, or as those
+    of coordinates with distributions q (D, K): a symmetry of E that q breaks is one that even messages keep.
 
     References:
         Yedidia, Freeman and Weiss, "Constructing free-energy approximations and generalized belief propagation
@@ -146,6 +150,8 @@ def beliefs(field: Field, rho: Tensor, sweeps: int, tolerance: float) -> Found:
     both = torch.cat([rho, rho])
     scaled = -field.t / both[:, None, None]
     m = field.u.new_zeros(2 * E, K)
+    if q is not None:
+        m = (scaled + q.log()[field.source, :, None]).logsumexp(1)
     keep, best, found = 0.5, float("inf"), Found(float("nan"), float("inf"), 0)
     for sweep in range(1, sweeps + 1):
         b = -field.u + field.gathered(both[:, None] * m)

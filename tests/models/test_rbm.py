@@ -193,6 +193,7 @@ def test_a_conditional_one_is_refused():
         RBM(Spec((4,), Support("binary", 2), classes=2), conditional=True)
 
 
+@pytest.mark.slow
 def test_persistent_chains_raise_the_likelihood():
     """Data of two patterns, of which independent units know nothing."""
     torch.manual_seed(0)

@@ -71,7 +71,7 @@ DIT8 = "net@model.net=dit model.net.width=8 model.net.layers=1 model.net.heads=2
 
 # Samplers and estimators, as small as they can be.
 GIBBS = "objective.buffer=32 sampler.steps=4 sampler.warmup=2"
-WOLFF = "sampler=chain kernel@sampler.kernel=wolff sampler.steps=4 sampler.warmup=2"
+WOLFF = "sampler=gibbs kernel@sampler.kernel=wolff sampler.steps=4 sampler.warmup=2"
 WALKS = (
     "sampler=ode sampler.method=heun sampler.steps=4",
     "sampler=ode sampler.atol=1e-3 sampler.rtol=1e-3",

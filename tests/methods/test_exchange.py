@@ -69,7 +69,7 @@ def test_the_posterior_is_that_of_enumeration(kind, draws):
     mean, sd = on_a_grid(x)
     one = model(kind)
     before = Parameters(one).get()
-    options = {"kernel": Gibbs(), "steps": 6, "draws": draws, "warmup": 150, "prior": PRIOR}
+    options = {"kernel": Gibbs(), "steps": 4, "draws": draws, "warmup": 120, "prior": PRIOR}
     found = exchange(one, x, [noise(seed) for seed in (1, 2)], **options)
     assert found.names == ["J", "h"]
     assert found.exact == (kind is Perfect)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from gencli.interfaces import Estimator, Model, Objective, Sampler
 from gencli.run.assembly import assemble, check_capabilities
 from gencli.run.build import resolve
 from gencli.run.opened import builder
+
+MIXED = Path(__file__).parents[1] / "golden" / "mixed.csv"
 
 KINDS = {"objective": Objective, "sampler": Sampler, "estimator": Estimator}
 
@@ -61,7 +64,8 @@ def test_both_gates_refuse_the_same_pairs_in_the_same_sentence(group, model):
 BY_VALUE = re.compile(
     r"moves x continuously|moves x that is real|needs a model of reals|cannot score windows|two dimensions|"
     r"^model\.(timesteps=|path)|"
-    r"objective=consistency|sampler\.(steps|grid)|estimator\.(masks|timesteps|report)|no base of its own"
+    r"objective=consistency|sampler\.(steps|grid)|estimator\.(masks|timesteps|report)|no base of its own|"
+    r"for bits; of more values|is for planar graphs"
 )
 """Why a part may be refused once it is built, though its class fits: discrete data, or values of the model."""
 
@@ -72,6 +76,10 @@ def words(model):
     data = "moons" if "real" in owner.supports and "vector" in owner.shapes else "digits"
     if model in ("ngram", "transformer"):
         data = "hmm"
+    if model == "ising":
+        data = "ising"
+    if model == "potts":
+        data, own = "csv", [f"data.path={MIXED}", "data.columns={kind:categorical}"]
     return [f"model={model}", f"data={data}", "device=cpu", "logger=none", *own]
 
 

@@ -212,7 +212,7 @@ RUN += ["estimator=null", "optimizer.schedule=constant", "optimizer.warmup_steps
             ["sampler=chain", "kernel@sampler.kernel=langevin", "sampler.kernel.hot=0.5", "sampler.kernel.cooling=5"],
             "sampler.kernel.hot=0.5: at least temperature=1.0",
         ),
-        (["kernel@sampler.kernel=mala"], "a kernel is chosen for sampler=chain only"),
+        (["kernel@sampler.kernel=mala"], "a kernel is chosen for sampler=chain or gibbs only"),
         (
             ["sampler=chain", "kernel@sampler.kernel.inner=mala"],
             "kernel@sampler.kernel.inner: a kernel is chosen for kernel=tempering only",

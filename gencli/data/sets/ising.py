@@ -19,7 +19,7 @@ _EXACT = 10  # the largest side whose rows are few enough for the transfer matri
 _ROWS = 1024  # examples that are drawn at once
 _CHAINS = 64
 _BURN_IN = 300  # sweeps of a chain before its first example
-_BETWEEN = 6  # sweeps between two examples of a chain
+_BETWEEN = 10  # sweeps between two examples of a chain
 
 
 class IsingLattices(Lazy):
@@ -27,9 +27,9 @@ class IsingLattices(Lazy):
 
     ``entropy`` is exact: H = log Z - K d log Z / dK, by Kaufman's formula. Up to L = 10 examples are exact independent
     draws, row after row by the transfer matrix. Above, they are the states of 64 Swendsen-Wang chains, 300 sweeps after
-    a random start and then every 6 sweeps: not exact, and near the critical coupling 0.4406868 neighbouring examples of
-    a chain are correlated (its time is some 5 sweeps at L = 32). Each split has chains of its own. With L = 2 each
-    double bond counts twice.
+    a random start and then every 10 sweeps: not exact, and near the critical coupling 0.4406868 those of a chain are
+    correlated (its time is some 5 sweeps at L = 32). Each split has chains of its own. With L = 2 each double bond
+    counts twice.
 
     Args:
         size: L.

@@ -82,7 +82,7 @@ class LatticeEnergy(Pairwise, Relaxed):
         """phi of x (B, *): (B, D, F)."""
         if self.V.shape == (2, 1):  # a tenth of the time of a look into a table
             return self.V[0] + (self.V[1] - self.V[0]) * x.flatten(1)[..., None]
-        return self.V[x.flatten(1)]
+        return self.V[x.flatten(1).long()]
 
     def forces(self, phi: Tensor) -> Tensor:
         """sum_j J_ij phi_j of the neighbours j of each site: (B, D, F)."""

@@ -23,6 +23,7 @@ RUN = ["data=ising", "data.size=3", "data.K=0.2", "data.train=400", "data.val=60
 RUN += ["objective.buffer=200", "objective.steps=1", "trainer.batch_size=200", "trainer.eval_every=20", "logger=none"]
 
 
+@pytest.mark.slow
 def test_a_run_end_to_end(tmp_path, capsys):
     """Trained, measured by two exact estimators that agree, drawn from by clusters, pictured; a torus is not planar."""
     words = ["model=ising", "estimator=transfer_matrix", "trainer.max_steps=20", "n=4", f"run_dir={tmp_path / 'run'}"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -29,8 +27,9 @@ class Ising(LatticeEnergy, Torus):
 
     supports = ("binary",)
 
-    def __init__(self, spec: Spec, **options: Any) -> None:
-        super().__init__(spec, torch.tensor([[-1.0], [1.0]]), **options)
+    @staticmethod
+    def vectors(spec: Spec) -> Tensor:
+        return torch.tensor([[-1.0], [1.0]])
 
     def torus(self) -> tuple[Tensor, int, int] | None:
         if self.h is not None or not self.shared or not self.lattice.periodic:

@@ -9,6 +9,7 @@ where every bond <ij> is counted once. Spins have V = (-1, 1), states of a Potts
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -30,7 +31,6 @@ class LatticeEnergy(Pairwise, Relaxed):
 
     Args:
         spec: what one example is.
-        V: (K, F) the vector of each value.
         conditional: refused.
         boundary: ``periodic``: rows and columns close; ``free``: they end.
         couplings: ``shared``: one J; ``edges``: one for each bond, in the order of ``Lattice.edges``.
@@ -50,7 +50,6 @@ class LatticeEnergy(Pairwise, Relaxed):
     def __init__(
         self,
         spec: Spec,
-        V: Tensor,
         *,
         conditional: bool = False,
         boundary: Literal["periodic", "free"] = "periodic",
@@ -61,6 +60,7 @@ class LatticeEnergy(Pairwise, Relaxed):
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
+        V = self.vectors(spec)
         self.lattice = Lattice.of(spec.shape, boundary == "periodic")
         bonds = self.lattice.edges()
         self.shared = couplings == "shared"
@@ -73,6 +73,11 @@ class LatticeEnergy(Pairwise, Relaxed):
         sites, numbers = _around(bonds, spec.dim)
         self.register_buffer("around", sites, persistent=False)
         self.register_buffer("around_bond", numbers, persistent=False)
+
+    @staticmethod
+    @abstractmethod
+    def vectors(spec: Spec) -> Tensor:
+        """V (K, F), the vector of each value."""
 
     def edges(self) -> tuple[Tensor, Tensor]:
         """The bonds (E, 2) and the coupling of each, (E,) nats."""

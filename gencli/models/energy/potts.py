@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch import Tensor
 
 from gencli.core.spec import Spec
 from gencli.models.energy.lattice import LatticeEnergy
@@ -26,5 +25,6 @@ class Potts(LatticeEnergy):
 
     supports = ("categorical",)
 
-    def __init__(self, spec: Spec, **options: Any) -> None:
-        super().__init__(spec, torch.eye(spec.support.size), **options)
+    @staticmethod
+    def vectors(spec: Spec) -> Tensor:
+        return torch.eye(spec.support.size)

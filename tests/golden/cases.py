@@ -213,6 +213,9 @@ CASES: dict[str, Case] = {
     ),
     "made_mixed": Case(f"model=made {MIXED} model.hidden=[8]", samplers=("sampler=ancestral sampler.given=[0,3]",)),
     "independent": Case(f"model=independent {MIXED} model.components=2"),
+    "independent_pseudo_likelihood": Case(f"model=independent objective=pseudo_likelihood {HMM}"),
+    "independent_ratio_matching": Case(f"model=independent objective=ratio_matching {HMM}"),
+    "independent_discrepancy": Case(f"model=independent objective=energy_discrepancy {HMM}"),
     "ngram": Case(f"model=ngram {HMM} model.order=2", samplers=("sampler=ancestral sampler.temperature=0.5",)),
     "ngram_text": Case(
         f"model=ngram {TEXT} data.level=byte model.order=2", samplers=("sampler=ancestral sampler.prompt=the",)

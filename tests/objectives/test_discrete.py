@@ -109,12 +109,12 @@ NOISY: dict[str, tuple[str, Callable[[Spec], RowObjective]]] = {
 
 @pytest.mark.parametrize("name", NOISY)
 def test_objectives_with_noise_have_their_minimum_at_the_truth(name):
-    """All states with their weights, in 30 draws of 40: slopes within 5 standard errors of 0, a loss more elsewhere.
+    """All states with their weights, in 25 draws of 25: slopes within 5 standard errors of 0, a loss more elsewhere.
 
     The comparison shares its noise. Energy discrepancy has w = 1, for which a few samples are enough.
     """
     text, make = NOISY[name]
-    here, draws, copies = SPECS[text], 30, 40
+    here, draws, copies = SPECS[text], 25, 25
     truth, objective = Pairs(here), make(here)
     p, batch = truth.log_p().detach().exp(), Batch(states(here).repeat(copies, 1))
     parameters = list(truth.parameters())

@@ -65,6 +65,7 @@ class Ring(Unnormalized):
         return -self.theta * self.statistic(x)
 
 
+@pytest.mark.slow
 def test_one_observation_has_an_mle():
     """s = 8 of 12: theta with E[s] = 8, of which D/2 (1 + tanh(theta / 2)) + O(tanh^D) is the closed form."""
     x = torch.tensor([[0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 0, 0]]).float()
@@ -127,6 +128,7 @@ class Triangles(Unnormalized):
         return torch.stack([-rise, rise], 2) * torch.stack([x[:, where], 1 - x[:, where]], 2)
 
 
+@pytest.mark.slow
 def test_a_degenerate_fit_ends_with_an_explanation():
     """A sparse network under edges and triangles that start where all chains become full: no infinities, one line."""
     model = Triangles(10)

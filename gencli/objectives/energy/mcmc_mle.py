@@ -181,7 +181,8 @@ class MonteCarloMLE(ChainObjective):
         if self.move.anchored:
             of_data = self.move.energies - model.energy(self.move.batch.x, self.move.batch.y)
             rounding = 1e-5 * float(self.energies.abs().max())
-            self._look(*departed(of_data.mean(), log_weights, rounding))
+            seen = torch.tensor(departed(of_data.mean(), log_weights, rounding))
+            self._look(*largest(seen).tolist())  # all processes end together
         halvings = 0
         while float(largest(-ess(log_weights))) > -self.least * len(self.x) and halvings < self.HALVINGS:
             for p, before in zip(parameters, self.move.parameters, strict=True):

@@ -63,10 +63,10 @@ class PathSampling(PartitionEstimator):
 
     kernel: Kernel[Any]
     base: Literal["reference", "uniform"] = "reference"
-    chains: Annotated[int, Range(low=2)] = 100
+    chains: Annotated[int, Range(low=2)] = 200
     bridges: Count = 16
-    burn: Natural = 10
-    steps: Count = 20
+    burn: Natural = 2
+    steps: Count = 3
 
     bound = "estimate"
 
@@ -76,7 +76,9 @@ class PathSampling(PartitionEstimator):
         if self.base == "reference" and model.reference() is None:
             raise ValueError("estimator.base=reference: this model has none; estimator.base=uniform is for discrete x")
         if self.base == "uniform" and not model.spec.support.discrete:
-            raise ValueError(f"estimator.base=uniform: this model's x is {model.spec.support}; estimator.base=reference")
+            raise ValueError(
+                f"estimator.base=uniform: this model's x is {model.spec.support}; estimator.base=reference"
+            )
 
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         nodes, shares = np.polynomial.legendre.leggauss(self.bridges)
@@ -116,7 +118,8 @@ class PathSampling(PartitionEstimator):
             at = values.to(like) if spec.support.kind == "binary" else values.long().to(like.device)
             return _flat(level, like, spec.support.size, energy_of(model)), at
         q = model.reference()
-        assert isinstance(q, ExactLikelihood) and isinstance(q, DirectSampling)
+        assert isinstance(q, ExactLikelihood)
+        assert isinstance(q, DirectSampling)
         return energy_of(q), q.sample(self.chains, noise=noise)
 
     def _walk(self, energy: Energy, x: Tensor, noise: Noise, see: Any) -> tuple[Tensor, Tensor]:

@@ -42,12 +42,12 @@ class TieNoTie(Kernel[Sites]):
     def step(self, energy: Energy, state: Sites, noise: Noise) -> tuple[Sites, Info]:
         x = state.x.clone()
         ties = Ties(x.flatten(1))
-        u = noise.rand(len(x), 3 * self.toggles).to(x.device).view(len(x), 3, self.toggles)
+        u = noise.rand(len(x), 3 * self.toggles).to(x).view(len(x), 3, self.toggles).unbind(2)
         accepted = x.new_zeros(len(x))
-        for t in range(self.toggles):
-            where, ratio = ties.propose(u[:, 0, t], u[:, 1, t])
+        for coin, pick, level in (part.unbind(1) for part in u):
+            rank, where, ratio = ties.propose(coin, pick)
             accept = (ratio - energy.toggles(x, where)).clamp(max=0).exp()
-            ties.turn(where, u[:, 2, t] < accept)
+            ties.turn(rank, where, level < accept)
             accepted += accept
         accepted /= self.toggles
         return Sites(x), Info(x, energy(x), accepted, {"acceptance": accepted})
@@ -61,36 +61,33 @@ class Ties:
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.x, (n, self.D) = x, x.shape
+        self.x, D = x, x.shape[1]
         self.order = x.argsort(dim=1, descending=True, stable=True)  # row i: its E_i ties come first
-        self.place = self.order.argsort(dim=1)  # where each dyad lies in the order
         self.count = x.sum(1).long()
+        E = torch.arange(D, device=x.device, dtype=torch.float64)
+        drops, adds = 0.5 / (E + 1) + 0.5 / D, torch.where(E == 0, 1.0, 0.5) / D
+        self.ratios = (drops / adds).log().to(x)  # of a tie that is added to E of them
 
-    def propose(self, coin: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
-        """Dyads (n,) to be turned over, and log q(y | y') - log q(y' | y), from uniform numbers (n,)."""
-        E, D = self.count, self.D
+    def propose(self, coin: Tensor, pick: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Dyads to be turned over, from uniform numbers (n,).
+
+        Returns:
+            where each lies in the order, the dyad itself, and log q(y | y') - log q(y' | y).
+        """
+        E, D = self.count, self.x.shape[1]
         among = torch.where((coin < 0.5) & (E > 0), E, D)
-        rank = (pick.double() * among).long().clamp(max=D - 1)
-        rank = torch.minimum(rank, among - 1)
-        # a dyad that is drawn from all of them is one of the order, too
-        where = self.order.gather(1, rank[:, None])[:, 0]
+        rank = torch.minimum((pick.double() * among).long(), among - 1)
         tie = rank < E
-        most = torch.where(tie, E, E + 1).double()  # ties in the one of y and y' that has more
-        adds = torch.where(most == 1, 1.0, 0.5) / D
-        drops = 0.5 / most + 0.5 / D
-        ratio = (drops / adds).log()
-        return where, torch.where(tie, -ratio, ratio).to(self.x)
+        ratio = self.ratios[(E - tie.long()).clamp(max=D - 1)]
+        return rank, self.order.gather(1, rank[:, None])[:, 0], torch.where(tie, -ratio, ratio)
 
-    def turn(self, where: Tensor, accept: Tensor) -> None:
+    def turn(self, rank: Tensor, where: Tensor, accept: Tensor) -> None:
         """Turn over the dyads (n,) of rows that accept."""
-        at = where[:, None]
-        tie = self.x.gather(1, at)
-        self.x.scatter_(1, at, torch.where(accept[:, None], 1 - tie, tie))
-        here = self.place.gather(1, at)
-        # swapped with the first dyad without a tie, or with the last tie; rows that refuse swap a dyad with itself
-        edge = torch.where(tie > 0.5, self.count[:, None] - 1, self.count[:, None])
-        edge = torch.where(accept[:, None], edge, here)
+        at, here, E = where[:, None], rank[:, None], self.count
+        tie = rank < E
+        self.x.scatter_(1, at, (tie ^ accept).to(self.x)[:, None])
+        # swapped with the last tie, or with the first dyad that is none; rows that refuse swap a dyad with itself
+        edge = torch.where(accept, E - tie.long(), rank)[:, None]
         other = self.order.gather(1, edge)
         self.order.scatter_(1, here, other).scatter_(1, edge, at)
-        self.place.scatter_(1, at, edge).scatter_(1, other, here)
-        self.count += torch.where(accept, 1 - 2 * tie[:, 0].long(), 0)
+        self.count = E + accept.long() * (1 - 2 * tie.long())

@@ -18,7 +18,7 @@ from gencli.models.base import DataInitialized, ExponentialFamily, Model
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.ergm_parse import parse
 from gencli.models.energy.ergm_start import pseudo_likelihood
-from gencli.models.energy.ergm_terms import Dyads, Networks, Term
+from gencli.models.energy.ergm_terms import Dyads, Neighbourhoods, Networks, Term
 
 
 class ERGM(ExponentialFamily, DataInitialized):
@@ -28,8 +28,8 @@ class ERGM(ExponentialFamily, DataInitialized):
     together, so that a step of phi is a step of standard errors, whatever the scales of the statistics are and however
     much they depend on each other. Where all terms are independent of other dyads, theta_0 is the MLE.
 
-    The reference has independent dyads: the fit of those terms alone that look at no other dyad. Without one each tie is
-    there with probability 1/2.
+    The reference has independent dyads: the fit of those terms alone that look at no other dyad, or else ties with
+    probability 1/2.
 
     Args:
         spec: of networks.
@@ -99,9 +99,8 @@ class ERGM(ExponentialFamily, DataInitialized):
 
     def change_statistics(self, x: Tensor, where: Tensor) -> Tensor:
         """s(y with the tie) - s(y without it) of dyads (B, W), W of each network: (B, W, K)."""
-        networks = Networks(x, self.dyads)
-        i, j = self.dyads.i[where], self.dyads.j[where]
-        return torch.cat([term.change(networks, i, j) for term in self._terms], 2)
+        at = Neighbourhoods(Networks(x, self.dyads), where)
+        return torch.cat([term.change(at) for term in self._terms], 2)
 
     def changes(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
         n, N, theta, found = len(x), self.dyads.graph.nodes, self.theta, []
@@ -111,8 +110,8 @@ class ERGM(ExponentialFamily, DataInitialized):
         return torch.cat(found, 1)
 
     def toggles(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
-        rise = -self.change_statistics(x, where[:, None])[:, 0] @ self.theta
-        return rise * (1 - 2 * x.gather(1, where[:, None])[:, 0])
+        at = where[:, None]
+        return (self.change_statistics(x, at)[:, 0] @ self.theta) * (2 * x.gather(1, at)[:, 0] - 1)
 
     def reference(self) -> Model | None:
         return self.base

@@ -63,17 +63,13 @@ class Networks:
     """
 
     def __init__(self, x: Tensor, dyads: Dyads) -> None:
-        self.x, self.dyads = x, dyads
-
-    def _pairs(self, index: Tensor, between: Tensor) -> Tensor:
-        """y at pairs of nodes, whose dyads are (n, ...): (n, ...)."""
-        return self.x.gather(1, index.flatten(1)).view(index.shape) * between
+        self.x, self.dyads, self.directed = x, dyads, dyads.graph.directed
 
     @cached_property
     def matrix(self) -> Tensor:
         """y (n, N, N)."""
         n, N = len(self.x), self.dyads.graph.nodes
-        return self.x[:, self.dyads.index.flatten()].view(n, N, N) * self.dyads.between
+        return self.x.index_select(1, self.dyads.index.flatten()).view(n, N, N) * self.dyads.between
 
     @cached_property
     def paths(self) -> Tensor:
@@ -85,31 +81,73 @@ class Networks:
         """d (n, N), of undirected networks."""
         return self.matrix.sum(2)
 
-    def row(self, i: Tensor) -> Tensor:
-        """y_i. of nodes i (n, W): (n, W, N)."""
-        return self._pairs(self.dyads.index[i], self.dyads.between[i])
 
-    def column(self, j: Tensor) -> Tensor:
-        """y_.j of nodes j (n, W): (n, W, N)."""
-        return self._pairs(self.dyads.index.T[j], self.dyads.between[j])
+class Neighbourhoods:
+    """Dyads ij, W of each of n networks, and the ties of their nodes; what is asked for is worked out once.
 
-    def tie(self, i: Tensor, j: Tensor) -> Tensor:
-        """y_ij of pairs (n, W)."""
-        return self._pairs(self.dyads.index[i, j], self.dyads.between[i, j])
+    Args:
+        networks: n.
+        where: (n, W) the dyads.
+    """
 
-    def paths_from(self, i: Tensor) -> Tensor:
-        """P_i. of nodes i (n, W): (n, W, N); of few nodes without working out all of P."""
-        if i.shape[1] < self.dyads.graph.nodes:
-            return self.row(i) @ self.matrix
-        return self.paths.gather(1, i[..., None].expand(-1, -1, self.matrix.shape[2]))
+    def __init__(self, networks: Networks, where: Tensor) -> None:
+        self.networks, self.where = networks, where
+        dyads = networks.dyads
+        self.i, self.j = dyads.i[where], dyads.j[where]
 
-    def paths_to(self, j: Tensor) -> Tensor:
-        """P_.j of nodes j (n, W): (n, W, N)."""
-        if not self.dyads.graph.directed:
-            return self.paths_from(j)
-        if j.shape[1] < self.dyads.graph.nodes:
-            return self.column(j) @ self.matrix.transpose(1, 2)
-        return self.paths.transpose(1, 2).gather(1, j[..., None].expand(-1, -1, self.matrix.shape[2]))
+    def _ties(self, index: Tensor, node: Tensor) -> Tensor:
+        """y between nodes (n, W) and all others: (n, W, N)."""
+        at = index[node]
+        return self.networks.x.gather(1, at.flatten(1)).view(at.shape) * self.networks.dyads.between[node]
+
+    @cached_property
+    def tie(self) -> Tensor:
+        """y_ij (n, W)."""
+        return self.networks.x.gather(1, self.where)
+
+    @cached_property
+    def back(self) -> Tensor:
+        """y_ji (n, W)."""
+        return self.networks.x.gather(1, self.networks.dyads.index[self.j, self.i])
+
+    @cached_property
+    def from_i(self) -> Tensor:
+        """y_ik of all k: (n, W, N)."""
+        return self._ties(self.networks.dyads.index, self.i)
+
+    @cached_property
+    def from_j(self) -> Tensor:
+        """y_jk."""
+        return self._ties(self.networks.dyads.index, self.j)
+
+    @cached_property
+    def to_i(self) -> Tensor:
+        """y_ki."""
+        return self._ties(self.networks.dyads.index.T, self.i) if self.networks.directed else self.from_i
+
+    @cached_property
+    def to_j(self) -> Tensor:
+        """y_kj."""
+        return self._ties(self.networks.dyads.index.T, self.j) if self.networks.directed else self.from_j
+
+    @cached_property
+    def degrees(self) -> Tensor:
+        """Degrees of i and j, but for the tie between them, of undirected networks: (n, W, 2)."""
+        return torch.stack([self.from_i.sum(2), self.from_j.sum(2)], -1) - self.tie[..., None]
+
+    def paths_from_i(self) -> Tensor:
+        """P_ik of all k, (n, W, N); of few dyads without working out all of P."""
+        networks = self.networks
+        if self.i.shape[1] < networks.dyads.graph.nodes:
+            return self.from_i @ networks.matrix
+        return networks.paths.gather(1, self.i[..., None].expand(self.from_i.shape))
+
+    def paths_to_j(self) -> Tensor:
+        """P_kj."""
+        networks = self.networks
+        if self.j.shape[1] < networks.dyads.graph.nodes:
+            return self.to_j @ networks.matrix.transpose(1, 2)
+        return networks.paths.transpose(1, 2).gather(1, self.j[..., None].expand(self.to_j.shape))
 
 
 class Term(nn.Module, ABC):
@@ -126,8 +164,8 @@ class Term(nn.Module, ABC):
         """s(y): (n, K)."""
 
     @abstractmethod
-    def change(self, y: Networks, i: Tensor, j: Tensor) -> Tensor:
-        """Change statistics of the dyads i, j (n, W), W of each network: (n, W, K)."""
+    def change(self, at: Neighbourhoods) -> Tensor:
+        """Change statistics of dyads (n, W): (n, W, K)."""
 
 
 class DyadCovariates(Term):
@@ -149,8 +187,8 @@ class DyadCovariates(Term):
     def statistic(self, y: Networks) -> Tensor:
         return y.x @ self.weights[y.dyads.i, y.dyads.j]
 
-    def change(self, y: Networks, i: Tensor, j: Tensor) -> Tensor:
-        return self.weights[i, j]
+    def change(self, at: Neighbourhoods) -> Tensor:
+        return self.weights[at.i, at.j]
 
 
 class Mutual(Term):
@@ -161,8 +199,8 @@ class Mutual(Term):
     def statistic(self, y: Networks) -> Tensor:
         return 0.5 * (y.matrix * y.matrix.transpose(1, 2)).sum((1, 2))[:, None]
 
-    def change(self, y: Networks, i: Tensor, j: Tensor) -> Tensor:
-        return y.tie(j, i)[..., None]
+    def change(self, at: Neighbourhoods) -> Tensor:
+        return at.back[..., None]
 
 
 class Triangles(Term):
@@ -172,16 +210,14 @@ class Triangles(Term):
 
     def statistic(self, y: Networks) -> Tensor:
         cyclic = (y.matrix * y.paths.transpose(1, 2)).sum((1, 2))[:, None]
-        if not y.dyads.graph.directed:
+        if not y.directed:
             return cyclic / 6
         return cyclic / 3 + (y.matrix * y.paths).sum((1, 2))[:, None]
 
-    def change(self, y: Networks, i: Tensor, j: Tensor) -> Tensor:
-        from_i, from_j = y.row(i), y.row(j)
-        if not y.dyads.graph.directed:
-            return (from_i * from_j).sum(2, keepdim=True)
-        to_i, to_j = y.column(i), y.column(j)
-        return (from_i * (to_j + from_j) + to_i * (to_j + from_j)).sum(2, keepdim=True)
+    def change(self, at: Neighbourhoods) -> Tensor:
+        if not at.networks.directed:
+            return (at.from_i * at.from_j).sum(2, keepdim=True)
+        return ((at.from_i + at.to_i) * (at.from_j + at.to_j)).sum(2, keepdim=True)
 
 
 class KStars(Term):
@@ -198,9 +234,8 @@ class KStars(Term):
     def statistic(self, y: Networks) -> Tensor:
         return _binomial(y.degrees, self.k).sum(1, keepdim=True)
 
-    def change(self, y: Networks, i: Tensor, j: Tensor) -> Tensor:
-        without = degrees_without(y, i, j)
-        return _binomial(without, self.k - 1).sum(-1, keepdim=True)
+    def change(self, at: Neighbourhoods) -> Tensor:
+        return _binomial(at.degrees, self.k - 1).sum(-1, keepdim=True)
 
 
 class GeometricDegrees(Term):
@@ -217,8 +252,8 @@ class GeometricDegrees(Term):
     def statistic(self, y: Networks) -> Tensor:
         return _geometric(y.degrees, self.decay).sum(1, keepdim=True)
 
-    def change(self, y: Networks, i: Tensor, j: Tensor) -> Tensor:
-        return _further(degrees_without(y, i, j), self.decay).sum(-1, keepdim=True)
+    def change(self, at: Neighbourhoods) -> Tensor:
+        return _further(at.degrees, self.decay).sum(-1, keepdim=True)
 
 
 class GeometricSharedPartners(Term):
@@ -234,20 +269,15 @@ class GeometricSharedPartners(Term):
 
     def statistic(self, y: Networks) -> Tensor:
         both = (y.matrix * _geometric(y.paths, self.decay)).sum((1, 2))[:, None]
-        return both if y.dyads.graph.directed else both / 2
+        return both if y.directed else both / 2
 
-    def change(self, y: Networks, i: Tensor, j: Tensor) -> Tensor:
-        tie, from_i, to_j = y.tie(i, j)[..., None], y.row(i), y.column(j)
-        own = _geometric((from_i * to_j).sum(2), self.decay)
+    def change(self, at: Neighbourhoods) -> Tensor:
+        own = _geometric((at.from_i * at.to_j).sum(2), self.decay)
         # the tie i -> j makes a path i -> j -> k where there is a tie i -> k, and k -> i -> j where there is k -> j
-        ahead = from_i * y.row(j) * _further((y.paths_from(i) - tie).clamp(min=0), self.decay)
-        behind = y.column(i) * to_j * _further((y.paths_to(j) - tie).clamp(min=0), self.decay)
+        tie = at.tie[..., None]
+        ahead = at.from_i * at.from_j * _further((at.paths_from_i() - tie).clamp(min=0), self.decay)
+        behind = at.to_i * at.to_j * _further((at.paths_to_j() - tie).clamp(min=0), self.decay)
         return (own + ahead.sum(2) + behind.sum(2))[..., None]
-
-
-def degrees_without(y: Networks, i: Tensor, j: Tensor) -> Tensor:
-    """Degrees of both ends of dyads (n, W) but for the tie between them: (n, W, 2)."""
-    return torch.stack([y.row(i).sum(2), y.row(j).sum(2)], -1) - y.tie(i, j)[..., None]
 
 
 def _binomial(d: Tensor, k: int) -> Tensor:

@@ -133,7 +133,7 @@ def _text(path: Path, nodes: Sequence[str]) -> Found:
         body = [row[1:] for row in rows[1:]]
         if rows[0][1:] == [row[0] for row in rows[1:]] and len(set(rows[0])) == width > 2:
             return _found(path, _matrix(path, body)[None], rows[0][1:])
-        if width > 2:
+        if width > 3:  # three rows of three are ties with weights
             return _found(path, _matrix(path, rows)[None], [str(k) for k in range(1, width + 1)])
     if any(len(row) not in (2, 3) for row in rows):
         raise _error(path, "an edge list has two columns, from and to (a third, the weight, counts as a tie if not 0)")

@@ -153,6 +153,26 @@ class NLLRecord(Record):
             line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
         return line
 
+    @property
+    def parameters(self) -> list[str]:
+        """Of an exponential family each parameter with its standard error, then likelihood, AIC and BIC; a line each."""
+        found, lines = self.diagnostics, []
+        for key, theta in found.items():
+            what, _, name = key.partition(".")
+            if what == "theta":
+                error = found.get(f"theta_se.{name}")
+                told = f"{theta:.6g}" if error is None else f"{theta:.6g} ± {error:.3g}"
+                gap, noise = found.get(f"theta_gap.{name}"), found.get(f"theta_gap_se.{name}")
+                to_mle = "" if gap is None else f" (a Newton step to the MLE: {gap:+.2g} ± {noise:.2g})"
+                lines.append(f"theta of {name} = {told}{to_mle}")
+        if "log_likelihood" in found:
+            value, se, twice = (found[key] for key in ("log_likelihood", "log_likelihood_se", "aic_se"))
+            lines.append(
+                f"log-likelihood {value:.3f} ± {se:.2g}, AIC {found['aic']:.3f} ± {twice:.2g}, "
+                f"BIC {found['bic']:.3f} ± {twice:.2g}"
+            )
+        return lines
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRecord(Record):

@@ -70,12 +70,14 @@ class Reporter:
             logger.text(name, text)
 
     def result(self, record: Record) -> None:
-        """The headline; of an NLL also its ledger, and what should make one doubt."""
+        """The headline; of an NLL also its ledger, the parameters of a family, and what should make one doubt."""
         self.say(record.headline, style="bold")
         if not isinstance(record, NLLRecord):
             return
         if len(record.ledger) > 1:
             self.say("  " + "  ".join(f"{line['term']} {line['nats']:+.3f}" for line in record.ledger))
+        for line in record.parameters:
+            self.say(f"  {line}")
         kind, _, levels = str(record.protocol["support"]).partition(":")
         bits = record.bits_per_dim
         if bits is not None and kind in ("levels", "categorical") and bits > math.log2(int(levels)):

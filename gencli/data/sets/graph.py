@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -65,7 +65,9 @@ class GraphFile(UserFiles):
             names, columns = self._table
             for name in found.names:
                 if name not in names:
-                    raise UsageError(f"data.nodes={self.nodes}: no row for node '{name}'. {quoted(near(name, names), 200)}")
+                    raise UsageError(
+                        f"data.nodes={self.nodes}: no row for node '{name}'. {quoted(near(name, names), 200)}"
+                    )
             attributes |= {key: [cells[names.index(n)] for n in found.names] for key, cells in columns.items()}
         directed = self.directed
         if directed is None:
@@ -139,7 +141,9 @@ class GraphFile(UserFiles):
         """Adjacency matrices (N, n, n); an undirected tie is one that is there in either direction."""
         for name in found.names:
             if name not in names:
-                raise UsageError(f"data.path={self.path}: node '{name}' is none of the run's. {quoted(near(name, names), 200)}")
+                raise UsageError(
+                    f"data.path={self.path}: node '{name}' is none of the run's. {quoted(near(name, names), 200)}"
+                )
         if len(found.names) < len(names):
             raise UsageError(f"data.path={self.path} has {len(found.names)} nodes; the run has {len(names)}")
         matrices = reordered(found, names)
@@ -158,3 +162,8 @@ class GraphFile(UserFiles):
             return None if name == "val" else self._every
         rows = torch.from_numpy(shares(len(self._every), self.shares, self.seed)[name])
         return TensorSplit(self._every.x[rows]) if len(rows) else None
+
+
+def _close(name: str, names: Sequence[str]) -> str:
+    """The nodes that a name may have meant."""
+    return quoted(near(name, names), 200)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,8 +40,6 @@ class Observed(Lazy):
     by its maximum likelihood, AIC and BIC.
     """
 
-    support: ClassVar[str] = "binary"
-    shape_kind: ClassVar[str] = "vector"
     in_sample = True
     train_on = "all"
 

@@ -65,7 +65,7 @@ class Ties:
         self.order = x.argsort(dim=1, descending=True, stable=True)  # row i: its E_i ties come first
         self.count = x.sum(1).long()
         E = torch.arange(D, device=x.device, dtype=torch.float64)
-        drops, adds = 0.5 / (E + 1) + 0.5 / D, torch.where(E == 0, 1.0, 0.5) / D
+        drops, adds = 0.5 / (E + 1) + 0.5 / D, 0.5 * (1 + (E == 0).double()) / D
         self.ratios = (drops / adds).log().to(x)  # of a tie that is added to E of them
 
     def propose(self, coin: Tensor, pick: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -155,7 +155,7 @@ class NLLRecord(Record):
 
     @property
     def parameters(self) -> list[str]:
-        """Of an exponential family each parameter with its standard error, then likelihood, AIC and BIC; a line each."""
+        """Of an exponential family each parameter with its error, then likelihood, AIC and BIC; a line each."""
         found, lines = self.diagnostics, []
         for key, theta in found.items():
             what, _, name = key.partition(".")

@@ -6,7 +6,7 @@ the Medici" (Padgett and Ansell, 1993); the tables are those of UCINET and of th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -42,8 +42,11 @@ class Florentine(Observed):
         ties: ``marriage`` or ``business``.
     """
 
+    support: ClassVar[str] = "binary"
+    shape_kind: ClassVar[str] = "vector"
+
     def __init__(self, ties: Literal["marriage", "business"] = "marriage") -> None:
-        self.ties, self.name = ties, f"florentine-{ties}"
+        self.ties, self.name = ties, "florentine" if ties == "marriage" else "florentine_business"
         super().__init__()
 
     def read(self) -> tuple[Graph, np.ndarray]:

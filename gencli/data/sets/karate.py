@@ -6,6 +6,8 @@ figures 1 and 3, as networkx and UCINET have them.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from gencli.core.spec import Graph
@@ -27,6 +29,8 @@ class Karate(Observed):
     """The network of 34 members; attribute ``club``, the side that each took: ``Mr. Hi`` or ``Officer``."""
 
     name = "karate"
+    support: ClassVar[str] = "binary"
+    shape_kind: ClassVar[str] = "vector"
 
     def read(self) -> tuple[Graph, np.ndarray]:
         members = range(1, 35)

@@ -7,6 +7,8 @@ tables are those that accompany Siena, whose terms ask for that citation and nam
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from gencli.core.spec import Graph
@@ -50,6 +52,8 @@ class Lazega(Observed):
     """The network of 36 partners; attributes ``seniority`` (number / 36), and those of ``ATTRIBUTES``."""
 
     name = "lazega"
+    support: ClassVar[str] = "binary"
+    shape_kind: ClassVar[str] = "vector"
 
     def read(self) -> tuple[Graph, np.ndarray]:
         adjacency = np.zeros((36, 36), dtype=np.uint8)

@@ -18,7 +18,7 @@ from gencli.models.base import DataInitialized, ExponentialFamily, Model
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.ergm_parse import parse
 from gencli.models.energy.ergm_start import pseudo_likelihood
-from gencli.models.energy.ergm_terms import Dyads, Neighbourhoods, Networks, Term
+from gencli.models.energy.ergm_terms import Dyads, Neighbourhoods, Networks, Term, matchings
 
 
 class ERGM(ExponentialFamily, DataInitialized):
@@ -113,6 +113,18 @@ class ERGM(ExponentialFamily, DataInitialized):
         at = where[:, None]
         return (self.change_statistics(x, at)[:, 0] @ self.theta) * (2 * x.gather(1, at)[:, 0] - 1)
 
+    def blocks(self) -> tuple[Tensor, ...] | None:
+        reaches, device = {term.reach for term in self._terms}, self.dyads.i.device
+        if "any" in reaches:
+            return None
+        every = torch.arange(self.spec.dim, device=device)
+        if reaches == {"dyad"}:
+            return (every,)
+        if "node" not in reaches:
+            one_way = self.dyads.i < self.dyads.j
+            return every[one_way], every[~one_way]
+        return tuple(torch.tensor(block, device=device) for block in matchings(self.dyads.graph))
+
     def reference(self) -> Model | None:
         return self.base
 
@@ -133,7 +145,7 @@ class ERGM(ExponentialFamily, DataInitialized):
         self.phi.zero_()
         self.mean.copy_(self.statistics(x).double().mean(0))
         self.count.fill_(len(x))
-        own = [term.independent for term in self._terms for _ in term.names]
+        own = [term.reach == "dyad" for term in self._terms for _ in term.names]
         if any(own):
             columns = torch.tensor(own, device=x.device).nonzero().flatten()
             theta, _ = pseudo_likelihood(C[:, columns], ties, [self.names[k] for k in columns.tolist()])

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-STEPS, FAR, DEPENDENT = 100, 25.0, 1e-10
+STEPS, FLAT, DEPENDENT = 100, 1e-9, 1e-10
 
 
 def pseudo_likelihood(changes: Tensor, ties: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -48,18 +48,18 @@ def pseudo_likelihood(changes: Tensor, ties: Tensor, names: Sequence[str]) -> tu
         p = (C @ theta).sigmoid()
         information = (C * (p * (1 - p))[:, None]).T @ C
         gradient = C.T @ (t - p)
-        ridge = 1e-12 * information.diagonal().mean().clamp(min=1e-300) * torch.eye(len(theta)).to(C)
-        step = torch.linalg.solve(information + ridge, gradient)
-        while float(step.abs().max()) > 1e-9 and not float(value(theta + step)) >= float(value(theta)):
-            step = step / 2
-        theta = theta + step
-        if float(theta.abs().max()) > FAR:
-            worst = int(theta.abs().argmax())
+        curvature, along = torch.linalg.eigh(information)
+        if float(curvature[0]) < FLAT * float(values[0]) * len(C):
+            worst = int(along[:, 0].abs().argmax())
             way = "-" if float(theta[worst]) < 0 else ""
             raise ValueError(
                 f"model.terms: the pseudo-likelihood has no maximum: theta of {names[worst]} goes to {way}infinity, "
                 "because what is observed lies at the edge of what networks can have; leave it out"
             )
+        step = along @ ((along.T @ gradient) / curvature)
+        while float(step.abs().max()) > 1e-9 and not float(value(theta + step)) >= float(value(theta)):
+            step = step / 2
+        theta = theta + step
         if float(step.abs().max()) < 1e-9:
             break
     return theta / size, information * size.outer(size)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,20 @@ class Dyads(nn.Module):
             index[j, i] = torch.arange(graph.size)
         for name, value in (("i", i), ("j", j), ("index", index), ("between", 1 - torch.eye(graph.nodes))):
             self.register_buffer(name, value.contiguous(), persistent=False)
+
+
+def matchings(graph: Graph) -> list[list[int]]:
+    """The dyads in sets of which no two share a node, by the circle method of round-robin tournaments."""
+    number = {pair: k for k, pair in enumerate(graph.dyads)}
+    n = graph.nodes + graph.nodes % 2  # of an odd number, the one who meets the last sits out
+    rounds = []
+    for r in range(n - 1):
+        pairs = [(n - 1, r), *(((r + k) % (n - 1), (r - k) % (n - 1)) for k in range(1, n // 2))]
+        both = [(min(pair), max(pair)) for pair in pairs if max(pair) < graph.nodes]
+        rounds.append([number[pair] for pair in both])
+        if graph.directed:
+            rounds.append([number[j, i] for i, j in both])
+    return rounds
 
 
 class Networks:
@@ -153,11 +168,12 @@ class Neighbourhoods:
 class Term(nn.Module, ABC):
     """One or several statistics.
 
-    ``names``: of each. ``independent``: whether a dyad's change statistics do not depend on other dyads.
+    ``names``: of each. ``reach``: which other dyads a dyad's change statistics look at: none (``dyad``), that of the
+    same nodes the other way (``pair``), those of its nodes (``node``), or any.
     """
 
     names: tuple[str, ...]
-    independent = False
+    reach: Literal["dyad", "pair", "node", "any"] = "node"
 
     @abstractmethod
     def statistic(self, y: Networks) -> Tensor:
@@ -177,7 +193,7 @@ class DyadCovariates(Term):
     """
 
     weights: Tensor
-    independent = True
+    reach = "dyad"
 
     def __init__(self, names: tuple[str, ...], weights: Tensor) -> None:
         super().__init__()
@@ -195,6 +211,7 @@ class Mutual(Term):
     """Pairs of nodes with ties both ways; of directed networks."""
 
     names = ("mutual",)
+    reach = "pair"
 
     def statistic(self, y: Networks) -> Tensor:
         return 0.5 * (y.matrix * y.matrix.transpose(1, 2)).sum((1, 2))[:, None]
@@ -262,6 +279,8 @@ class GeometricSharedPartners(Term):
     Args:
         decay: a.
     """
+
+    reach = "any"
 
     def __init__(self, decay: float) -> None:
         super().__init__()

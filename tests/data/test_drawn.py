@@ -45,7 +45,7 @@ def test_config_is_one_call(path):
         assert Support.parse(literals["support"])
     if path.stem not in ("array", "text_file"):
         assert literals["shape_kind"] in ("vector", "image")
-    if path.stem in ("array", "csv", "image_folder", "text_file"):
+    if path.stem in ("array", "csv", "graph", "image_folder", "text_file"):
         return
 
     for key in ("transform", "alpha", "flip"):

@@ -11,7 +11,7 @@ from graphs import ergm, every
 from torch import Tensor
 
 from gencli.core.spec import Graph
-from gencli.kernels.graphs import Ties, TieNoTie
+from gencli.kernels.graphs import TieNoTie, Ties
 from gencli.methods.chains import energy_of
 
 

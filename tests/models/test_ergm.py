@@ -152,7 +152,9 @@ def test_the_start_has_the_scale_of_standard_errors():
     p = 20 / 120
     assert float(model.scale.detach()) == pytest.approx((120 * p * (1 - p)) ** -0.5, rel=1e-5)
     x = Florentine().split("train").x.float()
-    assert float(model.reference().log_prob(x).detach()) == pytest.approx(20 * math.log(p) + 100 * math.log(1 - p), rel=1e-5)
+    assert float(model.reference().log_prob(x).detach()) == pytest.approx(
+        20 * math.log(p) + 100 * math.log(1 - p), rel=1e-5
+    )
     mean, count = model.observed
     assert (mean.tolist(), count) == ([20.0], 1)
 

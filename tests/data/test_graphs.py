@@ -126,10 +126,10 @@ def test_another_network_of_the_same_nodes_is_not_in_sample(tmp_path):
     assert not later.in_sample
     assert int(later.whole().x.sum()) == 3
     second.write_text("a,b\nb,e\n")
+    other = GraphFile(path=str(second))
+    other.apply(trained.schema())
     with pytest.raises(UsageError, match="node 'e' is not one of"):
-        later_still = GraphFile(path=str(second))
-        later_still.apply(trained.schema())
-        later_still.whole()
+        other.whole()
 
 
 def test_many_networks_have_a_split(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import networkx as nx
 import numpy as np
@@ -184,9 +185,14 @@ def test_the_maximum_is_a_maximum():
     ],
 )
 def test_terms_that_are_none(of, message):
-    with pytest.raises(ValueError) as found:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         ERGM(spec(graph(6)), terms=of)
-    assert str(found.value).startswith(message)
+
+
+def test_terms_may_be_a_sum():
+    """As statnet writes them; names are those of the terms, without spaces around them."""
+    model = ERGM(spec(graph(6)), terms=["edges + gwesp(0.5)+ nodecov(wealth)", "nodefactor(side)"])
+    assert model.names == ("edges", "gwesp(0.5)", "nodecov(wealth)", "nodefactor(side).m", "nodefactor(side).x")
 
 
 def test_data_without_nodes_are_refused():

@@ -36,7 +36,8 @@ class ERGM(ExponentialFamily, DataInitialized):
         conditional: refused.
         terms: s, by statnet's names: ``edges``, ``mutual``, ``triangles``, ``kstar(k)``, ``gwesp(decay)``,
             ``gwdegree(decay)``, ``nodecov(attribute)``, ``nodefactor(attribute)``, ``nodematch(attribute)``,
-            ``absdiff(attribute)``, ``edgecov(covariate)``; decays are fixed.
+            ``absdiff(attribute)``, ``edgecov(covariate)``; decays are fixed. A text may be a sum of them, as statnet's
+            formulas are: ``edges + gwesp(0.5)``.
 
     Raises:
         ValueError: conditional, data that are no networks, or a term that they do not have.
@@ -64,7 +65,7 @@ class ERGM(ExponentialFamily, DataInitialized):
         if not terms:
             raise ValueError("model.terms=[]: one term or more")
         self.dyads = Dyads(spec.graph)
-        self.terms = nn.ModuleList([parse(text, spec.graph) for text in terms])
+        self.terms = nn.ModuleList([parse(text, spec.graph) for sum_ in terms for text in sum_.split("+")])
         self.names = tuple(name for term in self._terms for name in term.names)
         for name in self.names:
             if self.names.count(name) > 1:

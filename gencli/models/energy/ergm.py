@@ -84,7 +84,7 @@ class ERGM(ExponentialFamily, DataInitialized):
 
     @property
     def theta(self) -> Tensor:
-        return self.theta_0 + self.scale @ self.phi
+        return self.theta_0 + (self.scale * self.phi).sum(1)
 
     @property
     def observed(self) -> tuple[Tensor, int]:
@@ -100,19 +100,20 @@ class ERGM(ExponentialFamily, DataInitialized):
 
     def change_statistics(self, x: Tensor, where: Tensor) -> Tensor:
         """s(y with the tie) - s(y without it) of dyads (B, W), W of each network: (B, W, K)."""
-        at = Neighbourhoods(Networks(x, self.dyads), where)
-        return torch.cat([term.change(at) for term in self._terms], 2)
+        with torch.autocast(x.device.type, enabled=False):  # counts beyond 256 are none in bf16
+            at = Neighbourhoods(Networks(x, self.dyads), where)
+            return torch.cat([term.change(at) for term in self._terms], 2)
 
     def changes(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
         n, N, theta, found = len(x), self.dyads.graph.nodes, self.theta, []
         for part in where.split(max(1, CELLS // max(1, n * N))):
-            rise = -self.change_statistics(x, part.expand(n, -1)) @ theta
+            rise = -(self.change_statistics(x, part.expand(n, -1)) * theta).sum(2)
             found.append(torch.stack([-rise, rise], 2) * torch.stack([x[:, part], 1 - x[:, part]], 2))
         return torch.cat(found, 1)
 
     def toggles(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
         at = where[:, None]
-        return (self.change_statistics(x, at)[:, 0] @ self.theta) * (2 * x.gather(1, at)[:, 0] - 1)
+        return (self.change_statistics(x, at)[:, 0] * self.theta).sum(1) * (2 * x.gather(1, at)[:, 0] - 1)
 
     def blocks(self) -> tuple[Tensor, ...] | None:
         reaches, device = {term.reach for term in self._terms}, self.dyads.i.device

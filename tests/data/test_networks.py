@@ -1,0 +1,165 @@
+"""Networks as data: the embedded ones are the published ones, and files of every kind are read alike."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from data_sets import FETCHED, needs_files
+
+from gencli.core.errors import UsageError
+from gencli.core.spec import Graph
+from gencli.data.networks import to_adjacency, to_dyads
+from gencli.data.sets.florentine import Florentine
+from gencli.data.sets.graph import GraphFile
+from gencli.data.sets.karate import Karate
+from gencli.data.sets.lazega import Lazega
+
+
+def folder() -> Path:
+    return Path(str(FETCHED)) / "graphs"
+
+
+def test_karate_is_that_of_networkx():
+    data, network = Karate(), nx.karate_club_graph()
+    assert np.array_equal(data.adjacency, nx.to_numpy_array(network, weight=None))
+    assert dict(data.spec.graph.attributes)["club"] == tuple(nx.get_node_attributes(network, "club").values())
+
+
+@needs_files
+def test_embedded_networks_equal_the_published_files():
+    for ties in ("marriage", "business"):
+        rows = list(csv.reader((folder() / f"florentine_{ties}.csv").open()))
+        data = Florentine(ties)
+        assert np.array_equal(data.adjacency, np.array([row[1:] for row in rows[1:]], dtype=int))
+        other = np.array(data.spec.graph.covariates[0][1])
+        assert np.array_equal(other, Florentine(data.spec.graph.covariates[0][0]).adjacency)
+    rows = list(csv.DictReader((folder() / "florentine_attributes.csv").open()))
+    for key, values in Florentine().spec.graph.attributes:
+        assert [int(row[key]) for row in rows] == list(values)
+
+    work = np.loadtxt(folder() / "ELwork.dat")[:36, :36]
+    assert np.array_equal(Lazega().adjacency, work * work.T)
+    table = np.loadtxt(folder() / "ELattr.dat")[:36]
+    own = dict(Lazega().spec.graph.attributes)
+    for k, key in enumerate(("gender", "office", "years", "age", "practice", "school"), start=2):
+        assert table[:, k].tolist() == list(own[key])
+    assert [round(36 * value) for value in own["seniority"]] == table[:, 0].tolist()
+
+
+def test_one_network_is_in_sample():
+    for data, ties in ((Karate(), 78), (Florentine(), 20), (Florentine("business"), 15), (Lazega(), 115)):
+        train, test = data.split("train"), data.split("test")
+        assert (len(train), int(train.x.sum()), data.split("val")) == (1, ties, None)
+        assert train.sha256 == test.sha256
+        assert data.in_sample
+        assert data.train_on == "all"
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_dyads_and_matrices_are_the_same_networks(directed):
+    graph = Graph(5, directed)
+    x = (torch.rand(4, graph.size, generator=torch.Generator().manual_seed(0)) < 0.5).to(torch.uint8)
+    matrices = to_adjacency(x, graph)
+    assert torch.equal(to_dyads(matrices, graph), x)
+    assert (np.array_equal(matrices, matrices.transpose(0, 2, 1))) != directed
+    assert matrices.sum() == x.sum() * (1 if directed else 2)
+
+
+def files(folder: Path) -> list[Path]:
+    """The karate club in six kinds of files, nodes 1 to 34."""
+    network = nx.relabel_nodes(nx.karate_club_graph(), lambda node: node + 1)
+    matrix = nx.to_numpy_array(network, weight=None).astype(int)
+    nx.write_graphml(network, folder / "k.graphml")
+    nx.write_gml(network, folder / "k.gml")
+    (folder / "edges.csv").write_text("from,to\n" + "".join(f"{i},{j}\n" for i, j in network.edges))
+    (folder / "spaces.txt").write_text("# a comment\n" + "".join(f"{i} {j} 2\n" for i, j in network.edges))
+    np.savetxt(folder / "matrix.csv", matrix, fmt="%d", delimiter=",")
+    names = ",".join(map(str, network.nodes))
+    rows = (f"{node},{','.join(map(str, row))}" for node, row in zip(network.nodes, matrix, strict=True))
+    (folder / "named.csv").write_text(f"club,{names}\n" + "\n".join(rows))
+    np.save(folder / "k.npy", matrix)
+    return sorted(path for path in folder.iterdir())
+
+
+def test_files_of_every_kind_are_the_same_network(tmp_path):
+    """And a run that is opened again reads them by what it keeps."""
+    known = Karate().split("train")
+    for path in files(tmp_path):
+        data = GraphFile(path=str(path))
+        assert data.split("train").sha256 == known.sha256, path
+        assert data.spec.graph.names == tuple(map(str, range(1, 35)))
+        opened = GraphFile(path=str(path))
+        opened.apply(data.schema())
+        assert opened.spec == data.spec
+        assert opened.in_sample
+        assert opened.split("test").sha256 == known.sha256
+        assert data.understood()[-1].startswith(f"{path.stem}: 1 undirected network of 34 nodes, 78 ties")
+
+
+def test_attributes_and_isolates_come_with_the_nodes(tmp_path):
+    files(tmp_path)
+    rows = "".join(f"{k},{k % 3},{'ab'[k % 2]}\n" for k in range(1, 36))
+    (tmp_path / "nodes.csv").write_text("name,score,group\n" + rows)
+    data = GraphFile(path=str(tmp_path / "edges.csv"), nodes=str(tmp_path / "nodes.csv"))
+    graph = data.spec.graph
+    assert graph.nodes == 35
+    assert int(data.split("train").x.sum()) == 78
+    attributes = dict(graph.attributes)
+    assert attributes["score"][:3] == (1.0, 2.0, 0.0)
+    assert attributes["group"][:3] == ("b", "a", "b")
+    marked = GraphFile(path=str(tmp_path / "k.graphml"))
+    assert dict(marked.spec.graph.attributes)["club"] == dict(Karate().spec.graph.attributes)["club"]
+
+
+def test_another_network_of_the_same_nodes_is_not_in_sample(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("a,b\nb,c\nc,d\n")
+    second.write_text("d,a\na,b\nb,c\n")
+    trained, later = GraphFile(path=str(first)), GraphFile(path=str(second))
+    later.apply(trained.schema())
+    assert trained.in_sample
+    assert not later.in_sample
+    assert int(later.whole().x.sum()) == 3
+    second.write_text("a,b\nb,e\n")
+    other = GraphFile(path=str(second))
+    other.apply(trained.schema())
+    with pytest.raises(UsageError, match="node 'e' is not one of"):
+        other.whole()
+
+
+def test_many_networks_have_a_split(tmp_path):
+    matrices = np.random.default_rng(0).integers(0, 2, (20, 5, 5))
+    np.savez(tmp_path / "m.npz", nets=matrices)
+    data = GraphFile(path=str(tmp_path / "m.npz"))
+    assert data.spec.graph.directed
+    assert [len(data.split(name)) for name in ("train", "val", "test")] == [16, 2, 2]
+    assert not data.in_sample
+    assert data.train_on == "train"
+    assert data.understood()[0].endswith("loops are left out")
+    undirected = GraphFile(path=str(tmp_path / "m.npz"), directed=False)
+    assert undirected.spec.shape == (10,)
+    either = (matrices | matrices.transpose(0, 2, 1)).astype(bool)
+    assert np.array_equal(to_adjacency(undirected.whole().x, undirected.spec.graph), either & ~np.eye(5, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "a,b,c,d\n1,2,3,4\n", "an edge list has two columns"),
+        ("a.csv", "", "it is empty"),
+        ("a.gml", "graph [", "cannot be read as a network"),
+        ("a.graphml", "<graphml", "cannot be read as a network"),
+        ("a.npy", "nothing", "cannot be read as a network"),
+        ("a.csv", "0,x,0,1\n1,0,1,0\n0,1,0,1\n1,0,1,0\n", "a matrix of numbers is needed"),
+    ],
+)
+def test_files_that_are_none(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=message) as found:
+        GraphFile(path=str(tmp_path / name)).split("train")
+    assert "\n" not in str(found.value)

@@ -66,7 +66,7 @@ def fitted(factory: ModelFactory | None, model: Unnormalized, x: Tensor, key: st
     Raises:
         ValueError: it is no density, or the model has no reference.
     """
-    density = model.reference() if factory is None else factory(model.spec).to(x)
+    density = model.reference() if factory is None else factory(model.spec).to(x if x.is_floating_point() else x.device)
     if density is None:
         raise ValueError(f"{key}=null: this model has no base of its own")
     if not isinstance(density, ExactLikelihood) or not isinstance(density, DirectSampling):

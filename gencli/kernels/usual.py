@@ -12,7 +12,7 @@ from gencli.kernels.hmc import HMC
 
 
 def usual(spec: Spec) -> Kernel[Any]:
-    """Ties dropped and dyads turned over in networks, Gibbs sweeps of other discrete x, Hamiltonian dynamics of reals."""
+    """Tie or no tie of networks, Gibbs sweeps of other discrete x, Hamiltonian Monte Carlo of reals."""
     if spec.graph is not None:
         return TieNoTie()
     return Gibbs() if spec.support.discrete else HMC()

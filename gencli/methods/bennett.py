@@ -28,48 +28,46 @@ class Bridged:
     Args:
         log_z: the root.
         variance: of it, by the delta method.
-        overlap: of P_F and P_R, 1 where they are one, 0 where they share nothing: 2 sum sigma / harmonic mean of n, m.
-        draws: how many forward and reverse draws, at least, hold the sums on their sides: Kish's number of the terms.
+        overlap: of P_F and P_R, 1 where they are one and 0 where they share nothing: (1/n + 1/m) times either sum.
     """
 
     log_z: float
     variance: float
     overlap: float
-    draws: float
 
 
 def bridged(forward: Tensor, reverse: Tensor, ancestors: Tensor | None = None) -> Bridged:
     """Solve for log Z.
 
-    The variance is that of the sums on both sides over their slope (a sandwich). Where reverse draws began at the ends
-    of forward ones, each joins the terms of the forward draw that it comes from.
+    The variance is that of the two sums over the square of the slope of their difference. Where reverse draws began at
+    the ends of forward ones, the terms of a forward draw and of its heirs are one.
 
     Args:
         forward: log w (n,).
         reverse: log v (m,).
         ancestors: (m,) the forward draw that each reverse one began at; None: all draws are independent.
     """
+    from scipy.optimize import brentq
+
     n, m = len(forward), len(reverse)
     ratio = math.log(n / m)
-    low = float(torch.minimum(forward.min(), reverse.min())) - abs(ratio) - 1
-    high = float(torch.maximum(forward.max(), reverse.max())) + abs(ratio) + 1
-    for _ in range(100):  # the difference of the sums falls in log Z
-        middle = (low + high) / 2
-        at = middle + ratio
-        if (forward - at).sigmoid().sum() > (at - reverse).sigmoid().sum():
-            low = middle
-        else:
-            high = middle
-    log_z = (low + high) / 2
-    at = log_z + ratio
-    f, g = (forward - at).sigmoid(), (at - reverse).sigmoid()
+
+    def sides(log_z: float) -> tuple[Tensor, Tensor]:
+        at = log_z + ratio
+        return (forward - at).sigmoid(), (at - reverse).sigmoid()
+
+    def difference(log_z: float) -> float:
+        f, g = sides(log_z)
+        return float(f.sum() - g.sum())
+
+    low, high = torch.cat([forward, reverse]).aminmax()
+    log_z = float(brentq(difference, float(low) - 1, float(high) + 1, xtol=1e-10))
+    f, g = sides(log_z)
     slope = (f * (1 - f)).sum() + (g * (1 - g)).sum()
-    terms = f - f.mean()
-    others = g - g.mean()
+    up, down = f - f.mean(), g - g.mean()
     if ancestors is None:
-        square = terms.square().sum() * n / (n - 1) + others.square().sum() * m / (m - 1)
+        square = up.square().sum() * n / (n - 1) + down.square().sum() * m / (m - 1)
     else:
-        square = terms.index_add(0, ancestors, -others).square().sum() * n / (n - 1)
-    overlap = float(f.sum()) * (1 / n + 1 / m)
-    draws = min(float(t.sum().square() / t.square().sum().clamp(min=1e-300)) for t in (f, g))
-    return Bridged(log_z, float(square / slope.square().clamp(min=1e-300)), overlap, draws)
+        square = up.index_add(0, ancestors, -down).square().sum() * n / (n - 1)
+    overlap = min(1.0, float(f.sum()) * (1 / n + 1 / m))
+    return Bridged(log_z, float(square / slope.square().clamp(min=1e-300)), overlap)

@@ -52,6 +52,7 @@ DIFFERS = {
     "sampler/mala": {"leaps", "steps", "target", "jitter"},
     # null has a meaning of its own in these
     "estimator/ais": {"base", "base.widen"},
+    "estimator/bridge": {"base", "base.widen"},
     "estimator/importance": {"proposal", "proposal.kind", "proposal.widen"},
     "estimator/smc": {"base", "base.widen"},
     "model/vae": {"flow"},

@@ -18,6 +18,7 @@ from gencli.core.noise import RowNoise, StepNoise
 from gencli.core.spec import Batch, Spec
 from gencli.estimators.ais import AIS
 from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.estimators.bridge import Bridge
 from gencli.estimators.elbo import ELBO
 from gencli.estimators.exact import Exact
 from gencli.estimators.iwae import IWAE
@@ -77,6 +78,7 @@ TABLE = {
     "ais": (AIS, SMALL, modes, "lower"),
     "reverse": (AIS, {**SMALL, "report": "reverse", "path": "moments"}, modes, "upper"),
     "smc": (SMC, SMALL, modes, "lower"),
+    "bridge": (Bridge, SMALL, modes, "estimate"),
 }
 """Each estimator: its class, options, a model that it serves, and what its number is to the true one."""
 
@@ -139,7 +141,7 @@ def test_a_measurement_says_what_its_number_is(name):
     assert type(estimator).bound in ("exact", "upper", "lower", "estimate")
 
 
-@pytest.mark.parametrize("name", ["importance", "quadrature", "ais", "reverse", "smc", "parzen"])
+@pytest.mark.parametrize("name", ["importance", "quadrature", "ais", "reverse", "smc", "bridge", "parzen"])
 def test_a_known_density_is_found(name):
     """Within four of its own standard errors, and a little for the grid and the kernels."""
     estimator, model = made(name)
@@ -215,6 +217,8 @@ def test_equal_weights_have_no_variance_and_no_error():
         (AIS, {"target": 1.0}, "estimator.target=1.0"),
         (AIS, {"refresh": -1}, "estimator.refresh=-1"),
         (AIS, {"report": "both"}, "estimator.report=both: one of forward, reverse"),
+        (Bridge, {"chains": 1}, "estimator.chains=1: an integer of at least 2"),
+        (Bridge, {"refresh": -1}, "estimator.refresh=-1"),
         (SMC, {"threshold": 1.5}, "estimator.threshold=1.5"),
         (SMC, {"populations": 1}, "estimator.populations=1"),
         (AIS, {"report": "reverse", "reverse": False}, "estimator.report=reverse needs estimator.reverse=true"),

@@ -11,13 +11,18 @@ import pytest
 import torch
 from energies import exact_samples, noise, normal, quadratic, spec
 from estimates import SOURCE
+from replicas import replicas
+from spins import Ring, discrete, exact
 from torch import Tensor
 
 from gencli.core.spec import Batch
 from gencli.estimators.ais import AIS
 from gencli.estimators.base import Estimator, Shared
+from gencli.estimators.bridge import Bridge
 from gencli.estimators.partition import Importance
 from gencli.estimators.smc import SMC
+from gencli.methods.bennett import bridged
+from gencli.methods.weights import weighed
 from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.reference import Reference
 from gencli.run.record import nll_record
@@ -61,6 +66,39 @@ def test_errors_of_log_z_cover_it(name):
         errors.append(shared.state - truth)
         ses.append(math.sqrt(shared.variance))
     assert covered(errors, ses) == pytest.approx(0.95, abs=0.03)
+
+
+def spins(support: str, dim: int):
+    def problem_of(seed: int) -> tuple[Ring, Tensor, float]:
+        model = Ring(discrete(support, dim), seed, scale=0.7)
+        return model, exact(model, 300, seed), model.log_partition()
+
+    return problem_of
+
+
+SMALL = {
+    "reals": (problem, {"base": base(1.5)}),
+    "bits": (spins("binary", 8), {"base": lambda s: Reference(s, widen=1.5)}),
+    "plain": (spins("binary", 8), {"base": lambda s: Reference(s, widen=1.5), "collapse": False}),
+    "levels": (spins("levels:4", 4), {"base": lambda s: Reference(s, widen=1.5)}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_errors_in_both_directions_cover_log_z(name):
+    """Fifteen problems, twenty estimates of 100 chains each: of ``ais``, and of ``bridge`` from resampled ends."""
+    of, options = SMALL[name]
+    found: dict[str, list[tuple[float, float]]] = {"ais": [], "bridge": []}
+    for seed in range(15):
+        model, x, truth = of(seed)
+        bridge = Bridge(chains=2000, betas=5, leaps=1, **options)
+        for log_w, log_v, ancestors in zip(*replicas(bridge, model, x, 20, 15, 100 * seed), strict=True):
+            ais, both = weighed(log_w), bridged(log_w, log_v, ancestors)
+            found["ais"].append((ais.log_mean - truth, ais.variance**0.5))
+            found["bridge"].append((both.log_z - truth, both.variance**0.5))
+    for pairs in found.values():
+        assert covered(*map(list, zip(*pairs, strict=True))) == pytest.approx(0.95, abs=0.03)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.05])

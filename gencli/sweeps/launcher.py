@@ -150,8 +150,11 @@ class _Launch:
             try:
                 share = on_cores(configs, options.workers)
                 os.environ[THREADS] = str(share.threads)  # torch and BLAS read it when they are imported
-                share = on_gpus(configs, options.workers) or share
-                os.environ[THREADS] = str(share.threads)
+                on_cpu = {config["device"] for config in configs} <= {"cpu", "auto"}
+                if (gpus := on_gpus(configs, options.workers)) is not None:
+                    share, on_cpu = gpus, False
+                    os.environ[THREADS] = str(share.threads)
+                forks = forks and on_cpu  # an import that asks for CUDA would spoil it for all forks
                 if forks:
                     _warm(configs)
                 self.slots = len(share.slots)

@@ -177,9 +177,9 @@ class _Launch:
                         self._heed(stop, pool)
                     for job, outcome in pool.wait(TURN).items():
                         self._ended(job, outcome)
-                        if job.state == "failed" and self.sweep.options.on_fail == "stop" and not self.stopped:
-                            self._stop(pool, signal.SIGINT, "sweep.on_fail=stop")
-                            self.stopped = -1
+                    if self.sweep.options.on_fail == "stop" and self._of("failed") and not self.stopped:
+                        self._stop(pool, signal.SIGINT, "sweep.on_fail=stop")
+                        self.stopped = -1
                     self._heed(stop, pool)
                     self.display.update(self._summary, self._rows)
             except Interrupted as error:  # a second signal

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-if ("-m", "gencli") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False) and sys.path[0] in ("", os.getcwd()):
+if sys.path[0] in ("", os.getcwd()) and {("-m", "gencli"), ("-m", "gencli.cli.job")} & {
+    *zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+}:
     del sys.path[0]  # python -m puts the current folder first: a torch.py that lies there would be taken for torch
 
 from collections.abc import Sequence

@@ -87,7 +87,8 @@ def _dispatch(words: list[str]) -> int:
         return compare_main(rest)
     from gencli.config import command
 
-    return command.call(verb, rest, _run_verb, _report, _launch)
+    # Windows knows no process groups, and leaves sweeps to Hydra
+    return command.call(verb, rest, _run_verb, _report, _launch if os.name == "posix" else None)
 
 
 def _report(error: BaseException) -> int:

@@ -150,8 +150,11 @@ class _Launch:
             try:
                 share = on_cores(configs, options.workers)
                 os.environ[THREADS] = str(share.threads)  # torch and BLAS read it when they are imported
-                share = on_gpus(configs, options.workers) or share
-                os.environ[THREADS] = str(share.threads)
+                on_cpu = {config["device"] for config in configs} <= {"cpu", "auto"}
+                if (gpus := on_gpus(configs, options.workers)) is not None:
+                    share, on_cpu = gpus, False
+                    os.environ[THREADS] = str(share.threads)
+                forks = forks and on_cpu  # an import that asks for CUDA would spoil it for all forks
                 if forks:
                     _warm(configs)
                 self.slots = len(share.slots)
@@ -174,9 +177,9 @@ class _Launch:
                         self._heed(stop, pool)
                     for job, outcome in pool.wait(TURN).items():
                         self._ended(job, outcome)
-                        if job.state == "failed" and self.sweep.options.on_fail == "stop" and not self.stopped:
-                            self._stop(pool, signal.SIGINT, "sweep.on_fail=stop")
-                            self.stopped = -1
+                    if self.sweep.options.on_fail == "stop" and self._of("failed") and not self.stopped:
+                        self._stop(pool, signal.SIGINT, "sweep.on_fail=stop")
+                        self.stopped = -1
                     self._heed(stop, pool)
                     self.display.update(self._summary, self._rows)
             except Interrupted as error:  # a second signal

@@ -1,6 +1,9 @@
 """Sweeps: every job runs, in a process of its own or by Hydra, and what went wrong is told at the end."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,22 @@ def test_one_job_that_was_told_to_stop_does_not_end_the_sweep(swept, capsys):
     assert cli.main(["train", *TOY, "-m", "seed=14,1", "sweep.workers=1"]) == 1
     assert swept() == [14, 1]
     assert "go on with the same command: gencli train" in capsys.readouterr().out
+
+
+def test_a_second_ctrl_c_ends_jobs_that_do_not_listen(swept, monkeypatch, capsys):
+    def run_verb(verb, config, sweep_dir):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for _ in range(2):
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(0.5)
+        time.sleep(1000)
+
+    monkeypatch.setattr(cli, "_run_verb", run_verb)
+    assert cli.main(["train", *TOY, "-m", "seed=1,2", "sweep.workers=1"]) == 130
+    assert "go on with the same command" in capsys.readouterr().out
+    (record,) = Path("outputs/sweeps").glob("*/sweep.json")
+    jobs = json.loads(record.read_text())["jobs"].values()
+    assert [(job["state"], job["exit_code"]) for job in jobs] == [("interrupted", 137), ("waiting", None)]
 
 
 def test_a_sweep_of_refusals_leaves_nothing_behind(swept, capsys):

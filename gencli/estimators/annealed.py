@@ -18,8 +18,8 @@ from gencli.core.options import Count, ProperFraction, Range
 from gencli.core.spec import Bound
 from gencli.estimators.partition import PartitionEstimator, fitted
 from gencli.kernels.base import Kernel, require_moves
-from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.hmc import HMC
+from gencli.kernels.usual import usual
 from gencli.methods.annealing import Annealing, AnnealingPath, GeometricPath, MomentsPath, OwnPath, pilot
 from gencli.models.base import Annealable, DirectSampling, ModelFactory, Unnormalized
 from gencli.models.trained import Learned
@@ -75,8 +75,8 @@ class Annealed(PartitionEstimator):
         require_moves(self.kernel, support, named)
         if not self.kernel.invariant:
             raise ValueError(f"{named} leaves exp(-E) as it is only nearly, so that weights would be biased; take hmc")
-        for key, value, usual in (("leaps", self.leaps, 3), ("target", self.target, 0.7)):
-            if value != usual:
+        for key, value, default in (("leaps", self.leaps, 3), ("target", self.target, 0.7)):
+            if value != default:
                 raise ValueError(f"estimator.{key}={value}: estimator.kernel says this itself; leave it as it is")
 
     def follows(self, model: Unnormalized) -> str:
@@ -101,7 +101,7 @@ class Annealed(PartitionEstimator):
         if self.kernel is not None:
             return self.kernel
         if model.spec.support.discrete:
-            return Gibbs()
+            return usual(model.spec)
         return HMC(leaps=self.leaps, target=self.target, step_size=0.5 * float(x.std()), jitter=0.0)
 
     def forward(self, annealing: Annealing, noise: Noise) -> tuple[Tensor, Tensor, dict[str, float]]:

@@ -25,6 +25,7 @@ from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
 from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.kernels.energy import weighted
+from gencli.kernels.usual import usual
 from gencli.methods.chains import energy_of
 from gencli.models.base import DirectSampling, ExactLikelihood, ExponentialFamily, Unnormalized
 from gencli.models.trained import Learned
@@ -49,7 +50,7 @@ class PathSampling(PartitionEstimator):
     as statnet does.
 
     Args:
-        kernel: of the chains.
+        kernel: of the chains; None: the usual one of such x.
         base: q: the model's ``reference``, or ``uniform`` on the values of discrete x.
         chains: number of chains.
         bridges: values of beta.
@@ -61,7 +62,7 @@ class PathSampling(PartitionEstimator):
         sampling", 1998; Hunter and Handcock, "Inference in curved exponential family models for networks", 2006.
     """
 
-    kernel: Kernel[Any]
+    kernel: Kernel[Any] | None = None
     base: Literal["reference", "uniform"] = "reference"
     chains: Annotated[int, Range(low=2)] = 200
     bridges: Count = 16
@@ -72,7 +73,8 @@ class PathSampling(PartitionEstimator):
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         super().check(model, learned)
-        require_moves(self.kernel, model.spec.support, f"estimator.kernel: {type(self.kernel).__name__}")
+        if self.kernel is not None:
+            require_moves(self.kernel, model.spec.support, f"estimator.kernel: {type(self.kernel).__name__}")
         if self.base == "reference" and model.reference() is None:
             raise ValueError("estimator.base=reference: this model has none; estimator.base=uniform is for discrete x")
         if self.base == "uniform" and not model.spec.support.discrete:
@@ -83,7 +85,7 @@ class PathSampling(PartitionEstimator):
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         nodes, shares = np.polynomial.legendre.leggauss(self.bridges)
         betas, shares = (nodes + 1) / 2, shares / 2
-        ahead = Ahead(noise)
+        ahead, kernel = Ahead(noise), self.kernel or usual(model.spec)
         with frozen(model), torch.no_grad():
             zero, at = self._start(model, ahead)
             one = energy_of(model)
@@ -91,14 +93,16 @@ class PathSampling(PartitionEstimator):
 
             def add(total: Tensor, at: Tensor, k: int) -> Tensor:
                 energy = weighted([(1 - float(betas[k]), zero), (float(betas[k]), one)])
-                at, seen = self._walk(energy, at, ahead, lambda x: (zero(x).double() - one(x).double())[:, None])
+                at, seen = self._walk(
+                    kernel, energy, at, ahead, lambda x: (zero(x).double() - one(x).double())[:, None]
+                )
                 total += float(shares[k]) * seen.mean(0)[:, 0]
                 return at
 
             for k in range(self.bridges):
                 at = add(up, at, k)
             family = model if isinstance(model, ExponentialFamily) else None
-            at, seen = self._walk(one, at, ahead, (lambda x: x[:, :0]) if family is None else family.statistics)
+            at, seen = self._walk(kernel, one, at, ahead, (lambda x: x[:, :0]) if family is None else family.statistics)
             for k in reversed(range(self.bridges)):
                 at = add(down, at, k)
         log_z = (up + down) / 2
@@ -122,15 +126,15 @@ class PathSampling(PartitionEstimator):
         assert isinstance(q, DirectSampling)
         return energy_of(q), q.sample(self.chains, noise=noise)
 
-    def _walk(self, energy: Energy, x: Tensor, noise: Noise, see: Any) -> tuple[Tensor, Tensor]:
+    def _walk(self, kernel: Kernel[Any], energy: Energy, x: Tensor, noise: Noise, see: Any) -> tuple[Tensor, Tensor]:
         """The ends of chains from x, and what is seen of them at each step that counts: (steps, n, K) in fp64."""
-        state, seen = self.kernel.init(energy, x), []
+        state, seen = kernel.init(energy, x), []
         for _ in range(self.burn):
-            state, info = self.kernel.step(energy, state, noise)
-            state = self.kernel.adapt(state, info)
-        state = self.kernel.settle(state)
+            state, info = kernel.step(energy, state, noise)
+            state = kernel.adapt(state, info)
+        state = kernel.settle(state)
         for _ in range(self.steps):
-            state, _ = self.kernel.step(energy, state, noise)
+            state, _ = kernel.step(energy, state, noise)
             seen.append(see(state.x).double())
         return state.x, torch.stack(seen)
 

@@ -14,8 +14,7 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, RowNoise, StepNoise, stream
 from gencli.core.options import Count, Natural, Positive, Range
 from gencli.kernels.base import Kernel, require_moves
-from gencli.kernels.gibbs import Gibbs
-from gencli.kernels.hmc import HMC
+from gencli.kernels.usual import usual
 from gencli.methods.exchange import Parameters, Posterior, exchange
 from gencli.models.base import Unnormalized
 from gencli.pictures import canvas
@@ -38,7 +37,7 @@ class PosteriorOfParameters(Picture):
         steps: transitions of ``kernel`` for the auxiliary data of one proposal.
         examples: the posterior given so many rows of the training split, from the first on; None: given all of them.
         prior: deviation of the normal prior of each parameter, around 0.
-        kernel: of the auxiliary data; None: Gibbs on discrete x, HMC on reals.
+        kernel: of the auxiliary data; None: the usual one of such x.
 
     References:
         Murray, Ghahramani and MacKay, "MCMC for doubly-intractable distributions", 2006.
@@ -65,7 +64,7 @@ class PosteriorOfParameters(Picture):
             raise UsageError(
                 f"picture=posterior is for models of 1 to {self.MOST} parameters; this one has {len(theta.names)}"
             )
-        kernel = self.kernel or (Gibbs() if support.discrete else HMC())
+        kernel = self.kernel or usual(model.spec)
         try:
             require_moves(kernel, support, f"picture.kernel: {type(kernel).__name__}")
         except ValueError as error:

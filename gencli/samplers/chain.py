@@ -12,10 +12,11 @@ from torch import Tensor
 
 from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Positive
-from gencli.core.spec import Given
+from gencli.core.spec import Given, Spec
 from gencli.core.tensors import frozen
 from gencli.kernels.base import Kernel, require_finite, require_moves
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
+from gencli.kernels.usual import usual
 from gencli.methods.chains import energy_of, require_pairs
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
@@ -46,8 +47,8 @@ class MarkovChain(Sampler[Unnormalized]):
     init_scale: Positive = 1.0
 
     @abstractmethod
-    def transition(self) -> Kernel[Any]:
-        """The kernel."""
+    def transition(self, spec: Spec) -> Kernel[Any]:
+        """The kernel, of chains on such x."""
 
     @property
     @abstractmethod
@@ -60,8 +61,9 @@ class MarkovChain(Sampler[Unnormalized]):
         return f"sampler: {type(self).__name__}"
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
-        require_moves(self.transition(), model.spec.support, self.mover)
-        require_pairs(self.transition(), model, self.mover)
+        kernel = self.transition(model.spec)
+        require_moves(kernel, model.spec.support, self.mover)
+        require_pairs(kernel, model, self.mover)
         if self.init == "normal" and model.spec.support.discrete:
             raise ValueError(f"sampler.init=normal: this model's x is {model.spec.support}; sampler.init=model")
 
@@ -92,7 +94,7 @@ class MarkovChain(Sampler[Unnormalized]):
         Raises:
             RunFailed: a chain went to infinity.
         """
-        kernel, ahead = self.transition(), Ahead(noise)
+        kernel, ahead = self.transition(model.spec), Ahead(noise)
         energy, moving = energy_of(model, y, len(x)), not model.spec.support.discrete
         trace: list[Tensor] = []
         norms: list[Tensor] = []
@@ -124,17 +126,17 @@ class Chain(MarkovChain):
     """Chains of any kernel.
 
     Args:
-        kernel: their transition.
+        kernel: their transition; None: the usual one of such x (``kernels/usual.py``).
         steps: recorded steps.
         warmup: steps before those, in which the kernel adapts.
     """
 
-    kernel: Kernel[Any]
+    kernel: Kernel[Any] | None = None
     steps: Count = 100
     warmup: Natural = 100
 
-    def transition(self) -> Kernel[Any]:
-        return self.kernel
+    def transition(self, spec: Spec) -> Kernel[Any]:
+        return self.kernel or usual(spec)
 
     @property
     def mover(self) -> str:

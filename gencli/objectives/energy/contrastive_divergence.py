@@ -19,9 +19,9 @@ from gencli.core.options import Count, Fraction, NonNegative, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import frozen
 from gencli.kernels.base import Kernel
-from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.hmc import HMC
 from gencli.kernels.langevin import Langevin
+from gencli.kernels.usual import usual
 from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
@@ -81,7 +81,7 @@ class ContrastiveDivergence(ChainObjective):
         if kl and through > steps:
             raise ValueError(f"objective.through={through}: at most objective.steps={steps}")
         if kernel is not None or spec.support.discrete:
-            kernel = kernel or Gibbs()
+            kernel = kernel or usual(spec)
             named = f"objective.kernel={kernel}"
         else:
             mala = HMC(leaps=1, step_size=math.sqrt(2 * step), jitter=0.0)

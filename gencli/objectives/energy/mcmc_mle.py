@@ -17,8 +17,8 @@ from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.kernels.adaptation import DualAveraging
 from gencli.kernels.base import Kernel
-from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.hmc import HMC, Point, hmc
+from gencli.kernels.usual import usual
 from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
@@ -100,9 +100,9 @@ class MonteCarloMLE(ChainObjective):
         if kernel is not None and leaps != 5:
             raise ValueError(f"objective.leaps={leaps}: objective.kernel says this itself; leave it as it is")
         adapted = kernel is None and not spec.support.discrete
-        super().__init__(spec, kernel=kernel or (HMC(leaps=leaps) if adapted else Gibbs()), **shared)
+        super().__init__(spec, kernel=kernel or (HMC(leaps=leaps) if adapted else usual(spec)), **shared)
         self.anchor, self.steps, self.leaps, self.least = anchor, steps, leaps, least
-        self.kernel = kernel or (None if adapted else Gibbs())
+        self.kernel = kernel or (None if adapted else usual(spec))
         self.register_buffer("x", vacant(spec, samples))
         self.register_buffer("energies", torch.zeros(samples))
         self.register_buffer("size", torch.tensor(0.1))

@@ -7,30 +7,32 @@ from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.kernels.base import Energy, Info, Kernel, State
 from gencli.loggers.base import Logger
 from gencli.models.base import (
-    Annealable,
     Autoregressive,
-    BlockGibbs,
     DataInitialized,
     DirectSampling,
     Elbo,
     Ensemble,
-    Enumerable,
     ExactLikelihood,
-    ExponentialFamily,
     LatentVariable,
-    LinearFeatures,
     Model,
     ModelFactory,
-    Pairwise,
-    Relaxed,
     Reparameterized,
     TimeField,
-    Torus,
     Unnormalized,
     VelocityField,
     log_likelihood,
 )
 from gencli.models.distributions import Categorical, Conditional, Fair
+from gencli.models.structure import (
+    Annealable,
+    BlockGibbs,
+    Enumerable,
+    ExponentialFamily,
+    LinearFeatures,
+    Pairwise,
+    Relaxed,
+    Torus,
+)
 from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.nn.base import Network, NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn

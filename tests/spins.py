@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from gencli.core.spec import Spec, Support
-from gencli.models.base import DirectSampling, Relaxed
+from gencli.models.base import DirectSampling
+from gencli.models.structure import Relaxed
 
 
 def discrete(support: str, *shape: int) -> Spec:

@@ -21,7 +21,8 @@ from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.hmc import HMC
 from gencli.kernels.usual import usual
 from gencli.methods.annealing import Annealing, AnnealingPath, GeometricPath, MomentsPath, OwnPath, pilot
-from gencli.models.base import Annealable, DirectSampling, ModelFactory, Unnormalized
+from gencli.models.base import DirectSampling, ModelFactory, Unnormalized
+from gencli.models.structure import Annealable
 from gencli.models.trained import Learned
 
 

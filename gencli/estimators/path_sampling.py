@@ -27,7 +27,8 @@ from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.kernels.energy import weighted
 from gencli.kernels.usual import usual
 from gencli.methods.chains import energy_of
-from gencli.models.base import DirectSampling, ExactLikelihood, ExponentialFamily, Unnormalized
+from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
+from gencli.models.structure import ExponentialFamily
 from gencli.models.trained import Learned
 
 APART = 4.0

@@ -16,7 +16,8 @@ from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
 from gencli.methods.elimination import log_partition, plan
 from gencli.methods.planar import drawing, kac_ward, spins
-from gencli.models.base import Pairwise, Torus, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.structure import Pairwise, Torus
 from gencli.models.trained import Learned
 
 

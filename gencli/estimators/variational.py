@@ -16,7 +16,8 @@ from gencli.core.options import Count, Positive
 from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
 from gencli.methods.pairs import Field, Found, beliefs, mean_field, tree_shares
-from gencli.models.base import Pairwise, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.structure import Pairwise
 
 
 def _field(model: Unnormalized) -> Field:

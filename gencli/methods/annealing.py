@@ -25,7 +25,8 @@ from gencli.kernels.base import Kernel
 from gencli.kernels.energy import Energy, weighted
 from gencli.kernels.gibbs import draw_block
 from gencli.methods.chains import energy_of
-from gencli.models.base import Annealable, DirectSampling, ExactLikelihood, Unnormalized
+from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
+from gencli.models.structure import Annealable
 
 
 class Density(ExactLikelihood, DirectSampling):

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.kernels.base import Energy, Kernel
-from gencli.models.base import BlockGibbs, Pairwise, Relaxed, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.structure import BlockGibbs, Pairwise, Relaxed
 
 
 def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energy:

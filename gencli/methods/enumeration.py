@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gencli.core.spec import Spec
-from gencli.models.base import Enumerable, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.structure import Enumerable
 
 MOST = 1 << 22
 """Terms that are summed."""

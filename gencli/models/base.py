@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Given, Spec
-from gencli.kernels.energy import Pairs, brute_force, turned_over
+from gencli.kernels.energy import brute_force, turned_over
 from gencli.models.distributions import Conditional
 from gencli.paths.base import Path, Prediction
 
@@ -148,97 +148,6 @@ class Unnormalized(Model):
         independent, so that a Gibbs sweep takes one step a set. None: nothing is known, each coordinate is alone.
         """
         return None
-
-
-class Relaxed(Unnormalized):
-    """An energy that is defined between the values of discrete x too, so that its gradient says what changes do."""
-
-    @abstractmethod
-    def relaxed(self, p: Tensor, y: Tensor | None = None) -> Tensor:
-        """E of rows of weights p (B, D, K) on the K values of each coordinate; one-hot rows have the energy of x."""
-
-
-class Pairwise(Unnormalized):
-    """An energy of single coordinates and of pairs: E(x) = sum_i unary[i, x_i] + sum_e tables[e, x_i, x_j]."""
-
-    @abstractmethod
-    def pairwise(self) -> Pairs:
-        """unary (D, K), edges (E, 2), tables (E, K, K), differentiable in the parameters; E(x) has no other term.
-
-        No two edges join the same two coordinates.
-        """
-
-
-class Torus(Pairwise):
-    """Spins that may be those of the square lattice that is solved: one coupling, no field, periodic boundaries."""
-
-    @abstractmethod
-    def torus(self) -> tuple[Tensor, int, int] | None:
-        """K () in nats, H and W, where E(x) = -K sum_<ij> s_i s_j over the bonds of a torus; else None."""
-
-
-class BlockGibbs(Unnormalized):
-    """An energy with auxiliary variables, given which all coordinates of x are drawn at once."""
-
-    @abstractmethod
-    def resample(self, x: Tensor, noise: Noise, y: Tensor | None = None) -> Tensor:
-        """The auxiliary variables given x, then x given them: (n, *) -> (n, *); leaves exp(-E) invariant."""
-
-
-class Enumerable(Unnormalized):
-    """An energy whose Z is a sum of fewer terms than x has states, such as one over the hidden units of an RBM."""
-
-    @property
-    @abstractmethod
-    def terms(self) -> int:
-        """T, the number of terms."""
-
-    @abstractmethod
-    def log_terms(self, index: Tensor) -> Tensor:
-        """Logarithms (m,) in nats of the terms that are numbered index (m,), 0..T-1; their exponentials add up to Z."""
-
-
-class LinearFeatures(Model):
-    """A model whose hidden units see x through linear filters, which can be looked at."""
-
-    @abstractmethod
-    def filters(self) -> Tensor:
-        """The weights of each hidden unit, in the shape of x: (H, *)."""
-
-
-class Annealable(Unnormalized):
-    """An energy with a path of its own to a density with known Z, better than that by powers of two densities."""
-
-    @abstractmethod
-    def at(self, beta: float) -> Unnormalized:
-        """The energy at 0 <= beta <= 1, on the parameters as they are.
-
-        At 1 it is this model, with the same Z; at 0 an ``ExactLikelihood`` with ``DirectSampling``.
-        """
-
-
-class ExponentialFamily(Unnormalized):
-    """p(x) = exp(theta . s(x)) / Z: a few statistics s(x), each with a parameter that has a name.
-
-    ``names``: of the K parameters. The MLE solves E[s] = mean of s over the data, and the inverse of N Cov[s], the
-    Fisher information of N examples, is the covariance of its error.
-    """
-
-    names: tuple[str, ...]
-
-    @property
-    @abstractmethod
-    def theta(self) -> Tensor:
-        """The parameters (K,)."""
-
-    @property
-    @abstractmethod
-    def observed(self) -> tuple[Tensor, int]:
-        """The mean of s over the examples that it was started from, (K,) in fp64, and how many they were."""
-
-    @abstractmethod
-    def statistics(self, x: Tensor) -> Tensor:
-        """s(x): (B, *) -> (B, K)."""
 
 
 class ExactLikelihood(Unnormalized):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gencli.core.errors import UsageError
 from gencli.core.options import Count
-from gencli.models.base import LinearFeatures
+from gencli.models.structure import LinearFeatures
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
 from gencli.run.assembly import Parts

@@ -13,7 +13,8 @@ from gencli.core import ising
 from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Positive, Range
-from gencli.models.base import Torus, Unnormalized
+from gencli.models.base import Unnormalized
+from gencli.models.structure import Torus
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
 from gencli.run.assembly import Parts

@@ -21,10 +21,10 @@ from gencli.kernels.langevin import Langevin
 from gencli.kernels.tempering import Tempering
 from gencli.methods.annealing import GeometricPath, OwnPath
 from gencli.models.autoregressive.made import MADE
-from gencli.models.base import Annealable
 from gencli.models.classical.gmm import GMM
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.reference import Reference
+from gencli.models.structure import Annealable
 from gencli.models.trained import Learned
 
 SUPPORTS = {"binary": 8, "categorical:3": 4, "levels:4": 4}

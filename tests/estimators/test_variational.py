@@ -13,7 +13,7 @@ from gencli.core.spec import Batch
 from gencli.estimators.variational import Bethe, MeanField, TreeReweighted
 from gencli.kernels.energy import Pairs
 from gencli.methods.pairs import Field, tree_shares
-from gencli.models.base import Pairwise
+from gencli.models.structure import Pairwise
 
 
 class Network(Pairwise):

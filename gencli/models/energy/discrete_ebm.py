@@ -9,10 +9,10 @@ from torch import Tensor
 
 from gencli.core.spec import Spec
 from gencli.models.autoregressive.encodings import Kind, encoding_of
-from gencli.models.base import Relaxed
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.reference import Reference
 from gencli.models.energy.tilted import Tilted
+from gencli.models.structure import Relaxed
 from gencli.nn.base import NetworkFactory
 
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from gencli.core.errors import quoted
 from gencli.core.spec import Spec
 from gencli.kernels.energy import CELLS
-from gencli.models.base import DataInitialized, ExponentialFamily, Model
+from gencli.models.base import DataInitialized, Model
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.ergm_parse import parse
 from gencli.models.energy.ergm_start import pseudo_likelihood
 from gencli.models.energy.ergm_terms import Dyads, Neighbourhoods, Networks, Term, matchings
+from gencli.models.structure import ExponentialFamily
 
 
 class ERGM(ExponentialFamily, DataInitialized):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gencli.core.spec import Spec
-from gencli.models.base import Torus
 from gencli.models.energy.lattice import LatticeEnergy
+from gencli.models.structure import Torus
 
 
 class Ising(LatticeEnergy, Torus):

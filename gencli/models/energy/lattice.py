@@ -20,7 +20,7 @@ from gencli.core.lattice import Lattice
 from gencli.core.options import Finite
 from gencli.core.spec import Spec
 from gencli.kernels.energy import Pairs
-from gencli.models.base import Pairwise, Relaxed
+from gencli.models.structure import Pairwise, Relaxed
 
 
 class LatticeEnergy(Pairwise, Relaxed):

@@ -21,10 +21,11 @@ from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI
-from gencli.models.base import Annealable, BlockGibbs, DataInitialized, Enumerable, LinearFeatures, Model, Unnormalized
+from gencli.models.base import DataInitialized, Model, Unnormalized
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.reference import Reference
+from gencli.models.structure import Annealable, BlockGibbs, Enumerable, LinearFeatures
 
 CELLS = 1 << 21
 """Most numbers of a tensor that is laid out for many changes at once."""

@@ -32,17 +32,10 @@ def missing(part: str | None, model: str | None) -> list[str]:
 
 
 def capabilities(model: str) -> list[str]:
-    """The capabilities of ``gencli.models.base`` and ``structure`` that a model's class offers, without Model itself."""
+    """The capabilities that a model's class offers, without Model itself."""
     info = catalog.class_info(model)
-    names = (
-        [
-            name.rpartition(".")[2]
-            for name in sorted(info.bases)
-            if name.startswith(("gencli.models.base.", "gencli.models.structure."))
-        ]
-        if info
-        else []
-    )
+    rooms = ("gencli.models.base.", "gencli.models.structure.")
+    names = [name.rpartition(".")[2] for name in sorted(info.bases) if name.startswith(rooms)] if info else []
     return [name for name in names if name != "Model"]
 
 

@@ -105,6 +105,7 @@ PARZEN = "estimator=parzen estimator.n=20 estimator.rows=10"
 AIS = "estimator=ais estimator.chains=8 estimator.betas=4 estimator.leaps=1 estimator.refresh=3"
 REVERSE = f"{AIS} estimator.report=reverse estimator.path=moments"
 SMC = "estimator=smc estimator.chains=8 estimator.betas=4 estimator.leaps=1 estimator.populations=2"
+BRIDGE = "estimator=bridge estimator.chains=8 estimator.betas=4 estimator.leaps=1 estimator.refresh=3"
 IMPORTANCE = "estimator=importance estimator.samples=50 estimator.proposal.components=2"
 QUADRATURE = "estimator=quadrature estimator.points=256 estimator.tolerance=1"
 
@@ -331,7 +332,7 @@ CASES: dict[str, Case] = {
         needs=("diffusion",),
     ),
     # shape
-    "ebm": Case(f"{EBM} {AIS}", (REVERSE, SMC, IMPORTANCE, QUADRATURE), CHAINS),
+    "ebm": Case(f"{EBM} {AIS}", (REVERSE, SMC, BRIDGE, IMPORTANCE, QUADRATURE), CHAINS),
     "ebm_mixture": Case(
         f"{EBM} model.base=gmm model.components=2 objective.perturbation=ou objective.t=0.1 {QUADRATURE}", (SMC,)
     ),

@@ -93,6 +93,8 @@ def _unknown_key(cause: OmegaConfBaseException) -> str:
     if parent == "metrics" and key in catalog.options("metric"):
         return f"{full}: this metric is not measured here; choose it with metrics=[{key}]"
     siblings = [str(k) for k in getattr(cause.parent_node, "keys", list)() if k != "hydra"]
+    if not siblings and parent.endswith((".kernel", ".inner")):
+        return f"{full}: {parent} is null: choose it first, kernel@{parent}=NAME"
     if not parent:
         siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})
     return f"{full}: there is no such key{f' in {parent}' if parent else ''}. {near(key, siblings)}"

@@ -49,6 +49,7 @@ DIFFERS = {
     "model/nsf_coupling": {"couplings", "steps"},
     "model/realnvp": {"marginal", "steps"},
     "objective/hinge": {"spectral_norm"},
+    "sampler/gibbs_with_gradients": {"steps", "warmup"},  # a step changes one coordinate
     "sampler/mala": {"leaps", "steps", "target", "jitter"},
     # null has a meaning of its own in these
     "estimator/ais": {"base", "base.widen"},

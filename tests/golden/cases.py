@@ -61,6 +61,8 @@ MIXED = (
     "data.columns={kind:categorical,size:real,count:levels?,old:binary}"
 )
 IMAGES = "data=array data.path=tests/golden/images.npz data.transform=logit"
+BITS8 = "data=digits data.binarize=7"
+ANNEALED = "estimator=ais estimator.base=null estimator.chains=8 estimator.betas=4 estimator.refresh=3"
 LATTICE = "data=ising data.size=3 data.train=200 data.val=20 data.test=20"
 KINDS = "data=csv data.path=tests/golden/mixed.csv data.columns={kind:categorical}"
 
@@ -374,7 +376,31 @@ CASES: dict[str, Case] = {
     "quadratic": Case(
         f"model=quadratic objective=diffusion_score_matching {MOONS} {HMC} {AIS}", (IMPORTANCE,), (MALA,)
     ),
+    "rbm": Case(
+        f"model=rbm model.hidden=4 objective.buffer=20 objective.steps=1 {BITS8} estimator=enumerate",
+        (ANNEALED, "estimator=bridge estimator.chains=8 estimator.betas=4 estimator.refresh=3"),
+        (GIBBS,),
+    ),
+    "discrete_ebm": Case(
+        f"model=discrete_ebm {BITS8} {NET8} objective.samples=4 {ANNEALED} "
+        "sampler=gibbs_with_gradients sampler.steps=4 sampler.warmup=0"
+    ),
+    "discrete_ebm_images": Case(
+        f"model=discrete_ebm net@model.net=residual_energy model.net.width=4 model.net.blocks=1 {BITS8} "
+        f"objective=pcd objective.buffer=20 objective.steps=1 {ANNEALED} "
+        "sampler=chain kernel@sampler.kernel=dmala sampler.steps=4 sampler.warmup=2"
+    ),
+    "tabular": Case(f"model=tabular {KINDS} sampler=chain sampler.steps=3 sampler.warmup=0"),
+    "ergm": Case(
+        "model=ergm data=florentine model.terms=[edges,triangles] objective.samples=20 objective.steps=2 "
+        "objective.anchor=2 sampler=chain sampler.steps=3 sampler.warmup=1 estimator.chains=10 estimator.bridges=2",
+        split="test",
+    ),
     "ising": Case(f"model=ising {LATTICE} {GIBBS} objective.steps=1", ("estimator=kaufman",), (WOLFF,)),
+    "ising_pairs": Case(
+        f"model=ising model.fields=sites {LATTICE} {GIBBS} objective.steps=1 estimator=trw",
+        ("estimator=bethe", "estimator=mean_field estimator.restarts=2", "estimator=enumerate"),
+    ),
     "ising_free": Case(
         f"model=ising model.boundary=free model.couplings=edges {LATTICE} {GIBBS} objective.steps=1 estimator=kac_ward"
     ),

@@ -188,7 +188,6 @@ def test_a_diverging_chain_of_any_kernel_names_it():
         (Langevin, "warmup", 1),  # it has none
         (ShortRun, "sigma", -1),
         (Tempering, "hot", 1),
-        (Chain, "kernel", None),
     ],
 )
 def test_refusals(owner, key, value):
@@ -205,14 +204,21 @@ RUN += ["estimator=null", "optimizer.schedule=constant", "optimizer.warmup_steps
     ("words", "message"),
     [
         (["sampler=chain", "kernel@sampler.kernel=malaa"], "Did you mean 'mala' or 'dmala'?"),
-        (["sampler=chain", "sampler.kernel.step_siz=1"], "Did you mean 'step_size'?"),
-        (["sampler=chain", "sampler.kernel.step_size=0"], "sampler.kernel.step_size=0: a number above 0 is needed"),
+        (["sampler=chain", "kernel@sampler.kernel=hmc", "sampler.kernel.step_siz=1"], "Did you mean 'step_size'?"),
+        (
+            ["sampler=chain", "sampler.kernel.step_size=1"],
+            "sampler.kernel is null: choose it first, kernel@sampler.kernel=NAME",
+        ),
+        (
+            ["sampler=chain", "kernel@sampler.kernel=hmc", "sampler.kernel.step_size=0"],
+            "sampler.kernel.step_size=0: a number above 0 is needed",
+        ),
         (["sampler=langevin", "sampler.hot=0.5"], "sampler.hot=0.5: at least temperature=1.0"),
         (
             ["sampler=chain", "kernel@sampler.kernel=langevin", "sampler.kernel.hot=0.5", "sampler.kernel.cooling=5"],
             "sampler.kernel.hot=0.5: at least temperature=1.0",
         ),
-        (["kernel@sampler.kernel=mala"], "a kernel is chosen for sampler=chain or gibbs only"),
+        (["kernel@sampler.kernel=mala"], "a kernel is chosen for sampler=chain or gibbs or gibbs_with_gradients only"),
         (
             ["sampler=chain", "kernel@sampler.kernel.inner=mala"],
             "kernel@sampler.kernel.inner: a kernel is chosen for kernel=tempering only",

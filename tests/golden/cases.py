@@ -379,7 +379,7 @@ CASES: dict[str, Case] = {
     "rbm": Case(
         f"model=rbm model.hidden=4 objective.buffer=20 objective.steps=1 {BITS8} estimator=enumerate",
         (ANNEALED, "estimator=bridge estimator.chains=8 estimator.betas=4 estimator.refresh=3"),
-        (GIBBS,),
+        ("sampler=gibbs sampler.steps=4 sampler.warmup=2",),
     ),
     "discrete_ebm": Case(
         f"model=discrete_ebm {BITS8} {NET8} objective.samples=4 {ANNEALED} "

@@ -64,7 +64,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             row_weights=split.weights,
             flags=[
                 *(["unbounded likelihood"] if parts.preprocess.unbounded else []),
-                *(["in-sample"] if parts.dataset.in_sample else []),
+                *(["in-sample"] if parts.dataset.in_sample and at.split != "train" else []),
             ],
             estimator=name + estimator.variant,
             settings={

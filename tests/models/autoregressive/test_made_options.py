@@ -117,6 +117,6 @@ def test_other_models_refuse_masks_before_anything_is_written(tmp_path):
 @pytest.mark.slow
 def test_python_passes_the_same_gates_as_the_command_line(tmp_path):
     run = gencli.train([*RUN, "data=digits", "model.hidden=[8]", f"run_dir={tmp_path}/run"])
-    with pytest.raises(UsageError, match=r"^estimator: AIS moves x continuously; this model's x is levels:17"):
-        run.nll(estimator="ais")
+    with pytest.raises(UsageError, match=r"^estimator: Quadrature moves x continuously; this model's x is levels:17"):
+        run.nll(estimator="quadrature")
     assert [record["estimator"] for record in run.results] == ["exact", "exact"]  # test, val

@@ -264,9 +264,9 @@ def test_the_package_has_no_other_names():
     ("overrides", "words"),
     [
         (["model=made", "data=hmm", "model.masks=3", "estimator.masks=2"], "cannot score windows"),
-        (["model=made", "data=hmm", "objective=nce"], "moves x continuously"),
+        (["model=made", "data=hmm", "objective=score_matching"], "moves x continuously"),
         (["model=made", "data=hmm", "sampler=langevin"], "moves x that is real"),
-        (["model=made", "data=hmm", "estimator=importance"], "moves x continuously"),
+        (["model=made", "data=hmm", "estimator=quadrature"], "moves x continuously"),
         (["model=made", "data=hmm", "sampler.length=40"], "draws its window of 64 symbols only"),
         (["model=transformer", "data=hmm", "sampler.prompt=Z"], "the character 'Z' is not among the 3"),
         (["model=pixelcnn", "data=digits", "sampler.given=top"], "Did you mean 'top_half'?"),

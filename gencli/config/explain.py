@@ -53,7 +53,7 @@ def explain(error: BaseException) -> str:
             owner, at = group, at.rpartition(".")[2]
             having = [name for name, option in catalog.options(group).items() if option.nested.get(at) == group]
         if having:
-            return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only"
+            return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only; say which"
         if group == "metric" and package:
             return "metrics: only gencli eval compares samples with a split"
         within = sorted(

@@ -13,6 +13,7 @@ from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
 from gencli.methods.enumeration import log_partition, require_few, terms
 from gencli.models.base import Unnormalized
+from gencli.models.structure import Pairwise
 from gencli.models.trained import Learned
 
 
@@ -28,7 +29,8 @@ class Enumerate(PartitionEstimator):
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         super().check(model, learned)
-        require_few(model, "estimator=enumerate", "take estimator=ais")
+        other = "transfer_matrix, if the graph is narrow, or ais" if isinstance(model, Pairwise) else "ais"
+        require_few(model, "estimator=enumerate", f"take estimator={other}")
 
     @torch.no_grad()
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:

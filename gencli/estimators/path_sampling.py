@@ -52,7 +52,8 @@ class PathSampling(PartitionEstimator):
 
     Args:
         kernel: of the chains; None: the usual one of such x.
-        base: q: the model's ``reference``, or ``uniform`` on the values of discrete x.
+        base: q: the model's ``reference``, or ``uniform`` on the values of discrete x; None: the reference where
+            there is one.
         chains: number of chains.
         bridges: values of beta.
         burn: steps at each of them before those that count.
@@ -64,7 +65,7 @@ class PathSampling(PartitionEstimator):
     """
 
     kernel: Kernel[Any] | None = None
-    base: Literal["reference", "uniform"] = "reference"
+    base: Literal["reference", "uniform"] | None = None
     chains: Annotated[int, Range(low=2)] = 200
     bridges: Count = 16
     burn: Natural = 2
@@ -76,12 +77,16 @@ class PathSampling(PartitionEstimator):
         super().check(model, learned)
         if self.kernel is not None:
             require_moves(self.kernel, model.spec.support, f"estimator.kernel: {type(self.kernel).__name__}")
-        if self.base == "reference" and model.reference() is None:
+        if self._from(model) == "reference" and model.reference() is None:
             raise ValueError("estimator.base=reference: this model has none; estimator.base=uniform is for discrete x")
-        if self.base == "uniform" and not model.spec.support.discrete:
+        if self._from(model) == "uniform" and not model.spec.support.discrete:
             raise ValueError(
                 f"estimator.base=uniform: this model's x is {model.spec.support}; estimator.base=reference"
             )
+
+    def _from(self, model: Unnormalized) -> str:
+        has_none = model.reference() is None and model.spec.support.discrete
+        return self.base or ("uniform" if has_none else "reference")
 
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         nodes, shares = np.polynomial.legendre.leggauss(self.bridges)
@@ -117,7 +122,7 @@ class PathSampling(PartitionEstimator):
     def _start(self, model: Unnormalized, noise: Noise) -> tuple[Energy, Tensor]:
         """E_0 and exact samples."""
         spec, like = model.spec, next(model.parameters())
-        if self.base == "uniform":
+        if self._from(model) == "uniform":
             level = spec.dim * math.log(spec.support.size)
             values = (noise.rand(self.chains, *spec.shape) * spec.support.size).floor()
             at = values.to(like) if spec.support.kind == "binary" else values.long().to(like.device)

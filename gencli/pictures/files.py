@@ -13,6 +13,7 @@ from gencli.pictures.samples import SHOWN, of_samples
 from gencli.run.assembly import Parts
 from gencli.run.reporter import Reporter
 from gencli.run.sampling import dealt, draw
+from gencli.samplers.chain import MarkovChain
 
 SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
 """Samples of text that are shown in the terminal, and the most lines and characters of each."""
@@ -30,7 +31,8 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
     if parts.dataset.to_image(x[:1]) is None and not _has_data(parts):
         return [npz]
     completed = parts.sampler is not None and parts.sampler.given is not None
-    if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed:
+    slow = isinstance(parts.sampler, MarkovChain) and parts.model.spec.support.discrete  # sweeps of all coordinates
+    if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed and not slow:
         more = None if y is None else dealt(y, SHOWN)
         x = draw(parts, SHOWN, seed, more).x  # x and more: a handful of points shows no density
     png = inside(run, "samples", f"{name}.png")

@@ -35,7 +35,7 @@ class PosteriorOfParameters(Picture):
         warmup: steps before them, in which the size of the proposals adapts.
         chains: chains on theta, one after the other.
         steps: transitions of ``kernel`` for the auxiliary data of one proposal.
-        examples: the posterior given so many rows of the training split, from the first on; None: given all of them.
+        examples: the posterior given so many rows of the training split, from the first on; None: all of them.
         prior: deviation of the normal prior of each parameter, around 0.
         kernel: of the auxiliary data; None: the usual one of such x.
 
@@ -46,11 +46,11 @@ class PosteriorOfParameters(Picture):
     MOST, PANELS, COLUMNS = 64, 24, 4
 
     requires = (Unnormalized,)
-    draws: Annotated[int, Range(low=8)] = 500
+    draws: Annotated[int, Range(low=8)] = 300
     warmup: Natural = 150
     chains: Count = 2
     steps: Count = 20
-    examples: Count | None = None
+    examples: Count | None = 200
     prior: Positive = 10.0
     kernel: Kernel[Any] | None = None
 

@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -158,7 +159,9 @@ def entries(rows: Sequence[Row], keys: Sequence[str], chosen: str | None = None)
         if key == "seed":
             raise UsageError("--group-by seed: runs of several seeds are averaged; --group-by config does it")
         if key not in known:
-            raise UsageError(f"--group-by {quoted(key)}: no run has this key. {near(key, known)}".rstrip())
+            close = difflib.get_close_matches(key, [*known, "config"], n=3, cutoff=0.5)
+            hint = near(key, close) if close else "config (each configuration), or keys such as model,optimizer.lr"
+            raise UsageError(f"--group-by {quoted(key)}: no run has this key. {hint}")
     same: dict[str, list[Row]] = {}
     for row in rows:
         same.setdefault(_text(flats[row.run], ()), []).append(row)

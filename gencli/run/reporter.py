@@ -84,7 +84,7 @@ class Reporter:
             uniform = f"{math.log2(int(levels)):.3f} bits/dim"
             self.warn(f"worse than the uniform distribution on {levels} levels ({uniform})")
         difference = record.diagnostics.get("nll_minus_entropy")
-        if difference is not None and record.se and difference < -3 * record.se:
+        if record.bound in ("exact", "upper") and difference is not None and record.se and difference < -3 * record.se:
             self.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
 
     def progress(self, what: str, total: int | None, minutes: float | None = None) -> Bar:

@@ -50,6 +50,7 @@ DIFFERS = {
     "model/realnvp": {"marginal", "steps"},
     "objective/hinge": {"spectral_norm"},
     "sampler/gibbs_with_gradients": {"steps", "warmup"},  # a step changes one coordinate
+    "sampler/tie_no_tie": {"steps", "warmup"},  # a step is a hundred proposals
     "sampler/mala": {"leaps", "steps", "target", "jitter"},
     # null has a meaning of its own in these
     "estimator/ais": {"base", "base.widen"},

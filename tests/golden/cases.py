@@ -393,7 +393,7 @@ CASES: dict[str, Case] = {
     "tabular": Case(f"model=tabular {KINDS} sampler=chain sampler.steps=3 sampler.warmup=0"),
     "ergm": Case(
         "model=ergm data=florentine model.terms=[edges,triangles] objective.samples=20 objective.steps=2 "
-        "objective.anchor=2 sampler=chain sampler.steps=3 sampler.warmup=1 estimator.chains=10 estimator.bridges=2",
+        "objective.anchor=2 sampler=tie_no_tie sampler.steps=3 estimator.chains=10 estimator.bridges=2",
         split="test",
     ),
     "ising": Case(f"model=ising {LATTICE} {GIBBS} objective.steps=1", ("estimator=kaufman",), (WOLFF,)),

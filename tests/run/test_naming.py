@@ -87,7 +87,7 @@ def test_samples_are_named_by_what_drew_them(tmp_path, capsys):
         assert main(["sample", f"run={tmp_path}/run", "device=cpu", "n=4", *chain, *more]) == 0
     assert {path.stem for path in (tmp_path / "run" / "samples").glob("*.npz")} == {
         "chain-kernel=mala-steps=2-warmup=1-seed0",
-        "chain-kernel=hmc-kernel.leaps=3-steps=2-warmup=1-seed0",
+        "chain-kernel=hmc-steps=2-warmup=1-kernel.leaps=3-seed0",
     }
 
 

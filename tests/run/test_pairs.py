@@ -62,7 +62,9 @@ def test_both_gates_refuse_the_same_pairs_in_the_same_sentence(group, model):
 # --- pairs that fit --------------------------------------------------------------------------------------------------
 
 BY_VALUE = re.compile(
-    r"moves x continuously|moves x that is real|needs a model of reals|cannot score windows|two dimensions|"
+    r"moves x continuously|moves x that is|sums over states|sums at most|is for bits|for discrete x|needs discrete|"
+    r"of discrete x|needs an energy over pairs|no parameter to train|needs a model of reals|"
+    r"cannot score windows|two dimensions|"
     r"^model\.(timesteps=|path)|"
     r"objective=consistency|sampler\.(steps|grid)|estimator\.(masks|timesteps|report)|no base of its own|"
     r"for bits; of more values|is for planar graphs"
@@ -78,7 +80,9 @@ def words(model):
         data = "hmm"
     if model == "ising":
         data = "ising"
-    if model == "potts":
+    if model == "ergm":
+        data = "florentine"
+    if model in ("potts", "tabular"):
         data, own = "csv", [f"data.path={MIXED}", "data.columns={kind:categorical}"]
     return [f"model={model}", f"data={data}", "device=cpu", "logger=none", *own]
 

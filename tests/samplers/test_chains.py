@@ -218,7 +218,7 @@ RUN += ["estimator=null", "optimizer.schedule=constant", "optimizer.warmup_steps
             ["sampler=chain", "kernel@sampler.kernel=langevin", "sampler.kernel.hot=0.5", "sampler.kernel.cooling=5"],
             "sampler.kernel.hot=0.5: at least temperature=1.0",
         ),
-        (["kernel@sampler.kernel=mala"], "a kernel is chosen for sampler=chain or gibbs or gibbs_with_gradients only"),
+        (["kernel@sampler.kernel=mala"], "a kernel is chosen for sampler=chain or gibbs or "),
         (
             ["sampler=chain", "kernel@sampler.kernel.inner=mala"],
             "kernel@sampler.kernel.inner: a kernel is chosen for kernel=tempering only",

@@ -60,6 +60,8 @@ class LatticeEnergy(Pairwise, Relaxed):
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
+        if spec.graph is not None:
+            raise ValueError("a lattice has neighbours by place; this data is networks: model=ergm")
         V = self.vectors(spec)
         self.lattice = Lattice.of(spec.shape, boundary == "periodic")
         bonds = self.lattice.edges()

@@ -20,6 +20,11 @@ from gencli.report.collect import Row, results
 if TYPE_CHECKING:
     import numpy as np
 
+    from gencli.core.uncertainty import StandardError
+
+Scores = Mapping[str, "np.ndarray"]
+"""Arrays of a record's examples by name, (N,) each."""
+
 
 @dataclass
 class Comparison:
@@ -132,18 +137,31 @@ def _independent_error(row: Row, best: Row) -> float | None:
     return None if row.se is None or best.se is None else math.hypot(row.se, best.se)
 
 
-def _paired_error(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray] | None) -> float | None:
+def _paired_error(a: Scores | None, b: Scores | None) -> float | None:
     """Standard error of the mean difference over the examples that both have, by the rule of their records."""
-    import numpy as np
-
-    from gencli.core.uncertainty import standard_error
-
     if a is None or b is None:
         return None
-    _, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
-    difference = a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)
-    counts, weights, groups = (a[key][in_a] if key in a else None for key in ("counts", "weights", "groups"))
-    if weights is not None:
-        difference, counts = weights * difference, weights * (1 if counts is None else counts)
-    error = standard_error(difference, None if counts is None else counts.astype(float), groups).value
+    error = mean_error(paired(a, b)).value
     return error if error is not None and math.isfinite(error) else None
+
+
+def paired(a: Scores, b: Scores) -> Scores:
+    """Arrays as ``stored.scores`` gives them of the examples that both have, with the difference of the nats."""
+    import numpy as np
+
+    _, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
+    return {key: a[key][in_a] for key in a} | {"nll": a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)}
+
+
+def mean_error(scores: Scores) -> StandardError:
+    """Standard error of the mean of nats, in the record's unit: by examples, windows, groups and weights as it is.
+
+    Args:
+        scores: ``nll`` and perhaps ``counts``, ``weights`` and ``groups``, (N,) each.
+    """
+    from gencli.core.uncertainty import standard_error
+
+    nats, counts, weights = scores["nll"].astype(float), scores.get("counts"), scores.get("weights")
+    if weights is not None:
+        nats, counts = weights * nats, weights * (1 if counts is None else counts)
+    return standard_error(nats, None if counts is None else counts.astype(float), scores.get("groups"))

@@ -15,7 +15,8 @@ from gencli.report.render import SIGNS, Sheet, caption_of, print_sheet, terminal
 from gencli.report.seeds import SIGNIFICANT, Entry
 
 NOTE = """\
-± examples: what another test set would change. ± seeds: what other seeds would change. Differences are paired over the
+± examples: what another test set would change, with the error that all examples share, such as that of log Z; > a
+lower limit of it, of which no p follows. ± seeds: what other seeds would change. Differences are paired over the
 same examples and hold both; p is two-sided, by Student's t, adjusted by Holm's method for {m} comparisons."""
 
 _COLUMNS = (
@@ -42,7 +43,7 @@ def sheet_of(table: Sequence[Entry]) -> Sheet:
             entry.name,
             str(len(entry.rows)),
             f"{SIGNS[entry.bound]} {entry.value:.3f}" if entry.rows[0].is_nll else f"{entry.value:.4g}",
-            _number(entry.se_examples),
+            ">" * entry.se_at_least + _number(entry.se_examples),
             _number(entry.se_seeds),
             "" if entry.difference is None else f"{entry.difference:+.3f} ±{_number(entry.difference_se)}",
             p_text(entry.p),
@@ -77,6 +78,7 @@ def cells(group: int, entry: Entry) -> dict[str, Any]:
         "bound": entry.bound,
         "seeds": len(entry.rows),
         "se_examples": entry.se_examples,
+        "se_at_least": entry.se_at_least,
         "se_seeds": entry.se_seeds,
         "difference": entry.difference,
         "difference_se": entry.difference_se,

@@ -77,10 +77,11 @@ class Page:
 
 
 def gather(folders: Sequence[Path], split: str = "test") -> Page:
-    """Everything of some runs that a page shows.
+    """Everything of some runs that a page shows; of one that cannot be read, why.
 
-    Raises:
-        UsageError: a single run that cannot be read; among several it is told on the page.
+    Args:
+        folders: the runs.
+        split: of the records.
     """
     names = {run: name.replace("\n", "") for run, name in short_names(folders).items()}
     left = PICTURES
@@ -105,12 +106,12 @@ def _section(run: Path, name: str, split: str, room: int) -> tuple[Section, int]
         return Section(shown(name), shown(str(run)), "damaged", [], [], [shown(str(error))], []), 0
     taken, left_out, used = [], [], 0
     for file in sorted((run / "samples").glob("*.png")):
-        size = file.stat().st_size
-        if used + size > room or not file.is_file():
+        content = _png(file, room - used)
+        if content is None:
             left_out.append(shown(file.name))
             continue
-        used += size
-        url = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+        used += len(content)
+        url = "data:image/png;base64," + base64.b64encode(content).decode()
         taken.append(Picture(shown(file.stem), url))
     facts = [
         ("seed", info.get("seed")),
@@ -135,6 +136,17 @@ def _section(run: Path, name: str, split: str, room: int) -> tuple[Section, int]
         config,
     )
     return section, used
+
+
+def _png(file: Path, room: int) -> bytes | None:
+    """A picture of a run; None: it is too large, or no picture of this folder.
+
+    A stranger's link would put a file of this machine on a page that is handed on.
+    """
+    if file.is_symlink() or file.parent.is_symlink() or not file.is_file() or file.stat().st_size > room:
+        return None
+    content = file.read_bytes()
+    return content if content.startswith(b"\x89PNG\r\n\x1a\n") else None
 
 
 def _number(row: Row) -> Number:

@@ -24,14 +24,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gencli.config import stored
 from gencli.core.errors import UsageError, near, quoted
+from gencli.core.uncertainty import combined
 from gencli.report.collect import Row, results
-
-if TYPE_CHECKING:
-    import numpy as np
+from gencli.report.compare import Scores, mean_error, paired
 
 Flat = Mapping[str, Any]
 """A config by dotted keys."""
@@ -88,32 +87,38 @@ class Entry:
         return math.sqrt(sum((row.value - self.value) ** 2 for row in self.rows) / (n - 1) / n)
 
     @property
+    def se_shared(self) -> float | None:
+        """Standard error of the mean of what all examples of a run share, such as log Z; seeds have one each."""
+        found = [row.record.get("se_shared") or 0.0 for row in self.rows]
+        return math.hypot(*found) / len(found) if any(found) else None
+
+    @property
+    def se_at_least(self) -> bool:
+        """Whether errors are lower limits."""
+        return any(row.se_at_least for row in self.rows)
+
+    @property
     def se_examples(self) -> float | None:
-        """Standard error over examples."""
-        found = self.scores
-        if found is None:  # the records alone: seeds share the examples, so that their mean has about the error of one
+        """Standard error over examples, with what they share."""
+        if self.scores is None:  # seeds share the examples, so that their mean has about the error of one
             errors = [row.se for row in self.rows]
             return None if any(error is None for error in errors) else max(e for e in errors if e is not None)
-        return _error(*found)
+        return combined(mean_error(self.scores).value, self.se_shared)
 
     @cached_property
-    def scores(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
-        """Ids, nats averaged over seeds, and counts of the examples that all runs have; None: a run kept none."""
+    def scores(self) -> Scores | None:
+        """Arrays of the examples that all runs have, their nats averaged over seeds; None: a run kept none."""
         import numpy as np
 
-        if any(row.scores is None for row in self.rows):
-            return None
         kept = [row.scores for row in self.rows if row.scores is not None]
+        if len(kept) < len(self.rows):
+            return None
         ids = kept[0]["ids"]
         for one in kept[1:]:
             ids = np.intersect1d(ids, one["ids"])
-        aligned = []
-        for one in kept:
-            _, _, at = np.intersect1d(ids, one["ids"], return_indices=True)
-            aligned.append(at)
-        nats = np.mean([one["nll"][at].astype(float) for one, at in zip(kept, aligned, strict=True)], axis=0)
-        counts = kept[0]["counts"][aligned[0]].astype(float) if "counts" in kept[0] else None
-        return np.sort(ids), nats, counts
+        places = [np.intersect1d(ids, one["ids"], return_indices=True)[2] for one in kept]
+        nats = np.mean([one["nll"][at].astype(float) for one, at in zip(kept, places, strict=True)], axis=0)
+        return {key: values[places[0]] for key, values in kept[0].items()} | {"nll": nats}
 
     @property
     def outlier(self) -> int | None:
@@ -121,23 +126,17 @@ class Entry:
         import numpy as np
 
         found = self.scores
-        if found is None or len(found[1]) < 20 or not np.isfinite(found[1]).all():
+        if found is None or found.keys() > {"ids", "nll"} or len(found["nll"]) < 20:  # of examples that are alike
             return None
-        ids, nats, counts = found
-        error = _error(ids, nats, counts)
+        nats = found["nll"]
+        error = mean_error(found).value
         away = np.abs(nats - nats.mean()) / (len(nats) - 1)
         worst = int(away.argmax())
-        return int(ids[worst]) if counts is None and error and away[worst] > CARRIES * error else None
+        return int(found["ids"][worst]) if error and away[worst] > CARRIES * error else None
 
 
 CARRIES = 0.7
 """Of a standard error; the influence of one example is never more than about 1, and of normal ones 3.5 / sqrt(N)."""
-
-
-def _error(ids: np.ndarray, nats: np.ndarray, counts: np.ndarray | None) -> float | None:
-    from gencli.core.uncertainty import standard_error
-
-    return standard_error(nats, counts).value
 
 
 def entries(rows: Sequence[Row], keys: Sequence[str], chosen: str | None = None) -> list[Entry]:
@@ -286,7 +285,8 @@ def _rank(table: list[Entry]) -> None:
         parts = _parts(entry, best)
         if parts:
             entry.difference_se = math.sqrt(sum(variance for variance, _ in parts))
-        if entry.certain and best.certain and entry.difference_se:
+        least = entry.se_at_least or best.se_at_least  # of which no p follows
+        if entry.certain and best.certain and entry.difference_se and not least:
             entry.p = _p_value(entry.difference / entry.difference_se, parts)
             compared.append(entry)
     holm(compared)
@@ -294,23 +294,16 @@ def _rank(table: list[Entry]) -> None:
 
 def _parts(entry: Entry, best: Entry) -> list[tuple[float, float]]:
     """Variances of the difference with their degrees of freedom: examples, seeds, and what all examples share."""
-    import numpy as np
-
     parts = []
-    a, b = entry.scores, best.scores
-    if a is not None and b is not None and entry.rows[0].is_nll:
-        _, at_a, at_b = np.intersect1d(a[0], b[0], return_indices=True)
-        error = _error(a[0][at_a], a[1][at_a] - b[1][at_b], None if a[2] is None else a[2][at_a])
-        if error is not None:
-            parts.append((error**2, len(at_a) - 1.0 if a[2] is None else 19.0))
+    if entry.scores is not None and best.scores is not None and entry.rows[0].is_nll:
+        both = paired(entry.scores, best.scores)
+        error = mean_error(both)
+        if error.value is not None:
+            parts.append((error.value**2, (error.blocks or len(both["nll"])) - 1.0))
+        parts += [(e.se_shared**2, math.inf) for e in (entry, best) if e.se_shared is not None]
     else:
         parts += [(e.se_examples**2, math.inf) for e in (entry, best) if e.se_examples is not None]
-    for one in (entry, best):
-        if one.se_seeds is not None:
-            parts.append((one.se_seeds**2, len(one.rows) - 1.0))
-        shared = [row.record.get("se_shared") or 0.0 for row in one.rows]
-        if any(shared):
-            parts.append((sum(s**2 for s in shared) / len(shared) ** 2, math.inf))
+    parts += [(e.se_seeds**2, len(e.rows) - 1.0) for e in (entry, best) if e.se_seeds is not None]
     return [(variance, dof) for variance, dof in parts if dof > 0]
 
 

@@ -162,3 +162,16 @@ def test_a_browser_opens_it_without_a_complaint(make, tmp_path):
     )
     assert "Compared" in done.stdout
     assert "CONSOLE" not in done.stderr
+
+
+def test_only_pictures_of_the_folder_are_taken_in(make, tmp_path):
+    run = make("a")
+    (tmp_path / "secret.png").write_bytes(PIXEL + b"secret")
+    (run / "samples" / "link.png").symlink_to(tmp_path / "secret.png")
+    (run / "samples" / "broken.png").symlink_to("nowhere")
+    (run / "samples" / "text.png").write_text("no picture")
+    assert cli.main(["report", "outputs/s/a"]) == 0
+    page = Path("outputs/s/a/report.html").read_text()
+    assert page.count("<img") == 1
+    assert base64.b64encode(PIXEL + b"secret").decode() not in page
+    assert "broken.png, link.png, text.png" in page

@@ -160,3 +160,38 @@ def test_choosing_needs_keys(make, capsys):
     make(np.arange(5.0), 0)
     assert cli.main(["compare", "outputs/*", "--best", "validation"]) == 2
     assert "--group-by KEYS" in capsys.readouterr().err
+
+
+def test_frames_of_pieces_have_the_errors_of_pieces(make):
+    """Groups and weights count as in the record: the difference to the best is that of `compare` without --group-by."""
+    rng = np.random.default_rng(0)
+    groups, weights = np.repeat(np.arange(20), 10), np.repeat(rng.uniform(0.5, 2, 20), 10)
+    base, drift = rng.normal(3, 1, 200), np.repeat(rng.normal(0.5, 1, 20), 10)
+    runs = [make(base, 0, lr=0.1), make(base + drift, 0, lr=0.2)]
+    for run, nats in zip(runs, (base, base + drift), strict=True):
+        np.savez(run / "eval" / "test-exact.npz", ids=np.arange(200), nll=nats, groups=groups, weights=weights)
+    (rows,) = compare(runs).groups
+    other = entries(rows, [])[1]
+    assert other.difference_se == pytest.approx(rows[1].difference_se)
+    assert other.difference_se > 3 * drift.std() / math.sqrt(200)  # not that of independent frames
+
+
+def test_the_error_of_log_z_is_told_and_a_lower_limit_has_no_p(make):
+    rng = np.random.default_rng(0)
+    runs = [make(rng.normal(3 + lr, 1, 400), 0, lr=lr) for lr in (0.1, 5.0)]
+    for run in runs:
+        file = run / "eval" / "test-exact.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"se_shared": 0.4}))
+    first, other = table(runs)
+    assert first.se_examples == pytest.approx(math.hypot(0.4, rows_error(first)))
+    assert other.p < 1e-3
+    file = runs[0] / "eval" / "test-exact.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"se_lower_limits": ["se_shared"]}))
+    _, other = table(runs)
+    assert other.p is None
+
+
+def rows_error(entry):
+    """Standard error over the examples alone."""
+    nats = entry.scores["nll"]
+    return nats.std(ddof=1) / math.sqrt(len(nats))

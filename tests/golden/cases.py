@@ -382,7 +382,7 @@ CASES: dict[str, Case] = {
         ("sampler=gibbs sampler.steps=4 sampler.warmup=2",),
     ),
     "discrete_ebm": Case(
-        f"model=discrete_ebm {BITS8} {NET8} objective.samples=4 {ANNEALED} "
+        f"model=discrete_ebm {BITS8} data.flatten=true {NET8} objective.samples=4 {ANNEALED} "
         "sampler=gibbs_with_gradients sampler.steps=4 sampler.warmup=0"
     ),
     "discrete_ebm_images": Case(

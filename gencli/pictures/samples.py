@@ -13,6 +13,7 @@ from gencli.core.spec import Batch
 from gencli.data.base import Dataset
 from gencli.models.base import ExactLikelihood, Unnormalized
 from gencli.pictures import canvas
+from gencli.pictures.network_samples import beside_observed
 from gencli.run.assembly import Parts
 from gencli.run.sampling import originals, region
 from gencli.run.scoring import score_rows
@@ -22,6 +23,9 @@ GRID_POINTS = 200
 
 SHOWN = 5000
 """Data points in a scatter plot."""
+
+NETWORKS = 7
+"""Samples of networks drawn beside the observed one."""
 
 COLUMNS = 6
 """Marginals drawn of a table."""
@@ -51,7 +55,7 @@ def _heads(parts: Parts, y: Tensor | None, columns: int) -> list[str]:
 
 
 def of_samples(parts: Parts, x: Tensor, y: Tensor | None = None) -> bytes:
-    """A PNG of samples x (n, *) in data units: images, a 1-D or 2-D density, or a table's marginals.
+    """A PNG of samples x (n, *) in data units: images, networks, a 1-D or 2-D density, or a table's marginals.
 
     Images that were drawn for classes y (n,) in turn have the names of these above them.
     """
@@ -67,6 +71,8 @@ def of_samples(parts: Parts, x: Tensor, y: Tensor | None = None) -> bytes:
         columns = _columns(parts, len(images))
         heads = _heads(parts, y, columns)
         return canvas.labelled(images, columns, heads=heads) if heads else canvas.png(canvas.grid(images, columns))
+    if parts.dataset.spec.graph is not None:
+        return beside_observed(parts, x[:NETWORKS])
     points = in_plane(parts.dataset, x)
     if points is not None:
         return _two_dimensions(parts, points)

@@ -18,7 +18,7 @@ from omegaconf import MISSING, OmegaConf
 
 from gencli.config import sections
 from gencli.core import options
-from gencli.core.options import Count, Natural
+from gencli.core.options import Count, Natural, Positive
 
 
 class Weights(Enum):
@@ -49,7 +49,9 @@ def _plain_type(hint: Any, name: str) -> Any:
     if origin is typing.Literal:
         return Enum(name, list(inner))
     if origin in (typing.Union, types.UnionType):
-        return typing.Union[tuple(_plain_type(each, name) for each in inner)]  # noqa: UP007 (made of a tuple)
+        # OmegaConf knows no choices within a union; ``sections`` refuses other words
+        kinds = [str if typing.get_origin(each) is typing.Literal else _plain_type(each, name) for each in inner]
+        return typing.Union[tuple([*kinds, int] if {float, str} <= {*kinds} else kinds)]  # noqa: UP007 (made of a tuple)
     if origin is list:
         return list[_plain_type(inner[0], name)]  # type: ignore[misc]
     return hint
@@ -64,6 +66,7 @@ class Common:
 
     seed: int = MISSING
     device: str = MISSING
+    threads: int | str = "auto"
     trust: list[str] = field(default_factory=list)
     model: Any = None
     data: Any = None
@@ -131,6 +134,7 @@ class Eval(Common):
     checkpoint: str = MISSING
     batch_size: Count | None = None
     examples: Count | None = None
+    minutes: Positive | None = None
     scores: str | None = None
     estimator: Any = None
     sampler: Any = None

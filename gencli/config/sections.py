@@ -7,6 +7,7 @@ groups repeat the defaults, which let a run of an older version resume.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -14,6 +15,9 @@ from typing import Annotated, Any, Literal
 from gencli.core import options
 from gencli.core.errors import UsageError, quoted
 from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive, Range, Seed
+
+AUTO_STEPS = 3000
+"""Steps of a training that nothing else bounds."""
 
 OPTIMIZERS = ("adamw", "adam", "adamax", "sgd", "rmsprop")
 """Classes of torch.optim, in lower case."""
@@ -23,12 +27,17 @@ OPTIMIZERS = ("adamw", "adam", "adamax", "sgd", "rmsprop")
 class TrainerOptions:
     """Keys of the group ``trainer``.
 
+    Training stops at whichever of ``max_steps``, ``max_minutes`` and ``max_epochs`` comes first. ``max_steps: auto`` is
+    no bound where another is given, else 3000 steps. ``eval_examples: auto`` is as many as ``eval_minutes`` allows;
+    ``eval_minutes: auto`` is as long as training took, and no bound where ``eval_examples`` is given.
+
     Raises:
         ValueError: training has no end, or a batch does not divide into micro-batches.
     """
 
-    max_steps: Count | None = 3000
+    max_steps: Count | Literal["auto"] | None = "auto"
     max_minutes: Positive | None = None
+    max_epochs: Positive | None = None
     batch_size: Count = 128
     accumulate: Count = 1
     eval_every: Count = 200
@@ -41,16 +50,30 @@ class TrainerOptions:
     patience: Count | None = None
     workers: Annotated[int, Range(low=0, high=1024)] = 2
     eval_batch_size: Count = 500
-    eval_examples: Count | None = None
+    eval_examples: Count | Literal["auto"] | None = "auto"
+    eval_minutes: Positive | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
-        if self.max_steps is None and self.max_minutes is None:
+        if self.max_steps is None and self.max_minutes is None and self.max_epochs is None:
             raise ValueError("training has no end: set trainer.max_steps or trainer.max_minutes")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"trainer.batch_size={self.batch_size} does not divide into "
                 f"trainer.accumulate={self.accumulate} micro-batches"
             )
+
+    def steps(self, per_epoch: float) -> int | None:
+        """The number of steps that bounds training; None: none does.
+
+        Args:
+            per_epoch: steps in which every training example is seen once.
+        """
+        bounds = [math.ceil(self.max_epochs * per_epoch)] if self.max_epochs is not None else []
+        if isinstance(self.max_steps, int):
+            bounds.append(self.max_steps)
+        elif self.max_steps == "auto" and self.max_minutes is None and self.max_epochs is None:
+            bounds.append(AUTO_STEPS)
+        return min(bounds, default=None)
 
 
 @dataclass
@@ -101,7 +124,7 @@ class SweepOptions:
 PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
 """Keys of the section ``data`` that belong to the way into model space, not to the data set."""
 
-NUMBERS: dict[str, Any] = {"seed": Seed | None, "n": Natural | None}
+NUMBERS: dict[str, Any] = {"seed": Seed | None, "n": Natural | None, "threads": Count | Literal["auto"]}
 """Keys of a run beside its sections."""
 
 

@@ -19,6 +19,9 @@ from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive,
 AUTO_STEPS = 3000
 """Steps of a training that nothing else bounds."""
 
+LEAST_SECONDS = 30.0
+"""That validation and the final measurement may take each, however short training is."""
+
 OPTIMIZERS = ("adamw", "adam", "adamax", "sgd", "rmsprop")
 """Classes of torch.optim, in lower case."""
 
@@ -74,6 +77,21 @@ class TrainerOptions:
         elif self.max_steps == "auto" and self.max_minutes is None and self.max_epochs is None:
             bounds.append(AUTO_STEPS)
         return min(bounds, default=None)
+
+    def eval_seconds(self, training: float) -> float | None:
+        """The budget of all validations together, and of the final measurement; None: no bound.
+
+        Args:
+            training: seconds that training takes.
+        """
+        if self.eval_minutes == "auto":
+            return max(LEAST_SECONDS, training) if self.eval_examples == "auto" else None
+        return None if self.eval_minutes is None else 60 * float(self.eval_minutes)
+
+    @property
+    def most_examples(self) -> int | None:
+        """How many examples are looked at, at most; None: all, or as many as time allows."""
+        return self.eval_examples if isinstance(self.eval_examples, int) else None
 
 
 @dataclass

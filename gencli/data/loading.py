@@ -69,6 +69,7 @@ def held_out_batches(
     world: int = 1,
     device: torch.device | None = None,
     workers: int | None = None,
+    order: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Batch]]:
     """Each example exactly once over all ranks, unpadded: (ids, batch), where ids (b,) are positions in the split.
 
@@ -79,9 +80,10 @@ def held_out_batches(
         world: number of processes.
         device: where ids and batches are wanted; None: the CPU.
         workers: as in ``train_batches``.
+        order: (N,) of the positions; None: as they are.
     """
     device = device or torch.device("cpu")
-    own = torch.arange(len(split))[rank::world]
+    own = (torch.arange(len(split)) if order is None else order)[rank::world]
     if len(own) == 0:
         return
     ids = own.split(batch_size)

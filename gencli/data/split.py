@@ -134,7 +134,7 @@ class Subset(Split):
 
     def __init__(self, split: Split, n: int) -> None:
         self.split = split
-        self.index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:n].sort().values
+        self.index = shuffled(len(split), n).sort().values
         for name in ("counts", "groups", "weights"):
             of = getattr(split, name)
             setattr(self, name, None if of is None else of[self.index])
@@ -151,6 +151,19 @@ class Subset(Split):
     @property
     def sha256(self) -> str:
         return hashlib.sha256(f"{self.split.sha256} {self.index.tolist()}".encode()).hexdigest()
+
+
+def shuffled(total: int, n: int) -> Tensor:
+    """The first n of all positions (total,) in one random order, the same at every call."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:n]
+
+
+def random_order(total: int, n: int) -> Tensor:
+    """Positions (n,) within n random examples of ``total``, in an order of which any beginning is random too.
+
+    The first m of them are ``at_most(split, m)``.
+    """
+    return shuffled(total, n).argsort().argsort()
 
 
 def at_most(split: Split, n: int | None) -> Split:

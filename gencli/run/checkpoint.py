@@ -127,6 +127,7 @@ _META: dict[str, tuple[type, ...]] = {
     "stale": (int,),
     "best": (list, type(None)),
     "logged": (list,),
+    "validated": (int, type(None)),
     "optimizers": (dict,),
     "scaler": (dict,),
 }
@@ -145,7 +146,9 @@ def _meta(text: str) -> dict[str, Any]:
         value = meta.get(key)
         if key in meta and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise ValueError(f"{key}={quoted(value)} is of the wrong type")
-    for number in (meta.get("step", 0), meta.get("seconds", 0), meta.get("stale", 0)):
+    if not isinstance(meta.get("due", False), bool):
+        raise ValueError(f"due={quoted(meta['due'])} is of the wrong type")
+    for number in (meta.get("step", 0), meta.get("seconds", 0), meta.get("stale", 0), meta.get("validated") or 0):
         if not 0 <= number < 2**53:
             raise ValueError(f"a counter is {quoted(number)}")
     best = meta.get("best")

@@ -43,6 +43,7 @@ class Measurement:
         batch_size: rows at a time.
         world: this process among its peers.
         reporter: told the progress.
+        own: it is the run's own, at the end of its training, whose record is named by split and estimator alone.
     """
 
     parts: Parts
@@ -54,6 +55,7 @@ class Measurement:
     batch_size: int
     world: distributed.World = field(default_factory=distributed.World)
     reporter: Reporter = field(default_factory=lambda: Reporter(quiet=True))
+    own: bool = False
 
     @cached_property
     def examples(self) -> Split:
@@ -114,7 +116,7 @@ def measure(at: Measurement, quantity: Quantity[R]) -> Iterator[tuple[R, Path]]:
     """
     for record, arrays, differing in quantity.records(at):
         stem = naming.joined(record.split, record.name, differing=[*differing, *at.differing])
-        if _other_data(at, stem, record):
+        if not at.own and _other_data(at, stem, record):
             stem = naming.joined(stem, differing=[_data_file(at.config).stem, record.split_sha256[:8]])
         if at.world.main:
             if arrays is not None:

@@ -5,26 +5,32 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from gencli.config import catalog, compatibility
+from gencli.config import catalog, compatibility, stored
+from gencli.core import distributed
 from gencli.core.errors import UsageError
 from gencli.core.noise import Moved, Purpose, StepNoise
 from gencli.core.spec import Batch
 from gencli.data.base import Split
-from gencli.data.split import TensorSplit, at_most
+from gencli.data.split import TensorSplit, at_most, random_order
 from gencli.estimators.base import Estimator, Shared
 from gencli.models.base import Model
 from gencli.run import naming
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, Quantity
+from gencli.run.pace import Plan
+from gencli.run.pace import plan as planned
 from gencli.run.record import NLLRecord, nll_record
-from gencli.run.scoring import Scores, held_out_streams, score_split
+from gencli.run.reporter import Reporter
+from gencli.run.scoring import Scores, held_out_streams, score_rows, score_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +39,28 @@ class HeldOutNLL(Quantity[NLLRecord]):
 
     Args:
         estimator: how to measure; None: the model has no number, which is refused when it is asked for.
-        examples: measure this many, drawn at random; None: all.
+        examples: measure this many at most, drawn at random; None: all.
+        seconds: measure no longer than that, about: as many as fit; None: no bound.
         shared: what the estimator has measured for all rows already (``prepare``), for several splits.
     """
 
     estimator: Estimator[Any] | None
     examples: int | None = None
+    seconds: float | None = None
     shared: Shared | None = None
 
     def records(self, at: Measurement) -> Iterator[tuple[NLLRecord, bytes | None, list[str]]]:
         parts, estimator, name = at.parts, self.estimator, str(at.config["choices"].get("estimator"))
         if estimator is None:
             raise UsageError(_no_nll(parts.model))
-        split = at_most(at.examples, self.examples)
         started = time.perf_counter()
-        shared = self.shared or prepare(parts, estimator, name, at.seed)
-        with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
-            scores = self._scored(at, estimator, shared, split, bar.at)
-        if shared.bound == "exact" and (kl := self._divergence(at, estimator, shared)) is not None:
+        shared = self.shared or prepare(parts, estimator, name, at.seed, at.reporter)
+        scores, split, flags = self._planned(at, estimator, shared, started)
+        if (
+            shared.bound == "exact"
+            and not scores.stopped
+            and (kl := self._divergence(at, estimator, shared)) is not None
+        ):
             shared = replace(shared, diagnostics={**shared.diagnostics, "kl": kl})
         record = nll_record(
             scores,
@@ -65,6 +75,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             flags=[
                 *(["unbounded likelihood"] if parts.preprocess.unbounded else []),
                 *(["in-sample"] if parts.dataset.in_sample and at.split != "train" else []),
+                *flags,
             ],
             estimator=name + estimator.variant,
             settings={
@@ -73,25 +84,68 @@ class HeldOutNLL(Quantity[NLLRecord]):
                 if key != "_target_" and (key != "draws" or parts.preprocess.stochastic)
             },
             protocol=parts.protocol(),
+            n_split=len(at.examples) if flags else None,
             **at.facts(split),
             seconds=round(time.perf_counter() - started, 2),
         )
-        yield record, _arrays(scores, split), self._differing(at, name, estimator)
+        yield record, _arrays(scores, split), self._differing(at, name, estimator, len(split))
+        if scores.stopped:
+            raise scores.stopped
+
+    def _planned(
+        self, at: Measurement, estimator: Estimator[Any], shared: Shared, started: float
+    ) -> tuple[Scores, Split, list[str]]:
+        """Measure what the budget allows, up to a stop: scores, what they are of, and the flag that says so."""
+        most = at_most(at.examples, self.examples)
+        order = random_order(len(at.examples), len(most))
+        spent = time.perf_counter() - started
+        plan = distributed.share(
+            planned(
+                lambda rows: self._few(at, estimator, shared, most, order[:rows]),
+                len(most),
+                at.batch_size,
+                None if self.seconds is None else self.seconds - spent,
+                processes=at.world.size,
+            )
+        )
+        split, flags = at_most(at.examples, plan.rows), []
+        if plan.rows < len(most):
+            flags = [f"{plan.rows:,} of {len(most):,} examples at random"]
+        if plan.shuffled:
+            at.reporter.say(f"measuring {at.split} NLL of {plan}")
+        scores = self._scored(at, estimator, shared, split, plan)
+        if scores.stopped:
+            split = at_most(at.examples, len(scores.nll))
+            flags = [f"stopped after {len(split):,} of {len(most):,} examples, drawn at random"]
+        return scores, split, flags
+
+    @staticmethod
+    def _few(at: Measurement, estimator: Estimator[Any], shared: Shared, split: Split, ids: Tensor) -> None:
+        """Score some rows of a split, to see how long it takes."""
+        score_rows(
+            at.parts.preprocess,
+            lambda batch, noise: estimator.nll(at.parts.model, batch, noise, shared),
+            split.gather(ids).to(at.parts.device),
+            ids.to(at.parts.device),
+            held_out_streams(at.seed, estimator.draws),
+        )
 
     @staticmethod
     def _scored(
-        at: Measurement, estimator: Estimator[Any], shared: Shared, split: Split, tick: Callable[[int], None]
+        at: Measurement, estimator: Estimator[Any], shared: Shared, split: Split, plan: Plan | None = None
     ) -> Scores:
-        return score_split(
-            at.parts.preprocess,
-            lambda batch, noise: estimator.nll(at.parts.model, batch, noise, shared),
-            split,
-            streams=held_out_streams(at.seed, estimator.draws),
-            device=at.parts.device,
-            batch_size=at.batch_size,
-            world=at.world,
-            tick=tick,
-        )
+        with at.reporter.progress(f"{at.split} NLL", math.ceil(len(split) / at.world.size)) as bar:
+            return score_split(
+                at.parts.preprocess,
+                lambda batch, noise: estimator.nll(at.parts.model, batch, noise, shared),
+                split,
+                streams=held_out_streams(at.seed, estimator.draws),
+                device=at.parts.device,
+                batch_size=plan.batch_size if plan else at.batch_size,
+                world=at.world,
+                order=random_order(len(at.examples), len(split)) if plan and plan.shuffled else None,
+                tick=bar.at,
+            )
 
     def _divergence(self, at: Measurement, estimator: Estimator[Any], shared: Shared) -> float | None:
         """KL(data | model) = sum_x p(x) (log p(x) + nll(x)) over all examples that there are; None: too many."""
@@ -99,24 +153,38 @@ class HeldOutNLL(Quantity[NLLRecord]):
         if law is None or at.parts.preprocess.stochastic or at.parts.model.conditional:
             return None
         every, log_p = law
-        nll = self._scored(at, estimator, shared, TensorSplit(every), lambda done: None).nll
+        nll = self._scored(at, estimator, shared, TensorSplit(every)).nll
         return float((log_p.exp() * (log_p + nll))[log_p.isfinite()].sum())
 
-    def _differing(self, at: Measurement, name: str, estimator: Estimator[Any]) -> list[str]:
+    def _differing(self, at: Measurement, name: str, estimator: Estimator[Any], count: int) -> list[str]:
         """The number of examples and the settings, where they are not the run's own."""
-        count, own = (len(at_most(at.examples, n)) for n in (self.examples, usual_examples(at.trained, at.split)))
+        own = _own_examples(at, name + estimator.variant, count)
         settings = naming.changed(at.config["estimator"], naming.usual("estimator", name, at.trained, estimator))
         told = [text for text in settings if text.replace("=", "") not in estimator.variant]
         return ([f"examples={count}"] if count != own else []) + told
 
 
 def usual_examples(config: Mapping[str, Any], split: str) -> int | None:
-    """How many examples a run measures of a split: all where it says nothing, and of a file."""
-    return None if split == "all" else config["trainer"].get("eval_examples")
+    """How many examples of a run are measured where a command says nothing: those that its config names, else all."""
+    named = config["trainer"].get("eval_examples")
+    return named if split != "all" and isinstance(named, int) else None
+
+
+def _own_examples(at: Measurement, name: str, count: int) -> int:
+    """How many examples the run itself has measured of this split, or will have measured now."""
+    if at.own:
+        return count
+    named = usual_examples(at.trained, at.split)
+    if named is None and at.split != "all":
+        with suppress(UsageError):  # it has none yet, or a damaged one
+            kept = stored.record(at.run / "eval" / f"{at.split}-{name}.json")
+            if kept.get("n_split") == len(at.examples):  # time has bounded it
+                named = kept.get("n_examples")
+    return len(at_most(at.examples, named))
 
 
 @torch.no_grad()
-def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int) -> Shared:
+def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int, reporter: Reporter | None = None) -> Shared:
     """Let an estimator measure what all rows share; every process does the same and gets the same.
 
     Raises:
@@ -133,7 +201,8 @@ def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int) -> Sh
         batch, _ = parts.preprocess.batch(split.gather(some).to(parts.device), noise)
         examples = Batch(batch.x, batch.y)
     try:
-        return estimator.prepare(parts.model, examples, noise)
+        with (reporter or Reporter(quiet=True)).progress(f"preparing {name}"):
+            return estimator.prepare(parts.model, examples, noise)
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
 

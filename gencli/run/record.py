@@ -92,6 +92,7 @@ class NLLRecord(Record):
         se_shared: the part of it that all examples share, and that does not cancel when runs are compared.
         se_lower_limits: which of the errors are lower limits only, because importance weights collapsed.
         n_examples: rows.
+        n_split: rows of the split, of which time or a stop left ``n_examples`` random ones; None: nothing did.
         n_symbols: scored symbols of a text.
         n_nonfinite: rows without a finite NLL, which make the value infinite.
         ledger: terms that add up to the value.
@@ -100,10 +101,10 @@ class NLLRecord(Record):
 
     KEYS = (
         "metric value unit bits_per_dim perplexity bound se_examples se_blocks se_estimator se_shared se_lower_limits "
-        "n_examples n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol classes "
-        "weights checkpoint checkpoint_sha256 seed seconds flags"
+        "n_examples n_split n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol "
+        "classes weights checkpoint checkpoint_sha256 seed seconds flags"
     )
-    OMITTED = frozenset({"n_symbols", "se_blocks", "se_lower_limits", "classes", "flags"})
+    OMITTED = frozenset({"n_split", "n_symbols", "se_blocks", "se_lower_limits", "classes", "flags"})
 
     metric: str = "nll"
     unit: str
@@ -117,6 +118,7 @@ class NLLRecord(Record):
     se_shared: float | None
     se_lower_limits: list[str] | None
     n_examples: int
+    n_split: int | None = None
     n_symbols: int | None
     n_nonfinite: int
     ledger: list[dict[str, Any]]

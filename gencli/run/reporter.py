@@ -1,4 +1,4 @@
-"""What a run says while it works: a rich progress bar on a terminal, plain lines elsewhere, train.log, loggers."""
+"""What a run says while it works: lines on the terminal, progress, train.log, loggers."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gencli.core.errors import quoted, shown
 from gencli.core.files import append
 from gencli.core.output import output
 from gencli.loggers.base import Logger
 from gencli.run.folder import RunFolder
+from gencli.run.progress import Bar
 from gencli.run.record import NLLRecord, Record
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PLAIN_EVERY = 15.0
-"""Seconds between plain progress lines where there is no terminal."""
 
 
 class Reporter:
@@ -87,9 +83,9 @@ class Reporter:
         if record.bound in ("exact", "upper") and difference is not None and record.se and difference < -3 * record.se:
             self.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
 
-    def progress(self, what: str, total: int | None, minutes: float | None = None) -> Bar:
-        """A bar over ``total`` units (or a span of minutes)."""
-        return Bar(self, what, total, minutes)
+    def progress(self, what: str, total: int | None = None, start: float = 0.0) -> Bar:
+        """Progress over ``total`` units, from a fraction of it on; None: it is not known how many."""
+        return Bar(self, what, total, start)
 
     def close(self) -> None:
         """Close the loggers."""
@@ -100,50 +96,6 @@ class Reporter:
         """Keep a line in train.log only."""
         if self.folder is not None and self.folder.writes:
             append(self.folder.path / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown(text)}\n")
-
-
-class Bar:
-    """Progress of one piece of work; a context manager."""
-
-    def __init__(self, reporter: Reporter, what: str, total: int | None, minutes: float | None) -> None:
-        self.reporter, self.what, self.total, self.minutes = reporter, what, total, minutes
-        self.rich: Progress | None = None
-        if reporter.console.is_terminal and not reporter.console.quiet:
-            self.rich = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=reporter.console,
-            )
-            self.task = self.rich.add_task(what, total=total, note="")
-        self.spoken = time.monotonic()
-
-    def __enter__(self) -> Bar:
-        if self.rich:
-            self.rich.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.rich:
-            self.rich.stop()
-
-    def at(self, done: int, note: str = "", seconds: float | None = None) -> None:
-        """Show that ``done`` units are done; seconds: time spent, for work bounded by minutes."""
-        if self.rich:
-            total = self.total
-            if self.minutes and seconds:  # whichever bound comes first is the one to show
-                by_clock = max(done, math.ceil(done * self.minutes * 60 / seconds))
-                total = by_clock if total is None else min(total, by_clock)
-            self.rich.update(self.task, completed=done, total=total, note=note)
-        elif time.monotonic() - self.spoken > PLAIN_EVERY:
-            self.spoken = time.monotonic()
-            of = f"/{self.total}" if self.total else ""
-            self.reporter.say(f"{self.what} {done}{of} {note}".rstrip())
 
 
 def relative(path: Path) -> str:

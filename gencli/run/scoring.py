@@ -15,12 +15,16 @@ import torch
 from torch import Tensor
 
 from gencli.core import distributed
+from gencli.core.errors import Interrupted
 from gencli.core.noise import Noise, Purpose, RowNoise, stream
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.loading import held_out_batches
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimate
+
+LEAST = 10
+"""Scored rows without which a pass that was stopped gives no number."""
 
 Score = Callable[[Batch, Noise], Tensor | Estimate]
 """A batch in model space -> nats a row (B,): an estimator's ``nll``, an objective's ``score``, an energy."""
@@ -35,12 +39,14 @@ class Scores:
         terms: (N,) nats by name, the model's first, which add up to nll.
         variance: (N,) of nll, due to the estimator and its draws; None: it is unknown.
         diagnostics: (N,) by name.
+        stopped: what ended the pass over a split early; rows are those that were scored until then.
     """
 
     nll: Tensor
     terms: dict[str, Tensor]
     variance: Tensor | None = None
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    stopped: BaseException | None = None
 
 
 def held_out_streams(seed: int, draws: int) -> list[int]:
@@ -97,6 +103,7 @@ def score_split(
     batch_size: int,
     world: distributed.World | None = None,
     workers: int | None = None,
+    order: Tensor | None = None,
     tick: Callable[[int], None] = lambda done: None,
 ) -> Scores:
     """Score every example of a split, in order of example.
@@ -110,29 +117,41 @@ def score_split(
         batch_size: rows at a time.
         world: this process among its peers; None: alone.
         workers: processes that read a stream.
+        order: (N,) in which examples are scored, of which any beginning stands for the whole: one process that is
+            stopped gives what it has; None: as they are, and a stop leaves nothing.
         tick: told after every batch how many rows this process has scored.
 
     Raises:
+        Interrupted: a signal came before there were enough rows to go by.
         RuntimeError: ranks did not see each example exactly once.
     """
     world = world or distributed.World()
-    columns: dict[str, list[Tensor]] = {}
-    batches = held_out_batches(split, batch_size, rank=world.rank, world=world.size, device=device, workers=workers)
-    done = 0
-    for ids, batch in batches:
-        for name, values in _columns(ids, score_rows(preprocess, score, batch, ids, streams)).items():
-            columns.setdefault(name, []).append(values)
-        done += len(ids)
-        tick(done)
+    pieces: list[dict[str, Tensor]] = []
+    stopped, done = None, 0
+    try:
+        for ids, batch in held_out_batches(
+            split, batch_size, rank=world.rank, world=world.size, device=device, workers=workers, order=order
+        ):
+            pieces.append(_columns(ids, score_rows(preprocess, score, batch, ids, streams)))
+            done += len(ids)
+            tick(done)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if order is None or world.size > 1 or sum(len(piece["ids"]) for piece in pieces) < LEAST:
+            raise
+        stopped = stop
 
-    parts = distributed.gather({name: torch.cat(values) for name, values in columns.items()})
-    parts = [part for part in parts if part]
-    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    order = whole["ids"].argsort()
-    if not torch.equal(whole["ids"][order], torch.arange(len(split))):
+    parts = [part for part in distributed.gather(_joined(pieces)) if part]
+    whole = _joined(parts)
+    by_id = whole["ids"].argsort()
+    whole = {name: values[by_id] for name, values in whole.items()}
+    if not stopped and not torch.equal(whole["ids"], torch.arange(len(split))):
         raise RuntimeError("some example was scored twice or not at all")
-    whole = {name: values[order] for name, values in whole.items()}
-    return Scores(whole["nll"], _with("term/", whole), whole.get("variance"), _with("diagnostic/", whole))
+    return Scores(whole["nll"], _with("term/", whole), whole.get("variance"), _with("diagnostic/", whole), stopped)
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Columns of all parts, one after the other."""
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 def _columns(ids: Tensor, scores: Scores) -> dict[str, Tensor]:

@@ -22,11 +22,11 @@ from gencli.core.noise import Purpose, StepNoise, mix_seed, seeded_global, strea
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.loading import train_batches
-from gencli.data.split import at_most
 from gencli.models.base import DataInitialized, Model
 from gencli.objectives.base import Turn
 from gencli.run.assembly import Parts
 from gencli.run.folder import RunFolder
+from gencli.run.progress import Bar
 from gencli.run.reporter import Reporter
 from gencli.training.clock import Clock
 from gencli.training.guard import Guard
@@ -34,6 +34,9 @@ from gencli.training.optim import make_optimizer, schedule
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
 from gencli.training.validate import Validation
+
+USUAL = 20
+"""Validations of a training of which nothing tells yet how many there will be."""
 
 COMPILED = ("log_prob", "energy", "forward")
 """Methods of a model that a loss may call, and that torch.compile can take whole."""
@@ -86,11 +89,11 @@ class Trainer:
         self.validation = None
         if val is not None:
             self.validation = Validation(
-                at_most(val, options.eval_examples).to(self.device),
-                *(parts, self.state, folder, reporter, world),
+                *(val.to(self.device), parts, self.state, folder, reporter, world, stop),
                 seed=seed,
                 batch_size=options.eval_batch_size,
                 workers=options.workers,
+                most=options.most_examples,
             )
         self.starts_good = False
         self._batches: Iterator[Batch] | None = None
@@ -158,25 +161,25 @@ class Trainer:
         state, options, clock = self.state, self.options, self.clock
         self._begin()
         stopped = 0
-        rate = score = ""
-        with self.reporter.progress("training", options.max_steps, options.max_minutes) as bar:
-            if state.step == 0:
+        told = dict.fromkeys(("loss", "val", "bits", "rate"), "")  # the first are said wherever there is room for them
+        with self.reporter.progress("training", self.max_steps, self._fraction) as bar:
+            if state.step == 0 or state.due:
                 with clock.paused():
-                    if self.starts_good:
-                        score = self._validate()  # a closed form, EM or another run's weights may be the best there is
+                    if self.starts_good or state.due:
+                        told |= self._validate(bar)  # a closed form, EM or another run's weights may be the best
                     state.save("last")  # a kill before the first validation leaves a run that can go on
             while state.turns and not (self._spent or self._stalled or stopped):
                 self.steps(1)
-                if state.step % options.log_every == 0 or state.step == options.max_steps:
-                    rate = self._log()
-                stopped = clock.agree(state.step, options.max_steps, self.stop.signal, self.device)
-                bar.at(state.step, f"{rate}  {score}", clock.seconds)
+                if state.step % options.log_every == 0 or state.step == self.max_steps:
+                    told |= self._log()
+                stopped = clock.agree(state.step, self.max_steps, self.stop.signal, self.device)
+                bar.at(state.step, self._fraction, **told)
 
                 with clock.paused():
-                    due = state.step % options.eval_every == 0 or self._spent
-                    if due or stopped:
+                    state.due = state.step % options.eval_every == 0 or self._spent
+                    if state.due or stopped:
                         self.guard.check()
-                        score = self._validate() if due else score
+                        told |= self._validate(bar) if state.due and not stopped else {}
                         state.save("last")
                     if options.sample_every and state.step % options.sample_every == 0 and not stopped:
                         self.on_sample(state.step, state.measured())
@@ -269,8 +272,33 @@ class Trainer:
         x = self.parts.preprocess.augment(self.parts.dataset.augment(batch.x, noise), noise)
         return self.parts.preprocess.batch(replace(batch, x=x, progress=self._fraction), noise)[0]
 
-    def _validate(self) -> str:
-        return "" if self.validation is None else self.validation.run()
+    def _validate(self, bar: Bar) -> dict[str, str]:
+        """Score, and keep the best; returns notes for the progress line. What a signal ends is due in the resumed run.
+
+        Raises:
+            Interrupted: a signal came meanwhile; ``last`` is saved.
+        """
+        told: dict[str, str] = {}
+        if self.validation is not None:
+            try:
+                told = self.validation.run(bar, self._eval_seconds())
+            except Interrupted:
+                self.state.due = True
+                self.state.save("last")
+                raise
+        self.state.due = False
+        return told
+
+    def _eval_seconds(self) -> float | None:
+        """The share of one validation in the time that all of them may take; None: no bound."""
+        fraction, every = self._fraction, self.options.eval_every
+        if fraction:
+            training, count = self.clock.seconds / fraction, self.state.step / every / fraction
+        else:
+            training = 60 * (self.options.max_minutes or 0.0)
+            count = self.max_steps / every if self.max_steps else USUAL
+        budget = self.options.eval_seconds(training)
+        return None if budget is None else budget / max(1.0, count)
 
     # --- batches, budget, rates, logs ----------------------------------------------------------------------------
 
@@ -295,9 +323,15 @@ class Trainer:
         return list(itertools.islice(self._batches_from(step), self._moves))
 
     @property
+    def max_steps(self) -> int | None:
+        """The number of steps that bounds training; None: only the clock does."""
+        rows = self._moves * (self.options.batch_size // self.options.accumulate)
+        return self.options.steps(len(self.train) / max(1, rows))
+
+    @property
     def _fraction(self) -> float:
         """How much of the budget is used, in [0, 1]."""
-        steps, minutes = self.options.max_steps, self.options.max_minutes
+        steps, minutes = self.max_steps, self.options.max_minutes
         by_steps = self.state.step / steps if steps else 0.0
         by_clock = self.clock.seconds / (60 * minutes) if minutes else 0.0
         return min(1.0, max(by_steps, by_clock))
@@ -317,8 +351,8 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.lr * factor
 
-    def _log(self) -> str:
-        """One line of metrics: means since the last one; returns a note for the progress bar."""
+    def _log(self) -> dict[str, str]:
+        """One line of metrics: means since the last one; returns loss and pace for the progress line."""
         self.guard.check()
         seconds = self.clock.now()
         steps = self.state.step - self.state.logged[0]
@@ -332,7 +366,7 @@ class Trainer:
         self.state.logs, self.state.logged = {}, (self.state.step, seconds)
         self.reporter.metrics(self.state.step, "train", seconds, "raw", values)
         shown = next(value for name, value in values.items() if name.startswith("loss"))
-        return f"loss {shown:.3f}  {rate:.1f} steps/s"
+        return {"loss": f"loss {shown:.3f}", "rate": f"{rate:.1f} steps/s"}
 
 
 def precision(options: TrainerOptions, device: torch.device, world: distributed.World) -> torch.dtype:

@@ -17,7 +17,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,14 +34,13 @@ from gencli.pictures.samples import grid_of
 from gencli.run.assembly import Parts, assemble, load_weights, placed, refuse_unused_context
 from gencli.run.device import on_this_rank
 from gencli.run.folder import RunFolder
-from gencli.run.measure import Measurement, measure
-from gencli.run.nll import HeldOutNLL, prepare
 from gencli.run.opened import builder, refuse_other_contexts
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
+from gencli.training.final import measured
 from gencli.training.loop import Trainer, precision
 from gencli.training.origin import NAMED, Origin
 from gencli.training.resumed import Resumed, data_sha256, may_download
@@ -211,6 +209,7 @@ class Session:
         """
         if not self.resumed:
             self.trainer.prepare(pretrained=self.begun is not None)
+        self.folder.update(steps=self.trainer.max_steps)
         self.trainer.fit()
 
     def finish(self) -> NLLRecord | None:
@@ -221,9 +220,10 @@ class Session:
             RunFailed: some test example has no finite NLL.
         """
         distributed.share(None)  # the checkpoint is on disk before other ranks read it
-        self._stop.at_once = "stopped during the final evaluation; training is complete and saved"
-        if self._stop.signal:
-            raise Interrupted(self._stop.at_once, self._stop.signal)
+        with self._stop.raising("stopped during the final evaluation; training is complete and saved"):
+            return self._finish()
+
+    def _finish(self) -> NLLRecord | None:
         load_weights(self.parts, self.folder.path, None, "best")
         record = self._measure() if self.parts.estimator is not None else None
         if self.world.main and self._draws:
@@ -239,35 +239,9 @@ class Session:
         return Run(self.folder.path, trust=self.config["trust"], device=self.config["device"], parts=self.parts)
 
     def _measure(self) -> NLLRecord:
-        """The record of the test split; another of validation, by which runs are chosen, lies beside it."""
-        config, parts, state = self.config, self.parts, self.trainer.state
-        assert parts.estimator is not None
-        split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
-        if split != "test":
-            self.reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
-        seed = 0  # as ``gencli eval`` takes it, so that the two agree to the bit
-        nll = HeldOutNLL(
-            estimator=parts.estimator,
-            examples=self.trainer.options.eval_examples,
-            shared=prepare(parts, parts.estimator, config["choices"]["estimator"], seed),
-        )
-        at = Measurement(
-            parts=parts,
-            run=self.folder.path,
-            config=config,
-            trained=config,
-            split=split,
-            seed=seed,
-            batch_size=self.trainer.options.eval_batch_size,
-            world=self.world,
-            reporter=self.reporter,
-        )
-        if split == "test" and parts.dataset.split("val") is not None:
-            list(measure(replace(at, split="val"), nll))
-        ((record, _),) = measure(at, nll)
-        if parts.preprocess.unbounded:
-            self.reporter.warn(parts.preprocess.unbounded)
-        self.reporter.metrics(state.step, split, state.clock.seconds, parts.weights, {"nll": record.value})
+        state, parts = self.trainer.state, self.parts
+        record = measured(parts, self.folder.path, self.config, state.clock.seconds, self.world, self.reporter)
+        self.reporter.metrics(state.step, record.split, state.clock.seconds, parts.weights, {"nll": record.value})
         return record
 
     # --- samples -------------------------------------------------------------------------------------------------

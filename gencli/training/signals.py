@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -35,6 +37,17 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def raising(self, message: str) -> Iterator[None]:
+        """Within, a signal raises ``Interrupted`` as soon as it comes, as it does if it has come before."""
+        if self.signal:
+            raise Interrupted(message, self.signal)
+        self.at_once = message
+        try:
+            yield
+        finally:
+            self.at_once = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal or self.at_once:

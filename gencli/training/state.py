@@ -35,6 +35,8 @@ class State:
         ema: the average of the weights, or None.
         best: (score, step) of the best validation.
         stale: validations since then.
+        due: the validation of this step has not taken place: a signal came first.
+        validated: examples that validation looks at, where time decides it; None: it has not been decided.
         logs: sums of what losses logged since the last line of metrics.
         logged: step and seconds of that line.
     """
@@ -48,6 +50,8 @@ class State:
         self.ema: Model | None = None
         self.best: tuple[float, int] | None = None
         self.stale = 0
+        self.due = False
+        self.validated: int | None = None
         self.logs: dict[str, Tensor] = {}
         self.logged = (0, 0.0)
         self.turns: list[Turn] = []
@@ -106,6 +110,8 @@ class State:
             "best": self.best,
             "stale": self.stale,
             "logged": self.logged,
+            "due": self.due,
+            "validated": self.validated,
             "optimizers": scalars,
             "scaler": self.scaler.state_dict(),
         }
@@ -135,6 +141,7 @@ class State:
                 self.scaler.load_state_dict(meta["scaler"])
             self.step, self.clock.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
             self.best = tuple(meta["best"]) if meta["best"] else None
+            self.due, self.validated = meta.get("due", False), meta.get("validated")
             self.logs = checkpoints.under("logs", tensors)
             self.logged = tuple(meta.get("logged") or (self.step, self.clock.seconds))
             if self.logged[0] > self.step or any(value.numel() != 1 for value in self.logs.values()):

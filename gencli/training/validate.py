@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from gencli.core import distributed
+from gencli.core.errors import Interrupted
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.data.base import Split
+from gencli.data.split import at_most, random_order
 from gencli.models.base import Model
 from gencli.run.assembly import Parts
 from gencli.run.folder import RunFolder
+from gencli.run.pace import plan
+from gencli.run.progress import Bar, duration
 from gencli.run.record import bits_per_dim
 from gencli.run.reporter import Reporter
-from gencli.run.scoring import score_split
+from gencli.run.scoring import Score, score_rows, score_split
+from gencli.training.signals import StopRequest
 from gencli.training.state import State
 
 WATCHED = 64
@@ -25,15 +32,17 @@ class Validation:
     """Scores the validation split with the weights that are measured, and keeps the best.
 
     Args:
-        split: validation examples, on the device of the parts.
+        split: all validation examples, on the device of the parts.
         parts: whose objective scores.
         state: what is scored, and who the best is.
         folder: the run folder.
         reporter: gets the scores.
         world: this process among its peers, which share the examples.
+        stop: a signal ends the scoring at once.
         seed: the run's.
         batch_size: rows of a batch on this process.
         workers: processes that read a stream.
+        most: examples that are scored at most; None: all that time allows, the same at every validation.
     """
 
     def __init__(
@@ -44,25 +53,43 @@ class Validation:
         folder: RunFolder,
         reporter: Reporter,
         world: distributed.World,
+        stop: StopRequest,
         *,
         seed: int,
         batch_size: int,
         workers: int,
+        most: int | None,
     ) -> None:
-        self.split, self.parts, self.state = split, parts, state
-        self.folder, self.reporter, self.world = folder, reporter, world
+        self.whole, self.parts, self.state = split, parts, state
+        self.split = at_most(split, most)
+        self.folder, self.reporter, self.world, self.stop = folder, reporter, world, stop
         self.seed = stream(seed, Purpose.VALIDATION)
         self.batch_size, self.workers = batch_size, workers
 
     @torch.no_grad()
-    def run(self) -> str:
-        """Score, write ``best`` if it is; returns a note for the progress bar."""
+    def run(self, bar: Bar, seconds: float | None) -> dict[str, str]:
+        """Score, write ``best`` if it is; returns notes for the progress line.
+
+        Args:
+            bar: shows the progress.
+            seconds: that it may take; None: as long as it takes.
+
+        Raises:
+            Interrupted: a signal came before all examples were scored; nothing has changed.
+        """
         state, objective, per = self.state, self.parts.objective, self.parts.dataset.per
         model = state.measured()
         modules = (state.model, self.parts.preprocess, objective)
         for module in (model, self.parts.preprocess, objective):
             module.eval()
-        value = self._score(model)
+        try:
+            with self._interruptible():
+                self._choose(model, seconds)
+                value = self._score(model, bar)
+        except Interrupted:
+            for module in modules:
+                module.train()
+            raise
         values = {objective.score_name: value}
         if objective.score_name == "nll" and self.parts.dataset.spec.alike:
             values["bits_per_dim"] = bits_per_dim(
@@ -83,22 +110,53 @@ class Validation:
             progress={"step": state.step, "seconds": round(state.clock.seconds, 1)},
             best=None if state.best is None else {"step": state.best[1], objective.score_name: state.best[0]},
         )
-        bits = f"bits/{per}" if per else "bpd"
-        told = f" ({values['bits_per_dim']:.3f} {bits})" if "bits_per_dim" in values else ""
-        return f"val {objective.score_name} {value:.3f}{told}"
+        told = {"val": f"val {objective.score_name} {value:.3f}"}
+        if "bits_per_dim" in values:
+            told["bits"] = f"{values['bits_per_dim']:.3f} {f'bits/{per}' if per else 'bpd'}"
+        return told
 
-    def _score(self, model: Model) -> float:
+    def _interruptible(self) -> AbstractContextManager[None]:
+        """Where a signal may end it at once: ranks that score together stop together, after it."""
+        if self.world.size > 1:
+            return nullcontext()
+        return self.stop.raising(f"stopped at the validation after step {self.state.step}, saved")
+
+    def _choose(self, model: Model, seconds: float | None) -> None:
+        """Decide once how many examples are scored, by the time that a few of them take."""
+        state, n = self.state, len(self.split)
+        if state.validated is None and seconds is not None:
+            order = random_order(n, n)
+            found = plan(lambda rows: self._few(model, order[:rows]), n, self.batch_size, seconds, self.world.size)
+            state.validated = distributed.share(found).rows
+            if state.validated < n:
+                self.reporter.say(
+                    f"validating on {state.validated:,} of {n:,} examples, drawn at random, which take about "
+                    f"{duration(found.seconds)}: trainer.eval_examples=null takes all"
+                )
+        if state.validated is not None and state.validated < n:
+            self.split = at_most(self.whole, state.validated)
+
+    def _few(self, model: Model, ids: Tensor) -> None:
+        """Score some rows, to see how long it takes."""
+        batch = self.split.gather(ids).to(self.parts.device)
+        score_rows(self.parts.preprocess, self._scorer(model), batch, ids.to(self.parts.device), [self.seed])
+
+    def _scorer(self, model: Model) -> Score:
+        return lambda batch, noise: self.parts.objective.score(model, batch, noise)
+
+    def _score(self, model: Model, bar: Bar) -> float:
         """The mean score of an example in data space, or of a symbol where rows are windows of a text."""
-        objective, is_nll = self.parts.objective, self.parts.objective.score_name == "nll"
+        is_nll, n = self.parts.objective.score_name == "nll", math.ceil(len(self.split) / self.world.size)
         scores = score_split(
             self.parts.preprocess,
-            lambda batch, noise: objective.score(model, batch, noise),
+            self._scorer(model),
             self.split,
             streams=[self.seed],
             device=self.parts.device,
             batch_size=self.batch_size,
             world=self.world,
             workers=self.workers,
+            tick=lambda done: bar.note(f"validating {done:,}/{n:,}"),
         )
         every, counts, weights = scores.nll if is_nll else scores.terms["model"], self.split.counts, self.split.weights
         if weights is not None:

@@ -1,0 +1,83 @@
+"""What a training is measured by in the end: the NLL of the test split, and that of validation beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gencli.config import sections
+from gencli.core import distributed
+from gencli.core.errors import Interrupted
+from gencli.run.assembly import Parts
+from gencli.run.measure import Measurement, measure
+from gencli.run.nll import HeldOutNLL, prepare
+from gencli.run.record import NLLRecord
+from gencli.run.reporter import Reporter, relative
+
+SHARE_OF_TEST = 2 / 3
+"""Of the time, where validation is measured too."""
+
+
+def measured(
+    parts: Parts, run: Path, config: Mapping[str, Any], trained: float, world: distributed.World, reporter: Reporter
+) -> NLLRecord:
+    """The record of the test split; another of validation, by which runs are chosen, is written beside it.
+
+    Both together take no longer than ``trainer.eval_minutes`` allows, the estimator's preparation and a few examples
+    apart.
+
+    Args:
+        parts: with the weights that are measured, and an estimator.
+        run: the run folder.
+        config: of the run.
+        trained: seconds that training took.
+        world: this process among its peers.
+        reporter: told the progress.
+
+    Raises:
+        Interrupted: a signal came; the record of what was measured until then is written, and said.
+    """
+    assert parts.estimator is not None
+    options = sections.trainer(config["trainer"])
+    split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
+    if split != "test":
+        reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
+    seed = 0  # as ``gencli eval`` takes it, so that the two agree to the bit
+    began, budget = time.perf_counter(), options.eval_seconds(trained)
+    shared = prepare(parts, parts.estimator, config["choices"]["estimator"], seed, reporter)
+
+    def nll(share: float) -> HeldOutNLL:
+        left = None if budget is None else share * max(0.0, budget - (time.perf_counter() - began))
+        return HeldOutNLL(estimator=parts.estimator, examples=options.most_examples, seconds=left, shared=shared)
+
+    at = Measurement(
+        parts=parts,
+        run=run,
+        config=config,
+        trained=config,
+        split=split,
+        seed=seed,
+        batch_size=options.eval_batch_size,
+        world=world,
+        reporter=reporter,
+        own=True,
+    )
+    both = split == "test" and parts.dataset.split("val") is not None
+    found: list[tuple[NLLRecord, Path]] = []
+    try:
+        for each in measure(at, nll(SHARE_OF_TEST if both else 1.0)):
+            found.append(each)  # before a stop comes out of ``measure``
+        if both:  # the number of the run comes first: a stop leaves it
+            list(measure(replace(at, split="val"), nll(1.0)))
+    except Interrupted:
+        for record, file in found:
+            reporter.result(record)
+            reporter.say(f"  {relative(file)}")
+        raise
+    ((record, _),) = found
+    if parts.preprocess.unbounded:
+        reporter.warn(parts.preprocess.unbounded)
+    return record

@@ -10,6 +10,11 @@ if sys.path[0] in ("", os.getcwd()) and {("-m", "gencli"), ("-m", "gencli.cli.jo
 }:
     del sys.path[0]  # python -m puts the current folder first: a torch.py that lies there would be taken for torch
 
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that spin while they wait take the cores from those that compute
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    for _name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):  # read once, when torch is imported
+        os.environ.setdefault(_name, "0")
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

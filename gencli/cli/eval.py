@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from gencli.core import distributed
-from gencli.core.errors import RunFailed, UsageError
+from gencli.core.errors import Interrupted, RunFailed, UsageError
 from gencli.run import quality, ranks
 from gencli.run.device import on_this_rank
 from gencli.run.measure import Measurement, Quantity, measure
@@ -16,6 +16,7 @@ from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.record import NLLRecord, Record
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, open_run
+from gencli.training.signals import StopRequest
 
 
 def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
@@ -56,13 +57,13 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
         for line in run.parts.dataset.understood():
             reporter.say(line)
         records = []
-        for record, file in chain.from_iterable(measure(at, quantity) for quantity in quantities):
+        for record, file in _measured(at, quantities):
             reporter.result(record)
             if isinstance(record, NLLRecord) and run.parts.preprocess.unbounded:
                 reporter.warn(run.parts.preprocess.unbounded)
             reporter.say(f"  {relative(file)}")
             records.append(record)
-            if out is not None and isinstance(record, NLLRecord) and world.main:
+            if out is not None and isinstance(record, NLLRecord) and record.n_split is None and world.main:
                 table, split = ranks.ranked(run.path, file, record)
                 if split is None:
                     reporter.warn(f"no rank: no test or val rows were measured by {record.estimator} in the same way")
@@ -78,6 +79,26 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
     return records
 
 
+def _measured(at: Measurement, quantities: Sequence[Quantity[Any]]) -> Iterator[tuple[Record, Path]]:
+    """All records; a signal ends the measuring at once, after the record of what was measured until then.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    found = chain.from_iterable(measure(at, quantity) for quantity in quantities)
+    with StopRequest() as stop:
+        while True:
+            try:
+                with stop.raising("stopped"):
+                    result = next(found, None)
+            except Interrupted:
+                at.reporter.say("stopped")
+                raise
+            if result is None:
+                return
+            yield result
+
+
 def _scores_file(cfg: Mapping[str, Any]) -> Path | None:
     """Where every row's nats go.
 
@@ -86,8 +107,9 @@ def _scores_file(cfg: Mapping[str, Any]) -> Path | None:
     """
     if cfg["scores"] is None:
         return None
-    if cfg["estimator"] is None or cfg["examples"] is not None:
-        why = "examples= leaves rows out" if cfg["examples"] is not None else "estimator=null measures none"
+    leaving = next((key for key in ("examples", "minutes") if cfg[key] is not None), None)
+    if cfg["estimator"] is None or leaving:
+        why = f"{leaving}= leaves rows out" if leaving else "estimator=null measures none"
         raise UsageError(f"scores={cfg['scores']}: the nats of every row are needed, and {why}")
     return ranks.target(cfg["scores"])
 
@@ -101,6 +123,7 @@ def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
             HeldOutNLL(
                 estimator=run.parts.estimator,
                 examples=None if cfg["scores"] else cfg["examples"] or usual_examples(run.config, cfg["split"]),
+                seconds=None if cfg["minutes"] is None else 60 * cfg["minutes"],
             )
         )
     if metrics:

@@ -129,11 +129,15 @@ def _run_verb(verb: str, config: dict[str, Any], sweep_dir: Path | None) -> None
         from gencli.cli.train import train
 
         train(config, sweep_dir)
-    elif verb == "sample":
-        from gencli.cli.sample import sample
+        return
+    from gencli.run.device import threads
 
-        sample(config)
-    else:
-        from gencli.cli.eval import evaluate_run
+    with threads(config["threads"]):
+        if verb == "sample":
+            from gencli.cli.sample import sample
 
-        evaluate_run(config)
+            sample(config)
+        else:
+            from gencli.cli.eval import evaluate_run
+
+            evaluate_run(config)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gencli.run.progress import duration
+from gencli.run.record import NLLRecord
 from gencli.run.reporter import relative
 from gencli.run.run import Run
 from gencli.training.session import Session
@@ -19,17 +22,35 @@ def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
         Interrupted: a signal came; the run is saved.
         RunFailed: training could not go on.
     """
+    began = time.monotonic()
     with Session.open(cfg, sweep_dir) as session:
         session.fit()
         record = session.finish()
-    place, say, dataset = relative(session.folder.path), session.reporter.say, session.parts.dataset
-    say(f"finished: {place}")
+    say = session.reporter.say
+    say(f"finished: {relative(session.folder.path)}")
     if record:
         session.reporter.result(record)
+    for line in _summary(session, record, time.monotonic() - began):
+        say(f"  {line}")
+    return session.run
+
+
+def _summary(session: Session, record: NLLRecord | None, seconds: float) -> list[str]:
+    """How long it took, which step is the best, where to look, what to type next."""
+    state, place, dataset = session.trainer.state, relative(session.folder.path), session.parts.dataset
+    best = f", the best of them {state.best[1]:,}" if state.best else ""
+    lines = [
+        f"trained for {duration(state.clock.seconds)}, {state.step:,} steps{best}; {duration(seconds)} in all",
+        *(f"drawn     {relative(file)}" for file in session.drawn),
+    ]
     if session.parts.sampler is not None:
-        say(f"  samples   gencli sample run={place} n=64")
+        lines.append(f"samples   gencli sample run={place} n=64")
+    if record and record.n_split:
+        lines.append(f"measure   gencli eval run={place}   (all {record.n_split:,} examples)")
     others = [s for s in ("val", "train") if dataset.split(s) is not None and record and record.split != s]
     if others:
-        say(f"  measure   gencli eval run={place} split={others[0]}")
-    say(f"  compare   gencli compare {place} ANOTHER_RUN")
-    return session.run
+        lines.append(f"measure   gencli eval run={place} split={others[0]}")
+    lines.append(f"compare   gencli compare {place} ANOTHER_RUN")
+    if "tensorboard" in (session.config["logger"] or {}):
+        lines.append(f"curves    tensorboard --logdir {place}/tensorboard")
+    return lines

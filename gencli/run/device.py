@@ -1,6 +1,14 @@
-"""Where a run computes."""
+"""Where a run computes, and with how many threads."""
 
 from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -31,3 +39,62 @@ def on_this_rank(device: str, world: distributed.World) -> str:
     """Under torchrun each process takes the GPU of its local rank."""
     own = world.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available()
     return f"cuda:{world.local_rank}" if own else device
+
+
+@contextmanager
+def threads(asked: int | Literal["auto"], kept: int | None = None) -> Iterator[int]:
+    """Compute with that many threads of the CPU within; gives their number.
+
+    ``auto`` is what torch would take, ``OMP_NUM_THREADS`` where it is set; else not more than this container may use,
+    and not those cores on which others compute: threads that wait for each other are slower than one.
+
+    Args:
+        asked: a number, or ``auto``.
+        kept: what a run that goes on has had: another number of threads rounds otherwise.
+    """
+    before = torch.get_num_threads()
+    if asked != "auto":
+        count = asked
+    elif os.environ.get("OMP_NUM_THREADS"):
+        count = before
+    else:
+        count = min(before, _quota()) if kept else min(before, _quota(), (os.cpu_count() or 1) - _others())
+        count = max(1, min(count, kept or count))
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)
+
+
+def _quota() -> int:
+    """Cores that a container grants."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such system, or no limit
+        return os.cpu_count() or 1
+
+
+def _others() -> int:
+    """How many other threads of this machine compute at this moment, where it can be known (Linux)."""
+    found = []
+    try:
+        for _ in range(5):
+            running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+            found.append(max(0, int(running) - 1))  # one of them is this one
+            time.sleep(0.01)
+    except (OSError, ValueError, IndexError):
+        return 0
+    return sorted(found)[len(found) // 2]
+
+
+def slow_precision(precision: str, device: torch.device) -> str | None:
+    """Why a precision that was asked for is slow here; None: it is not, or that cannot be known."""
+    if precision != "bf16" or device.type != "cpu":
+        return None
+    try:
+        units = "bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return None if units else "trainer.precision=bf16: this CPU has no units for it, and fp32 is many times faster"

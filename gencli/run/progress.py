@@ -116,7 +116,7 @@ class Bar:
         if self.total or not self.fraction or not self.done:
             return None
         units = self.done / self.fraction
-        return round(units, 1 - math.floor(math.log10(units)))
+        return int(round(units, 1 - math.floor(math.log10(units))))
 
     def _left(self) -> float | None:
         """Seconds that the rest takes, at the pace up to now."""

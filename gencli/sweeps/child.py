@@ -105,7 +105,7 @@ def _begin(request: Request) -> None:
     os.close(log)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    os.environ.update(request.env)
+    os.environ.update({"OMP_NUM_THREADS": str(request.threads), **request.env})  # which threads=auto heeds
     if request.memory is not None:
         _limit_memory(int(request.memory * 2**30))
     import torch

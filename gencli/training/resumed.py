@@ -30,6 +30,7 @@ class Resumed:
         step: its step.
         trained: the config that it was trained with.
         data_sha256: of the training split that it was trained on, where it kept it.
+        threads: of the CPU, by which it rounds, where it kept them.
     """
 
     folder: RunFolder
@@ -37,6 +38,7 @@ class Resumed:
     step: int
     trained: Mapping[str, Any]
     data_sha256: str | None
+    threads: int | None
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any], world: distributed.World, undo: ExitStack) -> Resumed:
@@ -58,10 +60,10 @@ class Resumed:
         distributed.by_main(folder.hold)
         checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"])
         step = checkpoints.read(checkpoint)[1].get("step", 0)
-        kept = None
+        kept: dict[str, Any] = {}
         with suppress(UsageError):  # a damaged run.json is written anew
-            kept = stored.info(folder.path).get("data_sha256")
-        return cls(folder, checkpoint, step, trained, kept)
+            kept = stored.info(folder.path)
+        return cls(folder, checkpoint, step, trained, kept.get("data_sha256"), kept.get("threads"))
 
     def check_data(self, cfg: Mapping[str, Any], parts: Parts) -> None:
         """A resumed run keeps its data, wherever the file lies now.

@@ -32,7 +32,7 @@ from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text
 from gencli.pictures.samples import grid_of
 from gencli.run.assembly import Parts, assemble, load_weights, placed, refuse_unused_context
-from gencli.run.device import on_this_rank
+from gencli.run.device import on_this_rank, slow_precision, threads
 from gencli.run.folder import RunFolder
 from gencli.run.opened import builder, refuse_other_contexts
 from gencli.run.record import NLLRecord
@@ -58,6 +58,7 @@ class Session:
         parts: data, model and their partners.
         folder: the run folder.
         trainer: with the state of training.
+        drawn: files of the samples, once they are drawn; the first is for people.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Session:
     ) -> None:
         self.config, self.parts, self.folder, self.world, self.resumed = config, parts, folder, world, resumed
         self.begun = begun
+        self.drawn: list[Path] = []
         self._undo = ExitStack()
         self._began = time.perf_counter()
         self._stop = StopRequest()
@@ -116,6 +118,7 @@ class Session:
     def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack) -> Session:
         resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
         origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
+        undo.enter_context(threads(cfg["threads"], resumed.threads if resumed else None))
         before = resumed or origin
         trained = before.trained if before else {}
         cfg["data"], typed = placed(cfg["data"], trained.get("data"))
@@ -158,7 +161,7 @@ class Session:
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
-        facts |= {"device": str(self.parts.device), "world_size": self.world.size}
+        facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": torch.get_num_threads()}
         facts |= {"data_sha256": data_sha256(self.parts)}
         if self.resumed:
             trainer.prepare()
@@ -177,8 +180,10 @@ class Session:
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "
-            f"{self.parts.device}, seed {config['seed']} -> {relative(folder.path)}"
+            f"{_where(self.parts.device)}, seed {config['seed']} -> {relative(folder.path)}"
         )
+        if slow := slow_precision(trainer.options.precision, self.parts.device):
+            self.reporter.warn(slow)
         if self.begun and not self.resumed:
             self._say_origin(self.begun)
         if rounded:
@@ -253,12 +258,12 @@ class Session:
 
     def _sample(self) -> None:
         config, parts = self.config, self.parts
-        drawn = draw(parts, config["n"], config["seed"])
+        with self.reporter.progress("sampling", config["n"]) as bar:
+            drawn = draw(parts, config["n"], config["seed"], tick=bar.at)
         if note := borrowed(parts):
             self.reporter.say(f"  {note}")
         say_text(parts, drawn.x, self.reporter)
-        for file in keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], drawn.x, drawn.y):
-            self.reporter.say(f"  {relative(file)}")
+        self.drawn = keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], drawn.x, drawn.y)
         grid = grid_of(parts, drawn.x)
         if grid is not None:
             self.reporter.image(self.trainer.state.step, "samples", grid)
@@ -321,6 +326,12 @@ class Session:
 
 
 # --- what open is made of --------------------------------------------------------------------------------------------
+
+
+def _where(device: torch.device) -> str:
+    """The device, and how many threads a CPU computes with."""
+    count = torch.get_num_threads()
+    return f"{device} with {count} thread{'s' * (count > 1)}" if device.type == "cpu" else str(device)
 
 
 def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:

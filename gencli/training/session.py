@@ -26,7 +26,7 @@ import torch
 
 from gencli.config import sections, stored
 from gencli.config.locate import find_run
-from gencli.core import distributed
+from gencli.core import distributed, sizes
 from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
@@ -161,7 +161,7 @@ class Session:
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
         facts |= {"device": str(self.parts.device), "world_size": self.world.size}
-        facts |= {"data_sha256": data_sha256(self.parts)}
+        facts |= {"data_sha256": data_sha256(self.parts), "sizes": sizes.settled(self.parts.model)}
         if self.resumed:
             trainer.prepare()
             damages = [trainer.state.load(self.resumed.checkpoint)]
@@ -178,8 +178,8 @@ class Session:
             self.reporter.say(line)
         names = config["choices"]
         self.reporter.say(
-            f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "
-            f"{self.parts.device}, seed {config['seed']} -> {relative(folder.path)}"
+            f"{names['model']} on {names['data']}: {parameters:,} parameters{sizes.told(facts['sizes'])}, "
+            f"{len(trainer.train):,} examples, {self.parts.device}, seed {config['seed']} -> {relative(folder.path)}"
         )
         if self.begun and not self.resumed:
             self._say_origin(self.begun)

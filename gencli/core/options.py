@@ -16,7 +16,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union
 
 from gencli.core.errors import UsageError, near, quoted
 
@@ -90,7 +90,7 @@ Seed = Annotated[int, Range(low=0, high=2**32 - 1)]
 """Of a generator; numpy's takes no others."""
 
 T = TypeVar("T")
-Auto = T | Literal["auto"]
+Auto: TypeAlias = T | Literal["auto"]
 """A value, or ``auto``: what suits the shape of the data, by ``core/sizes.py``."""
 
 _SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}

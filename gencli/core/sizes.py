@@ -28,7 +28,7 @@ def width(dim: int) -> int:
         >>> [width(dim) for dim in (1, 2, 8, 64, 784, 3072)]
         [128, 128, 128, 256, 512, 1024]
     """
-    return min(max(2 ** round(math.log2(64 * dim ** (1 / 3))), NARROWEST), WIDEST)
+    return min(max(1 << round(math.log2(64 * dim ** (1 / 3))), NARROWEST), WIDEST)
 
 
 def latents(dim: int) -> int:

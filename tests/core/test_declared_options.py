@@ -339,7 +339,10 @@ COMMANDS = [
     ("data=digits data.alpha=x", "data.alpha=x: a number above 0 and below 0.5 is needed"),
     ("data.which=moon", "Did you mean 'moons'"),
     ("data=digits data.transform=lgit", "Did you mean 'logit'"),
-    ("model.net.vector.hidden=[0]", "model.net.vector.hidden=[0]: a list, each an integer of at least 1, or auto is needed"),
+    (
+        "model.net.vector.hidden=[0]",
+        "model.net.vector.hidden=[0]: a list, each an integer of at least 1, or auto is needed",
+    ),
     ("model.net.image.width=[]", "model.net.image.width=[]: an integer of at least 1 is needed"),
     ("+model.net.vector.depth=3", "model.net.vector.depth: MLP takes no such option"),
     ("model.couplings=1e30", "model.couplings=1e+30: an integer of at least 1 is needed"),

@@ -49,7 +49,9 @@ def _plain_type(hint: Any, name: str) -> Any:
     if origin is typing.Literal:
         return Enum(name, list(inner))
     if origin in (typing.Union, types.UnionType):
-        return typing.Union[tuple(_plain_type(each, name) for each in inner)]  # noqa: UP007 (made of a tuple)
+        # OmegaConf knows no choices within a union; ``sections`` refuses other words
+        kinds = [str if typing.get_origin(each) is typing.Literal else _plain_type(each, name) for each in inner]
+        return typing.Union[tuple([*kinds, int] if {float, str} <= {*kinds} else kinds)]  # noqa: UP007 (made of a tuple)
     if origin is list:
         return list[_plain_type(inner[0], name)]  # type: ignore[misc]
     return hint

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from gencli.core import options
 from gencli.core.errors import UsageError, quoted
-from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive, Range, Seed
+from gencli.core.options import Auto, BelowOne, Count, Natural, NonNegative, Positive, Range, Seed
 
 OPTIMIZERS = ("adamw", "adam", "adamax", "sgd", "rmsprop")
 """Classes of torch.optim, in lower case."""
@@ -29,7 +29,7 @@ class TrainerOptions:
 
     max_steps: Count | None = 3000
     max_minutes: Positive | None = None
-    batch_size: Count = 128
+    batch_size: Auto[Count] = "auto"
     accumulate: Count = 1
     eval_every: Count = 200
     log_every: Count = 50
@@ -46,11 +46,17 @@ class TrainerOptions:
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_minutes is None:
             raise ValueError("training has no end: set trainer.max_steps or trainer.max_minutes")
-        if self.batch_size % self.accumulate:
+        if self.batch_size != "auto" and self.batch_size % self.accumulate:
             raise ValueError(
                 f"trainer.batch_size={self.batch_size} does not divide into "
                 f"trainer.accumulate={self.accumulate} micro-batches"
             )
+
+    @property
+    def rows(self) -> int:
+        """The batch size, once the data and the device have settled it (``training.batches``)."""
+        assert self.batch_size != "auto"
+        return self.batch_size
 
 
 @dataclass

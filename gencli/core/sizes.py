@@ -64,7 +64,7 @@ def settle(module: nn.Module, option: str, value: Auto[T], own: T) -> T:
         own: what ``auto`` means here.
     """
     if value != "auto":
-        return value  # type: ignore[return-value]  # mypy takes the literal for a T
+        return value
     module.sizes = {**getattr(module, "sizes", {}), option: own}  # type: ignore[assignment]  # no tensor
     return own
 

@@ -43,6 +43,7 @@ from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
+from gencli.training.batches import settled
 from gencli.training.loop import Trainer, precision
 from gencli.training.origin import NAMED, Origin
 from gencli.training.resumed import Resumed, data_sha256, may_download
@@ -130,6 +131,7 @@ class Session:
             download=before is None or may_download(cfg, before.trained),
             schema=stored.schema(resumed.folder.path) if resumed else origin.schema if origin else None,
         )
+        cfg["trainer"] = settled(cfg["trainer"], parts)
         if not resumed:
             refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)

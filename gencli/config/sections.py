@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from gencli.core import options
 from gencli.core.errors import UsageError, quoted
-from gencli.core.options import BelowOne, Count, Natural, NonNegative, Positive, Range, Seed
+from gencli.core.options import Auto, BelowOne, Count, Natural, NonNegative, Positive, Range, Seed
 
 AUTO_STEPS = 3000
 """Steps of a training that nothing else bounds."""
@@ -38,10 +38,10 @@ class TrainerOptions:
         ValueError: training has no end, or a batch does not divide into micro-batches.
     """
 
-    max_steps: Count | Literal["auto"] | None = "auto"
+    max_steps: Auto[Count] | None = "auto"
     max_minutes: Positive | None = None
     max_epochs: Positive | None = None
-    batch_size: Count = 128
+    batch_size: Auto[Count] = "auto"
     accumulate: Count = 1
     eval_every: Count = 200
     log_every: Count = 50
@@ -53,17 +53,23 @@ class TrainerOptions:
     patience: Count | None = None
     workers: Annotated[int, Range(low=0, high=1024)] = 2
     eval_batch_size: Count = 500
-    eval_examples: Count | Literal["auto"] | None = "auto"
-    eval_minutes: Positive | Literal["auto"] | None = "auto"
+    eval_examples: Auto[Count] | None = "auto"
+    eval_minutes: Auto[Positive] | None = "auto"
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_minutes is None and self.max_epochs is None:
             raise ValueError("training has no end: set trainer.max_steps or trainer.max_minutes")
-        if self.batch_size % self.accumulate:
+        if self.batch_size != "auto" and self.batch_size % self.accumulate:
             raise ValueError(
                 f"trainer.batch_size={self.batch_size} does not divide into "
                 f"trainer.accumulate={self.accumulate} micro-batches"
             )
+
+    @property
+    def rows(self) -> int:
+        """The batch size, once the data and the device have settled it (``training.batches``)."""
+        assert self.batch_size != "auto"
+        return self.batch_size
 
     def steps(self, per_epoch: float) -> int | None:
         """The number of steps that bounds training; None: none does.

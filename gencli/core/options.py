@@ -16,7 +16,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union
 
 from gencli.core.errors import UsageError, near, quoted
 
@@ -88,6 +88,10 @@ BelowOne = Annotated[float, Range(low=0, below=1)]
 Finite = Annotated[float, Range()]
 Seed = Annotated[int, Range(low=0, high=2**32 - 1)]
 """Of a generator; numpy's takes no others."""
+
+T = TypeVar("T")
+Auto: TypeAlias = T | Literal["auto"]
+"""A value, or ``auto``: what suits the shape of the data, by ``core/sizes.py``."""
 
 _SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
@@ -293,7 +297,7 @@ def words(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(words(kind) for kind in inner)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, inner))
+        return ("one of " if len(inner) > 1 else "") + ", ".join(map(str, inner))
     if hint is None or hint is type(None):
         return "null"
     if origin is Callable or hint is Callable:

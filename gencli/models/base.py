@@ -27,6 +27,8 @@ ModelFactory = Callable[["Spec"], "Model"]
 class Model(nn.Module, ABC):
     """A generative model in model space; it inherits the capabilities that it offers.
 
+    ``flattens``: whether images may be made vectors for it, where ``shapes`` has vectors only.
+
     Args:
         spec: shape and support of what it models.
         conditional: model p(x given y) instead of p(x).
@@ -37,6 +39,7 @@ class Model(nn.Module, ABC):
 
     supports: ClassVar[tuple[str, ...]] = ("real",)
     shapes: ClassVar[tuple[str, ...]] = ("vector",)
+    flattens: ClassVar[bool] = True
 
     def __init__(self, spec: Spec, *, conditional: bool = False) -> None:
         super().__init__()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from gencli.core import sizes
 from gencli.core.noise import Noise
-from gencli.core.options import Count
+from gencli.core.options import Auto, Count
 from gencli.core.spec import Spec
 from gencli.models.base import Reparameterized
 from gencli.nn.base import NetworkFactory
@@ -25,15 +26,17 @@ class Generator(Reparameterized):
         spec: what one example is.
         net: makes the network from (latent,) to the event shape.
         conditional: model p(x given y).
-        latent: number of latents.
+        latent: number of latents; auto: ``sizes.generator_latents``.
     """
 
     shapes = ("vector", "image")
 
-    def __init__(self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, latent: Count = 64) -> None:
+    def __init__(
+        self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, latent: Auto[Count] = "auto"
+    ) -> None:
         super().__init__(spec, conditional=conditional)
-        self.latent = latent
-        self.net = net((latent,), spec.shape, self.context_dim)
+        self.latent = sizes.settle(self, "latent", latent, sizes.generator_latents(spec.dim))
+        self.net = net((self.latent,), spec.shape, self.context_dim)
 
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         z = noise.randn(n, self.latent).to(next(self.parameters())) * temperature

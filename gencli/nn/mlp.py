@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from gencli.core.options import BelowOne, Count
+from gencli.core import sizes
+from gencli.core.options import Auto, BelowOne, Count
 from gencli.nn.base import Network
 
 Activation = Literal["silu", "softplus", "relu", "tanh", "elu", "gelu"]
@@ -35,7 +36,7 @@ class MLP(Network):
         in_shape: event shape of the input.
         out_shape: event shape of the output.
         context: dimension C of the context; 0: none.
-        hidden: width of each hidden layer.
+        hidden: width of each hidden layer; auto: two layers, as wide as ``sizes.width`` says of the inputs.
         dropout: probability that a hidden unit is dropped in training.
         activation: one of ``ACTIVATIONS``.
         spectral_norm: divide every weight but the last by its largest singular value (Miyato et al., "Spectral
@@ -52,14 +53,15 @@ class MLP(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        hidden: Sequence[Count] = (128, 128),
+        hidden: Auto[Sequence[Count]] = "auto",
         dropout: BelowOne = 0.0,
         activation: Activation = "silu",
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
-        widths = [math.prod(in_shape) + context, *hidden]
+        own = [sizes.width(math.prod(in_shape))] * 2
+        widths = [math.prod(in_shape) + context, *sizes.settle(self, "hidden", hidden, own)]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
             linear = nn.Linear(n_in, n_out)

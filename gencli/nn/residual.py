@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor, nn
 
-from gencli.core.options import BelowOne, Count, Natural
+from gencli.core import sizes
+from gencli.core.options import Auto, BelowOne, Count, Natural
 from gencli.nn.base import Network
 
 
@@ -19,7 +20,7 @@ class ResidualMLP(Network):
         in_shape: event shape of the input.
         out_shape: event shape of the output.
         context: dimension of the context; 0: none.
-        width: units of a hidden layer.
+        width: units of a hidden layer; auto: ``sizes.width`` of the inputs.
         blocks: number of residual blocks.
         norm: layer norm in front of every block.
         dropout: probability that a hidden unit is dropped in training.
@@ -34,13 +35,14 @@ class ResidualMLP(Network):
         out_shape: tuple[int, ...],
         context: int,
         *,
-        width: Count = 128,
+        width: Auto[Count] = "auto",
         blocks: Natural = 3,
         norm: bool = False,
         dropout: BelowOne = 0.0,
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
+        width = sizes.settle(self, "width", width, sizes.width(math.prod(in_shape)))
         # x has a layer of its own: among many features of time its weights would start so small that the network is
         # nearly linear in x, which for symmetric data is a saddle that training hardly leaves
         self.first = nn.Linear(math.prod(in_shape), width)

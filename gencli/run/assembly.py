@@ -133,6 +133,11 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
             f"model={cfg['choices'].get('model')} is not Autoregressive in the order of the data: "
             f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it"
         )
+    if dataset.spec.kind == "image" and not model.flattens:
+        raise UsageError(
+            f"model={cfg['choices'].get('model')} is for sequences; data={dataset.name} has images: "
+            "model=made, pixelcnn or transformer"
+        )
     parts = Parts(device, dataset, preprocess, model, objective, sampler, estimator, learned)
     for group, part in (("sampler", sampler), ("estimator", estimator)):
         if part is not None:

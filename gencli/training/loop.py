@@ -310,7 +310,7 @@ class Trainer:
     def _batches_from(self, step: int) -> Iterator[Batch]:
         return train_batches(
             self.train,
-            self.options.batch_size // self.options.accumulate,
+            self.options.rows // self.options.accumulate,
             self.seed,
             start=step * self._moves,
             rank=self.world.rank,
@@ -361,7 +361,7 @@ class Trainer:
         values |= {
             "lr": self.state.optimizers[0].param_groups[0]["lr"],
             "steps_per_second": rate,
-            "examples_per_second": rate * self.options.batch_size,
+            "examples_per_second": rate * self.options.rows,
         }
         self.state.logs, self.state.logged = {}, (self.state.step, seconds)
         self.reporter.metrics(self.state.step, "train", seconds, "raw", values)
@@ -376,9 +376,9 @@ def precision(options: TrainerOptions, device: torch.device, world: distributed.
         UsageError: the batch does not divide, or the device lacks the precision.
     """
     pieces = options.accumulate * world.size
-    if options.batch_size % pieces:
+    if options.rows % pieces:
         raise UsageError(
-            f"trainer.batch_size={options.batch_size} does not divide into {pieces} equal parts "
+            f"trainer.batch_size={options.rows} does not divide into {pieces} equal parts "
             f"({options.accumulate} micro-batches on {world.size} processes)"
         )
     if options.precision == "auto":

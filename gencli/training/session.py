@@ -25,7 +25,7 @@ import torch
 
 from gencli.config import sections, stored
 from gencli.config.locate import find_run
-from gencli.core import distributed
+from gencli.core import distributed, sizes
 from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
@@ -40,6 +40,7 @@ from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
+from gencli.training.batches import settled
 from gencli.training.final import measured
 from gencli.training.loop import Trainer, precision
 from gencli.training.origin import NAMED, Origin
@@ -131,6 +132,7 @@ class Session:
             download=before is None or may_download(cfg, before.trained),
             schema=stored.schema(resumed.folder.path) if resumed else origin.schema if origin else None,
         )
+        cfg["trainer"] = settled(cfg["trainer"], parts)
         if not resumed:
             refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
@@ -162,7 +164,7 @@ class Session:
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
         facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": torch.get_num_threads()}
-        facts |= {"data_sha256": data_sha256(self.parts)}
+        facts |= {"data_sha256": data_sha256(self.parts), "sizes": sizes.settled(self.parts.model)}
         if self.resumed:
             trainer.prepare()
             damages = [trainer.state.load(self.resumed.checkpoint)]
@@ -179,8 +181,8 @@ class Session:
             self.reporter.say(line)
         names = config["choices"]
         self.reporter.say(
-            f"{names['model']} on {names['data']}: {parameters:,} parameters, {len(trainer.train):,} examples, "
-            f"{_where(self.parts.device)}, seed {config['seed']} -> {relative(folder.path)}"
+            f"{names['model']} on {names['data']}: {parameters:,} parameters{sizes.told(facts['sizes'])}, "
+            f"{len(trainer.train):,} examples, {_where(self.parts.device)}, seed {config['seed']} -> {relative(folder.path)}"
         )
         if slow := slow_precision(trainer.options.precision, self.parts.device):
             self.reporter.warn(slow)

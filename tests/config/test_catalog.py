@@ -82,7 +82,7 @@ def test_options_are_read_from_yaml():
     assert models["energy"].description == "An energy with its own objective"
     assert models["energy"].target == "toyzoo.models.Energy"
     assert models["energy"].partners == {"objective": "gap", "sampler": None, "estimator": None}
-    assert catalog.options("trainer")["quick"].keys["batch_size"] == 128  # inherited
+    assert catalog.options("trainer")["quick"].keys["batch_size"] == "auto"  # inherited
     assert catalog.options("trainer")["quick"].keys["max_steps"] == 300
     assert all(option.description for group in catalog.groups() for option in catalog.options(group).values())
 

@@ -44,8 +44,7 @@ DIFFERS = {
     "kernel/mala": {"leaps", "jitter", "target"},
     "model/ddpm": {"prediction", "timesteps"},
     "model/glow": {"marginal"},
-    "model/iaf": {"hidden", "inverse"},
-    "model/nsf_ar": {"hidden"},
+    "model/iaf": {"inverse"},
     "model/nsf_coupling": {"couplings", "steps"},
     "model/realnvp": {"marginal", "steps"},
     "objective/hinge": {"spectral_norm"},
@@ -59,11 +58,9 @@ DIFFERS = {
     "estimator/smc": {"base", "base.widen"},
     "model/vae": {"flow"},
     # the parts of a network that stand in one section, each with a size of its own
-    "net/auto": {"image.blocks", "image.width", "tiny.dropout"},
-    "net/critic": {"vector.hidden"},
+    "net/auto": {"image.blocks", "image.width", "tiny.dropout", "tiny.hidden"},
     "net/energy": {"vector.hidden"},
-    "net/generator": {"vector.hidden"},
-    "net/pyramid": {"vector.activation", "vector.hidden"},
+    "net/pyramid": {"vector.activation"},
 }
 """Values of a YAML that are not the default of the class."""
 
@@ -342,7 +339,10 @@ COMMANDS = [
     ("data=digits data.alpha=x", "data.alpha=x: a number above 0 and below 0.5 is needed"),
     ("data.which=moon", "Did you mean 'moons'"),
     ("data=digits data.transform=lgit", "Did you mean 'logit'"),
-    ("model.net.vector.hidden=[0]", "model.net.vector.hidden=[0]: a list, each an integer of at least 1, is needed"),
+    (
+        "model.net.vector.hidden=[0]",
+        "model.net.vector.hidden=[0]: a list, each an integer of at least 1, or auto is needed",
+    ),
     ("model.net.image.width=[]", "model.net.image.width=[]: an integer of at least 1 is needed"),
     ("+model.net.vector.depth=3", "model.net.vector.depth: MLP takes no such option"),
     ("model.couplings=1e30", "model.couplings=1e+30: an integer of at least 1 is needed"),

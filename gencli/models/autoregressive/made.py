@@ -16,7 +16,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from gencli.core.options import BelowOne, Count, Range
+from gencli.core import sizes
+from gencli.core.options import Auto, BelowOne, Count, Range
 from gencli.core.spec import Given, Spec
 from gencli.models.autoregressive.encodings import Kind, encoding_of
 from gencli.models.base import Autoregressive, DataInitialized, Ensemble
@@ -33,7 +34,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
     Args:
         spec: what one example is.
         conditional: model p(x given y).
-        hidden: width of each hidden layer.
+        hidden: width of each hidden layer; auto: one layer of ``sizes.width``.
         activation: of the hidden units: ``relu``, ``elu``, ``silu``, ``softplus`` or ``tanh``.
         dropout: probability that a hidden unit is dropped in training.
         direct: links from the inputs straight to the outputs that they precede.
@@ -61,7 +62,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         spec: Spec,
         *,
         conditional: bool = False,
-        hidden: Annotated[Sequence[Count], Range(low=1)] = (500,),
+        hidden: Auto[Annotated[Sequence[Count], Range(low=1)]] = "auto",
         activation: Literal["relu", "elu", "silu", "softplus", "tanh"] = "relu",
         dropout: BelowOne = 0.0,
         direct: bool = True,
@@ -82,7 +83,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
             spec.dim,
             self.distribution.n_params,
             self.context_dim,
-            hidden=hidden,
+            hidden=sizes.settle(self, "hidden", hidden, [sizes.width(spec.dim)]),
             dropout=dropout,
             inputs=self.encoding.features,
             activation=activation,

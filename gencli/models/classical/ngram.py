@@ -44,6 +44,7 @@ class NGram(Autoregressive, DataInitialized):
 
     supports = ("binary", "levels", "categorical")
     any_length = True
+    flattens = False  # rows of pixels one after the other are no text
     initial_examples = 1 << 62
 
     def __init__(self, spec: Spec, *, conditional: bool = False, order: Count = 5) -> None:

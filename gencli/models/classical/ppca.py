@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gencli.core import sizes
 from gencli.core.noise import Noise
-from gencli.core.options import Count, NonNegative
+from gencli.core.options import Auto, Count, NonNegative
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI, SINGULAR
 from gencli.models.base import DataInitialized, Elbo, ExactLikelihood, LatentVariable
@@ -29,7 +30,7 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
     Args:
         spec: what one example is.
         conditional: refused.
-        latent: d, less than D.
+        latent: d, less than D; auto: ``sizes.latents``, less than D.
         floor: least noise variance, as a share of the mean variance of the data.
 
     Raises:
@@ -43,10 +44,13 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
     initial_examples = 1_000_000
     stoppable = False
 
-    def __init__(self, spec: Spec, *, conditional: bool = False, latent: Count = 20, floor: NonNegative = 1e-6) -> None:
+    def __init__(
+        self, spec: Spec, *, conditional: bool = False, latent: Auto[Count] = "auto", floor: NonNegative = 1e-6
+    ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: ppca has no network to condition; take model=vae")
+        latent = sizes.settle(self, "latent", latent, max(1, min(sizes.latents(spec.dim), spec.dim - 1)))
         if latent >= spec.dim:
             raise ValueError(f"model.latent={latent}: at most {spec.dim - 1}, for data of {spec.dim} coordinates")
         self.latent_dim, self.floor = latent, floor

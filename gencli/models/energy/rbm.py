@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gencli.core import sizes
 from gencli.core.noise import Noise
-from gencli.core.options import Count
+from gencli.core.options import Auto, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI
 from gencli.models.base import DataInitialized, Model, Unnormalized
@@ -141,7 +142,7 @@ class RBM(Bipartite, Annealable, LinearFeatures, DataInitialized):
     Args:
         spec: what one example is.
         conditional: refused.
-        hidden: H.
+        hidden: H; auto: ``sizes.width``.
 
     Raises:
         ValueError: conditional.
@@ -158,10 +159,11 @@ class RBM(Bipartite, Annealable, LinearFeatures, DataInitialized):
 
     SPREAD = 0.01  # deviation of the weights at the start
 
-    def __init__(self, spec: Spec, *, conditional: bool = False, hidden: Count = 500) -> None:
+    def __init__(self, spec: Spec, *, conditional: bool = False, hidden: Auto[Count] = "auto") -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
+        hidden = sizes.settle(self, "hidden", hidden, sizes.width(spec.dim))
         bits = spec.support.discrete
         self.a = nn.Parameter(torch.zeros(spec.dim))
         self.c = nn.Parameter(torch.zeros(hidden))

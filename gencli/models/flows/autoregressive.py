@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencli.core.options import BelowOne, Count, Positive
+from gencli.core import sizes
+from gencli.core.options import Auto, BelowOne, Count, Positive
 from gencli.core.spec import Spec
 from gencli.models.flows import maps
 from gencli.models.flows.flow import Chain, Flow, Inverse, Transform
@@ -60,7 +61,7 @@ class AutoregressiveFlow(Flow):
         map: the monotone map of one coordinate.
         conditional: model p(x given y).
         transforms: number of transforms.
-        hidden: width of each hidden layer of a MADE.
+        hidden: width of each hidden layer of a MADE; auto: two layers of ``sizes.width``.
         dropout: probability that a hidden unit is dropped in training.
         inverse: read every transform backwards (IAF).
         marginal: bins of a learned spline of each coordinate in front of the flow; 0: none.
@@ -75,16 +76,17 @@ class AutoregressiveFlow(Flow):
         map: Map,
         conditional: bool = False,
         transforms: Count = 5,
-        hidden: Sequence[Count] = (512, 512),
+        hidden: Auto[Sequence[Count]] = "auto",
         dropout: BelowOne = 0.0,
         inverse: bool = False,
         marginal: maps.Marginal = 0,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         D = spec.dim
+        widths = sizes.settle(self, "hidden", hidden, [sizes.width(D)] * 2)
         parts: list[Transform] = [ActNorm(D), Marginal((D,), RationalQuadratic(marginal))] if marginal else []
         for i in range(transforms):
-            made = MaskedMLP(D, map.n_params, self.context_dim, hidden=hidden, dropout=dropout)
+            made = MaskedMLP(D, map.n_params, self.context_dim, hidden=widths, dropout=dropout)
             step = Autoregressive(made, map)
             parts += [ActNorm(D), Inverse(step) if inverse else step]
             if i < transforms - 1:

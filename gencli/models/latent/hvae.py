@@ -15,8 +15,9 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from gencli.core import sizes
 from gencli.core.noise import Noise
-from gencli.core.options import Count, Range
+from gencli.core.options import Auto, Count, Range
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI, frozen
 from gencli.models.base import DataInitialized, Elbo, LatentVariable
@@ -39,8 +40,10 @@ class HVAE(LatentVariable, DataInitialized):
         spec: what one example is.
         net: makes the networks between x and z_1.
         conditional: model p(x given y): the networks between x and z_1 see y.
-        latent: dimension of each layer, z_1 (next to the data) first; two or more.
-        hidden: widths of the hidden layers of each network between z_l and z_{l+1}, l = 1 first.
+        latent: dimension of each layer, z_1 (next to the data) first; two or more. auto: two, z_1 of twice
+            ``sizes.latents`` and at most D, z_2 of half as many.
+        hidden: widths of the hidden layers of each network between z_l and z_{l+1}, l = 1 first. auto: two layers each,
+            of ``sizes.width`` of z_l.
         activation: of those networks.
         decoder: ``bernoulli``, ``categorical``, ``logistic``, ``gaussian``, or ``auto``: what suits the data's support.
         components: logistics in a logistic decoder's mixture.
@@ -64,14 +67,17 @@ class HVAE(LatentVariable, DataInitialized):
         *,
         net: NetworkFactory,
         conditional: bool = False,
-        latent: Annotated[Sequence[Count], Range(low=2)] = (100, 50),
-        hidden: Sequence[Sequence[Count]] = ((100, 100),),
+        latent: Auto[Annotated[Sequence[Count], Range(low=2)]] = "auto",
+        hidden: Auto[Sequence[Sequence[Count]]] = "auto",
         activation: Activation = "tanh",
         decoder: DecoderName = "auto",
         components: Count = 3,
         variance: Variance = "shared",
     ) -> None:
         super().__init__(spec, conditional=conditional)
+        first = min(2 * sizes.latents(spec.dim), spec.dim)
+        latent = sizes.settle(self, "latent", latent, [first, (first + 1) // 2])
+        hidden = sizes.settle(self, "hidden", hidden, [[sizes.width(low)] * 2 for low in latent[:-1]])
         if len(hidden) != len(latent) - 1:
             raise ValueError(
                 f"model.hidden={[list(h) for h in hidden]}: a list of widths for each of the {len(latent) - 1} steps "

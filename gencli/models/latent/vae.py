@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gencli.core import options
+from gencli.core import options, sizes
 from gencli.core.noise import Noise
-from gencli.core.options import Count
+from gencli.core.options import Auto, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI, frozen
 from gencli.models.base import DataInitialized, Elbo, LatentVariable
@@ -40,7 +40,7 @@ class VAE(LatentVariable, DataInitialized):
         spec: what one example is.
         net: makes the encoder's and the decoder's network.
         conditional: model p(x given y): encoder and decoder see y, the prior does not.
-        latent: d.
+        latent: d; auto: ``sizes.latents``.
         decoder: ``bernoulli``, ``categorical``, ``logistic``, ``gaussian``, or ``auto``: what suits the data's support.
         components: logistics in a logistic decoder's mixture.
         variance: of a Gaussian decoder: ``shared``, ``pixel`` or ``network``.
@@ -68,7 +68,7 @@ class VAE(LatentVariable, DataInitialized):
         *,
         net: NetworkFactory,
         conditional: bool = False,
-        latent: Count = 50,
+        latent: Auto[Count] = "auto",
         decoder: DecoderName = "auto",
         components: Count = 3,
         variance: Variance = "shared",
@@ -84,7 +84,7 @@ class VAE(LatentVariable, DataInitialized):
             **options.check(flow or {}, options.of_dataclass(FlowOptions), "model.flow", "a flow on z")
         )
         features = chosen.features if posterior != "gaussian" else 0
-        self.latent_dim = latent
+        latent = self.latent_dim = sizes.settle(self, "latent", latent, sizes.latents(spec.dim))
         self.inputs = Inputs(spec)
         self.encoder = net(self.inputs.shape, (2 * latent + features,), self.context_dim)
         self.decoder = make_decoder(

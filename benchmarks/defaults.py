@@ -1,0 +1,136 @@
+"""Every model on every embedded data set with nothing but ``model= data=`` and a number of steps.
+
+    python -m benchmarks.defaults --out benchmarks/results/defaults.json
+    python -m benchmarks.defaults --out FILE --only maf moons --steps 300 --seconds 60
+    python -m benchmarks.defaults --out FILE --table
+
+Rows that the file has are not made again, so that it goes on where it stopped. A pair that cannot be is left out, and
+what said so is kept. Each row is a process of its own, on one thread, with a bound on its processor's seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from multiprocessing.connection import Connection
+from os import devnull
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.racing import commit, machine
+from gencli.config import catalog
+from gencli.config.compose import compose
+from gencli.core.errors import GencliError, UsageError
+from gencli.training.session import Session
+
+EMBEDDED = (
+    *("crabs", "moons", "circles", "rings", "spirals", "swissroll", "pinwheel", "checkerboard"),
+    *("two_gaussians", "eight_gaussians", "twentyfive_gaussians", "gaussian", "gmm", "synthetic_tabular"),
+    *("gray_toys", "categorical_toys", "ising", "florentine", "karate", "lazega", "hmm", "digits"),
+)
+"""Data that need no files, small ones first; ``mnist`` reads them."""
+FIRST = ("gaussian", "independent", "ppca", "gmm", "ngram", "maf", "made", "vae")
+"""Models that are held against, and cheap ones; the others follow by name."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True, help="the file of the rows, JSON")
+    parser.add_argument("--only", nargs="*", default=[], help="names of models and of data sets")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seconds", type=int, default=180, help="of the processor, for one row")
+    parser.add_argument("--files", action="store_true", help="MNIST too, 2,000 test examples of it")
+    parser.add_argument("--table", action="store_true", help="print the rows that are there")
+    args = parser.parse_args()
+    kept = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {"machine": machine(), "rows": {}}
+    rows: dict[str, Any] = kept["rows"]
+    if not args.table:
+        torch.set_num_threads(1)
+        for model, data in pairs(args.only, args.files):
+            name = f"{model} {data}"
+            if name in rows:
+                continue
+            rows[name] = row(model, data, args.steps, args.seconds) | {"commit": commit()}
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            print(line(name, rows), flush=True)
+    else:
+        print("\n".join(line(name, rows) for name in rows if "refused" not in rows[name]))
+
+
+def pairs(only: list[str], files: bool) -> Iterator[tuple[str, str]]:
+    """Models and data, those that cost least first; of names given as ``only`` both must be, where there are both."""
+    models = [*FIRST, *sorted({*catalog.options("model")} - {*FIRST})]
+    sets = [*EMBEDDED, *(["mnist"] * files)]
+    chosen = [name for name in models if name in only] or models, [name for name in sets if name in only] or sets
+    yield from ((model, data) for data in chosen[1] for model in chosen[0])
+
+
+def row(model: str, data: str, steps: int, seconds: int) -> dict[str, Any]:
+    """What one pair gave, or why there is nothing."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=work, args=(theirs, model, data, steps, seconds))
+    child.start()
+    theirs.close()
+    found: dict[str, Any] = {}
+    try:
+        while True:
+            found |= ours.recv()
+    except EOFError:
+        child.join()
+    if child.exitcode and "refused" not in found:
+        found["failed"] = f"over {seconds} s" if child.exitcode < 0 else "an error"
+    return found
+
+
+def work(pipe: Connection, model: str, data: str, steps: int, seconds: int) -> None:
+    """Train and measure in this process, and send what is known as it comes."""
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds, resource.RLIM_INFINITY))
+    words = [f"model={model}", f"data={data}", f"trainer.max_steps={steps}", "logger=none", "device=cpu"]
+    words += ["trainer.eval_examples=2000"] if data == "mnist" else []
+    with tempfile.TemporaryDirectory() as folder, open(devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
+            with Session.open(compose("train", [*words, f"run_dir={folder}/run"])) as session:
+                facts = session.folder.info
+                pipe.send({"parameters": facts["parameters"], "sizes": facts["sizes"]})
+                began = time.process_time()
+                session.fit()
+                trained = time.process_time()
+                pipe.send({"steps": session.trainer.state.step, "train_seconds": round(trained - began, 2)})
+                record = session.finish()
+                pipe.send({"measure_seconds": round(time.process_time() - trained, 2)})
+                if record is not None:
+                    entropy = session.parts.dataset.entropy
+                    pipe.send({"nll": record.value, "unit": record.unit, "bound": record.bound, "entropy": entropy})
+                    pipe.send({"se": record.se_examples, "split": record.split})
+        except UsageError as error:
+            pipe.send({"refused": str(error)})
+        except GencliError as error:
+            pipe.send({"failed": str(error)})
+
+
+def line(name: str, rows: Mapping[str, Any]) -> str:
+    """One row for people, with the baseline of its data beside it."""
+    model, data = name.split()
+    found = rows[name]
+    if "refused" in found:
+        return f"{model:14} {data:20} refused: {found['refused'][:60]}"
+    base = rows.get(f"gaussian {data}", {}).get("nll") or rows.get(f"independent {data}", {}).get("nll")
+    nll = f"{found['nll']:10.3f} {found['bound']:8}" if "nll" in found else f"{'-':>10} {'':8}"
+    beside = f"{found['nll'] - base:+10.3f}" if base is not None and "nll" in found else " " * 10
+    times = (f"{found.get(key, float('nan')):8.1f}" for key in ("train_seconds", "measure_seconds"))
+    size = f"{found.get('parameters', 0):>11,}"
+    return f"{model:14} {data:20} {size} {nll} {beside} {' '.join(times)} {found.get('failed', '')}".rstrip()
+
+
+if __name__ == "__main__":
+    main()

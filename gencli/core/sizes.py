@@ -1,0 +1,94 @@
+"""Sizes of networks and latents where an option is ``auto``: they go by the number of coordinates, D.
+
+Rules of thumb, one formula for each kind of size. They depend on the shape of the data and never on its rows or on the
+machine, so that a model is the same wherever it is built. ``docs/defaults.md`` has a table of what they give.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from gencli.core.options import Auto
+
+T = TypeVar("T")
+
+NARROWEST, WIDEST = 128, 1024
+"""Units of a hidden layer."""
+
+
+def width(dim: int) -> int:
+    """Units of a hidden layer that reads D numbers: the power of two nearest to 64 D^(1/3), from 128 to 1024.
+
+    Example:
+        >>> [width(dim) for dim in (1, 2, 8, 64, 784, 3072)]
+        [128, 128, 128, 256, 512, 1024]
+    """
+    return min(max(1 << round(math.log2(64 * dim ** (1 / 3))), NARROWEST), WIDEST)
+
+
+def latents(dim: int) -> int:
+    """Latents of an autoencoder of D coordinates: 2 sqrt(D), and at most D.
+
+    Example:
+        >>> [latents(dim) for dim in (1, 2, 8, 64, 784, 3072)]
+        [1, 2, 6, 16, 56, 111]
+    """
+    return min(dim, math.ceil(2 * math.sqrt(dim)))
+
+
+def generator_latents(dim: int) -> int:
+    """Latents of a generator: four times those of an autoencoder, at most 128.
+
+    It has no encoder, so that latents that are too many cost nothing but their weights, and those that are too few
+    fold x onto a surface.
+
+    Example:
+        >>> [generator_latents(dim) for dim in (1, 2, 64, 784)]
+        [4, 8, 64, 128]
+    """
+    return min(4 * latents(dim), 128)
+
+
+def settle(module: nn.Module, option: str, value: Auto[T], own: T) -> T:
+    """The value of an option of a module under construction; what ``auto`` became is kept with it, for ``settled``.
+
+    Args:
+        module: whose option it is.
+        option: its name.
+        value: as given.
+        own: what ``auto`` means here.
+    """
+    if value != "auto":
+        return value
+    module.sizes = {**getattr(module, "sizes", {}), option: own}  # type: ignore[assignment]  # no tensor
+    return own
+
+
+def settled(model: nn.Module) -> dict[str, Any]:
+    """What ``auto`` became in a model and in its networks: option -> value, or values where networks differ.
+
+    Options of the model itself have their own name, those of its networks ``net.`` in front.
+    """
+    found: dict[str, list[Any]] = {}
+    for name, module in model.named_modules():
+        for option, value in getattr(module, "sizes", {}).items():
+            values = found.setdefault(f"net.{option}" if name else option, [])
+            if value not in values:
+                values.append(value)
+    return {option: values[0] if len(values) == 1 else values for option, values in found.items()}
+
+
+def told(sizes: Mapping[str, Any]) -> str:
+    """What ``settled`` found, behind a number of parameters; nothing where it found nothing.
+
+    Example:
+        >>> told({"latent": 2, "net.hidden": [128, 128]})
+        ' (latent=2, net.hidden=[128, 128])'
+    """
+    said = ", ".join(f"{option}={json.dumps(value)}" for option, value in sizes.items())
+    return f" ({said})" if said else ""

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from gencli.config import stored
+from gencli.config.sections import PLACE
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.uncertainty import combined
 from gencli.report.collect import Row, results
@@ -35,8 +36,8 @@ from gencli.report.compare import Scores, mean_error, paired
 Flat = Mapping[str, Any]
 """A config by dotted keys."""
 
-LEFT_OUT = ("seed", "run_dir", "device", "logger", "trust", "n", "typed", "trainer.workers", "trainer.eval_batch_size")
-"""Keys that say nothing of what was trained."""
+LEFT_OUT = (*PLACE, "seed", "n", "typed", "trainer.eval_batch_size")
+"""Keys, dotted, that say nothing of what was trained."""
 
 TELLING = ("model", "data", "objective", "experiment", "optimizer", "sampler", "estimator")
 """Groups whose choices name a configuration before anything else."""

@@ -160,7 +160,7 @@ _declared = functools.cache(options.of_dataclass)  # whoever reads a thousand ru
 
 
 def _typed(group: str, section: Mapping[str, Any], kind: type[Any]) -> Any:
-    declared = _declared(kind)
+    declared = _declared(kind)  # type: ignore[arg-type]  # classes are hashable
     section = options.check(section, declared, group, f"{group}={section['name']}" if "name" in section else group)
     for name in sorted(declared.needed - {*section}):
         raise UsageError(f"{group}.{name} is missing")

@@ -101,6 +101,7 @@ LIGHT = {
     "report/forms.py",
     "report/listing.py",
     "report/render.py",
+    "report/sheet.py",
     "report/seeds.py",
 }
 

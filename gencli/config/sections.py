@@ -7,6 +7,7 @@ groups repeat the defaults, which let a run of an older version resume.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,6 +149,9 @@ class SweepOptions:
 PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
 """Keys of the section ``data`` that belong to the way into model space, not to the data set."""
 
+PLACE = ("run_dir", "resume", "device", "threads", "logger", "trust", "trainer.workers", "data.root")
+"""Keys, dotted, that say where and with whom a run computes, and change none of its numbers."""
+
 NUMBERS: dict[str, Any] = {"seed": Seed | None, "n": Natural | None, "threads": Count | Literal["auto"]}
 """Keys of a run beside its sections."""
 
@@ -199,8 +203,11 @@ def check_values(config: Mapping[str, Any]) -> None:
             raise UsageError(f"logger.{name}={quoted(node)}: a section with a _target_ is needed")
 
 
+_declared = functools.cache(options.of_dataclass)  # whoever reads a thousand runs asks a thousand times
+
+
 def _typed(group: str, section: Mapping[str, Any], kind: type[Any]) -> Any:
-    declared = options.of_dataclass(kind)
+    declared = _declared(kind)  # type: ignore[arg-type]  # classes are hashable
     section = options.check(section, declared, group, f"{group}={section['name']}" if "name" in section else group)
     for name in sorted(declared.needed - {*section}):
         raise UsageError(f"{group}.{name} is missing")

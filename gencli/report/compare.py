@@ -149,6 +149,8 @@ def paired(a: Scores, b: Scores) -> Scores:
     """Arrays as ``stored.scores`` gives them of the examples that both have, with the difference of the nats."""
     import numpy as np
 
+    if np.array_equal(a["ids"], b["ids"]):
+        return {**a, "nll": a["nll"].astype(float) - b["nll"].astype(float)}
     _, in_a, in_b = np.intersect1d(a["ids"], b["ids"], return_indices=True)
     return {key: a[key][in_a] for key in a} | {"nll": a["nll"][in_a].astype(float) - b["nll"][in_b].astype(float)}
 
@@ -165,3 +167,23 @@ def mean_error(scores: Scores) -> StandardError:
     if weights is not None:
         nats, counts = weights * nats, weights * (1 if counts is None else counts)
     return standard_error(nats, None if counts is None else counts.astype(float), scores.get("groups"))
+
+
+CARRIES = 0.7
+"""Of a standard error; the influence of one example is never more than about 1, and of normal ones 3.5 / sqrt(N)."""
+
+
+def outlier(scores: Scores) -> int | None:
+    """The example without which the mean would move by most of its standard error; None: no one carries it.
+
+    Asked only of examples that are alike, and of 20 and more of them.
+    """
+    import numpy as np
+
+    if scores.keys() > {"ids", "nll"} or len(scores["nll"]) < 20:
+        return None
+    nats = scores["nll"].astype(float)
+    away = np.abs(nats - nats.mean()) / (len(nats) - 1)
+    worst = int(away.argmax())
+    error = mean_error(scores).value
+    return int(scores["ids"][worst]) if error and away[worst] > CARRIES * error else None

@@ -11,8 +11,9 @@ from typing import Any
 
 from gencli.core.errors import quoted, shown
 from gencli.report.compare import Comparison
-from gencli.report.render import SIGNS, Sheet, caption_of, print_sheet, terminal
+from gencli.report.render import SIGNS, caption_of, decimals, difference
 from gencli.report.seeds import SIGNIFICANT, Entry
+from gencli.report.sheet import Sheet, print_sheet, terminal
 
 NOTE = """\
 ± examples: what another test set would change, with the error that all examples share, such as that of log Z; > a
@@ -37,15 +38,16 @@ def sheet_of(table: Sequence[Entry]) -> Sheet:
     columns = list(_COLUMNS)
     if record.get("metric") != "nll":
         columns[3] = (f"{record.get('metric')} {'↑' if record.get('better') == 'higher' else '↓'}", "right")
+    digits = decimals(*(se for entry in table for se in (entry.se_examples, entry.se_seeds)))
     lines = [
         [
             str(entry.rank or "-"),
             entry.name,
             str(len(entry.rows)),
-            f"{SIGNS[entry.bound]} {entry.value:.3f}" if entry.rows[0].is_nll else f"{entry.value:.4g}",
+            f"{SIGNS[entry.bound]} {entry.value:.{digits}f}" if entry.rows[0].is_nll else f"{entry.value:.4g}",
             ">" * entry.se_at_least + _number(entry.se_examples),
             _number(entry.se_seeds),
-            "" if entry.difference is None else f"{entry.difference:+.3f} ±{_number(entry.difference_se)}",
+            difference(entry.difference, entry.difference_se),
             p_text(entry.p),
         ]
         for entry in table
@@ -203,4 +205,4 @@ def _escaped(cell: str, pattern: str, into: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{value:.{decimals(value)}f}"

@@ -9,7 +9,8 @@ from typing import Any
 
 from gencli.config import stored
 from gencli.core.errors import UsageError, quoted, shown
-from gencli.report.render import SIGNS, Sheet, print_sheet, terminal
+from gencli.report.render import SIGNS
+from gencli.report.sheet import Sheet, print_sheet, terminal
 
 
 @dataclass(frozen=True)

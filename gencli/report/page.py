@@ -17,9 +17,10 @@ from gencli.core.errors import UsageError, shown
 from gencli.report import forms, plots, words
 from gencli.report.collect import Row, results
 from gencli.report.compare import compare
-from gencli.report.render import Sheet, short_names
+from gencli.report.render import caveats, short_names
 from gencli.report.render import sheet_of as runs_sheet
 from gencli.report.seeds import entries, flat, telling
+from gencli.report.sheet import Sheet
 
 PICTURES = 4 * 2**20
 """Bytes of pictures that a page takes in, as they lie on disk."""
@@ -83,7 +84,7 @@ def gather(folders: Sequence[Path], split: str = "test") -> Page:
         folders: the runs.
         split: of the records.
     """
-    names = {run: name.replace("\n", "") for run, name in short_names(folders).items()}
+    names = short_names(folders)
     left = PICTURES
     sections = []
     for run in folders:
@@ -197,7 +198,8 @@ def _together(page: Page, folders: Sequence[Path], names: Mapping[Path, str], sp
         table = entries(rows, [])
         seeds = any(len(entry.rows) > 1 for entry in table)
         sheet = forms.sheet_of(table) if seeds else runs_sheet(rows, names)
-        page.tables.append((shown(reason), sheet, [shown(line) for line in forms.caveats(table)] if seeds else []))
+        told = forms.caveats(table) if seeds else caveats(rows, names)
+        page.tables.append((shown(reason), sheet, [shown(line) for line in told]))
     page.figures += _curves([(shown(names[run]), run) for run in folders])
     if not comparison.groups:
         return

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gencli.core.errors import quoted, shown
-from gencli.core.output import output
 from gencli.report.collect import Row
-from gencli.report.compare import Comparison
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from gencli.report.compare import Comparison, outlier
+from gencli.report.sheet import Sheet, print_sheet, terminal
 
 SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
 _FOOTNOTE = """\
@@ -87,6 +83,8 @@ def print_table(comparison: Comparison, names: Mapping[Path, str] | None = None)
             first = "the first table" if rows[0].is_nll else f"the first table of {rows[0].record.get('metric')}"
             console.print(shown(f"\nnot comparable with {first}: {reason}"), markup=False)
         print_sheet(sheet_of(rows, names), console)
+        for line in caveats(rows, names):
+            console.print(shown(line), markup=False, soft_wrap=True)
     for run, why in comparison.unfinished:
         console.print(shown(f"{run}: {why}"), markup=False)
     if comparison.further:
@@ -98,37 +96,10 @@ def print_table(comparison: Comparison, names: Mapping[Path, str] | None = None)
         console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
 
 
-def terminal() -> Console:
-    """Where tables go: as wide as the terminal is, 100 columns in a pipe."""
-    from rich.console import Console
-
-    return Console(file=output(), highlight=False, width=None if sys.stdout.isatty() else 100)
-
-
-def print_sheet(sheet: Sheet, console: Console) -> None:
-    """Draw a table, wider than the terminal where its numbers need it."""
-    from rich.measure import Measurement
-
-    table = drawn(sheet)
-    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
-    console.print(table, width=max(least, console.width), crop=False)
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table before it is drawn: text, cell by cell.
-
-    Args:
-        caption: what is measured.
-        columns: (title, ``left`` or ``right``) each.
-        lines: cells of each row.
-        first: cells of the best row that may stand in bold, because it is better beyond doubt; none of them otherwise.
-    """
-
-    caption: str
-    columns: Sequence[tuple[str, str]]
-    lines: Sequence[Sequence[str]]
-    first: tuple[int, ...] = ()
+def caveats(rows: Sequence[Row], names: Mapping[Path, str]) -> list[str]:
+    """Means that one example carries, a line each."""
+    found = [(names[row.run], outlier(row.scores)) for row in rows if row.scores is not None]
+    return [f"{name}: example {one} carries the mean and most of its error" for name, one in found if one is not None]
 
 
 def sheet_of(rows: Sequence[Row], names: Mapping[Path, str]) -> Sheet:
@@ -159,27 +130,6 @@ def _title(name: str, record: Mapping[str, Any]) -> str:
     arrow = "↑" if record.get("better") == "higher" else "↓"
     per = str(record.get("unit")).partition("/")[2] or "dim"
     return name.replace("METRIC", f"{record.get('metric')} {arrow}").replace("bits/dim", f"bits/{per}")
-
-
-def drawn(sheet: Sheet) -> Table:
-    """For the terminal; all that a run says is text in it, no markup."""
-    from rich.table import Table
-    from rich.text import Text
-
-    caption = Text(shown(sheet.caption)) if sheet.caption else None
-    table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for (name, justify), cells in zip(sheet.columns, zip(*sheet.lines, strict=True), strict=True):
-        wraps = name in ("run", "configuration", "sampler", "and", "notes")
-        table.add_column(
-            Text(shown(name)),
-            justify=justify,  # type: ignore[arg-type]
-            overflow="fold",
-            no_wrap=not wraps,
-            min_width=None if wraps else max(map(len, cells)),  # a number is never cut, however long others are
-        )
-    for line in sheet.lines:
-        table.add_row(*(Text(shown(cell)) for cell in line))
-    return table
 
 
 def _cells(row: Row) -> dict[str, Any]:
@@ -213,25 +163,24 @@ def _cells(row: Row) -> dict[str, Any]:
         "seed": row.info.get("seed", record.get("seed")),
         "weights": record.get("weights"),
         "status": row.info.get("status"),
+        "outlier": None if row.scores is None else outlier(row.scores),
         "notes": "; ".join(row.notes),
     }
 
 
 def _measures(row: Row) -> list[str]:
-    cells = _cells(row)
-    value = f"{SIGNS[cells['bound']]} {_nats(row.value)}{_error(row.se, row.se_at_least)}"
-    difference = "" if row.difference is None else _nats(row.difference, "+")
-    difference += _error(row.difference_se, row.difference_at_least)
-    bits = cells["bits_per_dim"]
+    record, info, digits = row.record, row.info, decimals(row.se)
+    seed, bits = info.get("seed", record.get("seed")), record.get("bits_per_dim")
+    value = f"{SIGNS[record['bound']]} {_nats(row.value, '', digits)}{_error(row.se, row.se_at_least, digits)}"
     return [
         value,
         "" if bits is None else _nats(bits),
-        difference,
+        difference(row.difference, row.difference_se, row.difference_at_least),
         "" if row.z is None else f"{row.z:.1f}" if abs(row.z) < 1e6 else f"{row.z:.3g}",
-        " ".join(str(cells[key]) for key in ("estimator", "weights") if cells[key]),
-        _count(cells["parameters"]),
-        _duration(cells["seconds"]),
-        "" if cells["seed"] is None else str(cells["seed"]),
+        " ".join(str(record[key]) for key in ("estimator", "weights") if record.get(key)),
+        _count(info.get("parameters")),
+        _duration(info.get("wall_seconds")),
+        "" if seed is None else str(seed),
     ]
 
 
@@ -261,13 +210,32 @@ def _sampler(record: Mapping[str, Any]) -> str | None:
     return " ".join([str(record["sampler"]), *settings])
 
 
-def _nats(value: float, sign: str = "") -> str:
+def difference(value: float | None, se: float | None, at_least: bool = False) -> str:
+    """A difference of NLLs with its error, in as many digits as the smaller of them needs.
+
+    Example:
+        >>> difference(0.00012, 0.00004), difference(-0.8731, 0.1034)
+        ('+0.000120 ±0.000040', '-0.873 ±0.103')
+    """
+    if value is None:
+        return ""
+    digits = decimals(value, se)
+    return _nats(value, "+", digits) + _error(se, at_least, digits)
+
+
+def decimals(*numbers: float | None) -> int:
+    """Decimals that show each of some nats: three, and of what is below 0.001 its first two digits."""
+    small = [abs(n) for n in numbers if n is not None and 1e-9 < abs(n) < 1e-3]
+    return 1 - math.floor(math.log10(min(small))) if small else 3
+
+
+def _nats(value: float, sign: str = "", digits: int = 3) -> str:
     """Three decimals; of numbers beyond all NLLs their size."""
-    return f"{value:{sign}.3f}" if abs(value) < 1e9 else f"{value:{sign}.3e}"
+    return f"{value:{sign}.{digits}f}" if abs(value) < 1e9 else f"{value:{sign}.3e}"
 
 
-def _error(se: float | None, at_least: bool) -> str:
-    return "" if se is None else f" ±{'>' if at_least else ''}{_nats(se)}"
+def _error(se: float | None, at_least: bool, digits: int = 3) -> str:
+    return "" if se is None else f" ±{'>' if at_least else ''}{_nats(se, digits=digits)}"
 
 
 def _count(n: int | None) -> str:
@@ -288,11 +256,10 @@ def _duration(seconds: float | None) -> str:
 
 
 def short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Folder names without the start that all of them share; a long one breaks before its last part."""
+    """Folder names without the start that all of them share."""
     distinct = list(dict.fromkeys(paths))
     parts = [path.parts for path in distinct]
     shared = 0
     while len(distinct) > 1 and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
         shared += 1
-    names = {path: str(Path(*path.parts[shared:])) for path in distinct}
-    return {path: "/\n".join(name.rsplit("/", 1)) if len(name) > 24 else name for path, name in names.items()}
+    return {path: str(Path(*path.parts[shared:])) for path in distinct}

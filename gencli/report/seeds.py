@@ -27,16 +27,17 @@ from pathlib import Path
 from typing import Any
 
 from gencli.config import stored
+from gencli.config.sections import PLACE
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.uncertainty import combined
 from gencli.report.collect import Row, results
-from gencli.report.compare import Scores, mean_error, paired
+from gencli.report.compare import Scores, mean_error, outlier, paired
 
 Flat = Mapping[str, Any]
 """A config by dotted keys."""
 
-LEFT_OUT = ("seed", "run_dir", "device", "logger", "trust", "n", "typed", "trainer.workers", "trainer.eval_batch_size")
-"""Keys that say nothing of what was trained."""
+LEFT_OUT = (*PLACE, "seed", "n", "typed", "trainer.eval_batch_size")
+"""Keys, dotted, that say nothing of what was trained."""
 
 TELLING = ("model", "data", "objective", "experiment", "optimizer", "sampler", "estimator")
 """Groups whose choices name a configuration before anything else."""
@@ -114,6 +115,8 @@ class Entry:
         if len(kept) < len(self.rows):
             return None
         ids = kept[0]["ids"]
+        if all(np.array_equal(one["ids"], ids) for one in kept):
+            return {**kept[0], "nll": np.mean([one["nll"].astype(float) for one in kept], axis=0)}
         for one in kept[1:]:
             ids = np.intersect1d(ids, one["ids"])
         places = [np.intersect1d(ids, one["ids"], return_indices=True)[2] for one in kept]
@@ -122,21 +125,8 @@ class Entry:
 
     @property
     def outlier(self) -> int | None:
-        """The example without which the mean would move by most of its standard error; None: no one carries it."""
-        import numpy as np
-
-        found = self.scores
-        if found is None or found.keys() > {"ids", "nll"} or len(found["nll"]) < 20:  # of examples that are alike
-            return None
-        nats = found["nll"]
-        error = mean_error(found).value
-        away = np.abs(nats - nats.mean()) / (len(nats) - 1)
-        worst = int(away.argmax())
-        return int(found["ids"][worst]) if error and away[worst] > CARRIES * error else None
-
-
-CARRIES = 0.7
-"""Of a standard error; the influence of one example is never more than about 1, and of normal ones 3.5 / sqrt(N)."""
+        """The example that carries the mean; None: no one does."""
+        return None if self.scores is None else outlier(self.scores)
 
 
 def entries(rows: Sequence[Row], keys: Sequence[str], chosen: str | None = None) -> list[Entry]:

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gencli.config import catalog
+from gencli.config.sections import PLACE
 
-WHERE = ("run_dir", "resume", "device", "logger", "trust", "choices")
-"""Keys that say where and with whom a run computes, and names that its sections repeat."""
-
-WHERE_IN = {"trainer": ("workers",), "data": ("root",)}
-"""The same within a section."""
+LEFT_OUT = (*PLACE, "choices")
+"""Keys, dotted, that decide nothing of what a run says, and names that its sections repeat."""
 
 LENGTH = 8
 """Hexadecimal digits of an id."""
@@ -27,10 +25,10 @@ def job_id(config: Mapping[str, Any]) -> str:
         >>> job_id({"seed": 0, "device": "cpu"}) == job_id({"seed": 0, "device": "cuda:1"})
         True
     """
-    kept = {key: value for key, value in config.items() if key not in WHERE}
-    for section, keys in WHERE_IN.items():
-        if isinstance(kept.get(section), Mapping):
-            kept[section] = {key: value for key, value in kept[section].items() if key not in keys}
+    kept = {key: value for key, value in config.items() if key not in LEFT_OUT}
+    for section, values in kept.items():
+        if isinstance(values, Mapping):
+            kept[section] = {key: value for key, value in values.items() if f"{section}.{key}" not in LEFT_OUT}
     return _hash(_number(kept))
 
 

@@ -325,7 +325,7 @@ class Trainer:
     @property
     def max_steps(self) -> int | None:
         """The number of steps that bounds training; None: only the clock does."""
-        rows = self._moves * (self.options.batch_size // self.options.accumulate)
+        rows = self._moves * (self.options.rows // self.options.accumulate)
         return self.options.steps(len(self.train) / max(1, rows))
 
     @property

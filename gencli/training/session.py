@@ -182,7 +182,8 @@ class Session:
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters{sizes.told(facts['sizes'])}, "
-            f"{len(trainer.train):,} examples, {_where(self.parts.device)}, seed {config['seed']} -> {relative(folder.path)}"
+            f"{len(trainer.train):,} examples, {_where(self.parts.device)}, seed {config['seed']} "
+            f"-> {relative(folder.path)}"
         )
         if slow := slow_precision(trainer.options.precision, self.parts.device):
             self.reporter.warn(slow)

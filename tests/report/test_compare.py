@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from gencli.cli import main as cli
 from gencli.core.errors import UsageError
 from gencli.report.collect import expand
 from gencli.report.compare import compare
+from gencli.report.render import difference
 
 PROTOCOL = {"data": "digits", "support": "levels:17", "dequantization": "uniform", "transform": [], "train_on": "train"}
 
@@ -229,3 +231,43 @@ def test_what_better_means_is_not_for_a_likelihood_to_say(make):
     low, high = ({"metric": "mmd", "better": better} for better in ("lower", "higher"))
     groups = compare([make("m/c", [0.1, 0.1], **low), make("m/d", [0.9, 0.9], **high)]).groups
     assert [len(rows) for rows in groups] == [1, 1]
+
+
+def test_tables_fit_80_columns_and_cut_no_number(make, capsys, monkeypatch):
+    from gencli.report import sheet
+
+    monkeypatch.setattr(sheet, "WIDTH", 80)
+    for k, name in enumerate(
+        ("sweep/" + "realnvp-digits-long_name_" * 3 + "lr1.5e-3-seed0", "sweep/学习率学习率学习率学习率学习率")
+    ):
+        make(name, np.linspace(1234 + k, 1240 + k, 30))
+    assert cli.main(["compare", "outputs/sweep"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: lines.index("")]
+    assert all(cell_len(line.rstrip()) <= 80 for line in table)
+    assert "<= 1237.000 ±0.327" in table[2]
+    assert "+1.000 ±0.000" in "".join(table)
+    assert "..." in table[2]  # of three lines the middle
+    assert table[3].split()[0].endswith("lr1.5e-3-seed0")
+    assert table[-1] == "not in 80 columns: params, time (--json has all)"
+
+
+def test_a_small_difference_is_told_in_enough_digits(make, capsys):
+    nats = np.linspace(1, 2, 50)
+    make("m/a", nats)
+    make("m/b", nats + 1.2e-4 + 1e-5 * np.cos(np.arange(50)))
+    assert cli.main(["compare", "outputs/m"]) == 0
+    assert "+0.0001200 ±0.0000010" in capsys.readouterr().out
+    assert difference(0.0, 0.0) == "+0.000 ±0.000"
+    assert difference(1e-17, None) == "+0.000"
+
+
+def test_an_example_that_carries_the_mean_is_told(make, capsys):
+    nats = np.linspace(1, 2, 50)
+    make("m/a", nats)
+    make("m/b", np.where(np.arange(50) == 17, 900.0, nats), ids=np.arange(50) + 100)
+    assert cli.main(["compare", "outputs/m"]) == 0
+    assert "b: example 117 carries the mean and most of its error" in capsys.readouterr().out
+    assert cli.main(["compare", "outputs/m", "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    assert [row["outlier"] for row in group["rows"]] == [None, 117]

@@ -1,0 +1,97 @@
+"""Figures in documents are those of results/: none is out of date, none is without a record or its mark."""
+
+import json
+import re
+import runpy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURE = re.compile(r"\d\.\d")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "tables"), run_name="tables_script"))
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The documents, recipes and results, to be meddled with."""
+    for folder in ("docs", "results", "configs/experiment"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    return tmp_path
+
+
+def test_documents_and_recipes_say_what_results_hold(tables):
+    assert tables.stale(ROOT) == []
+
+
+def test_a_figure_that_no_record_has_is_found(tables, copied):
+    page, recipe = copied / "docs/results.md", copied / "configs/experiment/crabs_gmm.yaml"
+    for path, figure in ((page, "616.652"), (recipe, "2.955")):
+        whole = path.read_text()
+        path.write_text(whole.replace(figure, "1.234"))
+        assert [line.partition(":")[0] for line in tables.stale(copied)] == [str(path.relative_to(copied))]
+        path.write_text(whole)
+    (copied / "results/mnist_maf.json").rename(copied / "results/other.json")
+    with pytest.raises(KeyError, match="mnist_maf"):
+        tables.stale(copied)
+
+
+def test_a_recipe_that_nothing_is_said_of_is_found(tables, copied):
+    (copied / "configs/experiment/new.yaml").write_text("# A new one\n# Seen: 1.0\n")
+    assert tables.stale(copied) == ["experiment=new: results/new.json is missing"]
+    whole = json.loads((copied / "results/mnist_maf.json").read_text())
+    (copied / "results/new.json").write_text(json.dumps(whole | {"recipe": "new"}))
+    assert "results/new.json: no table shows it" in tables.stale(copied)
+
+
+def test_prose_of_the_page_has_no_figure_of_its_own(tables):
+    prose = tables.BLOCK.sub("", (ROOT / "docs/results.md").read_text())
+    assert [line for line in prose.splitlines() if FIGURE.search(line)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_a_file_of_results_is_whole(tables, path):
+    """Every run has records with all that repeats them, or says that its figures are older, or has none."""
+    recipe = tables.read(path)
+    assert recipe.recipe == path.stem
+    like = [run.like_for_like for run in recipe.runs]
+    assert like == sorted(like, reverse=True), "the published system stands first"
+    for run in recipe.runs:
+        assert not (run.records and run.printed)
+        for record in run.records:
+            assert record["metric"] != "nll" or record["bound"] in ("exact", "upper", "lower", "estimate")
+            assert record["seed"] is not None
+        if run.records:
+            assert run.command.startswith(f"gencli train experiment={path.stem}")
+            assert None not in (run.steps, run.cpu_seconds, run.device, run.threads, run.version, run.machine)
+            assert run.number == tables.headline(run.records[0])
+        elif run.printed or run.text:
+            assert "†" in run.number + "".join(run.besides)
+        else:
+            assert run.number == "not measured yet"
+
+
+def test_a_recipe_bounded_by_minutes_is_repeated_by_its_steps(tables):
+    run = tables.Measured("", steps=5329, overrides=["model.marginal=0"])
+    assert tables.chosen("mnist_glow", run)[-2:] == ["trainer.max_steps=5329", "trainer.max_minutes=null"]
+    assert tables.chosen("digits_realnvp", tables.Measured("", steps=3000)) == ["experiment=digits_realnvp", "seed=0"]
+
+
+@pytest.mark.slow
+def test_a_recipe_that_is_run_keeps_its_records(tables, capsys):
+    run = tables.Measured("one normal", printed={"value": 1.0}, evals=[["split=train", "examples=10"]])
+    run.overrides = ["trainer.max_steps=1", "trainer.batch_size=10"]
+    tables.measure("crabs_normal", run, "cpu")
+    own, further = run.records
+    assert own["n_examples"] == 1000
+    assert further["n_examples"] == 10
+    assert run.printed is None
+    assert run.number.endswith("nats (4.3014 bits/dim), train split")
+    assert run.command == "gencli train experiment=crabs_normal trainer.max_steps=1 trainer.batch_size=10 seed=0"
+    assert run.machine["versions"]["torch"]

@@ -1,7 +1,7 @@
 """The jobs of a sweep: every combination of what the command line lists, each composed before any of them starts.
 
-Seeds are the innermost loop: of a sweep that was stopped half-way, what is there has all of its seeds. A search composes
-its jobs one by one; before it starts, the ends of all intervals and each of its choices are composed.
+Seeds are the innermost loop: of a sweep that was stopped half-way, what is there has all of its seeds. A search
+composes its jobs one by one; before it starts, the ends of all intervals and each of its choices are composed.
 """
 
 from __future__ import annotations
@@ -204,9 +204,8 @@ def _search(options: SearchOptions, texts: Sequence[str], config_dirs: Sequence[
     spaces = tuple(space(override) for override in by_key.values() if override.is_sweep_override())
     fixed = tuple(str(override.input_line) for override in by_key.values() if not override.is_sweep_override())
     if not spaces:
-        raise UsageError(
-            f"search={options.sampler}: nothing to search; leave a key open: optimizer.lr='tag(log,interval(1e-4,1e-2))'"
-        )
+        open_key = "optimizer.lr='tag(log,interval(1e-4,1e-2))'"
+        raise UsageError(f"search={options.sampler}: nothing to search; leave a key open, such as {open_key}")
     for one in spaces:
         if options.sampler == "grid" and one.listed is None:
             raise UsageError(f"{one.key}: search=grid goes through values; list them, or give a range(...)")

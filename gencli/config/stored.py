@@ -72,6 +72,7 @@ _INFO: dict[str, tuple[type, ...]] = {
     "progress": (dict, type(None)),
     "result": (dict, type(None)),
     "wall_seconds": _NUMBER,
+    "sampling_seconds": _NUMBER,
     "parameters": (int, type(None)),
     "seed": (int, type(None)),
     "data_sha256": _TEXT,

@@ -221,6 +221,8 @@ def _search(options: SearchOptions, texts: Sequence[str], config_dirs: Sequence[
         first = first or next((job.config for job in jobs if job.config is not None), None)
     if first is None:
         raise UsageError(refusals[0])
+    if "sampling_seconds" in options.objectives and (first.get("sampler") is None or not first["n"]):
+        raise UsageError("search.objectives=[...,sampling_seconds]: nothing is drawn; a sampler and n=64 are needed")
     return Search(options, spaces, fixed, first, tuple(config_dirs))
 
 

@@ -41,6 +41,8 @@ def search(sweep: Multirun, work: Work, report: Report) -> int:
         forks = False  # Gaussian processes are fitted by torch, and who has computed by it cannot be forked
 
     def undone(found: SweepFolder) -> str:
+        if options.storage is not None:
+            return "who shares the storage has other trials"
         ended = sum(state in _ENDED for state in found.states())
         return f"{ended} trials have ended" if ended < options.trials else ""
 

@@ -23,18 +23,8 @@ from gencli.config.multirun import Search
 from gencli.core.errors import UsageError
 
 _HARMLESS = {
-    *(("cmaes._cma", "CMA"), ("numpy", "ndarray"), ("numpy", "dtype"), ("builtins", "bytearray")),
-    *(
-        (f"numpy.{core}.{place}", name)
-        for core in ("core", "_core")
-        for place, name in (
-            ("multiarray", "_reconstruct"),
-            ("multiarray", "scalar"),
-            ("numeric", "_frombuffer"),
-        )
-    ),
-    *(("numpy.random._pickle", name) for name in ("__randomstate_ctor", "__bit_generator_ctor", "__generator_ctor")),
-    *(("numpy.random._mt19937", "MT19937"), ("_codecs", "encode")),
+    *(("cmaes._cma", "CMA"), ("numpy", "ndarray"), ("numpy", "dtype")),
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
 }
 """What the state of CMA-ES is made of."""
 

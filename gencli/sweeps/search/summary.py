@@ -56,12 +56,9 @@ def tell(trials: Trials, where: str, display: Display) -> None:
     if trials.chosen is not None:
         _tell_chosen(trials, trials.chosen, display)
     elif trials.done:
-        display.say(
-            "no trial is chosen among several objectives, and the test split is not measured; these are best in"
-        )
-        display.say("some objective or between: " + ", ".join(str(trial.number) for trial in study.best_trials))
+        display.say("several objectives choose no trial, and the test split is not measured; better in one of them:")
         for trial in study.best_trials[:BEST]:
-            display.say(f"  {command(trials, trial)}")
+            display.say(f"  trial {trial.number}: {command(trials, trial)}")
 
 
 def _tell_chosen(trials: Trials, chosen: FrozenTrial, display: Display) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial
 from sqlalchemy import URL, NullPool
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from gencli.config import spaces
 from gencli.config.multirun import Search
@@ -27,6 +28,9 @@ from gencli.sweeps.search.samplers import sampler
 
 DATABASE = "search.db"
 """SQLite file within the folder of a sweep."""
+
+TRIES = 20
+"""Of opening a database in which another process makes the tables."""
 
 PATIENCE = 60.0
 """Seconds for which a process waits while others write to an SQLite file."""
@@ -100,6 +104,13 @@ def _storage(where: str) -> BaseStorage:
     options: dict[str, Any] = {"poolclass": NullPool}  # no connection is open when a job is forked
     if where.startswith("sqlite"):
         options["connect_args"] = {"timeout": PATIENCE}
+    for _ in range(TRIES):
+        try:
+            return RDBStorage(where, engine_kwargs=options)
+        except DatabaseError as error:
+            if "already exists" not in str(error):
+                raise
+            time.sleep(0.5)  # another process makes the tables at this moment
     return RDBStorage(where, engine_kwargs=options)
 
 

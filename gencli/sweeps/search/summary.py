@@ -13,7 +13,7 @@ from rich.text import Text
 from gencli.core.errors import quoted
 from gencli.report import render
 from gencli.sweeps.progress import headline
-from gencli.sweeps.search.trials import Trials, relative, short_value
+from gencli.sweeps.search.trials import Trials, job_of, relative, result_of, short_value
 from gencli.sweeps.table import Display
 
 BEST = 10
@@ -51,7 +51,7 @@ def tell(trials: Trials, where: str, display: Display) -> None:
     if trials.hopeless:
         display.say("nothing but failures: the search ends here")
     if trials.elsewhere:
-        where_else = sorted({str(trial.user_attrs.get("host")) for trial in trials.elsewhere})
+        where_else = sorted({str(job_of(trial).get("host")) for trial in trials.elsewhere})
         display.say(f"{len(trials.elsewhere)} trials run elsewhere ({quoted(', '.join(where_else), 200)})")
     if trials.chosen is not None:
         _tell_chosen(trials, trials.chosen, display)
@@ -62,8 +62,10 @@ def tell(trials: Trials, where: str, display: Display) -> None:
 
 
 def _tell_chosen(trials: Trials, chosen: FrozenTrial, display: Display) -> None:
-    attrs = chosen.user_attrs
-    display.say(f"best on validation: trial {chosen.number}, {quoted(relative(attrs.get('run')), 300)}", "bold")
+    attrs = result_of(chosen)
+    display.say(
+        f"best on validation: trial {chosen.number}, {quoted(relative(job_of(chosen).get('run')), 300)}", "bold"
+    )
     display.say(f"  {command(trials, chosen)}")
     if attrs.get("bound") not in ("exact", "upper"):
         display.say(
@@ -91,7 +93,7 @@ def table(trials: Trials) -> Table:
     for space in trials.search.spaces:
         shown.add_column(Text(quoted(space.key.rpartition(".")[2])), overflow="ellipsis", no_wrap=True)
     for trial in trials.done[:BEST]:
-        attrs = trial.user_attrs
+        attrs = result_of(trial)
         values = [_number(name, value, attrs) for name, value in zip(names, trial.values, strict=True)]
         params = [quoted(short_value(trial.params[space.key])) for space in trials.search.spaces]
         shown.add_row(str(trial.number), *values, str(attrs.get("steps") or ""), *(Text(param) for param in params))
@@ -101,7 +103,7 @@ def table(trials: Trials) -> Table:
 def _head(trials: Trials, name: str) -> str:
     if name != "nll":
         return {"parameters": "parameters", "sampling_seconds": "sampling"}[name]
-    return f"validation, {quoted(trials.done[0].user_attrs.get('unit') or 'score')}"
+    return f"validation, {quoted(result_of(trials.done[0]).get('unit') or 'score')}"
 
 
 def _number(name: str, value: float, attrs: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ class Trials:
 
     def _ours(self, trial: FrozenTrial) -> bool:
         """Whether a trial that runs, as the storage has it, was begun in this folder by a process that has ended."""
-        return self.private or all(trial.user_attrs.get(key) == value for key, value in self.place.items())
+        return self.private or job_of(trial).items() >= self.place.items()
 
     def _job(self, trial: Trial) -> Job:
         """The job of a trial; one that need not run has been told, and says so by its state."""
@@ -114,26 +114,22 @@ class Trials:
         short = [
             f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
         ]
-        name = f"[{trial.number}] {quoted(' '.join(short), 200)}"
-        job = Job(name, planned.swept, planned.config, id=f"{trial.number}", verb="trial")
-        for key, value in self.place.items():
-            trial.set_user_attr(key, value)
+        told = f"[{trial.number}] {quoted(' '.join(short), 200)}"
+        job = Job(told, planned.swept, planned.config, id=f"{trial.number}", verb="trial")
         if planned.config is None:
             job.state, job.cause, job.exit_code = "failed", f"refused: {planned.refusal}", 2
             self._tell(trial, job)
             return job
         own = job_id(planned.config)
-        job.run = self.folder.path / f"{trial.number:04}-{slug(short)}-{own}"
+        same = [done for done in self.done if job_of(done).get("id") == own]
+        job.run = relative(
+            job_of(same[0])["run"] if same else self.folder.path / f"{trial.number:04}-{slug(short)}-{own}"
+        )
         job.log = job.run.with_name(f"{job.run.name}.log")
-        same = [done for done in self.done if done.user_attrs.get("job") == own]
-        trial.set_user_attr("job", own)
-        if same:
-            job.run = Path(str(same[0].user_attrs["run"]))
-        trial.set_user_attr("run", str(job.run.resolve()))
+        trial.set_user_attr("job", {**self.place, "id": own, "run": str(job.run.resolve())})
         if same:
             job.state = "skipped"
-            for key, value in same[0].user_attrs.items():
-                trial.set_user_attr(key, value)
+            trial.set_user_attr("result", result_of(same[0]))
             self.study.tell(trial, same[0].values)
         elif state_of(job.run) == "finished":
             job.state = "skipped"
@@ -165,8 +161,7 @@ class Trials:
     def _tell(self, trial: Trial, job: Job) -> None:
         if job.state in ("done", "skipped"):
             facts = facts_of(job.run)
-            for key, value in facts.items():
-                trial.set_user_attr(key, value)
+            trial.set_user_attr("result", facts)
             values = [facts.get(name) for name in self.search.options.objectives]
             wrong = [
                 name
@@ -212,7 +207,7 @@ class Trials:
         if self._asked_test or chosen is None or self.elsewhere or len(self.study.trials) < self.total:
             return None
         self._asked_test = True
-        run = relative(chosen.user_attrs["run"])
+        run = relative(job_of(chosen).get("run"))
         if not run.is_dir() or (self.search.first.get("estimator") is None):
             return None
         self.test = _own(run, "test")
@@ -242,6 +237,18 @@ def relative(run: object) -> Path:
     """A run folder as people type it from here."""
     path = Path(str(run))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def job_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Where a trial is trained: host, folder of the sweep, run folder, id of its config."""
+    found = trial.user_attrs.get("job")
+    return found if isinstance(found, dict) else {}
+
+
+def result_of(trial: FrozenTrial) -> dict[str, Any]:
+    """What is known of a trial that is done."""
+    found = trial.user_attrs.get("result")
+    return found if isinstance(found, dict) else {}
 
 
 def facts_of(run: Path) -> dict[str, Any]:

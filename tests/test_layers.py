@@ -63,7 +63,10 @@ BESIDES = {
 }
 """What else they see of such a room."""
 
-HYDRA = {"config/command.py", "config/compose.py", "config/explain.py", "config/multirun.py", "config/schema.py"}
+HYDRA = {
+    *("config/command.py", "config/compose.py", "config/explain.py", "config/multirun.py", "config/schema.py"),
+    "config/spaces.py",
+}
 LIGHT = {
     "__init__.py",
     "__main__.py",

@@ -28,6 +28,8 @@ _VALUES = {
     "data.dequantization": ("uniform",),
     "data.transform": ("logit", "none", "scale", "standardize"),
     "hydra/launcher": ("basic",),
+    "search": ("cmaes", "gp", "grid", "random", "tpe"),
+    "search.pruner": ("halving", "hyperband", "median", "none"),
     "sweep.on_fail": ("continue", "stop"),
     "sweep.workers": ("auto",),
 }
@@ -149,10 +151,11 @@ def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[s
             yield from (f"{inner}@{name}.{at}=" for at, inner in option.nested.items()) if option else ()
         yield "hydra/launcher="
         if verb == "train":
-            yield "sweep."
+            yield from ("sweep.", "search=", "search.")
         return
-    if group == "sweep":
-        yield from (f"sweep.{entry.name}=" for entry in fields(sections.SweepOptions))
+    if group in ("sweep", "search"):
+        kind = sections.SweepOptions if group == "sweep" else sections.SearchOptions
+        yield from (f"{group}.{entry.name}=" for entry in fields(kind))
         return
     if listed and group == "metrics":
         for name, option in catalog.options("metric", config_dirs).items():

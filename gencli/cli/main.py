@@ -119,16 +119,20 @@ def _tell(text: str) -> None:
 
 
 def _launch(sweep: Multirun, work: Work, report: Report) -> int:
+    if sweep.search is not None:
+        from gencli.sweeps.search.launch import search
+
+        return search(sweep, work, report)
     from gencli.sweeps.launcher import launch
 
     return launch(sweep, work, report)
 
 
 def _run_verb(verb: str, config: dict[str, Any], sweep_dir: Path | None) -> None:
-    if verb == "train":
+    if verb in ("train", "trial"):
         from gencli.cli.train import train
 
-        train(config, sweep_dir)
+        train(config, sweep_dir, test=verb == "train")
         return
     from gencli.run.device import threads
 

@@ -14,8 +14,13 @@ from gencli.run.run import Run
 from gencli.training.session import Session
 
 
-def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
+def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None, *, test: bool = True) -> Run:
     """Run a config to the end, or go on with ``resume``; say what to do next; returns the run.
+
+    Args:
+        cfg: a plain config of ``gencli train``.
+        sweep_dir: the folder of a sweep's job.
+        test: whether the test split is measured; of a search's trial it stays closed.
 
     Raises:
         UsageError: the config is wrong; nothing was written.
@@ -23,7 +28,7 @@ def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Run:
         RunFailed: training could not go on.
     """
     began = time.monotonic()
-    with Session.open(cfg, sweep_dir) as session:
+    with Session.open(cfg, sweep_dir, test=test) as session:
         session.fit()
         record = session.finish()
     say = session.reporter.say

@@ -191,8 +191,9 @@ def _is_hydras(override: Override) -> bool:
 
 def _refuse_keys_of_sweeps(overrides: list[str], why: str) -> None:
     for text, override in zip(overrides, parse_overrides(overrides), strict=True):
-        if override.key_or_group.startswith("sweep."):
-            raise UsageError(f"{text}: {why}; sweep.* are keys of gencli train -m with its own launcher")
+        kind, dot, _ = override.key_or_group.partition(".")
+        if (kind == "sweep" and dot) or kind == "search":
+            raise UsageError(f"{text}: {why}; {kind}.* are keys of gencli train -m with its own launcher")
 
 
 # --- sweeps by Hydra -------------------------------------------------------------------------------------------------

@@ -146,6 +146,46 @@ class SweepOptions:
     minutes: Positive | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Keys ``search.*`` of ``gencli train -m``, by which a sweep becomes a search; ``search=NAME`` names the sampler.
+
+    Args:
+        sampler: proposes the next trial.
+        trials: of the whole study, over all of its starts and processes.
+        pruner: stops trials whose validations fall behind those of others.
+        objectives: what is to be small: the held-out NLL of the validation split, the number of parameters, the
+            seconds that drawing n samples takes.
+        storage: URL of an Optuna storage, or a journal file *.log; None: SQLite within the folder of the sweep.
+        study: its name within the storage; None: that of the keys, values and fixed overrides.
+        params: YAML file with what is searched, besides what the command says.
+        seed: of the sampler.
+
+    Raises:
+        ValueError: objectives are repeated, or the sampler or the pruner knows no more than one.
+    """
+
+    sampler: Literal["tpe", "cmaes", "gp", "grid", "random"] = "tpe"
+    trials: Count = 30
+    pruner: Literal["none", "median", "halving", "hyperband"] = "none"
+    objectives: Annotated[list[Literal["nll", "parameters", "sampling_seconds"]], Range(low=1, high=3)] = (
+        dataclasses.field(default_factory=lambda: ["nll"])
+    )
+    storage: str | None = None
+    study: str | None = None
+    params: str | None = None
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        told = f"search.objectives=[{','.join(self.objectives)}]"
+        if len({*self.objectives}) < len(self.objectives):
+            raise ValueError(f"{told}: each of them once")
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise ValueError(f"search=cmaes: it takes one objective, and {told} are several; search=tpe takes them")
+        if self.pruner != "none" and self.objectives != ["nll"]:
+            raise ValueError(f"search.pruner={self.pruner}: validations tell the NLL alone, and {told}")
+
+
 PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
 """Keys of the section ``data`` that belong to the way into model space, not to the data set."""
 

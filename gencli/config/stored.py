@@ -73,6 +73,7 @@ _INFO: dict[str, tuple[type, ...]] = {
     "progress": (dict, type(None)),
     "result": (dict, type(None)),
     "wall_seconds": _NUMBER,
+    "sampling_seconds": _NUMBER,
     "parameters": (int, type(None)),
     "seed": (int, type(None)),
     "threads": (int, type(None)),

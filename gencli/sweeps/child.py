@@ -34,6 +34,7 @@ class Request:
         threads: of its computations on a CPU.
         memory: GiB that it may take besides what it has at its start.
         env: variables that it gets besides those of the sweep.
+        verb: what is done with the config: train; trial, which leaves the test split closed; eval.
     """
 
     config: dict[str, Any]
@@ -42,6 +43,7 @@ class Request:
     threads: int
     memory: float | None = None
     env: dict[str, str] = field(default_factory=dict)
+    verb: str = "train"
 
 
 def run(request: Request, work: Work, report: Report, answer: int) -> int:
@@ -73,7 +75,7 @@ def run(request: Request, work: Work, report: Report, answer: int) -> int:
 
 def _attempt(request: Request, work: Work, report: Report) -> tuple[int, str]:
     try:
-        work("train", request.config, Path(request.folder))
+        work(request.verb, request.config, Path(request.folder))
     except BaseException as error:
         return report(error), told(error)
     return 0, ""

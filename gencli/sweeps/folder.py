@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,6 @@ from gencli.config.plain import mapping
 from gencli.core import processes
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import inside, named, write_json
-from gencli.sweeps.ids import sweep_id
 
 OUTPUTS = Path("outputs/sweeps")
 RECORD = "sweep.json"
@@ -27,6 +26,7 @@ ORPHANS = 60.0
 _RECORD: dict[str, tuple[type, ...]] = {"sweep": (str,), "process": (dict,), "jobs": (dict,)}
 
 State = Literal["new", "unfinished", "finished"]
+Undone = Callable[["SweepFolder"], str]
 
 
 def state_of(run: Path) -> State:
@@ -55,12 +55,13 @@ class SweepFolder:
     # --- which one -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def of(cls, given: str | None, jobs: Mapping[str, str]) -> tuple[SweepFolder, str]:
+    def of(cls, given: str | None, sweep: str, undone: Undone) -> tuple[SweepFolder, str]:
         """The folder of a sweep, and what there is to say of an earlier one.
 
         Args:
             given: the user's choice; None: that of an unfinished sweep of the same jobs, or a new one.
-            jobs: name of the folder of each job, by its id.
+            sweep: the id of the sweep.
+            undone: what is said of a folder of this sweep that can be gone on with; empty: all is done there.
 
         Raises:
             UsageError: the choice can be no folder.
@@ -71,16 +72,18 @@ class SweepFolder:
             if path.exists() and not path.is_dir():
                 raise UsageError(f"sweep.dir={quoted(given)}: this is no folder")
             return cls(path, made=not path.exists()), ""
-        wanted = sweep_id(jobs)
         for path in sorted(OUTPUTS.glob(f"*/{RECORD}"), reverse=True):
-            if _read(path).get("sweep") != wanted:
+            if _read(path).get("sweep") != sweep:
                 continue
             found = cls(path.parent, made=False)
-            done = sum(state_of(found.run(job, name)) == "finished" for job, name in jobs.items())
-            if done < len(jobs):
-                return found, f"going on with {path.parent}: {done} of {len(jobs)} jobs are done"
+            if left := undone(found):
+                return found, f"going on with {path.parent}: {left}"
             return _new(), f"{path.parent} is a finished sweep of these jobs (sweep.dir=... shows it); beginning anew"
         return _new(), ""
+
+    def states(self) -> list[str]:
+        """The states of the jobs, as sweep.json has them."""
+        return [str(job.get("state")) for job in _read(self.path / RECORD).get("jobs", {}).values()]
 
     def run(self, job: str, name: str) -> Path:
         """The run folder of a job: the one that has its id, whatever else its name says."""
@@ -88,11 +91,11 @@ class SweepFolder:
 
     # --- one process ---------------------------------------------------------------------------------------------
 
-    def hold(self, jobs: Sequence[str], tell: Any) -> None:
+    def hold(self, sweep: str, tell: Any) -> None:
         """Take the sweep for this process and for the jobs that it forks, which keep the lock until they have ended.
 
         Args:
-            jobs: their ids.
+            sweep: its id.
             tell: says a line.
 
         Raises:
@@ -119,7 +122,7 @@ class SweepFolder:
         except (OSError, NotImplementedError) as error:
             raise RunFailed(f"{self.path} cannot be written: {getattr(error, 'strerror', 0) or error}") from error
         self._lock = lock
-        self._record |= {"sweep": sweep_id(jobs), "process": processes.this()}
+        self._record |= {"sweep": sweep, "process": processes.this()}
 
     def release(self) -> None:
         """Let others run this sweep; leave nothing behind of one that made no run."""

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from gencli.report.compare import compare
 from gencli.sweeps import progress
 from gencli.sweeps.child import Report, Request, Work
 from gencli.sweeps.folder import SweepFolder, state_of
-from gencli.sweeps.ids import job_id, slug
+from gencli.sweeps.ids import job_id, slug, sweep_id
+from gencli.sweeps.jobs import Feed, Job
 from gencli.sweeps.machine import THREADS, can_fork, on_cores, on_gpus
 from gencli.sweeps.pool import Outcome, Pool
 from gencli.sweeps.table import Display, Row, left
@@ -32,39 +32,6 @@ TURN = 0.5
 
 LATE = ("torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg")
 """Modules that a training imports when it comes to need them: together more than a second."""
-
-
-@dataclass(eq=False)  # each is one of its own, and known by that
-class Job:
-    """One training of the sweep.
-
-    Args:
-        name: its number and its overrides.
-        swept: these overrides.
-        config: as the command composes it; None: it was refused.
-        id: of that config.
-        run: its run folder.
-        log: what it prints.
-        state: waiting, running, done, skipped, failed or interrupted.
-        exit_code: of its process; None: it has not run.
-        cause: what went wrong.
-        seconds: that it took here.
-        since: when it was started here, monotonic.
-        before: fraction of it that was done by then.
-    """
-
-    name: str
-    swept: tuple[str, ...]
-    config: dict[str, Any] | None
-    id: str = ""
-    run: Path = field(default_factory=Path)
-    log: Path = field(default_factory=Path)
-    state: str = "waiting"
-    exit_code: int | None = None
-    cause: str = ""
-    seconds: float = 0.0
-    since: float = 0.0
-    before: float = 0.0
 
 
 def launch(sweep: Multirun, work: Work, report: Report) -> int:
@@ -87,16 +54,24 @@ def launch(sweep: Multirun, work: Work, report: Report) -> int:
     if not able or (refused and sweep.options.on_fail == "stop"):
         return _tell_end(display, sweep, jobs)
     names = {job.id: slug(job.swept) for job in able}
-    folder, told = SweepFolder.of(sweep.options.dir, names)
+    wanted = sweep_id(names)
+
+    def undone(found: SweepFolder) -> str:
+        done = sum(state_of(found.run(job, name)) == "finished" for job, name in names.items())
+        return f"{done} of {len(names)} jobs are done" if done < len(names) else ""
+
+    folder, told = SweepFolder.of(sweep.options.dir, wanted, undone)
     try:
         _place(able, folder, names)
-        folder.hold([*names], display.say)
+        folder.hold(wanted, display.say)
         if told:
             display.say(told)
         for job in able:
             if state_of(job.run) == "finished":
                 job.state = "skipped"
-        return _Launch(sweep, jobs, folder, display).run(work, report, forks)
+        running = Launch(sweep, jobs, folder, display)
+        running.run(work, report, forks, [job.config for job in jobs if job.config is not None])
+        return _tell_end(display, sweep, jobs, running.stopped)
     finally:
         folder.release()
 
@@ -132,20 +107,29 @@ def _place(jobs: Sequence[Job], folder: SweepFolder, names: dict[str, str]) -> N
         taken[job.run] = job
 
 
-class _Launch:
-    """A sweep while it runs."""
+class Launch:
+    """A sweep while it runs.
 
-    def __init__(self, sweep: Multirun, jobs: list[Job], folder: SweepFolder, display: Display) -> None:
-        self.sweep, self.jobs, self.folder, self.display = sweep, jobs, folder, display
+    Args:
+        sweep: what was asked for.
+        jobs: that are known before it starts.
+        folder: where it lies.
+        display: tells it to people.
+        feed: chooses further jobs.
+    """
+
+    def __init__(
+        self, sweep: Multirun, jobs: list[Job], folder: SweepFolder, display: Display, feed: Feed | None = None
+    ) -> None:
+        self.sweep, self.jobs, self.folder, self.display, self.feed = sweep, jobs, folder, display, feed
         self.stopped = 0
         self.slots = 1
 
-    def run(self, work: Work, report: Report, forks: bool) -> int:
-        """All jobs; returns the exit code."""
+    def run(self, work: Work, report: Report, forks: bool, configs: Sequence[dict[str, Any]]) -> None:
+        """All jobs, in as many slots as their configs leave room for."""
         for job in self._of("failed"):
             self.display.say(f"{job.name}: refused: {job.cause}", "red")
-        if self._of("waiting"):
-            configs = [job.config for job in self.jobs if job.config is not None]
+        if self.feed or self._of("waiting"):
             options, before = self.sweep.options, os.environ.get(THREADS)
             try:
                 share = on_cores(configs, options.workers)
@@ -158,25 +142,28 @@ class _Launch:
                 if forks:
                     _warm(configs)
                 self.slots = len(share.slots)
-                self.display.say(f"sweep {self.folder.path}: {len(self.jobs)} jobs, {share.what}")
+                what = "jobs" if self.feed is None else "trials"
+                self.display.say(f"sweep {self.folder.path}: {self.total} {what}, {share.what}")
                 pool = Pool(share.slots, work, report, minutes=options.minutes, memory=options.memory, forks=forks)
                 self._all(pool, share.threads)
             finally:
                 os.environ.pop(THREADS) if before is None else os.environ.update({THREADS: before})
         self._note()
-        return _tell_end(self.display, self.sweep, self.jobs, self.stopped)
 
     def _all(self, pool: Pool, threads: int) -> None:
-        waiting = self._of("waiting")
         self._note()
         with StopRequest() as stop, self.display:
             try:
-                while pool.running or (waiting and not self.stopped):
-                    while waiting and pool.free and not self.stopped:
-                        self._start(pool, waiting.pop(0), threads)
+                while True:
+                    while pool.free and not self.stopped and (job := self._next()) is not None:
+                        self._start(pool, job, threads)
                         self._heed(stop, pool)
+                    if not pool.running:
+                        break
                     for job, outcome in pool.wait(TURN).items():
                         self._ended(job, outcome)
+                    for job in self.feed.watch(self._of("running")) if self.feed else ():
+                        pool.ask_to_stop(job)
                     if self.sweep.options.on_fail == "stop" and self._of("failed") and not self.stopped:
                         self._stop(pool, signal.SIGINT, "sweep.on_fail=stop")
                         self.stopped = -1
@@ -191,36 +178,54 @@ class _Launch:
 
     # --- one job -------------------------------------------------------------------------------------------------
 
+    def _next(self) -> Job | None:
+        """What can start next."""
+        if waiting := self._of("waiting"):
+            return waiting[0]
+        job = self.feed.ask() if self.feed else None
+        if job is not None:
+            self.jobs.append(job)
+        return job
+
     def _start(self, pool: Pool, job: Job, threads: int) -> None:
         config = job.config
         assert config is not None
         try:
-            going_on = state_of(job.run) == "unfinished"
+            going_on = job.verb != "eval" and state_of(job.run) == "unfinished"
             if going_on:
                 job.before = progress.read(job.run, config).fraction
                 config = resumed(str(job.run), config, self.sweep.config_dirs)
-            else:
+            elif job.verb != "eval":
                 self.folder.clear(job.run)
         except (UsageError, OSError) as error:
             self._failed(job, Outcome(2, str(error), 0.0))
+            self._tell(job)
             return
         if not self.display.live:
             self.display.say(f"{job.name}: {'goes on' if going_on else 'starts'} in {job.run}")
-        pool.start(job, Request(config=config, folder=str(job.run), log=str(job.log), threads=threads))
+        pool.start(job, Request(config=config, folder=str(job.run), log=str(job.log), threads=threads, verb=job.verb))
         job.state, job.since = "running", time.monotonic()
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
         job.exit_code, job.seconds = outcome.exit_code, outcome.seconds
         if not outcome.cause:
             job.state = "done"
-            told = progress.result(job.run)
+            told = progress.result(job.run) if job.verb != "eval" else ""
             self.display.say(f"{job.name}: done in {left(job.seconds)}{told and f', {told}'}")
+        elif outcome.interrupted and job.pruned:
+            job.state, job.cause = "pruned", job.pruned
+            self.display.say(f"{job.name}: {job.pruned}")
         elif outcome.interrupted:
             job.state, job.cause = "interrupted", outcome.cause
             self.display.say(f"{job.name}: {outcome.cause}")
         else:
             self._failed(job, outcome)
+        self._tell(job)
         self._note()
+
+    def _tell(self, job: Job) -> None:
+        if self.feed and job.state != "interrupted":
+            self.feed.tell(job)
 
     def _failed(self, job: Job, outcome: Outcome) -> None:
         job.state, job.cause, job.exit_code = "failed", outcome.cause, outcome.exit_code
@@ -243,6 +248,11 @@ class _Launch:
 
     # --- what is told --------------------------------------------------------------------------------------------
 
+    @property
+    def total(self) -> int:
+        """Jobs that there are to be."""
+        return self.feed.total if self.feed else len(self.jobs)
+
     def _of(self, state: str) -> list[Job]:
         return [job for job in self.jobs if job.state == state]
 
@@ -255,9 +265,11 @@ class _Launch:
         ]
 
     def _summary(self) -> str:
-        counts = {state: len(self._of(state)) for state in ("failed", "interrupted", "running", "waiting")}
+        states = ("pruned", "failed", "interrupted", "running", "waiting")
+        counts = {state: len(self._of(state)) for state in states}
+        counts["waiting"] += max(0, self.total - len(self.jobs))
         done = len(self._of("done")) + len(self._of("skipped"))
-        told = [f"{done} of {len(self.jobs)} done", *(f"{count} {state}" for state, count in counts.items() if count)]
+        told = [f"{done} of {self.total} done", *(f"{count} {state}" for state, count in counts.items() if count)]
         rows = self._rows()
         spans = [job.seconds for job in self._of("done")]
         spans += [row.seconds + row.left for row in rows if row.left is not None]

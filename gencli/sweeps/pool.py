@@ -201,6 +201,13 @@ class Pool:
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
+    def ask_to_stop(self, job: Any) -> None:
+        """Let one job save and end."""
+        process = self.running[job]
+        if not process.stopped:
+            process.stopped = True
+            process.signal(signal.SIGINT)
+
     def stop(self, number: int) -> None:
         """Hand a signal on to every job, once: it saves and ends."""
         for process in self.running.values():

@@ -35,6 +35,8 @@ class Progress:
 
 def read(run: Path, config: Mapping[str, Any]) -> Progress:
     """The progress of a run; of one that has not begun, none."""
+    if "trainer" not in config:  # a finished run that is measured
+        return Progress(1.0, best=_best(run))
     trainer = config["trainer"]
     last = _last(run / "metrics.jsonl")
     step, seconds = last.get("step", 0), last.get("seconds", 0.0)
@@ -45,7 +47,16 @@ def read(run: Path, config: Mapping[str, Any]) -> Progress:
 
 def result(run: Path) -> str:
     """The headline of a finished run."""
-    found = _info(run).get("result") or {}
+    return headline(_info(run).get("result") or {})
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """A record's number with the sign of its bound; empty where there is none.
+
+    Example:
+        >>> headline({"split": "val", "value": 2.5, "bound": "upper", "unit": "nats/example"})
+        'val NLL <= 2.500 nats/example'
+    """
     value, bits, unit = found.get("value"), found.get("bits_per_dim"), str(found.get("unit"))
     if not isinstance(value, int | float):
         return ""

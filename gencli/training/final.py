@@ -16,15 +16,24 @@ from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL, prepare
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
+from gencli.training import splits
 
 SHARE_OF_TEST = 2 / 3
 """Of the time, where validation is measured too."""
 
 
 def measured(
-    parts: Parts, run: Path, config: Mapping[str, Any], trained: float, world: distributed.World, reporter: Reporter
+    parts: Parts,
+    run: Path,
+    config: Mapping[str, Any],
+    trained: float,
+    test: bool,
+    world: distributed.World,
+    reporter: Reporter,
 ) -> NLLRecord:
     """The record of the test split; another of validation, by which runs are chosen, is written beside it.
+
+    Of a trial of a search, whose test split stays closed, it is the record of validation alone.
 
     Both together take no longer than ``trainer.eval_minutes`` allows, the estimator's preparation and a few examples
     apart.
@@ -34,6 +43,7 @@ def measured(
         run: the run folder.
         config: of the run.
         trained: seconds that training took.
+        test: whether the test split is measured.
         world: this process among its peers.
         reporter: told the progress.
 
@@ -42,8 +52,8 @@ def measured(
     """
     assert parts.estimator is not None
     options = sections.trainer(config["trainer"])
-    split = next((s for s in ("test", "val", "train") if parts.dataset.split(s) is not None), "train")
-    if split != "test":
+    split = splits.measured(parts.dataset, test)
+    if test and split != "test":
         reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
     seed = 0  # as ``gencli eval`` takes it, so that the two agree to the bit
     began, budget = time.perf_counter(), options.eval_seconds(trained)

@@ -40,6 +40,7 @@ from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
+from gencli.training import splits
 from gencli.training.batches import settled
 from gencli.training.final import measured
 from gencli.training.loop import Trainer, precision
@@ -71,9 +72,10 @@ class Session:
         world: distributed.World,
         resumed: Resumed | None,
         begun: Mapping[str, Any] | None = None,
+        test: bool = True,
     ) -> None:
         self.config, self.parts, self.folder, self.world, self.resumed = config, parts, folder, world, resumed
-        self.begun = begun
+        self.begun, self.test = begun, test
         self.drawn: list[Path] = []
         self._undo = ExitStack()
         self._began = time.perf_counter()
@@ -97,12 +99,13 @@ class Session:
     # --- open ----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, cfg: Mapping[str, Any], sweep_dir: Path | None = None) -> Session:
+    def open(cls, cfg: Mapping[str, Any], sweep_dir: Path | None = None, *, test: bool = True) -> Session:
         """Build all parts of a config, or of the run that ``resume`` names; then make the folder, or reopen it.
 
         Args:
             cfg: a plain config of ``gencli train``, as ``config.compose`` gives it.
             sweep_dir: the folder of a sweep's job; None: ``run_dir``, or a new folder under outputs/.
+            test: whether the test split is measured in the end; else it stays closed, and validation is.
 
         Raises:
             UsageError: the config is wrong; nothing was written.
@@ -111,12 +114,14 @@ class Session:
         with ExitStack() as undo:
             world = distributed.join()
             undo.callback(distributed.leave)
-            session = cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world, undo)
+            session = cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world, undo, test)
             session._undo = undo.pop_all()
         return session
 
     @classmethod
-    def _open(cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack) -> Session:
+    def _open(
+        cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack, test: bool
+    ) -> Session:
         resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
         origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
         undo.enter_context(threads(cfg["threads"], resumed.threads if resumed else None))
@@ -137,7 +142,7 @@ class Session:
             refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
-        rounded = _prepare_data(parts)
+        rounded = splits.prepare(parts, test)
         refuse_other_contexts([cfg["model"], cfg["objective"]], parts.model, parts.preprocess)
         if resumed:
             resumed.check_data(cfg, parts)
@@ -153,7 +158,7 @@ class Session:
             kept |= origin.named(cfg)
         elif resumed:
             kept |= {key: value for key, value in resumed.trained.items() if key in NAMED}
-        session = cls(kept, parts, folder, make_loggers, world, resumed, begun)
+        session = cls(kept, parts, folder, make_loggers, world, resumed, begun, test)
         undo.callback(session.reporter.close)
         session._introduce(rounded)
         return session
@@ -221,11 +226,11 @@ class Session:
         self.trainer.fit()
 
     def finish(self) -> NLLRecord | None:
-        """Measure the best checkpoint on the test split, once, and draw samples; the record, if there is an estimator.
+        """Measure the best checkpoint on held-out data, once, and draw samples; the record, if there is an estimator.
 
         Raises:
             Interrupted: a signal came; training is complete and saved.
-            RunFailed: some test example has no finite NLL.
+            RunFailed: some example has no finite NLL.
         """
         distributed.share(None)  # the checkpoint is on disk before other ranks read it
         with self._stop.raising("stopped during the final evaluation; training is complete and saved"):
@@ -237,7 +242,7 @@ class Session:
         if self.world.main and self._draws:
             self._sample()
         if record and record.n_nonfinite:
-            raise RunFailed(f"{record.n_nonfinite} of {record.n_examples} test examples have no finite NLL")
+            raise RunFailed(f"{record.n_nonfinite} of {record.n_examples} {record.split} examples have no finite NLL")
         self._update(status="finished", result=record and {key: getattr(record, key) for key in RESULT})
         return record
 
@@ -248,8 +253,10 @@ class Session:
 
     def _measure(self) -> NLLRecord:
         state, parts = self.trainer.state, self.parts
-        record = measured(parts, self.folder.path, self.config, state.clock.seconds, self.world, self.reporter)
-        self.reporter.metrics(state.step, record.split, state.clock.seconds, parts.weights, {"nll": record.value})
+        seconds = state.clock.seconds
+        record = measured(parts, self.folder.path, self.config, seconds, self.test, self.world, self.reporter)
+        if self.test:  # else it would stand beside the last validation, which is of other weights
+            self.reporter.metrics(state.step, record.split, seconds, parts.weights, {"nll": record.value})
         return record
 
     # --- samples -------------------------------------------------------------------------------------------------
@@ -261,8 +268,11 @@ class Session:
 
     def _sample(self) -> None:
         config, parts = self.config, self.parts
+        began = time.perf_counter()
         with self.reporter.progress("sampling", config["n"]) as bar:
             drawn = draw(parts, config["n"], config["seed"], tick=bar.at)
+        drawn.x.cpu()  # which waits for a GPU
+        self.folder.update(sampling_seconds=round(time.perf_counter() - began, 4))
         if note := borrowed(parts):
             self.reporter.say(f"  {note}")
         say_text(parts, drawn.x, self.reporter)
@@ -366,22 +376,3 @@ def _loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
     return [
         build.factory(node, Logger, given=2, group=f"logger.{name}") for name, node in (cfg["logger"] or {}).items()
     ]
-
-
-def _prepare_data(parts: Parts) -> str | None:
-    """Open all that training needs, and fit the preprocessing to the training split; returns what that says.
-
-    Raises:
-        UsageError: a teacher, a split or a statistic cannot be had.
-    """
-    try:
-        parts.objective.open(parts.model)
-        whole = parts.dataset.split("train")
-        assert whole is not None
-        parts.dataset.training()
-        parts.dataset.split("val")
-        if parts.estimator is not None:
-            parts.dataset.split("test")  # a missing file is found out now, not after training; nothing looks at it
-        return parts.preprocess.fit(whole)
-    except ValueError as error:
-        raise UsageError(str(error)) from error

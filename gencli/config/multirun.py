@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ValidationError
 
-from gencli.config import catalog
+from gencli.config import catalog, clusters
 from gencli.config.compose import compose, expand_runs, parse_overrides, quote
 from gencli.config.sections import SweepOptions
 from gencli.core import options
@@ -46,12 +46,14 @@ class Multirun:
         options: how its jobs are run.
         jobs: in the order in which they start.
         config_dirs: the user's own directories of options.
+        cluster: where jobs run; None: on this machine, in processes of the sweep.
     """
 
     words: tuple[str, ...]
     options: SweepOptions
     jobs: tuple[Planned, ...]
     config_dirs: tuple[str, ...]
+    cluster: clusters.Cluster | None = None
 
 
 def multirun(words: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str]) -> Multirun:
@@ -68,6 +70,7 @@ def multirun(words: Sequence[str], overrides: Sequence[str], config_dirs: Sequen
     Raises:
         UsageError: an override or a key of the sweep is wrong, or there are no jobs.
     """
+    cluster, overrides = clusters.split(overrides)
     own, rest = split_options(overrides)
     jobs: list[Planned] = []
     for texts in expand_runs("train", rest):
@@ -77,7 +80,7 @@ def multirun(words: Sequence[str], overrides: Sequence[str], config_dirs: Sequen
             jobs.append(_composed(told, job, config_dirs))
     if not jobs:
         raise UsageError("this sweep expands to no jobs: a glob or a list in it matches nothing")
-    return Multirun(tuple(words), own, tuple(jobs), tuple(config_dirs))
+    return Multirun(tuple(words), own, tuple(jobs), tuple(config_dirs), cluster)
 
 
 def split_options(overrides: Sequence[str]) -> tuple[SweepOptions, list[str]]:

@@ -57,7 +57,7 @@ class CSVTables(Logger):
 
 def _read(file: Path) -> list[dict[str, str]]:
     with file.open(encoding="utf-8", newline="") as stream:
-        return [{key: value for key, value in row.items() if key} for row in csv.DictReader(stream)]
+        return [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(stream)]
 
 
 def _table(columns: list[str], rows: list[Mapping[str, float | str]], *, head: bool = True) -> str:

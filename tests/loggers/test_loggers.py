@@ -139,7 +139,7 @@ def test_tensorboard_has_parameters_beside_the_result(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     found = events.PluginTagToContent("hparams")
-    session = metadata.parse_session_start_plugin_data(found[metadata.SESSION_START_INFO_TAG])
+    session = metadata.parse_session_start_info_plugin_data(found[metadata.SESSION_START_INFO_TAG])
     assert session.hparams["model"].string_value == "maf"
     assert session.hparams["optimizer.lr"].number_value == 0.1
     experiment = metadata.parse_experiment_plugin_data(found[metadata.EXPERIMENT_TAG])

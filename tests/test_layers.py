@@ -60,6 +60,7 @@ BESIDES = {
     "data": {"preprocess", "split", "loading", "tables", "networks"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files", "export"},  # what training and the command sample write
+    "loggers": {"params"},  # what of a config they are told
 }
 """What else they see of such a room."""
 

@@ -25,6 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
+from gencli.config import clusters
 from gencli.config.compose import chosen, compose, expand_runs, initialized, parse_overrides, prepare, quote, to_plain
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.locate import config_dir
@@ -124,7 +125,7 @@ def call(verb: str, words: list[str], work: Work, report: Report, launch: Launch
             if int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise UsageError("-m inside torchrun: each process would sweep by itself; call torchrun for each job")
             shows = args.cfg or args.info or args.hydra_help
-            if launch is not None and verb == "train" and not shows and not any(map(_is_hydras, parsed)):
+            if launch is not None and verb == "train" and not shows and not _are_hydras(parsed):
                 return launch(multirun(words, args.overrides, config_dirs), work, report)
             _refuse_keys_of_sweeps(args.overrides, f"gencli {verb} -m as it stands here runs its jobs by Hydra")
             return _sweep(Task(verb, work, report, config_dirs), flags, args.overrides)
@@ -182,8 +183,14 @@ def _call_hydra(task: Task, config_name: str, words: list[str]) -> None:
         sys.argv = given
 
 
+def _are_hydras(parsed: list[Override]) -> bool:
+    """Whether a sweep is asked of Hydra itself."""
+    own = (clusters.GROUP, clusters.KEYS) if clusters.ours(parsed) else ()
+    return any(_is_hydras(override) for override in parsed if not override.key_or_group.startswith(own))
+
+
 def _is_hydras(override: Override) -> bool:
-    """Whether a sweep is asked of Hydra itself: another launcher or sweeper, its own settings, runs that go on."""
+    """Whether an override asks for it: another launcher or sweeper, Hydra's own settings, runs that go on."""
     key = override.key_or_group
     own = key.startswith(("hydra.", "hydra/")) and key not in ("hydra.sweep.dir", "hydra.mode")
     return own or (key == "resume" and not override.is_delete())

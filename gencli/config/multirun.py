@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ValidationError
 
-from gencli.config import catalog
+from gencli.config import catalog, clusters
 from gencli.config.compose import compose, expand_runs, parse_overrides, quote
 from gencli.config.sections import SearchOptions, SweepOptions
 from gencli.config.spaces import Interval, Space, from_file, space
@@ -72,6 +72,7 @@ class Multirun:
         jobs: in the order in which they start; of a search none is known yet.
         config_dirs: the user's own directories of options.
         search: what chooses the jobs; None: every combination is one.
+        cluster: where jobs run; None: on this machine, in processes of the sweep.
     """
 
     words: tuple[str, ...]
@@ -79,6 +80,7 @@ class Multirun:
     jobs: tuple[Planned, ...]
     config_dirs: tuple[str, ...]
     search: Search | None = None
+    cluster: clusters.Cluster | None = None
 
 
 def multirun(words: Sequence[str], overrides: Sequence[str], config_dirs: Sequence[str]) -> Multirun:
@@ -95,9 +97,16 @@ def multirun(words: Sequence[str], overrides: Sequence[str], config_dirs: Sequen
     Raises:
         UsageError: an override or a key of the sweep is wrong, or there are no jobs.
     """
+    cluster, overrides = clusters.split(overrides)
     own, search, rest = split_options(overrides)
     if search is not None:
-        return Multirun(tuple(words), own, (), tuple(config_dirs), _search(search, rest, config_dirs))
+        if cluster is not None and own.workers == "auto":
+            raise UsageError(
+                f"search={search.sampler} {clusters.GROUP}={cluster.name}: sweep.workers=N says how many trials run at "
+                "a time; each is chosen by what those before it have shown"
+            )
+        found = _search(search, rest, config_dirs)
+        return Multirun(tuple(words), own, (), tuple(config_dirs), search=found, cluster=cluster)
     jobs: list[Planned] = []
     for texts in expand_runs("train", rest):
         named = [text for text in rest if text not in texts]  # init_from=A,B is one of these for each of its runs
@@ -106,7 +115,7 @@ def multirun(words: Sequence[str], overrides: Sequence[str], config_dirs: Sequen
             jobs.append(_composed(told, job, config_dirs))
     if not jobs:
         raise UsageError("this sweep expands to no jobs: a glob or a list in it matches nothing")
-    return Multirun(tuple(words), own, tuple(jobs), tuple(config_dirs))
+    return Multirun(tuple(words), own, tuple(jobs), tuple(config_dirs), cluster=cluster)
 
 
 _ALIASES = {"hydra.sweep.dir": "sweep.dir", "search": "search.sampler"}

@@ -12,7 +12,12 @@ from typing import Any
 
 def this() -> dict[str, Any]:
     """This process as a run folder names it: number, host, and when it started, as its system tells that."""
-    return {"pid": os.getpid(), "host": platform.node(), "start": _start(os.getpid())}
+    return numbered(os.getpid())
+
+
+def numbered(pid: int) -> dict[str, Any]:
+    """A process of this host, as ``this`` describes the own one."""
+    return {"pid": pid, "host": platform.node(), "start": _start(pid)}
 
 
 def alive(process: Mapping[str, Any]) -> bool | None:

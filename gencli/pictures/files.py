@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import inside, write_whole
 from gencli.pictures.export import export
-from gencli.pictures.samples import SHOWN, of_samples
+from gencli.pictures.samples import SHOWN, grid_of, of_samples
 from gencli.run.assembly import Parts
 from gencli.run.reporter import Reporter
 from gencli.run.sampling import dealt, draw
@@ -42,6 +46,25 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
         raise RunFailed(f"{png} cannot be drawn: {quoted(error)}") from error
     write_whole(png, picture)
     return [png, npz]
+
+
+def seen(parts: Parts, x: Tensor, files: Sequence[Path]) -> Tensor | None:
+    """What loggers are shown of samples x (n, *): a grid of images, else the picture that ``keep`` drew of them.
+
+    Args:
+        parts: of the run.
+        x: in data units.
+        files: what ``keep`` wrote.
+
+    Returns:
+        (3, H, W) in [0, 1]; None: texts have none.
+    """
+    grid = grid_of(parts, x)
+    drawn = [file for file in files if file.suffix == ".png"]
+    if grid is not None or not drawn:
+        return grid
+    with Image.open(drawn[0]) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1) / 255
 
 
 def _has_data(parts: Parts) -> bool:

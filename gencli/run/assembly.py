@@ -19,6 +19,7 @@ from gencli.core.noise import seeded_global
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.estimators.base import Estimator
+from gencli.loggers.base import Logger
 from gencli.models.base import Autoregressive, Model
 from gencli.models.trained import Learned
 from gencli.objectives.base import Objective
@@ -267,3 +268,18 @@ def chosen_weights(run: Path, weights: str | None, which: str) -> tuple[Path, st
     if weights == "ema" and kept == "raw":
         raise UsageError("weights=ema: this run kept none (trainer.ema_decay=0); take weights=raw")
     return path, weights, tensors
+
+
+def loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
+    """What makes the loggers of the section ``logger``, each of which has been checked.
+
+    Raises:
+        UsageError: a section describes no logger, or its package is not installed.
+    """
+    build = builder(cfg.get("trust") or [])
+    found = []
+    for name, node in (cfg["logger"] or {}).items():
+        found.append(build.factory(node, Logger, given=2, group=f"logger.{name}"))
+        if missing := resolve(node, Logger, build.trust, f"logger.{name}").missing():
+            raise UsageError(f"logger={name}: {missing}")
+    return found

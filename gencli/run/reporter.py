@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from gencli.core.errors import quoted, shown
+from gencli.core.errors import GencliError, quoted, shown
 from gencli.core.files import append
 from gencli.core.output import output
 from gencli.loggers.base import Logger
+from gencli.loggers.params import flat, public
 from gencli.run.folder import RunFolder
 from gencli.run.progress import Bar
 from gencli.run.record import NLLRecord, Record
@@ -34,7 +36,7 @@ class Reporter:
     def __init__(self, folder: RunFolder | None = None, loggers: Sequence[Logger] = (), *, quiet: bool = False) -> None:
         self.console = Console(file=output(), quiet=quiet, highlight=False, soft_wrap=True)
         self.folder = folder
-        self.loggers = loggers
+        self.loggers = list(loggers)
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line, and keep it in train.log."""
@@ -52,18 +54,36 @@ class Reporter:
             self.folder.metric(
                 {"step": step, "split": split, "seconds": round(seconds, 3), "weights": weights, **values}
             )
-        for logger in self.loggers:
-            logger.scalars(step, {f"{split}/{name}": value for name, value in values.items()})
+        self._tell(lambda logger: logger.scalars(step, {f"{split}/{name}": value for name, value in values.items()}))
 
     def image(self, step: int, name: str, image: Tensor) -> None:
         """A picture (3, H, W) in [0, 1] for the loggers."""
-        for logger in self.loggers:
-            logger.image(step, name, image)
+        self._tell(lambda logger: logger.image(step, name, image))
 
     def text(self, name: str, text: str) -> None:
         """A text for the loggers."""
-        for logger in self.loggers:
-            logger.text(name, text)
+        self._tell(lambda logger: logger.text(name, text))
+
+    def config(self, config: Mapping[str, Any]) -> None:
+        """The config for the loggers, without credentials."""
+        told = public(config)
+        self.text("config", json.dumps(told, indent=2, default=str))
+        self._tell(lambda logger: logger.parameters(flat(told)))
+
+    def record(self, step: int, record: Record) -> None:
+        """The final record for the loggers."""
+        self._tell(lambda logger: logger.result(step, record.plain()))
+
+    def _tell(self, what: Callable[[Logger], None]) -> None:
+        """Tell the loggers; one that cannot be reached hears no more, and the run goes on."""
+        for logger in [*self.loggers]:
+            try:
+                what(logger)
+            except GencliError:
+                raise
+            except Exception as error:
+                self.loggers.remove(logger)
+                self.warn(f"{type(logger).__name__} failed and is told no more: {quoted(error, 300)}")
 
     def result(self, record: Record) -> None:
         """The headline; of an NLL also its ledger, the parameters of a family, and what should make one doubt."""
@@ -89,8 +109,7 @@ class Reporter:
 
     def close(self) -> None:
         """Close the loggers."""
-        for logger in self.loggers:
-            logger.close()
+        self._tell(lambda logger: logger.close())
 
     def log(self, text: str) -> None:
         """Keep a line in train.log only."""

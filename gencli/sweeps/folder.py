@@ -134,6 +134,12 @@ class SweepFolder:
                 if not any(parent.iterdir()):
                     parent.rmdir()
 
+    def place(self, job: str) -> dict[str, Any]:
+        """Where a cluster runs a job, as an earlier process of this sweep wrote it down."""
+        noted = self._record["jobs"].get(job)
+        place = noted.get("place") if isinstance(noted, dict) else None
+        return place if isinstance(place, dict) else {}
+
     # --- what is written -----------------------------------------------------------------------------------------
 
     def note(self, words: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -145,12 +151,13 @@ class SweepFolder:
             {"command": ["gencli", "train", *words], "started": started, **self._record},
         )
 
-    def clear(self, run: Path) -> None:
-        """Remove what a job left that has no checkpoint: it cannot go on, and nothing is lost."""
-        if run.is_symlink():
-            raise RunFailed(f"{run} is a symbolic link: nothing is written through it; remove it")
-        if run.exists():
-            shutil.rmtree(run)
+
+def clear(run: Path) -> None:
+    """Remove what a job left that has no checkpoint: it cannot go on, and nothing is lost."""
+    if run.is_symlink():
+        raise RunFailed(f"{run} is a symbolic link: nothing is written through it; remove it")
+    if run.exists():
+        shutil.rmtree(run)
 
 
 def _new() -> SweepFolder:

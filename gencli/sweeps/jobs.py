@@ -27,6 +27,7 @@ class Job:
         since: when it was started here, monotonic.
         before: fraction of it that was done by then.
         pruned: why it was asked to end, if others are better.
+        place: by which a cluster knows it; empty elsewhere.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Job:
     since: float = 0.0
     before: float = 0.0
     pruned: str = ""
+    place: dict[str, Any] = field(default_factory=dict)
 
 
 class Feed(Protocol):

@@ -13,17 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gencli.config.clusters import Cluster, Local, Ray, Slurm
 from gencli.config.multirun import Multirun, resumed
 from gencli.core.errors import Interrupted, UsageError, quoted
 from gencli.report import render
 from gencli.report.compare import compare
 from gencli.sweeps import progress
 from gencli.sweeps.child import Report, Request, Work
-from gencli.sweeps.folder import SweepFolder, state_of
+from gencli.sweeps.folder import SweepFolder, clear, state_of
 from gencli.sweeps.ids import job_id, slug, sweep_id
 from gencli.sweeps.jobs import Feed, Job
 from gencli.sweeps.machine import THREADS, can_fork, on_cores, on_gpus
 from gencli.sweeps.pool import Outcome, Pool
+from gencli.sweeps.remote import Remote, backend, require
 from gencli.sweeps.table import Display, Row, left
 from gencli.training.signals import StopRequest
 
@@ -47,6 +49,8 @@ def launch(sweep: Multirun, work: Work, report: Report) -> int:
         RunFailed: its folder cannot be written.
     """
     forks = can_fork()
+    if sweep.cluster is not None:
+        require(sweep.cluster)
     jobs = _jobs(sweep)
     display = Display()
     able = [job for job in jobs if job.config is not None]
@@ -124,6 +128,7 @@ class Launch:
         self.sweep, self.jobs, self.folder, self.display, self.feed = sweep, jobs, folder, display, feed
         self.stopped = 0
         self.slots = 1
+        self.places = {job.id: folder.place(job.id) for job in jobs}  # of an earlier process of this sweep
 
     def run(self, work: Work, report: Report, forks: bool, configs: Sequence[dict[str, Any]]) -> None:
         """All jobs, in as many slots as their configs leave room for."""
@@ -132,6 +137,9 @@ class Launch:
         if self.feed or self._of("waiting"):
             options, before = self.sweep.options, os.environ.get(THREADS)
             try:
+                if self.sweep.cluster is not None:
+                    self._on_cluster(self.sweep.cluster, configs)
+                    return
                 share = on_cores(configs, options.workers)
                 os.environ[THREADS] = str(share.threads)  # torch and BLAS read it when they are imported
                 on_cpu = {config["device"] for config in configs} <= {"cpu", "auto"}
@@ -142,15 +150,27 @@ class Launch:
                 if forks:
                     _warm(configs)
                 self.slots = len(share.slots)
-                what = "jobs" if self.feed is None else "trials"
-                self.display.say(f"sweep {self.folder.path}: {self.total} {what}, {share.what}")
+                self.display.say(f"sweep {self.folder.path}: {self.total} {self.what}, {share.what}")
                 pool = Pool(share.slots, work, report, minutes=options.minutes, memory=options.memory, forks=forks)
                 self._all(pool, share.threads)
             finally:
-                os.environ.pop(THREADS) if before is None else os.environ.update({THREADS: before})
-        self._note()
+                self._note()
+                os.environ.pop(THREADS, None) if before is None else os.environ.update({THREADS: before})
 
-    def _all(self, pool: Pool, threads: int) -> None:
+    def _on_cluster(self, cluster: Cluster, configs: Sequence[dict[str, Any]]) -> None:
+        """All jobs, where a launcher runs them: the queue of a cluster decides how many at a time."""
+        options = self.sweep.options
+        share = on_cores(configs, options.workers)
+        waits = not isinstance(cluster, Local) and options.workers == "auto"
+        self.slots = len(configs) if waits else len(share.slots)
+        threads = {Slurm: "cpus_per_task", Ray: "num_cpus"}.get(type(cluster))
+        found = backend(cluster, self.folder.path)
+        what = "all in its queue" if waits else f"{self.slots} at a time"
+        self.display.say(f"sweep {self.folder.path}: {self.total} {self.what} by {cluster.name}, {what}")
+        pool = Remote(found, self.slots, self.sweep.config_dirs, minutes=options.minutes, memory=options.memory)
+        self._all(pool, getattr(cluster, threads) if threads else share.threads)
+
+    def _all(self, pool: Pool | Remote, threads: int) -> None:
         self._note()
         with StopRequest() as stop, self.display:
             try:
@@ -185,18 +205,23 @@ class Launch:
         job = self.feed.ask() if self.feed else None
         if job is not None:
             self.jobs.append(job)
+            self.places[job.id] = self.folder.place(job.id)
         return job
 
-    def _start(self, pool: Pool, job: Job, threads: int) -> None:
+    def _start(self, pool: Pool | Remote, job: Job, threads: int) -> None:
         config = job.config
         assert config is not None
+        if pool.adopt(job, self.places.get(job.id, {})):
+            self.display.say(f"{job.name}: runs already in {job.run}")
+            job.state, job.since, job.place = "running", time.monotonic(), self.places[job.id]
+            return
         try:
             going_on = job.verb != "eval" and state_of(job.run) == "unfinished"
             if going_on:
                 job.before = progress.read(job.run, config).fraction
                 config = resumed(str(job.run), config, self.sweep.config_dirs)
             elif job.verb != "eval":
-                self.folder.clear(job.run)
+                clear(job.run)
         except (UsageError, OSError) as error:
             self._failed(job, Outcome(2, str(error), 0.0))
             self._tell(job)
@@ -204,10 +229,12 @@ class Launch:
         if not self.display.live:
             self.display.say(f"{job.name}: {'goes on' if going_on else 'starts'} in {job.run}")
         pool.start(job, Request(config=config, folder=str(job.run), log=str(job.log), threads=threads, verb=job.verb))
-        job.state, job.since = "running", time.monotonic()
+        job.state, job.since, job.place = "running", time.monotonic(), pool.place(job)
+        if job.place:  # it outlives this process, and is to be found by the next one
+            self._note()
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
-        job.exit_code, job.seconds = outcome.exit_code, outcome.seconds
+        job.exit_code, job.seconds, job.place = outcome.exit_code, outcome.seconds, {}
         if not outcome.cause:
             job.state = "done"
             told = progress.result(job.run) if job.verb != "eval" else ""
@@ -235,18 +262,23 @@ class Launch:
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
-    def _heed(self, stop: StopRequest, pool: Pool) -> None:
+    def _heed(self, stop: StopRequest, pool: Pool | Remote) -> None:
         if stop.signal and self.stopped <= 0:
             self.stopped = stop.signal
             self._stop(pool, stop.signal, signal.Signals(stop.signal).name)
 
-    def _stop(self, pool: Pool, number: int, why: str) -> None:
+    def _stop(self, pool: Pool | Remote, number: int, why: str) -> None:
         self.display.say(
             f"{why}: {len(pool.running)} running jobs save what they have; a second Ctrl-C ends them at once"
         )
         pool.stop(number)
 
     # --- what is told --------------------------------------------------------------------------------------------
+
+    @property
+    def what(self) -> str:
+        """What its jobs are called."""
+        return "jobs" if self.feed is None else "trials"
 
     @property
     def total(self) -> int:
@@ -289,6 +321,7 @@ class Launch:
                     "run": str(job.run),
                     **{key: getattr(job, key) for key in ("state", "exit_code", "cause")},
                     "seconds": round(job.seconds, 1),
+                    **({"place": job.place} if job.place else {}),
                 }
                 for job in self.jobs
                 if job.id and job.state != "skipped"

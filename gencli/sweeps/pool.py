@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -81,7 +81,7 @@ class Pool:
 
     Args:
         slots: variables of the environment of each, which give it its device.
-        work: trains a config.
+        work: trains a config; None where nothing is forked.
         report: tells a failure; returns the exit code.
         minutes: that a job may take.
         memory: GiB that a job may take.
@@ -92,8 +92,8 @@ class Pool:
     def __init__(
         self,
         slots: Sequence[dict[str, str]],
-        work: Work,
-        report: Report,
+        work: Work | None,
+        report: Report | None,
         *,
         minutes: float | None = None,
         memory: float | None = None,
@@ -135,6 +135,8 @@ class Pool:
                     os.close(ours)
                     for other in self.running.values():
                         os.close(other.answer)
+                    assert self.work is not None
+                    assert self.report is not None
                     code = run_child(request, self.work, self.report, theirs)
                 finally:
                     os._exit(code)
@@ -154,6 +156,14 @@ class Pool:
         with open(write, "wb") as stream, suppress(BrokenPipeError):
             stream.write(json.dumps(asdict(request)).encode())
         return pid
+
+    def place(self, job: Any) -> dict[str, Any]:
+        """By what a job is found again after an end of the sweep: its process ends with that."""
+        return {}
+
+    def adopt(self, job: Any, place: Mapping[str, Any]) -> bool:
+        """Take on a job that another process of this sweep had started and that runs still; there are none."""
+        return False
 
     # --- watching ------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ torch's global generators only, which ``core.noise.GLOBAL`` lends to one thread 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gencli.config import sections, stored
 from gencli.config.locate import find_run
@@ -29,12 +29,11 @@ from gencli.core import distributed, sizes
 from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
-from gencli.pictures.files import keep, say_text
-from gencli.pictures.samples import grid_of
-from gencli.run.assembly import Parts, assemble, load_weights, placed, refuse_unused_context
+from gencli.pictures.files import keep, say_text, seen
+from gencli.run.assembly import Parts, assemble, load_weights, loggers, placed, refuse_unused_context
 from gencli.run.device import on_this_rank, slow_precision, threads
 from gencli.run.folder import RunFolder
-from gencli.run.opened import builder, refuse_other_contexts
+from gencli.run.opened import refuse_other_contexts
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run
@@ -131,7 +130,7 @@ class Session:
         if typed := trained.get("typed", {}) | typed:
             cfg["typed"] = typed
         cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
-        make_loggers = _loggers(cfg)
+        make_loggers = loggers(cfg)
         parts = assemble(
             cfg,
             download=before is None or may_download(cfg, before.trained),
@@ -199,7 +198,7 @@ class Session:
         if self.parts.preprocess.unbounded:
             self.reporter.warn(self.parts.preprocess.unbounded)
         self.reporter.text("model", str(self.parts.model))
-        self.reporter.text("config", json.dumps(config, indent=2, default=str))
+        self.reporter.config(config)
         self._began = time.perf_counter()
 
     def _say_origin(self, begun: Mapping[str, Any]) -> None:
@@ -243,6 +242,8 @@ class Session:
             self._sample()
         if record and record.n_nonfinite:
             raise RunFailed(f"{record.n_nonfinite} of {record.n_examples} {record.split} examples have no finite NLL")
+        if record:
+            self.reporter.record(self.trainer.state.step, record)
         self._update(status="finished", result=record and {key: getattr(record, key) for key in RESULT})
         return record
 
@@ -277,13 +278,17 @@ class Session:
             self.reporter.say(f"  {note}")
         say_text(parts, drawn.x, self.reporter)
         self.drawn = keep(parts, self.folder.path, config["choices"]["sampler"], config["seed"], drawn.x, drawn.y)
-        grid = grid_of(parts, drawn.x)
-        if grid is not None:
-            self.reporter.image(self.trainer.state.step, "samples", grid)
+        self._show(self.trainer.state.step, drawn.x, self.drawn)
+
+    def _show(self, step: int, x: Tensor, files: Sequence[Path]) -> None:
+        """Give the picture of samples to the loggers, if there are any."""
+        picture = seen(self.parts, x, files) if self.reporter.loggers else None
+        if picture is not None:
+            self.reporter.image(step, "samples", picture)
 
     @torch.no_grad()
     def _draw_while_training(self, step: int, model: Model) -> None:
-        """A grid of the same latents as training goes on."""
+        """A picture of the same latents as training goes on."""
         if not self.folder.writes or not self._draws:
             return
         config, parts = self.config, self.parts
@@ -291,10 +296,8 @@ class Session:
         own, parts.model = parts.model, model
         try:
             drawn = draw(parts, min(config["n"], 64), config["seed"])
-            keep(parts, self.folder.path, f"step-{step:07d}", config["seed"], drawn.x, drawn.y)
-            grid = grid_of(parts, drawn.x)
-            if grid is not None:
-                self.reporter.image(step, "samples", grid)
+            files = keep(parts, self.folder.path, f"step-{step:07d}", config["seed"], drawn.x, drawn.y)
+            self._show(step, drawn.x, files)
         finally:
             parts.model = own
             own.train()
@@ -368,11 +371,3 @@ def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
                     )
             found[key] = str(folder)
     return found
-
-
-def _loggers(cfg: Mapping[str, Any]) -> list[Callable[..., Logger]]:
-    """What makes the loggers of the section ``logger``, each of which has been checked."""
-    build = builder(cfg.get("trust") or [])
-    return [
-        build.factory(node, Logger, given=2, group=f"logger.{name}") for name, node in (cfg["logger"] or {}).items()
-    ]

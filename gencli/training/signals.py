@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP, heard where the work can stop."""
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1, heard where the work can stop."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gencli.core.errors import Interrupted
 class StopRequest:
     """Turns signals into a wish that the loop grants at the next step; a second one stops at once.
 
+    SIGUSR1 is what a batch script asks Slurm for before the time is over (``--signal=USR1@90``).
     A closed terminal sends SIGHUP, which `nohup` has had ignored before we start: then it stays ignored.
 
     at_once: the message with which the first one stops at once too, where nothing is left to be saved; None: it waits.
@@ -26,8 +27,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         try:
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+                number = getattr(signal, name, None)  # Windows has neither SIGHUP nor SIGUSR1
                 if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
                     self._before[number] = signal.signal(number, self._handle)
         except ValueError:  # not the main thread: the caller keeps its own handlers

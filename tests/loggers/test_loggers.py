@@ -11,6 +11,7 @@ import gencli
 from gencli.cli.main import main
 from gencli.config import compose, stored
 from gencli.core.errors import UsageError
+from gencli.loggers.csv_tables import CSVTables
 from gencli.loggers.tensorboard import TensorBoard
 from tests.conftest import TINY
 
@@ -125,3 +126,38 @@ def test_tensorboard_reads_back_what_was_written(tmp_path):
     assert [e.step for e in events.Images("samples")] == [4]
     (text,) = events.Tensors("model/text_summary")
     assert text.tensor_proto.string_val[0] == b"    one\n    two"
+
+
+def test_tensorboard_has_parameters_beside_the_result(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    logger = TensorBoard(tmp_path)
+    logger.parameters({"model": "maf", "seed": 0, "optimizer.lr": 0.1, "data.flip": False})
+    logger.result(7, {"split": "test", "value": 2.5, "bits_per_dim": 1.8, "perplexity": None})
+    logger.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = events.PluginTagToContent("hparams")
+    session = metadata.parse_session_start_info_plugin_data(found[metadata.SESSION_START_INFO_TAG])
+    assert session.hparams["model"].string_value == "maf"
+    assert session.hparams["optimizer.lr"].number_value == 0.1
+    experiment = metadata.parse_experiment_plugin_data(found[metadata.EXPERIMENT_TAG])
+    assert "test/nll" in [info.name.tag for info in experiment.metric_infos]
+    assert metadata.SESSION_END_INFO_TAG in found
+    assert [(e.step, round(e.value, 6)) for e in events.Scalars("test/bits_per_dim")] == [(7, 1.8)]
+
+
+def test_csv_takes_back_what_came_after_the_checkpoint(tmp_path):
+    first = CSVTables(tmp_path)
+    for step in (5, 10, 15):
+        first.scalars(step, {"train/loss": step / 2})
+    first.scalars(10, {"val/nll": 1.0})
+    first.scalars(15, {"train/loss": 7.5, "train/odd, name": 1.0})  # a column more
+    second = CSVTables(tmp_path, 10)
+    second.scalars(15, {"train/loss": 0.5})
+    second.close()
+    assert (tmp_path / "csv" / "train.csv").read_text() == "step,loss\n5,2.5\n10,5.0\n15,0.5\n"
+    assert (tmp_path / "csv" / "val.csv").read_text() == "step,nll\n10,1.0\n"
+    CSVTables(tmp_path).scalars(3, {"train/a,b": 1.0})  # from the start again
+    assert (tmp_path / "csv" / "train.csv").read_text() == 'step,"a,b"\n3,1.0\n'

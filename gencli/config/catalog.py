@@ -41,6 +41,7 @@ class Option:
         target: the class that it builds, as a dotted name.
         partners: the options of other groups that it brings with it.
         nested: the keys that hold an option of another group, such as ``kernel`` or ``net``, and which group that is.
+        held: the option that stands at each of these keys.
         keys: its keys, dotted, with their values; those of nested options among them.
     """
 
@@ -50,6 +51,7 @@ class Option:
     target: str | None = None
     partners: dict[str, str | None] = field(default_factory=dict)
     nested: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str | None] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
 
 
@@ -100,6 +102,7 @@ def _read_option(group: str, path: Path) -> Option:
 
     partners: dict[str, str | None] = {}
     nested: dict[str, str] = {}
+    held: dict[str, str | None] = {}
     target: str | None = None
     keys: dict[str, Any] = {}
     for entry in content.pop("defaults", None) or []:
@@ -109,12 +112,13 @@ def _read_option(group: str, path: Path) -> Option:
                     partners[key.removeprefix("override ").strip().lstrip("/").partition("@")[0]] = choice
                 elif key.startswith("/") and not key.startswith("/schema/"):
                     inner, _, at = key[1:].partition("@")
-                    nested[at] = inner
+                    nested[at], held[at] = inner, choice
                     keys |= {f"{at}.{name}": value for name, value in _keys_of(inner, choice, path).items()}
         elif entry != "_self_" and not entry.startswith("/") and (path.parent / f"{entry}.yaml").is_file():
             parent = _read_option(group, path.parent / f"{entry}.yaml")
             target, keys = parent.target, {**parent.keys, **keys}
             partners, nested = {**parent.partners, **partners}, {**parent.nested, **nested}
+            held = {**parent.held, **held}
 
     if "@package _global_" in "".join(text.splitlines()[:1]) and group != "experiment":
         content = content.get(group) or {}
@@ -122,7 +126,7 @@ def _read_option(group: str, path: Path) -> Option:
         content = content[path.stem]
     keys |= dict(flatten(content))
     target = content.get("_target_", target)
-    return Option(group, path.stem, description, target, partners, nested, keys)
+    return Option(group, path.stem, description, target, partners, nested, held, keys)
 
 
 def _keys_of(group: str, choice: str | None, beside: Path) -> dict[str, Any]:

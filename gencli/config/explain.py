@@ -36,7 +36,7 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
         if group:
             options = error.options or catalog.options(group)
             known = group in catalog.groups()
-            meant = names.meant(names.choices_for(option, group)) if known else ""
+            meant = names.meant(names.choices_for(option, group, verb)) if known else ""
             more = f" (gencli list {group})" if known else ""
             return f"{group}={option}: there is no such {group}. {meant or near(option, options)}{more}"
     if isinstance(error, OverrideParseException):

@@ -120,6 +120,7 @@ _OPTIONS = {
     "objective=nll": "mle maximum_likelihood ml log_prob",
     "objective=dsm": "denoising_score_matching_single",
     "objective=denoise": "eps_prediction mse simple_loss",
+    "estimator=exact": "likelihood log_likelihood exact_likelihood",
     "estimator=iwae": "importance_weighted",
     "estimator=ais": "annealed_importance_sampling",
     "metrics=[fid]": "frechet frechet_inception_distance",
@@ -181,6 +182,13 @@ SECTIONS = {
 }
 """Groups whose keys a command may change."""
 
+_CHOSEN = {
+    "train": tuple(group for group in catalog.GROUPS if group not in ("picture", "metric")),
+    "sample": ("sampler", "picture", "kernel"),
+    "eval": ("estimator", "sampler", "metrics", "metric", "kernel"),
+}
+"""Groups of which a command may choose an option."""
+
 
 @cache
 def leaves(verb: str) -> dict[str, tuple[str, ...]]:
@@ -240,10 +248,19 @@ def keys_for(word: str, value: str = "", verb: str = "train", *, fuzzy: bool = F
     if name in KEYS and (not found or len(found) > 2):
         found = [KEYS[name]]
     found = _as_written(name, value, [key for key in found if key.startswith(f"{section}.")] or found)
+    found = _allowed(found, verb)
     if not found and fuzzy:
         matches = difflib.get_close_matches(name, {*known, *KEYS}, n=2, cutoff=0.75)
         found = list(dict.fromkeys(key for match in matches for key in (known.get(match) or (KEYS[match],))[:2]))
+        found = _allowed(found, verb)
     return [key if "=" in key or not value else f"{key}={value}" for key in found if key != word][:3]
+
+
+def _allowed(found: Iterable[str], verb: str) -> list[str]:
+    """Those that a command takes; a run is named by ``resume`` where a training goes on with it."""
+    known = {*leaves(verb), *SECTIONS[verb], *_CHOSEN[verb]}
+    found = ["resume" if key == "run" and verb == "train" else key for key in found]
+    return [key for key in found if re.split(r"[.=]", key)[0] in known]
 
 
 def no_such_key(full: str, value: str, siblings: Iterable[str], verb: str = "train") -> str:
@@ -291,22 +308,24 @@ def _as_written(name: str, value: str, found: list[str]) -> list[str]:
     return found
 
 
-def choices_for(word: str, group: str | None = None) -> list[str]:
-    """What an option that is not there may have meant, in its group or in another.
+def choices_for(word: str, group: str | None = None, verb: str = "train") -> list[str]:
+    """What an option that is not there may have meant, in its group or in another that the command takes.
 
     Example:
         >>> choices_for("DDPM", "model"), choices_for("ffjord"), choices_for("gan", "model")
         (['model=ddpm'], ['model=cnf'], ['model=generator objective=gan'])
     """
     name = folded(word)
-    same = options().get(name, ())
+    same = [choice for choice in options().get(name, ()) if re.split("[=@]", choice)[0] in _CHOSEN[verb]]
     own = [choice for choice in same if group is None or choice.startswith((f"{group}=", f"{group}@"))]
     if own:
         return _by_place(own)
-    if name in OPTIONS:
+    if name in OPTIONS and re.split("[=@]", OPTIONS[name])[0] in _CHOSEN[verb]:
         return [OPTIONS[name]]
     if same:
         return _by_place(same)
+    if verb != "train":
+        return []
     squeezed = {name.replace("_", ""): choice for name, choice in OPTIONS.items()}
     squeezed |= {name.replace("_", ""): choice for name, choices in options().items() for choice in choices[:1]}
     if name.replace("_", "") in squeezed:
@@ -322,9 +341,16 @@ def _by_place(choices: Iterable[str]) -> list[str]:
     return sorted(choices, key=lambda choice: next((k for k, o in enumerate(order) if choice.startswith(o)), 99))
 
 
-def verb_for(word: str) -> str | None:
-    """The command that a word means elsewhere."""
-    return VERBS.get(folded(word))
+def no_such_verb(word: str, verbs: Iterable[str]) -> str:
+    """The one line that refuses a command."""
+    start = f"'{word}' is no command of gencli."
+    if "=" in word:
+        return f"{start} Did you mean gencli train {word}?"
+    if verb := VERBS.get(folded(word)):
+        return f"{start} Did you mean gencli {verb}?"
+    beside = near(word, verbs)
+    choices = [] if beside.startswith("Did") else choices_for(word)
+    return f"{start} {meant(f'gencli train {choice}' for choice in choices) or beside}"
 
 
 def meant(found: Iterable[str]) -> str:
@@ -337,7 +363,8 @@ def bare(word: str, verb: str = "train") -> list[str]:
     """What a word without ``=`` may have meant: an option, a run, or a key."""
     if verb != "train" and (word == "latest" or "/" in word):
         return [f"run={word}"]
-    return choices_for(word) or [key if "=" in key else f"{key}=..." for key in keys_for(word, "", verb, fuzzy=True)]
+    keys = keys_for(word, "", verb, fuzzy=True)
+    return choices_for(word, None, verb) or [key if "=" in key else f"{key}=..." for key in keys]
 
 
 def flag(word: str, following: str | None, verb: str = "train") -> list[str]:
@@ -346,8 +373,8 @@ def flag(word: str, following: str | None, verb: str = "train") -> list[str]:
     if not sign and following is not None and "=" not in following and not following.startswith("-"):
         value = following
     if group := _group(folded(name)):
-        return choices_for(value, group) or [chosen(group, value or "...")]
+        return choices_for(value, group, verb) or [chosen(group, value or "...")]
     found = keys_for(name, value, verb, fuzzy=True)
     if found in (["model"], ["data"], ["optimizer"], ["objective"]) or any("=" not in key for key in found):
         return [f"{key}=..." for key in found]
-    return found or (choices_for(name) if not value else [])
+    return found or (choices_for(name, None, verb) if not value else [])

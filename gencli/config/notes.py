@@ -13,6 +13,9 @@ from gencli.config import catalog
 from gencli.config.catalog import Option
 from gencli.config.locate import config_dir
 
+_PARTS = ("model", "data", "objective", "sampler", "estimator")
+"""Groups of which a recipe always takes an option, chosen or not."""
+
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?P<value>.*?)(?:\s#\s(?P<comment>.*))?$")
 
 
@@ -80,7 +83,7 @@ def recipes(config_dirs: Sequence[str | Path] = ()) -> list[Recipe]:
     for name, option in catalog.options("experiment", config_dirs).items():
         own = {group: choice for group, choice in option.partners.items() if choice is not None}
         model = models.get(str(own.get("model") or usual["model"]))
-        choices = {group: choice for group, choice in usual.items() if group in catalog.GROUPS}
+        choices = {group: choice for group, choice in usual.items() if group in _PARTS}
         choices |= {**(model.partners if model else {}), **own}
         file = file_of("experiment", name, config_dirs)
         head = _head(file.read_text(encoding="utf-8")) if file else []

@@ -24,9 +24,13 @@ class Drawn:
 
 
 class Picture(ABC):
-    """A way to look at a trained model: a frozen dataclass whose fields are its options."""
+    """A way to look at a trained model: a frozen dataclass whose fields are its options.
+
+    ``layouts``: of the data that it shows, as models name them; none named: of any.
+    """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    layouts: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:

@@ -43,6 +43,7 @@ class NGram(Autoregressive, DataInitialized):
     """
 
     supports = ("binary", "levels", "categorical")
+    layouts = ("vector", "sequence")  # what stands before a pixel in a row is not what lies near it
     any_length = True
     initial_examples = 1 << 62
 

@@ -45,9 +45,12 @@ def capabilities(model: str) -> list[str]:
     return [name for name in names if name != "Model"]
 
 
-def fitting(group: str, model: str | None, config_dirs: Sequence[str | Path] = ()) -> list[str]:
-    """Options of ``objective``, ``sampler``, ``estimator`` or ``picture`` that fit a model's class."""
-    return [name for name, option in _classes(group, config_dirs).items() if fits(option, model)]
+def fitting(
+    group: str, model: str | None, config_dirs: Sequence[str | Path] = (), data: str | None = None
+) -> list[str]:
+    """Options of ``objective``, ``sampler``, ``estimator`` or ``picture`` that fit a model's class, and its data's."""
+    found = {name: option for name, option in _classes(group, config_dirs).items() if fits(option, model)}
+    return [name for name, option in found.items() if not data or layout(data) in (laid_out(option) or LAYOUTS)]
 
 
 def fitting_models(part: Option | str | None, config_dirs: Sequence[str | Path] = ()) -> list[str]:

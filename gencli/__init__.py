@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from gencli.run.run import Run
 
-__all__ = ["Run", "__version__", "load", "train"]
+__all__ = ["Run", "__version__", "compare", "load", "train"]
 __version__ = "0.1.0"
 
 
@@ -59,6 +61,30 @@ def load(path: str | Path = "latest", **options: Any) -> Run:
     from gencli.run.run import load as load_run
 
     return load_run(path, **options)
+
+
+def compare(*runs: Run | str | Path, split: str = "test", all: bool = False) -> DataFrame:
+    """Runs side by side: the same as ``gencli compare RUN ... --csv``, as a pandas table.
+
+    Rows of one ``group`` are comparable, and ranked in it; ``apart`` says what sets a group apart from the first.
+
+    Args:
+        runs: runs, run folders, folders of runs such as a sweep's, patterns, or ``latest``.
+        split: of the records.
+        all: other measurements too, not only each run's own NLL.
+
+    Raises:
+        UsageError: a name leads to no run, or no run has a number.
+    """
+    import pandas
+
+    from gencli.report.collect import expand
+    from gencli.report.compare import compared
+    from gencli.report.render import plain
+
+    names = [name if isinstance(name, str) else str(getattr(name, "path", name)) for name in runs]
+    found = plain(compared(expand(names), split, further=all))
+    return pandas.DataFrame([row | {"apart": group["apart"]} for group in found["groups"] for row in group["rows"]])
 
 
 def __getattr__(name: str) -> Any:

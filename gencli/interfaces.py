@@ -30,6 +30,7 @@ from gencli.models.structure import (
     ExponentialFamily,
     LinearFeatures,
     Pairwise,
+    Parametric,
     Relaxed,
     Torus,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "Noise",
     "Objective",
     "Pairwise",
+    "Parametric",
     "Path",
     "Prediction",
     "Relaxed",

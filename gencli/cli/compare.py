@@ -10,7 +10,7 @@ from gencli.cli.help import Parser
 from gencli.core.errors import UsageError
 from gencli.report import forms, render
 from gencli.report.collect import expand
-from gencli.report.compare import compare
+from gencli.report.compare import compared
 from gencli.report.seeds import entries
 
 
@@ -35,10 +35,7 @@ def main(words: Sequence[str]) -> int:
     if args.best and not args.group_by:
         raise UsageError("--best validation needs --group-by KEYS: the keys whose values each get one configuration")
 
-    comparison = compare(expand(args.runs), args.split, further=args.all)
-    if not comparison.groups:
-        why = [f"{run}: {reason}" for run, reason in comparison.unfinished]
-        raise UsageError(f"no run has a result on split={args.split} yet: " + "; ".join(why))
+    comparison = compared(expand(args.runs), args.split, further=args.all)
     if args.group_by:
         keys = [] if args.group_by == "config" else args.group_by.split(",")
         forms.write_grouped(comparison, [entries(rows, keys, args.best) for rows in comparison.groups], args.form)

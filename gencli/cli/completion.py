@@ -12,9 +12,13 @@ from typing import Any
 import yaml
 
 from gencli.cli import help as helptext
-from gencli.config import catalog, sections
-from gencli.config.locate import config_dir, runs
-from gencli.core.errors import UsageError, near
+from gencli.config import catalog, compatibility, sections
+from gencli.config.locate import config_dir, find_run, runs
+from gencli.core.errors import GencliError, UsageError, near
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CONFIG = 1 << 18
+"""Bytes of a run's config.yaml that are read at most."""
 
 _FLAGS = ("--cfg", "--config-dir", "--help", "--hydra-help", "--info", "--multirun", "--package", "--resolve")
 
@@ -96,7 +100,9 @@ def _candidates(words: Sequence[str]) -> list[str]:
     if given and given[-1] in ("--config-dir", "-cd"):
         return _paths(current)
     if verb == "list":
-        return _starting(current, catalog.groups(config_dirs))
+        groups = [word for word in given if word in catalog.groups(config_dirs)]
+        names = catalog.options(groups[0], config_dirs) if groups else catalog.groups(config_dirs)
+        return _starting(current, [*names, "--matrix"] if current.startswith("-") else names)
     if verb == "compare":
         return _starting(current, ["--all", "--csv", "--json", "--split", *map(str, runs(Path("outputs")))])
     if verb not in helptext.PAGES:
@@ -104,11 +110,11 @@ def _candidates(words: Sequence[str]) -> list[str]:
     if current.startswith("-"):
         return _starting(current, _FLAGS)
     if "=" in current:
-        return _values(current, config_dirs)
+        return _values(current, given, config_dirs)
     return _starting(current, _keys(verb, given, current, config_dirs))
 
 
-def _values(current: str, config_dirs: Sequence[str]) -> list[str]:
+def _values(current: str, given: Sequence[str], config_dirs: Sequence[str]) -> list[str]:
     """``key=VALUE``, or the last of ``key=VALUE,VALUE``."""
     key, _, value = current.partition("=")
     if key in ("run", "resume", "init_from"):
@@ -122,8 +128,27 @@ def _values(current: str, config_dirs: Sequence[str]) -> list[str]:
         done, comma, last = (done, comma, last) if comma else ("", "[", last.removeprefix("["))
     choices: Iterable[str] = _VALUES.get(key, ())
     if group in catalog.GROUPS:
-        choices = catalog.options(group, config_dirs)
+        choices = _fitting(group, given, config_dirs) or catalog.options(group, config_dirs)
     return [f"{key}={done}{comma}{choice}" for choice in _starting(last, choices)]
+
+
+def _fitting(group: str, given: Sequence[str], config_dirs: Sequence[str]) -> list[str]:
+    """Options that fit the run on the line, or the model on it; none where that cannot be told."""
+    if group not in compatibility.PARTS:
+        return []
+    named = dict(word.split("=", 1) for word in given if word.startswith(("run=", "resume=", "model=")))
+    option = catalog.options("model", config_dirs).get(named.get("model", ""))
+    target, data = option.target if option else None, None
+    try:
+        if "run" in named or "resume" in named:
+            with (find_run(named.get("run") or named["resume"]) / "config.yaml").open("rb") as file:
+                config = yaml.load(file.read(_CONFIG), Loader=_Loader)
+            target, data = config["model"]["_target_"], config["data"]["_target_"]
+    except (GencliError, OSError, yaml.YAMLError, KeyError, TypeError):
+        return []
+    if not isinstance(target, str) or catalog.class_info(target) is None:
+        return []
+    return compatibility.fitting(group, target, config_dirs, data if isinstance(data, str) else None)
 
 
 def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[str]) -> Iterator[str]:

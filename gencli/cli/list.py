@@ -3,102 +3,181 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gencli.cli.help import Parser
-from gencli.config import catalog, compatibility
+from gencli.cli.option_page import facts, option_page, wrapped
+from gencli.config import catalog, compatibility, names
 from gencli.config.catalog import Option
-from gencli.core.errors import UsageError, near
+from gencli.core.errors import UsageError, near, quoted
+
+FAMILIES = {
+    "flows": "Flows: invertible maps of a simple density",
+    "autoregressive": "Autoregressive: one coordinate after the other",
+    "latent": "Latent variables",
+    "diffusion": "Diffusion, flow matching and continuous flows",
+    "energy": "Energies: densities up to their constant Z",
+    "generator": "Generators: samples without a density",
+    "classical": "Closed forms and classical models",
+}
+"""Families of models by the folder of their class."""
+
+LAYOUTS = {
+    "vector": "Points and tables",
+    "image": "Images",
+    "sequence": "Text and other sequences",
+    "network": "Networks",
+}
+"""Families of data by how their coordinates are laid out."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the groups, or one of them in full.
+    """Print the groups, one of them, or one option in full.
 
     Raises:
-        UsageError: there is no such group.
+        UsageError: there is no such group or option.
     """
     parser = Parser(prog="gencli list", add_help=False)
     parser.add_argument("group", nargs="?")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--matrix", action="store_true")
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
-    args = parser.parse_args(list(words))
+    args = parser.parse_intermixed_args(list(words))
 
     width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
-    lines = group_page(args.group, args.config_dir, width) if args.group else overview(args.config_dir, width)
+    if args.group is None:
+        if args.matrix:
+            raise UsageError("--matrix is of one group: gencli list model --matrix")
+        lines = overview(args.config_dir, width)
+    else:
+        found = options_of(args.group, args.config_dir)
+        if args.name is not None:
+            lines = option_page(one_of(found, args.group, args.name), args.config_dir, width)
+        elif args.matrix:
+            lines = matrices(args.group, args.config_dir, width)
+        else:
+            lines = group_page(args.group, args.config_dir, width)
     print("\n".join(lines))
     return 0
 
 
+def options_of(group: str, config_dirs: Sequence[str]) -> dict[str, Option]:
+    """The options of a group.
+
+    Raises:
+        UsageError: there is no such group; names the near ones, and the option that is called so.
+    """
+    known = catalog.groups(config_dirs)
+    if group in known:
+        return catalog.options(group, config_dirs)
+    places = [f"gencli list {name} {group}" for name in known if group in catalog.options(name, config_dirs)]
+    places = places or [_listed(choice) for choice in names.choices_for(group) if _listed(choice)]
+    raise UsageError(f"{quoted(group)!r} is no group. {names.meant(places) or near(group, known)}")
+
+
+def _listed(choice: str) -> str:
+    """The page of an option that is chosen so; empty for what is no single option."""
+    group, _, name = choice.split(" ")[0].partition("=")
+    group = "metric" if group == "metrics" else group.partition("@")[0]
+    return f"gencli list {group} {name.strip('[]')}" if group in catalog.GROUPS else ""
+
+
+def one_of(found: Mapping[str, Option], group: str, name: str) -> Option:
+    """An option of a group by its name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in found:
+        return found[name]
+    meant = [page for choice in names.choices_for(name, group) if (page := _listed(choice))]
+    raise UsageError(f"{group}={quoted(name)}: there is no such {group}. {names.meant(meant) or near(name, found)}")
+
+
 def overview(config_dirs: Sequence[str], width: int) -> list[str]:
-    """Every group with its options, one line each."""
+    """Every group with its options, and what each of them is."""
     lines: list[str] = []
     for group in catalog.groups(config_dirs):
         found = catalog.options(group, config_dirs)
         column = max(map(len, found)) + 2
-        lines += [f"{group}=", *(_entry(name, option.description, column, width) for name, option in found.items()), ""]
-    return [*lines, "gencli list GROUP tells more, and what fits what."]
+        lines.append(f"{group}=")
+        for name, option in found.items():
+            lines += entry(name, option.description, column, width)
+        lines.append("")
+    return [*lines, *_more(width)]
+
+
+def _more(width: int) -> list[str]:
+    text = (
+        "gencli list GROUP tells more of its options, gencli list GROUP NAME all of one, such as: gencli list model maf"
+    )
+    return wrapped(text, width, 0)
 
 
 def group_page(group: str, config_dirs: Sequence[str], width: int) -> list[str]:
-    """One group: each option with what it declares, then who fits whom."""
-    known = catalog.groups(config_dirs)
-    if group not in known:
-        raise UsageError(f"'{group}' is no group. {near(group, known)}")
-
-    found = catalog.options(group, config_dirs)
+    """One group, by families where there are some: each option with what it declares."""
+    found = options_of(group, config_dirs)
     column = max(map(len, found)) + 2
     lines: list[str] = []
+    for title, members in families(group, found).items():
+        lines += [title] if title else []
+        for name in members:
+            lines += entry(name, found[name].description, column, width)
+            for label, text in _declared(found[name], config_dirs):
+                lines += wrapped(f"{label}: {text}", width, column + 2, 2)
+        lines.append("")
+    if group == "model" or group in compatibility.PARTS:
+        lines += wrapped(f"gencli list {group} --matrix tells which models and parts fit each other", width, 0)
+    return [*lines, *wrapped(f"gencli list {group} NAME tells all of one", width, 0)]
+
+
+def families(group: str, found: Mapping[str, Option]) -> dict[str, list[str]]:
+    """The names of options under the title of their family; one family without a title where there are none."""
+    if group not in ("model", "data"):
+        return {"": [*found]}
+    titles = FAMILIES if group == "model" else LAYOUTS
+    members: dict[str, list[str]] = {title: [] for title in [*titles.values(), "Others"]}
     for name, option in found.items():
-        lines.append(_entry(name, option.description, column, width))
-        for label, text in _declared(option, config_dirs):
-            lines += textwrap.wrap(
-                f"{label} {text}", width, initial_indent=" " * (column + 2), subsequent_indent=" " * (column + 4)
-            )
-    if group == "model":
-        for part in compatibility.PARTS:
-            lines += _matrix(part, config_dirs, width)
-    elif group in compatibility.PARTS:
-        lines += _matrix(group, config_dirs, width)
-    return lines
+        room = (option.target or "").split(".")
+        key = room[2] if group == "model" and room[:2] == ["gencli", "models"] and len(room) > 2 else ""
+        members[titles.get(compatibility.layout(option.target) if group == "data" else key, "Others")].append(name)
+    return {title: names_ for title, names_ in members.items() if names_}
+
+
+_SHORT = {
+    "model": ("values of x", "brings"),
+    "objective": ("requires", "values of x"),
+    "sampler": ("requires", "values of x"),
+    "estimator": ("requires", "values of x", "the number is"),
+    "picture": ("requires", "data laid out as"),
+    "data": ("is",),
+    "metric": ("needs", "better"),
+    "kernel": ("moves x that is",),
+}
+"""What the page of a group tells of each option, of all that the page of the option tells."""
 
 
 def _declared(option: Option, config_dirs: Sequence[str]) -> list[tuple[str, str]]:
-    """What an option's class says of itself, as pairs of a label and a text."""
-    info = catalog.class_info(option.target) if option.target else None
-    told: list[tuple[str, str]] = []
-    if option.group == "model" and option.target:
-        told.append(("offers:", ", ".join(compatibility.capabilities(option.target))))
-        if info:
-            told.append(
-                ("data:", ", ".join((*info.attributes.get("supports", ()), *info.attributes.get("shapes", ()))))
-            )
-        told.append(("brings:", ", ".join(f"{g}={c}" if c else f"no {g}" for g, c in option.partners.items())))
-    elif option.group in compatibility.PARTS and info:
-        requires = info.attributes.get("requires", ())
-        told.append(("requires:", ", ".join(name.rpartition(".")[2] for name in requires) or "nothing"))
-        told.append(("the number is:", _BOUNDS.get(info.attributes.get("bound", ""), "")))
-        told.append(("models:", ", ".join(compatibility.fitting_models(option.target, config_dirs)) or "none"))
-    elif option.group == "data" and info:
-        keys = ("support", "shape_kind", "shape", "classes")
-        told.append(("is:", ", ".join(str(info.attributes[key]) for key in keys if info.attributes.get(key))))
-    elif option.group == "metric" and info:
-        told.append(("needs:", str(info.attributes.get("needs", ""))))
-        told.append(("better:", str(info.attributes.get("better", ""))))
-        told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
-    elif option.group == "kernel" and info:
-        told.append(("moves x that is:", ", ".join(info.attributes.get("moves", ()))))
-        told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
-    elif option.group in ("optimizer", "trainer", "net", "path", "kernel", "logger"):
-        told.append(("keys:", ", ".join(key for key in option.keys if key != "_target_")))
-    return [(label, text) for label, text in told if text]
+    shown = _SHORT.get(option.group)
+    if shown is None:
+        keys = ", ".join(key for key in option.keys if not key.endswith("_target_"))
+        return [("keys", keys)] if keys and option.group != "experiment" else []
+    return [(label, text) for label, text in facts(option, config_dirs, shown) if text != "nothing"]
 
 
-_BOUNDS = {
-    "exact": "the NLL itself",
-    "upper": "an upper bound on the NLL",
-    "lower": "a lower bound on the NLL",
-    "estimate": "an estimate of the NLL, no bound",
-}
+def matrices(group: str, config_dirs: Sequence[str], width: int) -> list[str]:
+    """Models down, the options of each group that works with them across.
+
+    Raises:
+        UsageError: nothing of this group has to fit a model.
+    """
+    if group != "model" and group not in compatibility.PARTS:
+        raise UsageError(
+            f"--matrix is of model, {', '.join(compatibility.PARTS)}; {group} fits them all or by its keys"
+        )
+    parts = compatibility.PARTS if group == "model" else (group,)
+    lines = [line for part in parts for line in _matrix(part, config_dirs, width)]
+    return lines[1:]
 
 
 def _matrix(part: str, config_dirs: Sequence[str], width: int) -> list[str]:
@@ -122,6 +201,7 @@ def _matrix(part: str, config_dirs: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _entry(name: str, description: str, column: int, width: int) -> str:
-    room = width - column - 2
-    return f"  {name.ljust(column)}{textwrap.shorten(description, room, placeholder=' ...')}".rstrip()
+def entry(name: str, description: str, column: int, width: int) -> list[str]:
+    """A name and, beside it, what it is, in as many lines as that takes."""
+    lines = wrapped(description, width - column - 2, 0) or [""]
+    return [f"  {(name if k == 0 else '').ljust(column)}{line}".rstrip() for k, line in enumerate(lines)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gencli import __version__
 from gencli.cli import help as helptext
-from gencli.core.errors import GencliError, Interrupted, UsageError, near, quoted
+from gencli.core.errors import GencliError, Interrupted, UsageError, quoted
 from gencli.core.output import spell_what_is_lacking
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def _dispatch(words: list[str]) -> int:
         print(completion.script(rest) if verb == "--completion" else "\n".join(completion.candidates(rest)))
         return 0
     if verb not in helptext.PAGES:
-        raise UsageError(f"'{verb}' is no command of gencli. {near(verb, helptext.PAGES)}")
+        from gencli.config.names import no_such_verb
+
+        raise UsageError(no_such_verb(quoted(verb), helptext.PAGES))
     if "--help" in rest or "-h" in rest:
         print(helptext.PAGES[verb], end="")
         return 0

@@ -41,6 +41,7 @@ class Option:
         target: the class that it builds, as a dotted name.
         partners: the options of other groups that it brings with it.
         nested: the keys that hold an option of another group, such as ``kernel`` or ``net``, and which group that is.
+        held: the option that stands at each of these keys.
         keys: its keys, dotted, with their values; those of nested options among them.
     """
 
@@ -50,6 +51,7 @@ class Option:
     target: str | None = None
     partners: dict[str, str | None] = field(default_factory=dict)
     nested: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str | None] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
 
 
@@ -100,6 +102,7 @@ def _read_option(group: str, path: Path) -> Option:
 
     partners: dict[str, str | None] = {}
     nested: dict[str, str] = {}
+    held: dict[str, str | None] = {}
     target: str | None = None
     keys: dict[str, Any] = {}
     for entry in content.pop("defaults", None) or []:
@@ -109,12 +112,13 @@ def _read_option(group: str, path: Path) -> Option:
                     partners[key.removeprefix("override ").strip().lstrip("/").partition("@")[0]] = choice
                 elif key.startswith("/") and not key.startswith("/schema/"):
                     inner, _, at = key[1:].partition("@")
-                    nested[at] = inner
+                    nested[at], held[at] = inner, choice
                     keys |= {f"{at}.{name}": value for name, value in _keys_of(inner, choice, path).items()}
         elif entry != "_self_" and not entry.startswith("/") and (path.parent / f"{entry}.yaml").is_file():
             parent = _read_option(group, path.parent / f"{entry}.yaml")
             target, keys = parent.target, {**parent.keys, **keys}
             partners, nested = {**parent.partners, **partners}, {**parent.nested, **nested}
+            held = {**parent.held, **held}
 
     if "@package _global_" in "".join(text.splitlines()[:1]) and group != "experiment":
         content = content.get(group) or {}
@@ -122,7 +126,7 @@ def _read_option(group: str, path: Path) -> Option:
         content = content[path.stem]
     keys |= dict(flatten(content))
     target = content.get("_target_", target)
-    return Option(group, path.stem, description, target, partners, nested, keys)
+    return Option(group, path.stem, description, target, partners, nested, held, keys)
 
 
 def _keys_of(group: str, choice: str | None, beside: Path) -> dict[str, Any]:
@@ -150,10 +154,13 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 @dataclass(frozen=True)
-class _Module:
+class Module:
+    """The names of a module: its classes, what it imports, and the values that it gives to names of its own."""
+
     name: str
     classes: dict[str, ast.ClassDef]
     imports: dict[str, str]
+    values: dict[str, ast.expr] = field(default_factory=dict)
 
 
 def package_folder(package: str) -> Path | None:
@@ -192,26 +199,39 @@ def class_info(target: str) -> ClassInfo | None:
     return ClassInfo(f"{module.name}.{definition.name}", names, attributes, whole)
 
 
-def _unread(module: _Module, base: ast.expr) -> bool:
+def lineage(target: str) -> list[tuple[Module, ast.ClassDef]]:
+    """The class that a ``_target_`` names and its ancestors, as far as their source shows them, the class first."""
+    found = _find(target, target.partition(".")[0])
+    return list(_lineage(*found)) if found else []
+
+
+def value(dotted: str) -> tuple[Module, ast.expr] | None:
+    """What a module of gencli gives to a name of its own, such as a type with a range; unevaluated."""
+    owner, _, name = dotted.rpartition(".")
+    module = _module(owner) if owner.startswith("gencli.") else None
+    return (module, module.values[name]) if module and name in module.values else None
+
+
+def _unread(module: Module, base: ast.expr) -> bool:
     """Whether a base class may hide capabilities: its source was not found, and it is neither torch's nor Python's."""
-    dotted = _dotted(module, base)
+    dotted = dotted_name(module, base)
     if dotted is None:
         return True
     known = dotted.partition(".")[0] in ("torch", *sys.stdlib_module_names)
     return not known and _find(dotted, module.name.partition(".")[0]) is None
 
 
-def _lineage(module: _Module, definition: ast.ClassDef) -> Iterator[tuple[_Module, ast.ClassDef]]:
+def _lineage(module: Module, definition: ast.ClassDef) -> Iterator[tuple[Module, ast.ClassDef]]:
     """The class and its ancestors, depth first, as far as they lie in gencli or in the class's own package."""
     yield module, definition
     for base in definition.bases:
-        dotted = _dotted(module, base)
+        dotted = dotted_name(module, base)
         found = _find(dotted, module.name.partition(".")[0]) if dotted else None
         if found and found[1] is not definition:
             yield from _lineage(*found)
 
 
-def _find(dotted: str, package: str) -> tuple[_Module, ast.ClassDef] | None:
+def _find(dotted: str, package: str) -> tuple[Module, ast.ClassDef] | None:
     """Follow a dotted name, through re-exports, to the class it stands for."""
     for _ in range(10):  # re-exports end somewhere; a circle of them does not
         module_name, _, name = dotted.rpartition(".")
@@ -229,7 +249,7 @@ def _find(dotted: str, package: str) -> tuple[_Module, ast.ClassDef] | None:
 
 
 @cache
-def _module(name: str) -> _Module | None:
+def _module(name: str) -> Module | None:
     top, *rest = name.split(".")
     folder = package_folder(top) if top else None
     if folder is None:
@@ -256,22 +276,29 @@ def _module(name: str) -> _Module | None:
             origin = ".".join([*parent, *([node.module] if node.module else [])])
             for alias in node.names:
                 imports[alias.asname or alias.name] = f"{origin}.{alias.name}"
-    return _Module(name, {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}, imports)
+    values = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return Module(name, {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}, imports, values)
 
 
-def _dotted(module: _Module, node: ast.expr) -> str | None:
+def dotted_name(module: Module, node: ast.expr) -> str | None:
     """The dotted name that an expression such as ``interfaces.Model`` or ``Base[T]`` stands for."""
     if isinstance(node, ast.Subscript):
-        return _dotted(module, node.value)
+        return dotted_name(module, node.value)
     if isinstance(node, ast.Attribute):
-        owner = _dotted(module, node.value)
+        owner = dotted_name(module, node.value)
         return f"{owner}.{node.attr}" if owner else None
     if isinstance(node, ast.Name):
         return f"{module.name}.{node.id}" if node.id in module.classes else module.imports.get(node.id)
     return None
 
 
-def _attributes(module: _Module, definition: ast.ClassDef) -> dict[str, Any]:
+def _attributes(module: Module, definition: ast.ClassDef) -> dict[str, Any]:
     """Class attributes with literal values, and ``requires`` as dotted names of the classes' definitions."""
     named = _parameters(module, definition)
     found: dict[str, Any] = {"requires": named} if named else {}
@@ -294,11 +321,11 @@ def _attributes(module: _Module, definition: ast.ClassDef) -> dict[str, Any]:
     return found
 
 
-def _parameters(module: _Module, definition: ast.ClassDef) -> tuple[str, ...]:
+def _parameters(module: Module, definition: ast.ClassDef) -> tuple[str, ...]:
     """The models among the type parameters of its bases, as ``models.base.Partner`` finds them at run time."""
     subscripts = [base.slice for base in definition.bases if isinstance(base, ast.Subscript)]
     names = [node for at in subscripts for node in (at.elts if isinstance(at, ast.Tuple) else [at])]
-    found = [_find(_dotted(module, node) or "", module.name.partition(".")[0]) for node in names]
+    found = [_find(dotted_name(module, node) or "", module.name.partition(".")[0]) for node in names]
     return tuple(
         f"{owner.name}.{kind.name}"
         for owner, kind in filter(None, found)
@@ -306,7 +333,7 @@ def _parameters(module: _Module, definition: ast.ClassDef) -> tuple[str, ...]:
     )
 
 
-def _canonical(module: _Module, node: ast.expr) -> str:
-    dotted = _dotted(module, node) or ast.unparse(node)
+def _canonical(module: Module, node: ast.expr) -> str:
+    dotted = dotted_name(module, node) or ast.unparse(node)
     found = _find(dotted, module.name.partition(".")[0])
     return f"{found[0].name}.{found[1].name}" if found else dotted

@@ -6,8 +6,10 @@ wording of its messages, stands in tests/config/test_hydra.py, which would notic
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -25,7 +27,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from gencli.config import clusters
+from gencli.config import clusters, names
 from gencli.config.compose import chosen, compose, expand_runs, initialized, parse_overrides, prepare, quote, to_plain
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.locate import config_dir
@@ -87,7 +89,7 @@ class Task:
         try:
             self.work(self.verb, to_plain(cfg, choices, self.run_config, self.config_dirs), sweep_dir)
         except CONFIG_ERRORS as error:
-            message = explain(error)
+            message = explain(error, self.verb)
             return self.report(UsageError(message)), message.splitlines()[0]
         except BaseException as error:
             message = str(error) or type(error).__name__
@@ -111,6 +113,7 @@ def call(verb: str, words: list[str], work: Work, report: Report, launch: Launch
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed
     parser = get_args_parser()
     parser.error = _refuse_flag  # type: ignore[method-assign]  # argparse would print its usage
+    words = _words(verb, words, parser)
     args = parser.parse_intermixed_args(words)
     if args.experimental_rerun is not None:
         raise UsageError("--experimental-rerun unpickles a file, which gencli never does; train with resume=RUN")
@@ -141,7 +144,29 @@ def call(verb: str, words: list[str], work: Work, report: Report, launch: Launch
             _run(task, prepared.config_name, prepared.overrides)
         return task.exit_code
     except (*CONFIG_ERRORS, ValueError) as error:
-        raise UsageError(explain(error)) from error
+        raise UsageError(explain(error, verb, args.overrides)) from error
+
+
+def _words(verb: str, words: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The words as Hydra's parser reads them: ``--info`` takes no override for its value.
+
+    Raises:
+        UsageError: a flag is one of other tools; says what it is here.
+    """
+    known = parser._option_string_actions
+    read = []
+    for k, word in enumerate(words):
+        following = words[k + 1] if k + 1 < len(words) else None
+        if word in ("--info", "-i") and following is not None and "=" in following:
+            read.append("--info=all")
+            continue
+        read.append(word)
+        name = word.partition("=")[0]
+        if not name.startswith("-") or any(flag.startswith(name) for flag in known) or re.fullmatch(r"-[\d.]+", name):
+            continue
+        if found := names.flag(word, following, verb):
+            raise UsageError(f"{quoted(word)}: a command of gencli takes key=value. {names.meant(found)}")
+    return read
 
 
 def _show_config(verb: str, overrides: list[str], config_dirs: list[str], which: str, package: str | None) -> int:

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gencli.config import catalog, compatibility, locate, schema, sections, stored
 from gencli.config.explain import CONFIG_ERRORS, explain
+from gencli.config.names import no_such_key
 from gencli.config.stored import GROUPS
 from gencli.core.errors import UsageError, near, quoted
 
@@ -69,7 +70,7 @@ def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
             del cfg["hydra"]
         return to_plain(cfg, choices, prepared.run_config, config_dirs)
     except CONFIG_ERRORS as error:
-        raise UsageError(explain(error)) from error
+        raise UsageError(explain(error, verb, overrides)) from error
 
 
 @contextmanager
@@ -141,7 +142,7 @@ def prepare(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     chosen = {o.key_or_group: o for o in parsed if o.key_or_group in _FREE[name]}
     for override in parsed:
         if override.key_or_group not in _RUN_KEYS[verb] and _differs(override, _FREE[name], run, config["choices"]):
-            _check_change(override, schema.OF_RUN[name], config, chosen, config_dirs)
+            _check_change(verb, override, schema.OF_RUN[name], config, chosen, config_dirs)
             kept.append(str(override.input_line))
     return Prepared(name, kept, config)
 
@@ -160,6 +161,7 @@ def _check_choice(override: Override) -> None:
 
 
 def _check_change(
+    verb: str,
     override: Override,
     groups: Sequence[str],
     config: Mapping[str, Any],
@@ -192,12 +194,10 @@ def _check_change(
             }
     full, names = ".".join(path), {".".join(key.split(".")[: len(path)]) for key in keys}
     if full not in names and not any(full.startswith(f"{name}.") and not keys.get(name) for name in names):
-        parent = ".".join([group, *path[:-1]])
         beside = [name.rpartition(".") for name in names]
         others = [last for start, _, last in beside if start == ".".join(path[:-1]) and last != "_target_"]
-        raise UsageError(
-            f"{override.key_or_group}: there is no such key in {parent}. {near(path[-1], others)}".rstrip()
-        )
+        value = str(override.input_line).partition("=")[2]
+        raise UsageError(no_such_key(override.key_or_group, value, others, verb))
 
 
 def _in_hydras_words(text: str) -> str:

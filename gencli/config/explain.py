@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import yaml
 from hydra.errors import (
@@ -13,7 +14,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from gencli.config import catalog
+from gencli.config import catalog, names
 from gencli.config.stored import GROUPS
 from gencli.core.errors import near
 
@@ -21,19 +22,27 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What Hydra raises over a wrong command line or config file."""
 
 
-def explain(error: BaseException) -> str:
-    """Hydra's and OmegaConf's complaints in one or two lines, with the near names."""
+def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] = ()) -> str:
+    """Hydra's and OmegaConf's complaints in one or two lines, with the near names.
+
+    Args:
+        error: the complaint.
+        verb: the command.
+        overrides: its words, in which the value of a wrong key stands.
+    """
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group:
             options = error.options or catalog.options(group)
-            more = f" (gencli list {group})" if group in catalog.groups() else ""
-            return f"{group}={option}: there is no such {group}. {near(option, options)}{more}"
+            known = group in catalog.groups()
+            meant = names.meant(names.choices_for(option, group, verb)) if known else ""
+            more = f" (gencli list {group})" if known else ""
+            return f"{group}={option}: there is no such {group}. {meant or near(option, options)}{more}"
     if isinstance(error, OverrideParseException):
-        return _unread(str(error.override))
+        return _unread(str(error.override), verb)
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        return _unknown_key(cause)
+        return _unknown_key(cause, verb, overrides)
     if isinstance(cause, ValidationError):
         value = "" if isinstance(error, ConfigCompositionException) and "override" not in str(error) else str(error)
         overridden = re.search(r"override \+*(\S+)", value)
@@ -76,17 +85,17 @@ def explain(error: BaseException) -> str:
     return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
 
 
-def _unread(text: str) -> str:
+def _unread(text: str, verb: str) -> str:
     """Words that are no override; a value of other signs than Hydra's grammar knows has to stand within quotes."""
     key, sign, value = text.partition("=")
     if not sign or not key:
-        return f"cannot read '{text}': an override is key=value"
+        return f"cannot read '{text}': an override is key=value. {names.meant(names.bare(text, verb))}".rstrip()
     if any(quote in value for quote in "'\""):
         return f"cannot read '{text}': a text with quotes stands within the other ones, as in {key}=\"it's\""
     return f"cannot read '{text}': if it is a text, quote it for gencli and for the shell: '{key}=\"{value}\"'"
 
 
-def _unknown_key(cause: OmegaConfBaseException) -> str:
+def _unknown_key(cause: OmegaConfBaseException, verb: str, overrides: Sequence[str]) -> str:
     """The key that is not there, and those that are."""
     full = str(cause.full_key or cause.key)
     parent, _, key = full.rpartition(".")
@@ -97,4 +106,6 @@ def _unknown_key(cause: OmegaConfBaseException) -> str:
         return f"{full}: {parent} is null: choose it first, kernel@{parent}=NAME"
     if not parent:
         siblings = sorted({*siblings, *GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"})
-    return f"{full}: there is no such key{f' in {parent}' if parent else ''}. {near(key, siblings)}"
+    given = (text.lstrip("+~").partition("=") for text in overrides)
+    value = next((value for name, _, value in given if name == full), "")
+    return names.no_such_key(full, value, siblings, verb)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,6 +151,16 @@ class Dataset(ABC):
         """Examples (n, D) of data space as the columns of a table, name -> n cells: numbers, texts, truths or None.
 
         None is a missing cell. None instead of columns: this data is no table.
+        """
+        return None
+
+    def from_rows(self, cells: Mapping[str, np.ndarray]) -> Tensor | None:
+        """Examples (n, D) of data space from columns of a table by name, as ``to_rows`` gives them.
+
+        Columns that are none of the data's are not read. None: this data is no table.
+
+        Raises:
+            UsageError: a column is missing, or a cell is none of the data.
         """
         return None
 

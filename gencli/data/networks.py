@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class Observed(Lazy):
     by its maximum likelihood, AIC and BIC.
     """
 
+    layout: ClassVar[str] = "network"
     in_sample = True
     train_on = "all"
 

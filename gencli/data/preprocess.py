@@ -37,6 +37,10 @@ OPTIONAL = ("context_mean", "context_std", "repeats")
 """Statistics that not every run has."""
 
 
+class Unreachable(ValueError):
+    """The data cannot be brought to the model: neither its values nor its shape are those that the model takes."""
+
+
 class Preprocess(nn.Module):
     """x (B, *) in data space <-> z in model space, and the terms that make the model's NLL that of x.
 
@@ -100,7 +104,7 @@ class Preprocess(nn.Module):
         self.untouched = kept and not support.columns and (support.discrete or "real" not in model_supports)
         reached = kept if support.columns else "real" in model_supports and support.kind != "graph"
         if not self.untouched and not reached:
-            raise ValueError(f"the model supports {', '.join(model_supports)}; this data is {support}")
+            raise Unreachable(f"the model supports {', '.join(model_supports)}; this data is {support}")
 
         self.stochastic = support.discrete and not self.untouched
         self.transform = "none" if self.untouched else transform
@@ -121,7 +125,7 @@ class Preprocess(nn.Module):
 
         vectors = flatten or "image" not in model_shapes
         if (spec.kind == "vector" or vectors) and "vector" not in model_shapes:
-            raise ValueError(
+            raise Unreachable(
                 f"the model supports shapes {', '.join(model_shapes)}; this data is of shape {spec.shape}"
                 + (" flattened by data.flatten=true" if spec.kind == "image" else "")
             )

@@ -277,6 +277,17 @@ def _table(
     return Table(where, kept, lines, dialect, tuple(said), tuple(others))
 
 
+def of_cells(where: str, columns: Mapping[str, np.ndarray]) -> Table:
+    """A table of columns in memory: numbers and truth values as they are, all else as texts; None is a missing cell."""
+
+    def typed(cells: np.ndarray) -> np.ndarray:
+        if cells.dtype.kind in "biuf":
+            return cells
+        return _objects("" if cell is None or cell != cell else str(cell).strip() for cell in cells.tolist())
+
+    return Table(where, {name: typed(cells) for name, cells in columns.items()})
+
+
 def _counts(cells: np.ndarray) -> bool:
     """Whether cells are n, n + 1, n + 2 ... from 0 or 1 on."""
     try:

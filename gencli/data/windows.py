@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -83,6 +83,7 @@ class Windows(Lazy):
         ValueError: the stride is longer than the window.
     """
 
+    layout: ClassVar[str] = "sequence"
     alphabet: Alphabet | None
     """The symbols; None: bytes."""
 

@@ -26,6 +26,7 @@ class Enumerate(PartitionEstimator):
     """
 
     bound = "exact"
+    supports = ("binary", "levels", "categorical")
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         super().check(model, learned)

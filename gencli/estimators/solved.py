@@ -114,6 +114,7 @@ class KacWard(PartitionEstimator):
 
     bound = "exact"
     requires = (Pairwise,)
+    supports = ("binary",)
     FIELD: ClassVar[float] = 1e-9  # nats that count as none
 
     def check(self, model: Unnormalized, learned: Learned) -> None:

@@ -69,6 +69,7 @@ class Kernel(ABC, Generic[S]):
     them return what they find and leave their arguments as they are. Chain i is the same whatever n is.
 
     moves: kinds of support whose x it can move, as ``Support.kind`` names them; ``moved`` where options narrow them.
+    layouts: of the data that it is for, as models name them; none: of any.
     over_pairs: whether it asks an energy for its ``pairs``.
 
     References:
@@ -77,6 +78,7 @@ class Kernel(ABC, Generic[S]):
 
     words: ClassVar[str] = "a section of the group kernel"
     moves: ClassVar[tuple[str, ...]] = ("real",)
+    layouts: ClassVar[tuple[str, ...]] = ()
     over_pairs: ClassVar[bool] = False
 
     @property

@@ -33,6 +33,7 @@ class TieNoTie(Kernel[Sites]):
     """
 
     moves = ("binary",)
+    layouts = ("network",)
     toggles: Count = 100
 
     def init(self, energy: Energy, x: Tensor) -> Sites:

@@ -27,7 +27,8 @@ ModelFactory = Callable[["Spec"], "Model"]
 class Model(nn.Module, ABC):
     """A generative model in model space; it inherits the capabilities that it offers.
 
-    ``flattens``: whether images may be made vectors for it, where ``shapes`` has vectors only.
+    ``supports``: the kinds of x that it takes. ``shapes``: its event shapes. ``layouts``: what a coordinate may be the
+    place of, ``vector``, ``image``, ``sequence``, ``network``; none named: of whatever its shapes allow.
 
     Args:
         spec: shape and support of what it models.
@@ -39,7 +40,7 @@ class Model(nn.Module, ABC):
 
     supports: ClassVar[tuple[str, ...]] = ("real",)
     shapes: ClassVar[tuple[str, ...]] = ("vector",)
-    flattens: ClassVar[bool] = True
+    layouts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, spec: Spec, *, conditional: bool = False) -> None:
         super().__init__()
@@ -77,10 +78,13 @@ class Partner(Generic[M]):
     What it requires of a model stands in its type parameter: ``class HMC(Sampler[Unnormalized])``. A class that needs
     two capabilities, or whose base has no parameter, says ``requires = (A, B)`` itself.
 
-    requires: the capabilities that the model must offer; heirs have their parent's.
+    requires: the capabilities that the model must offer; heirs have their parent's. ``supports``, ``layouts``: the
+    kinds of x that it is for, and how they are laid out, as a model's class has them; none: what its models have.
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    supports: ClassVar[tuple[str, ...]] = ()
+    layouts: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)

@@ -22,6 +22,10 @@ class Relaxed(Unnormalized):
         """E of rows of weights p (B, D, K) on the K values of each coordinate; one-hot rows have the energy of x."""
 
 
+class Parametric(Unnormalized):
+    """An energy of few parameters each of which means something, such as a coupling: their posterior can be shown."""
+
+
 class Pairwise(Unnormalized):
     """An energy of single coordinates and of pairs: E(x) = sum_i unary[i, x_i] + sum_e tables[e, x_i, x_j]."""
 
@@ -81,7 +85,7 @@ class Annealable(Unnormalized):
         """
 
 
-class ExponentialFamily(Unnormalized):
+class ExponentialFamily(Parametric):
     """p(x) = exp(theta . s(x)) / Z: a few statistics s(x), each with a parameter that has a name.
 
     ``names``: of the K parameters. The MLE solves E[s] = mean of s over the data, and the inverse of N Cov[s], the

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import io
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gencli.models.base import Model
 from gencli.run.assembly import Parts
+from gencli.run.drawing import Drawing
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,35 @@ class Drawn:
     terminal: Any = None
 
 
-class Picture(ABC):
-    """A way to look at a trained model: a frozen dataclass whose fields are its options."""
+class Page(str):
+    """HTML that a notebook shows."""
+
+    def _repr_html_(self) -> str:
+        return self
+
+
+class Picture(Drawing):
+    """A way to look at a trained model: a frozen dataclass whose fields are its options.
+
+    ``layouts``: of the data that it shows, as models name them; none named: of any.
+    """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
+    layouts: ClassVar[tuple[str, ...]] = ()
+
+    def show(self, parts: Parts, n: int, seed: int) -> Any:
+        drawn = self.make(parts, n, seed)
+        figures = getattr(drawn, "figures", {})
+        if figures:
+            return next(iter(figures.values()))
+        for suffix, content in drawn.files.items():
+            if suffix.endswith((".png", ".gif")):
+                from PIL import Image
+
+                return Image.open(io.BytesIO(content))
+            if suffix.endswith(".html"):
+                return Page(content.decode("utf-8"))
+        return drawn.terminal
 
     @abstractmethod
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:

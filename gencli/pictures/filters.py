@@ -23,6 +23,7 @@ class Filters(Picture):
         units: the most that are shown.
     """
 
+    layouts = ("image",)
     requires = (LinearFeatures,)
     units: Count = 100
 

@@ -31,6 +31,8 @@ class GoodnessOfFit(Picture):
     ``.npz`` with the shares of each network.
     """
 
+    layouts = ("network",)
+
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         graph = graph_of(parts, "goodness_of_fit")
         observed = observed_networks(parts)

@@ -32,6 +32,7 @@ class Grow(Picture):
         temperature: divides log-probabilities, or scales the standard deviation of reals.
     """
 
+    layouts = ("image",)
     requires = (Autoregressive,)
     frames: Annotated[int, Range(low=2)] = 8
     steps: Annotated[int, Range(low=2)] = 40

@@ -30,6 +30,7 @@ class Guidance(Picture):
         each: samples of a class at each w, one below the other.
     """
 
+    layouts = ("image",)
     requires = (VelocityField,)
     weights: Annotated[Sequence[Finite], Range(low=1)] = (0, 1, 2, 4)
     each: Count = 2

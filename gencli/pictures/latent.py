@@ -81,6 +81,7 @@ class Reconstruct(Picture):
         columns: examples side by side.
     """
 
+    layouts = ("image",)
     requires = (LatentVariable,)
     columns: Count = 16
 
@@ -110,6 +111,7 @@ class Traverse(Picture):
         example: number of the held-out example.
     """
 
+    layouts = ("image",)
     requires = (LatentVariable,)
     latents: Count = 12
     columns: Annotated[int, Range(low=2)] = 11

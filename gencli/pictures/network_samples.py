@@ -28,6 +28,7 @@ class NetworkSamples(Picture):
         most: networks in the picture at most.
     """
 
+    layouts = ("network",)
     columns: Count = 4
     most: Count = 8
 

@@ -17,6 +17,7 @@ from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.usual import usual
 from gencli.methods.exchange import Parameters, Posterior, exchange
 from gencli.models.base import Unnormalized
+from gencli.models.structure import Parametric
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
 from gencli.run.assembly import Parts
@@ -45,7 +46,7 @@ class PosteriorOfParameters(Picture):
 
     MOST, PANELS, COLUMNS = 64, 24, 4
 
-    requires = (Unnormalized,)
+    requires = (Parametric,)
     draws: Annotated[int, Range(low=8)] = 300
     warmup: Natural = 150
     chains: Count = 2

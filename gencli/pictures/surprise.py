@@ -29,6 +29,7 @@ class Surprise(Picture):
         unit: of the surprise.
     """
 
+    layouts = ("image",)
     requires = (Autoregressive,)
     split: Literal["train", "val", "test"] = "test"
     unit: Literal["bits", "nats"] = "bits"

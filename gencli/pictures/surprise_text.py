@@ -36,6 +36,7 @@ class SurpriseText(Picture):
         top: nats that get the full colour.
     """
 
+    layouts = ("sequence",)
     requires = (Autoregressive,)
     symbols: Count = 1500
     top: Positive = 6.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gencli.core.errors import quoted
+from gencli.core.errors import UsageError, quoted
 from gencli.report.collect import Row, results
 
 if TYPE_CHECKING:
@@ -74,6 +74,19 @@ def compare(folders: Sequence[Path], split: str = "test", *, further: bool = Fal
         _rank(rows, index)
         if index:
             comparison.reasons.append(_reason(_first_like(rows, comparison.groups).record, rows[0].record))
+    return comparison
+
+
+def compared(folders: Sequence[Path], split: str = "test", *, further: bool = False) -> Comparison:
+    """``compare``, refused where no run has a number.
+
+    Raises:
+        UsageError: says of each run why it has none.
+    """
+    comparison = compare(folders, split, further=further)
+    if not comparison.groups:
+        why = [f"{run}: {reason}" for run, reason in comparison.unfinished]
+        raise UsageError(f"no run has a result on split={split} yet: " + "; ".join(why))
     return comparison
 
 

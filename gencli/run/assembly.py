@@ -17,7 +17,7 @@ from gencli.core.errors import RunFailed, UsageError
 from gencli.core.files import named
 from gencli.core.noise import seeded_global
 from gencli.data.base import Dataset
-from gencli.data.preprocess import Preprocess
+from gencli.data.preprocess import Preprocess, Unreachable
 from gencli.estimators.base import Estimator
 from gencli.loggers.base import Logger
 from gencli.models.base import Autoregressive, Model
@@ -116,9 +116,15 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
 
         dataset = make_dataset()
         dataset.typed = cfg.get("typed") or {}
-        preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way).to(
-            device
-        )
+        if schema is None:  # runs of before this rule open
+            refuse_layout(cfg, model_class, dataset)
+        try:
+            preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way)
+        except Unreachable as error:
+            place = compatibility.layout(cfg["data"].get("_target_"))
+            hint = compatibility.others(cfg, dataset.spec.support.kind, place)
+            raise UsageError(f"{error}: {hint}") from error
+        preprocess.to(device)
         with seeded_global(device, cfg["seed"]):
             model = make_model(preprocess.model_spec).to(device)
             objective = make_objective(preprocess.model_spec)
@@ -132,18 +138,29 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
     if dataset.per is not None and not (isinstance(model, Autoregressive) and model.natural):
         raise UsageError(
             f"model={cfg['choices'].get('model')} is not Autoregressive in the order of the data: "
-            f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it"
-        )
-    if dataset.spec.kind == "image" and not model.flattens:
-        raise UsageError(
-            f"model={cfg['choices'].get('model')} is for sequences; data={dataset.name} has images: "
-            "model=made, pixelcnn or transformer"
+            f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it; "
+            f"{compatibility.others(cfg, dataset.spec.support.kind, 'sequence')}"
         )
     parts = Parts(device, dataset, preprocess, model, objective, sampler, estimator, learned)
     for group, part in (("sampler", sampler), ("estimator", estimator)):
         if part is not None:
             check_part(group, part, parts)
     return parts
+
+
+def refuse_layout(cfg: Mapping[str, Any], model: type[Model], dataset: Dataset) -> None:
+    """Refuse data whose coordinates are laid out in a way that means nothing to a model, as pixels do to n-grams.
+
+    Raises:
+        UsageError: names models for the data, and data for the model.
+    """
+    place = getattr(dataset, "layout", dataset.spec.kind)
+    if model.layouts and place not in model.layouts:
+        choices = cfg.get("choices") or {}
+        raise UsageError(
+            f"model={choices.get('model')} is of data laid out as {' or '.join(model.layouts)}; "
+            f"data={choices.get('data')} is {place}: {compatibility.others(cfg, dataset.spec.support.kind, place)}"
+        )
 
 
 def data_factory(

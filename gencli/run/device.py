@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from gencli.core import distributed
+from gencli.core.errors import quoted
 
 
 def resolve_device(name: str) -> torch.device:
@@ -23,10 +24,11 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps", "xpu"):
+        near = ". Did you mean device=cuda?" if name.lower().startswith(("gpu", "nvidia")) or name.isdecimal() else ""
+        raise ValueError(f"device={quoted(name)} is not to be had here: auto, cpu, cuda, cuda:1 or mps is needed{near}")
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda", "mps", "xpu"):
-            raise ValueError(f"device={name}: auto, cpu, cuda, cuda:1 or mps")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={name} is not to be had here: {str(error).splitlines()[0]}") from error

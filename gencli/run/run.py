@@ -19,8 +19,9 @@ from gencli.core.tensors import numbers
 from gencli.data.split import storage_dtype
 from gencli.estimators.base import Estimator
 from gencli.models.base import ExactLikelihood, Model, log_likelihood
-from gencli.run import quality, sampling
+from gencli.run import plain_weights, quality, sampling, show
 from gencli.run.assembly import PLACES, Parts, check_part, restore
+from gencli.run.drawing import Drawing
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.opened import builder
@@ -28,6 +29,7 @@ from gencli.run.scoring import held_out_streams, score_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+    from pandas import DataFrame
 
 MOVABLE = (*PLACES, "separator", "decimal")
 """Options of data that say where a file lies and how its text is written."""
@@ -71,6 +73,13 @@ class Run:
         self.config: dict[str, Any] = self.trained | dict(overrides or {}) | {"trust": self.trust}
         self._parts = parts
 
+    def __repr__(self) -> str:
+        return show.line(self.path, self.trained)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: model, data, number with its bound, and the samples."""
+        return show.page(self.path, self.trained)
+
     @property
     def info(self) -> dict[str, Any]:
         """run.json."""
@@ -80,6 +89,13 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl, a dict a line."""
         return stored.metrics(self.path)
+
+    @property
+    def history(self) -> DataFrame:
+        """metrics.jsonl as a pandas table, a row a line: ``step``, ``split``, ``seconds``, ``weights``, the metrics."""
+        import pandas
+
+        return pandas.DataFrame(self.metrics)
 
     @property
     def results(self) -> list[dict[str, Any]]:
@@ -160,9 +176,56 @@ class Run:
             total.append(-score_rows(parts.preprocess, score, there, named[some].to(parts.device), streams).nll)
         return torch.cat(total)
 
+    def picture(self, name: str, n: int = 64, seed: int = 0, **options: Any) -> Any:
+        """A picture of the run, as ``gencli sample run=... picture=NAME`` draws it; nothing is written.
+
+        Args:
+            name: an option of the group ``picture``, such as ``"latent"``.
+            n: examples or samples that it is made of.
+            seed: of what it draws.
+            options: the picture's own, such as ``side=20``.
+
+        Returns:
+            A matplotlib figure where the picture is one, else an image of PIL, else a page (a text that a notebook
+            shows) or None.
+
+        Raises:
+            UsageError: there is no such picture, or the model or its data cannot be shown like this.
+        """
+        from gencli.config.compose import compose, quote
+
+        section = compose("sample", [f"run={quote(str(self.path))}", f"picture={name}"])["picture"]
+        drawing = builder(self.trust).component({**section, **options}, Drawing, group="picture")
+        if lacking := [kind.__name__ for kind in drawing.requires if not isinstance(self.model, kind)]:
+            raise UsageError(f"picture={name} needs {' and '.join(lacking)}, which the model lacks")
+        return drawing.show(self.parts, n, seed)
+
+    def export(self, path: str | Path = "model.safetensors") -> Path:
+        """Write the model's weights for use without gencli: its state dict as safetensors; returns the file.
+
+        The metadata of the file hold, as JSON under ``about``, the model's section of the config, shape and support of
+        its x, the protocol of its numbers, and which weights these are. ``help("gencli.run.plain_weights")`` shows how
+        such a file is read in plain PyTorch.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Raises:
+            UsageError: the path leads into no folder.
+        """
+        parts = self.parts
+        about = {
+            "model": self.trained["model"],
+            "shape": list(parts.model.spec.shape),
+            "support": str(parts.model.spec.support),
+            "protocol": parts.protocol(),
+            "weights": parts.weights,
+        }
+        return plain_weights.export(parts.model, path, about)
+
     def _rows(self, x: ArrayLike, y: ArrayLike | None, given: ArrayLike | None) -> Batch:
         """Rows of data space with what belongs to them, checked."""
-        parts, rows = self.parts, numbers("x", x)
+        parts, rows = self.parts, sampling.as_rows(self.parts.dataset, x)
         spec = parts.dataset.spec
         if tuple(rows.shape[1:]) != spec.shape:
             raise UsageError(f"x has shape {tuple(rows.shape)}, this data {('B', *spec.shape)}")

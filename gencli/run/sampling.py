@@ -12,7 +12,8 @@ from torch import Tensor
 from gencli.core.errors import UsageError, near
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.spec import Batch, Given, Spec
-from gencli.data.base import Split
+from gencli.core.tensors import numbers
+from gencli.data.base import Dataset, Split
 from gencli.models.base import Autoregressive
 from gencli.run import conditioning
 from gencli.run.assembly import Parts
@@ -83,6 +84,21 @@ def draw(
     return Drawn(torch.cat([d.x for d in drawn]), y, said)
 
 
+def as_rows(dataset: Dataset, x: object) -> Tensor:
+    """Examples as a user gives them: tensors, arrays, lists, or a table (pandas, polars) whose columns are the data's.
+
+    A table of named columns is read by their names, and its texts as those of the training file; of data without names
+    its columns are taken in order.
+
+    Raises:
+        UsageError: a column is missing, or holds something else.
+    """
+    if not hasattr(x, "columns") or not hasattr(x, "to_numpy"):
+        return numbers("x", x)
+    found = dataset.from_rows({str(name): np.asarray(x[name]) for name in x.columns})  # type: ignore[index]
+    return numbers("x", x.to_numpy()) if found is None else found
+
+
 def checked_context(parts: Parts, y: object, n: int) -> Tensor:
     """A context as a user gives it, for n rows, in data space.
 
@@ -91,6 +107,7 @@ def checked_context(parts: Parts, y: object, n: int) -> Tensor:
     """
     if not parts.model.conditional:
         raise UsageError("y: this model is not conditional, so that y would change nothing (model.conditional=true)")
+    y = np.asarray(y) if hasattr(y, "to_numpy") else y  # a column of a table
     values = y.tolist() if isinstance(y, np.ndarray) else y
     if isinstance(values, Sequence) and any(isinstance(value, str) for value in values):
         y = conditioning.class_numbers(parts.dataset, values, "y")

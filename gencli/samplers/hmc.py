@@ -23,6 +23,7 @@ class HMC(MarkovChain):
         jitter: the step size of a transition is uniform on (1 +- jitter) times the adapted one.
     """
 
+    supports = ("real",)
     leaps: Count = 10
     step: Positive = 0.1
     steps: Count = 100

@@ -26,6 +26,7 @@ class Langevin(MarkovChain):
         ValueError: the temperature would have to rise, or to fall to 0.
     """
 
+    supports = ("real",)
     step: Positive = 0.01
     steps: Count = 500
     temperature: NonNegative = 1.0
@@ -57,6 +58,7 @@ class ShortRun(MarkovChain):
         steps: number of steps.
     """
 
+    supports = ("real",)
     step: Positive = 1.0
     sigma: NonNegative = 0.01
     steps: Count = 100

@@ -54,8 +54,8 @@ def test_a_run_of_one_network_says_that_it_is_in_sample(tmp_path, capsys):
     [
         (["data=karate", "model.terms=[edges,triangls]"], "model.terms: triangls: there is no such term"),
         (["data=karate", 'model.terms="edges + nodematch(clubb)"'], "the data have no 'clubb'. Did you mean 'club'"),
-        (["data=digits"], "the model supports binary; this data is levels:17"),
-        (["data=uci_binary"], "model=ergm needs networks"),
+        (["data=digits"], "model=ergm is of data laid out as network; data=digits is image: models that take data="),
+        (["data=uci_binary"], "data that model=ergm takes: florentine, graph, karate, lazega"),
         (["data=graph", "data.path=nothing.csv"], "nothing.csv"),
     ],
 )

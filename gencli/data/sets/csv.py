@@ -20,7 +20,7 @@ from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import UserFiles, listed
 from gencli.data.sets.array import to_support
 from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype
-from gencli.data.tables import Table, in_order, read
+from gencli.data.tables import Table, in_order, of_cells, read
 
 
 @dataclass(frozen=True)
@@ -262,18 +262,24 @@ class CSV(UserFiles):
     @cached_property
     def _rows(self) -> TensorSplit:
         """All rows, in order."""
-        table, meaning = self._table, self._meaning
-        needed = [c for c in (*meaning.columns, self._label, *self._context) if c is not None]
-        table.need(needed)
-        if meaning.kinds:
-            codes = np.stack([k.codes(table, c) for k, c in zip(meaning.kinds, meaning.columns, strict=True)], 1)
-            support = self.spec.support
-            x = torch.from_numpy(codes).to(storage_dtype(support) if support.discrete else torch.float64)
-        else:
-            x = to_support(_matrix(table, meaning.columns), self.spec.support, table.where)
+        table = self._table
+        table.need([c for c in (self._label, *self._context) if c is not None])
+        x = self._examples(table)
         if self._label is not None:
             return TensorSplit(x, self._codes(table, self._label))
         return TensorSplit(x, torch.from_numpy(_matrix(table, self._context)) if self._context else None)
+
+    def _examples(self, table: Table) -> Tensor:
+        """x of every row of a table."""
+        meaning, support = self._meaning, self.spec.support
+        table.need(meaning.columns)
+        if not meaning.kinds:
+            return to_support(_matrix(table, meaning.columns), support, table.where)
+        codes = np.stack([k.codes(table, c) for k, c in zip(meaning.kinds, meaning.columns, strict=True)], 1)
+        return torch.from_numpy(codes).to(storage_dtype(support) if support.discrete else torch.float64)
+
+    def from_rows(self, cells: Mapping[str, np.ndarray]) -> Tensor:
+        return self._examples(of_cells("x", cells))
 
     def _codes(self, table: Table, label: str) -> Tensor:
         """The class numbers of a column.

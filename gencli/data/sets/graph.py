@@ -40,6 +40,7 @@ class GraphFile(UserFiles):
         UsageError: (by ``spec`` and ``split``) a file is missing or holds something else.
     """
 
+    layout: ClassVar[str] = "network"
     support: ClassVar[str] = "binary"
     shape_kind: ClassVar[str] = "vector"
 

@@ -13,12 +13,14 @@ from the others, and the ring is free of the place, so that
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gencli.core.errors import UsageError, near
 from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
@@ -71,6 +73,11 @@ class SyntheticTabular(Lazy):
     def to_plane(self, x: Tensor) -> Tensor:
         """The rings apart: (x, y) times ring + 1."""
         return x[:, :2] * (x[:, 2:3] + 1)
+
+    def from_rows(self, cells: Mapping[str, np.ndarray]) -> Tensor:
+        for name in sorted(COLUMNS.keys() - cells.keys()):
+            raise UsageError(f"x has no column '{name}'. {near(name, cells)}")
+        return torch.stack([torch.as_tensor(np.asarray(cells[name], dtype=np.float64)) for name in COLUMNS], 1)
 
     def to_rows(self, x: Tensor) -> dict[str, list[Any]]:
         columns = zip(COLUMNS.items(), x.T, strict=True)

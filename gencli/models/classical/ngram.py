@@ -43,8 +43,8 @@ class NGram(Autoregressive, DataInitialized):
     """
 
     supports = ("binary", "levels", "categorical")
+    layouts = ("vector", "sequence")  # what stands before a pixel in a row is not what lies near it
     any_length = True
-    flattens = False  # rows of pixels one after the other are no text
     initial_examples = 1 << 62
 
     def __init__(self, spec: Spec, *, conditional: bool = False, order: Count = 5) -> None:

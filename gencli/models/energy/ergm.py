@@ -49,6 +49,7 @@ class ERGM(ExponentialFamily, DataInitialized):
     """
 
     supports = ("binary",)
+    layouts = ("network",)
     initial_examples = 1_000_000
     theta_0: Tensor
     scale: Tensor

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from gencli.core.options import Positive, Range
 from gencli.core.spec import Spec
-from gencli.models.base import Unnormalized
+from gencli.models.structure import Parametric
 
 
-class Quadratic(Unnormalized):
+class Quadratic(Parametric):
     """E(x) = 1/2 x^T A x - b^T x with A = L L^T: the normal N(A^-1 b, A^-1), without its constant.
 
     Args:
@@ -51,7 +51,7 @@ class Quadratic(Unnormalized):
         return 0.5 * self.spec.dim * math.log(2 * math.pi) - self.log_diagonal.sum() + 0.5 * white.square().sum()
 
 
-class Polynomial(Unnormalized):
+class Polynomial(Parametric):
     """E(x) = sum over monomials of degree 1..degree of theta_k x^k, in one or two dimensions.
 
     The pure powers of the highest degree start at ``growth`` and the others at 0; a density needs a positive leading

@@ -20,10 +20,10 @@ from gencli.core.lattice import Lattice
 from gencli.core.options import Finite
 from gencli.core.spec import Spec
 from gencli.kernels.energy import Pairs
-from gencli.models.structure import Pairwise, Relaxed
+from gencli.models.structure import Pairwise, Parametric, Relaxed
 
 
-class LatticeEnergy(Pairwise, Relaxed):
+class LatticeEnergy(Pairwise, Relaxed, Parametric):
     """Couplings J, () or (E,), and fields h, (F,) or (D, F), on the sites of an image or on a row of sites.
 
     Images (1, H, W) are lattices of H x W sites, vectors (D,) are rows: rings, where they are periodic. ``Lattice``
@@ -42,6 +42,7 @@ class LatticeEnergy(Pairwise, Relaxed):
     """
 
     shapes = ("vector", "image")
+    layouts = ("vector", "image")
     V: Tensor
     bonds: Tensor
     around: Tensor

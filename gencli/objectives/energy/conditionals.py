@@ -31,6 +31,8 @@ class ConditionalObjective(RowObjective):
         ValueError: x is not discrete.
     """
 
+    supports = ("binary", "levels", "categorical")
+
     def __init__(self, spec: Spec, *, coordinates: Count | None = None, **shared: Any) -> None:
         super().__init__(spec, **shared)
         if not spec.support.discrete:

@@ -24,6 +24,7 @@ class ExactMLE(RowObjective):
     """
 
     score_name = "nll"
+    supports = ("binary", "levels", "categorical")
 
     def bind(self, model: Unnormalized) -> Learned:
         if model.conditional:

@@ -27,7 +27,9 @@ class Drawn:
 
     def contents(self, format: str = "png") -> dict[str, bytes]:
         """All files by the end of their names, figures in a format: png, svg or pdf."""
-        return {f"{name}.{format}": style.rendered(figure, format) for name, figure in self.figures.items()} | self.files
+        return {
+            f"{name}.{format}": style.rendered(figure, format) for name, figure in self.figures.items()
+        } | self.files
 
 
 class Picture(ABC):

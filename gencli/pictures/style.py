@@ -36,7 +36,7 @@ def _matplotlib() -> Any:
     if "matplotlib" not in sys.modules:
         # It reads a file matplotlibrc in the current folder, and evaluates parts of it: any folder but the user's.
         with _chdir(Path(__file__).parent):
-            import matplotlib  # noqa: F401
+            import matplotlib
     import matplotlib
 
     return matplotlib

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from gencli.core.spec import Batch
 from gencli.models.base import Autoregressive
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 
 SHOWN = 64
@@ -43,7 +44,7 @@ class Surprise(Picture):
             raise UsageError(f"picture=surprise needs images; data={parts.dataset.name} has none")
         if not parts.preprocess.untouched:
             raise UsageError("picture=surprise needs a model of the data themselves, not of their transform to reals")
-        return Drawn({".png": self._image(images, self._surprise(parts, batch))})
+        return Drawn({"": self._image(images, self._surprise(parts, batch), title(parts))})
 
     @torch.no_grad()
     def _surprise(self, parts: Parts, batch: Batch) -> Tensor:
@@ -54,7 +55,7 @@ class Surprise(Picture):
         log_p = log_p.reshape(len(batch.x), *parts.dataset.spec.shape).sum(1).cpu().double()
         return -log_p / (math.log(2) if self.unit == "bits" else 1)
 
-    def _image(self, images: Tensor, surprise: Tensor) -> bytes:
+    def _image(self, images: Tensor, surprise: Tensor, title: str) -> Any:
         n, (height, width) = len(images), surprise.shape[1:]
         columns = math.ceil(math.sqrt(n))
         margin = max(1, width // 10)  # both panels are laid out alike
@@ -75,4 +76,5 @@ class Surprise(Picture):
         for axis in axes:
             axis.set_axis_off()
         figure.colorbar(shown, ax=axes[1], shrink=0.8, extend="max", label=f"{self.unit} a pixel")
-        return canvas.save(figure)
+        figure.suptitle(title)
+        return figure

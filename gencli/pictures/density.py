@@ -60,7 +60,7 @@ def _panels(parts: Parts, own: Surface, truth: Surface | None, points: Tensor | 
     """Rows p and log p, columns truth and model; one row where Z is unknown."""
     columns = [("true", truth), ("model", own)] if truth is not None else [("model", own)]
     rows = 1 + own.normalised
-    high = 1.4 + 3.4 * plane.aspect_of(own.low, own.high)
+    high = 0.95 + 3.7 * plane.aspect_of(own.low, own.high)
     figure, axes = canvas.figure(len(columns), 0.4 + 4.6 * len(columns), 0.3 + rows * high, rows)
     axes = axes if rows > 1 else [axes]
     known = [surface for _, surface in columns if surface is not None and surface.normalised]

@@ -26,24 +26,30 @@ def log_limits(surfaces: Sequence[Surface]) -> tuple[float, float]:
 def draw_log(figure: Any, axis: Any, surface: Surface, limits: tuple[float, float] | None = None) -> None:
     """Log p, or -E where Z is unknown, on an axis, under what it is."""
     low, high = limits or log_limits([surface])
-    shown = _image(axis, surface, surface.log_p.clamp(min=low), low, high)
+    shown = image(axis, surface, surface.log_p.clamp(min=low), low, high)
     words = "log p(x), nats" if surface.normalised else "-E(x) = log p(x) + log Z, nats"
     words += f"; KL(data | model) = {surface.kl:.4f}" if surface.kl is not None else ""
     axis.set_title("\n".join(filter(None, (words, surface.how))))
-    figure.colorbar(shown, ax=axis, shrink=0.8, extend="min")
+    _bar(figure, axis, shown, "min")
 
 
 def draw_p(figure: Any, axis: Any, surface: Surface, high: float) -> None:
     """P on an axis, under what it is and how much of it the frame holds."""
-    shown = _image(axis, surface, surface.log_p.exp(), 0.0, high)
+    shown = image(axis, surface, surface.log_p.exp(), 0.0, high)
     beyond = float(surface.log_p.max()) > math.log(high) + 1e-6
     axis.set_title("\n".join(filter(None, (f"p(x), {surface.mass:.3f} of it in the frame", surface.how))))
-    figure.colorbar(shown, ax=axis, shrink=0.8, extend="max" if beyond else "neither")
+    _bar(figure, axis, shown, "max" if beyond else "neither")
 
 
-def _image(axis: Any, surface: Surface, values: Tensor, low: float, high: float) -> Any:
+def image(axis: Any, surface: Surface, values: Tensor, low: float, high: float) -> Any:
+    """Values at the points of a surface, between two ends of the colours."""
     (left, down), (right, up) = surface.low.tolist(), surface.high.tolist()
     return axis.imshow(values, origin="lower", extent=(left, right, down, up), vmin=low, vmax=high)
+
+
+def _bar(figure: Any, axis: Any, shown: Any, extend: str) -> None:
+    """The colours' scale, as high as the axis."""
+    figure.colorbar(shown, cax=axis.inset_axes((1.03, 0, 0.035, 1)), extend=extend)
 
 
 def in_frame(axis: Any, low: Tensor, high: Tensor, names: Sequence[str]) -> None:
@@ -72,7 +78,7 @@ def clouds_and_surface(parts: Parts, points: Tensor) -> Any:
     assert data is not None
     low, high = frame(data)
     dense = has_surface(parts)
-    figure, axes = canvas.figure(2 + dense, 12 if dense else 8, 1.2 + 3.6 * aspect_of(low, high))
+    figure, axes = canvas.figure(2 + dense, 12.5 if dense else 8, 1.3 + 3.4 * aspect_of(low, high))
     clouds = [(f"{len(data)} training examples", data, style.DATA), (f"{len(points)} samples", points, style.MODEL)]
     for axis, (name, cloud, colour) in zip(axes, clouds, strict=False):
         scatter(axis, cloud, colour)

@@ -40,6 +40,11 @@ def columns_for(parts: Parts, n: int) -> int:
     """Of a grid of n images: a square, or a class a column."""
     if parts.model.conditional and parts.dataset.spec.classes and parts.sampler is not None:
         return len(parts.sampler.classes or range(parts.dataset.spec.classes))
+    return image_columns(n)
+
+
+def image_columns(n: int) -> int:
+    """Of a square of n images."""
     return math.ceil(math.sqrt(n))
 
 
@@ -78,13 +83,13 @@ def image_grids(parts: Parts, images: Tensor, y: Tensor | None, words: str, colu
     columns = columns or columns_for(parts, len(images))
     heads = _heads(parts, y, columns)
     shown = [canvas.Block(images, columns, heads=heads, title=words)]
-    real = _real_images(parts, len(images), y if heads else None)
+    real = real_images(parts, len(images), y if heads else None)
     if real is not None:
         shown.insert(0, canvas.Block(real, columns, heads=heads, title="training examples"))
     return canvas.blocks(shown, title(parts))
 
 
-def _real_images(parts: Parts, n: int, y: Tensor | None) -> Tensor | None:
+def real_images(parts: Parts, n: int, y: Tensor | None) -> Tensor | None:
     """Training examples (n, C, H, W), of classes y (n,) where there are some; None: they cannot be read."""
     try:
         split = parts.dataset.split("train")

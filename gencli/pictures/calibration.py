@@ -127,7 +127,7 @@ def _said(ranks: dict[str, Tensor], samples: int) -> str:
     n = len(ranks["log p(x)"])
     largest = ", ".join(f"{name} {float(differences(u)[1].abs().max()):.3f}" for name, u in ranks.items())
     band = KS_95 * math.sqrt(1 / n + 1 / samples)
-    return f"largest difference from uniform ranks: {largest}; below {band:.3f} in 95 of 100 cases if data are of the model"
+    return f"largest difference from uniform ranks: {largest}; of a right model below {band:.3f} in 95 of 100 cases"
 
 
 def ranks_of(real: Tensor, drawn: Tensor, noise: Noise) -> Tensor:

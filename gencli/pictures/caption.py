@@ -52,26 +52,11 @@ def number_of(record: dict[str, Any] | None) -> str:
         return ""
     bound, value = record["bound"], record["value"]
     se = combined(record.get("se_examples"), record.get("se_shared"))
-    limit = " at least" if record.get("se_lower_limits") else ""
-    error = "" if se is None else f" ± {se:.3f}{limit}"
+    error = "" if se is None else f" ± {'>' if record.get('se_lower_limits') else ''}{se:.3f}"
     split = "" if record["split"] == "test" else f"{record['split']} "
     flags = "".join(f"; {flag}" for flag in record.get("flags") or [])
     unit = quoted(record.get("unit") or "nats")
     return f"{split}NLL {SIGNS[bound]} {value:.3f}{error} {unit} ({WORDS[bound]}{flags})"
-
-
-def bits_of(record: dict[str, Any] | None) -> str:
-    """The same per dimension or symbol: ``2.085 bits/dim``; empty: it has none."""
-    bits = None if record is None else record.get("bits_per_dim")
-    assert record is not None or bits is None
-    per = (str(record.get("unit") or "").partition("/")[2] or "dim") if record else "dim"
-    return "" if bits is None else f"{bits:.3f} bits/{quoted(per)}"
-
-
-def gap_of(record: dict[str, Any] | None) -> str:
-    """How far it lies above the entropy of the data, where that is known: ``NLL - H = 0.0123 nats``; else empty."""
-    gap = ((record or {}).get("diagnostics") or {}).get("nll_minus_entropy")
-    return "" if gap is None else f"NLL - H = {gap:.4f} nats"
 
 
 def title(parts: Parts, what: str = "") -> str:

@@ -144,11 +144,16 @@ def ranks_of(real: Tensor, drawn: Tensor, noise: Noise) -> Tensor:
 
 
 def differences(ranks: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the distribution function of ranks jumps, from below and above, and how far it lies from uniform there."""
-    at = ranks.sort().values
-    n = len(at)
-    steps = torch.arange(n, dtype=torch.float64)
-    return at.repeat_interleave(2), torch.stack([steps / n - at, (steps + 1) / n - at], 1).flatten()
+    """Where the distribution function of ranks jumps, from below and above, and how far it lies from uniform there.
+
+    Both begin at 0 and end at 1, where all distribution functions agree.
+    """
+    n, at = len(ranks), ranks.sort().values
+    below = torch.arange(n, dtype=torch.float64) / n - at
+    gaps = torch.stack([below, below + 1 / n], 1).flatten()
+    return torch.nn.functional.pad(at.repeat_interleave(2), (1, 1)).index_fill(0, torch.tensor([2 * n + 1]), 1.0), (
+        torch.nn.functional.pad(gaps, (1, 1))
+    )
 
 
 @torch.no_grad()

@@ -18,8 +18,8 @@ from gencli.run.assembly import Parts
 POINTS = 2000
 """Of a line; more are averaged over neighbours."""
 
-KEYS = {"train": ("loss",), "val": ("nll", "score", "loss")}
-"""What splits are followed by; only the first of validation is in nats whatever the objective is."""
+FACTS = ("step", "split", "seconds", "weights")
+"""Keys of a line before its values."""
 
 WORDS = {"train": "training", "val": "validation"}
 
@@ -52,8 +52,8 @@ class Curves(Picture):
         labels, metrics = labels_of(runs), [run.metrics for run in runs]
         rows = [
             (split, key, curves)
-            for split, keys in KEYS.items()
-            for key in keys
+            for split in WORDS
+            for key in keys_of(metrics, split)
             if any(curves := [curve_of(lines, split, key) for lines in metrics])
         ]
         if not rows:
@@ -71,6 +71,16 @@ class Curves(Picture):
             pair[1].legend()
         figure.suptitle(f"{'training' if len(runs) > 1 else labels[0]} on {parts.dataset.name}")
         return Drawn({"": figure})
+
+
+def keys_of(metrics: Sequence[Sequence[Mapping[str, Any]]], split: str) -> list[str]:
+    """What lines of a split are followed by: the losses of all players, or the NLL before scores that are none."""
+    lines = [line for each in metrics for line in each if line.get("split") == split]
+    if split == "train":
+        return sorted({name for line in lines for name in line if name.startswith("loss")})
+    # the score is the first of the values, before diagnostics
+    names = {next((name for name in line if name not in FACTS), None) for line in lines} - {None}
+    return sorted(map(str, names), key=lambda name: (name != "nll", name))
 
 
 def curve_of(metrics: Sequence[Mapping[str, Any]], split: str, key: str) -> Curve | None:

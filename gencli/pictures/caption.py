@@ -47,7 +47,7 @@ def _same_file(record: dict[str, Any], parts: Parts) -> bool:
 
 
 def number_of(record: dict[str, Any] | None) -> str:
-    """A record in one line: ``NLL ≤ 92.503 ± 0.310 nats (upper bound)``; empty: there is none."""
+    """A record in one line: ``NLL ≤ 92.503 ± 0.310 nats (2.085 bits/dim, upper bound)``; empty: there is none."""
     if record is None:
         return ""
     bound, value = record["bound"], record["value"]
@@ -56,7 +56,10 @@ def number_of(record: dict[str, Any] | None) -> str:
     split = "" if record["split"] == "test" else f"{record['split']} "
     flags = "".join(f"; {flag}" for flag in record.get("flags") or [])
     unit = quoted(record.get("unit") or "nats")
-    return f"{split}NLL {SIGNS[bound]} {value:.3f}{error} {unit} ({WORDS[bound]}{flags})"
+    bits = record.get("bits_per_dim")
+    per = quoted(unit.partition("/")[2] or "dim")
+    words = WORDS[bound] if bits is None else f"{bits:.3f} bits/{per}, {WORDS[bound]}"
+    return f"{split}NLL {SIGNS[bound]} {value:.3f}{error} {unit} ({words}{flags})"
 
 
 def title(parts: Parts, what: str = "") -> str:

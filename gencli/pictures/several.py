@@ -57,11 +57,9 @@ def numbers_of(records: Sequence[Mapping[str, Any] | None]) -> list[str]:
             found.append("no NLL")
             continue
         number, _, words = number_of(dict(record)).partition(" (")
-        lines = [number, words.removesuffix(")")]
+        lines = [number, *words.removesuffix(")").split(", ")]
         gap = (record.get("diagnostics") or {}).get("nll_minus_entropy")
         lines += [f"NLL - H = {gap:.4f}"] if gap is not None else []
-        bits = record.get("bits_per_dim")
-        lines += [f"{bits:.3f} bits/dim"] if bits is not None and "/" not in str(record.get("unit")) else []
         lines += [] if _comparable(first, record) else ["not comparable with the first"]
         found.append("\n".join(lines))
     return found

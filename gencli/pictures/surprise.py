@@ -12,7 +12,7 @@ from torch import Tensor
 from gencli.core.errors import UsageError
 from gencli.core.spec import Batch
 from gencli.models.base import Autoregressive
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
@@ -59,7 +59,8 @@ class Surprise(Picture):
         n, (height, width) = len(images), surprise.shape[1:]
         columns = math.ceil(math.sqrt(n))
         margin = max(1, width // 10)  # both panels are laid out alike
-        left = canvas.tiles(images.expand(-1, 3, -1, -1), columns, 1.0, margin).permute(1, 2, 0)
+        paper = int(style.paper()[1:3], 16) / 255
+        left = canvas.tiles(images.expand(-1, 3, -1, -1), columns, paper, margin).permute(1, 2, 0)
         right = canvas.tiles(surprise[:, None], columns, math.nan, margin)[0]
         inches = 6.2 / left.shape[1]
         figure, axes = canvas.figure(2, 13.6, max(2.5, left.shape[0] * inches + 0.4))

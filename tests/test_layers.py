@@ -43,7 +43,7 @@ ROOMS = {
         "loggers",
         "interfaces",
     },
-    "pictures": {"core", "data", "kernels", "methods", "metrics", "models", "samplers", "run"},
+    "pictures": {"core", "config", "data", "estimators", "kernels", "methods", "metrics", "models", "samplers", "run"},
     "training": {"core", "config", "data", "loggers", "models", "objectives", "pictures", "run"},
     "sweeps": {"core", "config", "report", "training"},
     "cli": {"core", "config", "models", "pictures", "report", "run", "sweeps", "training"},
@@ -59,7 +59,7 @@ BESIDES = {
     "models": {"distributions", "structure", "trained"},
     "data": {"preprocess", "split", "loading", "tables", "networks"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
-    "pictures": {"samples", "files", "export"},  # what training and the command sample write
+    "pictures": {"samples", "files", "export", "style"},  # what training and the command sample write
     "loggers": {"params"},  # what of a config they are told
 }
 """What else they see of such a room."""

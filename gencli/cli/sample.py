@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gencli.config import sections
 from gencli.core.errors import UsageError, quoted
 from gencli.core.files import inside, write_whole
 from gencli.models.base import DirectSampling
+from gencli.pictures import style
 from gencli.pictures.base import Picture
 from gencli.pictures.export import export, formats
 from gencli.pictures.files import keep, say_text
@@ -54,7 +56,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         size = cfg.get("batch_size") or run.config["trainer"]["eval_batch_size"]
         drawn = draw(parts, n, cfg["seed"], None if y is None else dealt(y, n), batch_size=size, tick=bar.at)
     if asked is None:
-        files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y)
+        files = keep(parts, run.path, name, cfg["seed"], drawn.x, drawn.y, sections.style(cfg["style"]))
     else:
         files = export(parts, run.path, name, asked, drawn.x, drawn.y)
     which = parts.checkpoint.stem if parts.checkpoint else "?"
@@ -99,8 +101,11 @@ def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path
         raise UsageError(f"picture={cfg['choices']['picture']} needs {' and '.join(lacking)}, which the model lacks")
     stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
     files = []
-    drawn = chosen.make(parts, DEFAULT_N if cfg["n"] is None else cfg["n"], cfg["seed"])
-    for suffix, content in drawn.files.items():
+    look = sections.style(cfg["style"])
+    with style.applied(look):
+        drawn = chosen.make(parts, DEFAULT_N if cfg["n"] is None else cfg["n"], cfg["seed"])
+        contents = drawn.contents(look.format)
+    for suffix, content in contents.items():
         files.append(inside(run, "samples", f"{stem}{suffix}"))
         write_whole(files[-1], content)
     return files, drawn.terminal

@@ -58,6 +58,7 @@ def _plain_type(hint: Any, name: str) -> Any:
 
 
 TrainerKeys = _for_hydra(sections.TrainerOptions)
+StyleKeys = _for_hydra(sections.StyleOptions)
 
 
 @dataclass
@@ -120,6 +121,7 @@ class Sample(Common):
     context: str | None = None
     name: str | None = None
     format: Any = None
+    style: Any = field(default_factory=StyleKeys)
     sampler: Any = None
     picture: Any = None
 
@@ -187,5 +189,5 @@ def check_values(config: Mapping[str, Any], verb: type) -> None:
         UsageError: names the key and what it may be.
     """
     declared = options.of_dataclass(verb)
-    own = {key: value for key, value in config.items() if key in declared.hints and key != "trainer"}
+    own = {key: value for key, value in config.items() if key in declared.hints and key not in ("trainer", "style")}
     options.check(own, declared, "", "this command")

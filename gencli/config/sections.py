@@ -186,6 +186,23 @@ class SearchOptions:
             raise ValueError(f"search.pruner={self.pruner}: validations tell the NLL alone, and {told}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class StyleOptions:
+    """Keys ``style.*`` of ``gencli sample``: how every picture looks.
+
+    Args:
+        format: of figures; films stay GIFs, and pages HTML.
+        theme: dark ink on light paper, or light ink on dark.
+        dpi: pixels an inch of a PNG.
+        scale: of width and height; text keeps its size.
+    """
+
+    format: Literal["png", "svg", "pdf"] = "png"
+    theme: Literal["light", "dark"] = "light"
+    dpi: Annotated[int, Range(low=20, high=1200)] = 120
+    scale: Annotated[float, Range(low=0.25, high=8)] = 1.0
+
+
 PREPROCESSING = ("dequantization", "transform", "alpha", "flatten", "flip")
 """Keys of the section ``data`` that belong to the way into model space, not to the data set."""
 
@@ -221,6 +238,12 @@ def optimizer(section: Mapping[str, Any]) -> OptimizerOptions:
     return _typed("optimizer", section, optimizer_kind(section.get("name")))
 
 
+def style(section: Mapping[str, Any]) -> StyleOptions:
+    """The section ``style``, checked; see ``trainer``."""
+    found: StyleOptions = _typed("style", section, StyleOptions)
+    return found
+
+
 def plain(group: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """The section ``trainer`` or ``optimizer`` as plain data, checked and complete."""
     return dataclasses.asdict(trainer(section) if group == "trainer" else optimizer(section))
@@ -238,6 +261,8 @@ def check_values(config: Mapping[str, Any]) -> None:
     for group in ("trainer", "optimizer"):
         if isinstance(config.get(group), Mapping):
             plain(group, config[group])
+    if isinstance(config.get("style"), Mapping):
+        style(config["style"])
     for name, node in (config.get("logger") or {}).items():
         if not isinstance(node, Mapping) or "_target_" not in node:
             raise UsageError(f"logger.{name}={quoted(node)}: a section with a _target_ is needed")

@@ -179,6 +179,10 @@ class Dataset(ABC):
         """
         return None
 
+    def log_density(self, x: Tensor) -> Tensor | None:
+        """log p (B,) in nats of the distribution that the data were drawn from; None: it is not known."""
+        return None
+
     def to_image(self, x: Tensor) -> Tensor | None:
         """Examples of data space as images (n, 1 or 3, H, W) in [0, 1]; None where there is nothing to look at."""
         return None

@@ -96,6 +96,10 @@ class Estimator(Partner[M], ABC):
         """
         return Shared(self.bound)
 
+    def coarse(self) -> Estimator[M]:
+        """The same quantity at a cost that the thousands of points of a picture allow; by default itself."""
+        return self
+
     @abstractmethod
     def nll(self, model: M, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         """Score the rows of a batch in model space.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from gencli.models.base import LatentVariable
 
 ACTIVE = 0.01
 """A unit is active if the variance of its code over the data exceeds this (Burda et al., 2016)."""
+
+COARSE = 200
+"""Samples of a point of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,9 @@ class IWAE(Estimator[LatentVariable]):
 
     bound = "upper"
     examples = 2000
+
+    def coarse(self) -> IWAE:
+        return replace(self, k=min(self.k, COARSE))
 
     def prepare(self, model: LatentVariable, examples: Batch | None, noise: Noise) -> Shared:
         assert examples is not None

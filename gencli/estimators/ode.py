@@ -46,6 +46,9 @@ TIGHT = 1e-7
 TIGHT_NFE = 50_000
 """Evaluations after which it gives up: the error is then unknown."""
 
+COARSE = 1e-3
+"""Tolerance of a point of a picture."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ODE(Estimator[VelocityField]):
@@ -81,6 +84,9 @@ class ODE(Estimator[VelocityField]):
                 f"model.timesteps={model.timesteps}: the flow runs through times in between, which this model does not "
                 "know; estimator=vlb"
             )
+
+    def coarse(self) -> ODE:
+        return replace(self, atol=max(self.atol, COARSE), rtol=max(self.rtol, COARSE))
 
     @torch.no_grad()
     def nll(self, model: VelocityField, batch: Batch, noise: Noise, shared: Shared) -> Estimate:

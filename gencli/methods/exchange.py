@@ -19,7 +19,7 @@ References:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,7 @@ def exchange(
     draws: int,
     warmup: int,
     prior: float,
+    tick: Callable[[int], None] = lambda done: None,
 ) -> Posterior:
     """Chains on theta, which start around the model's own and walk by normal proposals.
 
@@ -115,6 +116,7 @@ def exchange(
         draws: S, recorded steps of each chain.
         warmup: steps before them.
         prior: deviation of the normal prior of each parameter, around 0.
+        tick: told after every step, of the warm-up too, how many all chains have made.
     """
     model = copy.deepcopy(model)
     parameters = Parameters(model)
@@ -145,7 +147,7 @@ def exchange(
     L = torch.linalg.cholesky(torch.linalg.inv(information + eye / prior**2))
 
     chains, accepted = [], 0
-    for noise in noises:
+    for chain, noise in enumerate(noises):
         theta = start + L @ noise.randn(1, len(start)).to(L)[0]
         parameters.put(theta)
         own, sizes, walked = level(x), DualAveraging.start(L.new_full((1,), 0.238 * len(start) ** -0.5)), []
@@ -167,5 +169,6 @@ def exchange(
             else:
                 accepted += moves
                 walked.append(theta)
+            tick(chain * (warmup + draws) + step + 1)
         chains.append(torch.stack(walked))
     return Posterior(parameters.names, torch.stack(chains).cpu(), accepted / (draws * len(noises)), exact)

@@ -335,6 +335,10 @@ class LatentVariable(DirectSampling):
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """A code of each row, without noise: the mean of q(z | x), or what stands for it; (B, *) -> (B, d)."""
 
+    def codes(self, n: int, noise: Noise) -> Tensor:
+        """z ~ p(z) (n, d), those of ``sample`` where the noise is the same; standard normal unless a model differs."""
+        return noise.randn(n, self.latent_dim)
+
     @abstractmethod
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The mean of p(x | z) in model space, (n, d) -> (n, *); of categories, which have no mean, the likeliest."""

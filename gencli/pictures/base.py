@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from gencli.models.base import Model
+from gencli.pictures import style
 from gencli.run.assembly import Parts
 from gencli.run.drawing import Drawing
 
@@ -17,12 +18,20 @@ class Drawn:
     """What a picture is.
 
     Args:
-        files: by suffix: ``.png``, ``.gif``, ``.html``, ``.npz``.
+        figures: matplotlib figures by what stands between name and suffix of their file: "" for the first.
+        files: other files by the end of their names: ``.gif``, ``.html``, ``.npz``.
         terminal: anything that rich can print; None: nothing.
     """
 
-    files: dict[str, bytes]
+    figures: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     terminal: Any = None
+
+    def contents(self, format: str = "png") -> dict[str, bytes]:
+        """All files by the end of their names, figures in a format: png, svg or pdf."""
+        return {
+            f"{name}.{format}": style.rendered(figure, format) for name, figure in self.figures.items()
+        } | self.files
 
 
 class Page(str):
@@ -43,9 +52,8 @@ class Picture(Drawing):
 
     def show(self, parts: Parts, n: int, seed: int) -> Any:
         drawn = self.make(parts, n, seed)
-        figures = getattr(drawn, "figures", {})
-        if figures:
-            return next(iter(figures.values()))
+        if drawn.figures:
+            return next(iter(drawn.figures.values()))
         for suffix, content in drawn.files.items():
             if suffix.endswith((".png", ".gif")):
                 from PIL import Image
@@ -57,7 +65,7 @@ class Picture(Drawing):
 
     @abstractmethod
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
-        """The picture, made from n examples or samples.
+        """The picture, made from n examples or samples, drawn in the style that is ``applied``.
 
         Raises:
             UsageError: the data or the model cannot be shown like this.

@@ -1,19 +1,17 @@
-"""What all pictures share: PNG files, grids of images, figures without global state."""
+"""What pictures share: grids of images, figures of them, PNG and GIF files."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from gencli.pictures import style
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +22,9 @@ UNKNOWN = (0.36, 0.45, 0.62)
 
 EDGE = 0.5
 """Grey between images."""
+
+DPI = 120
+"""Pixels of a grid that an inch of a figure has."""
 
 
 def png(image: Tensor) -> bytes:
@@ -50,14 +51,21 @@ def _picture(image: Tensor) -> Image:
 
 
 def grid(images: Tensor, columns: int, side: int = 48) -> Tensor:
-    """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row; small ones are enlarged to about ``side`` pixels."""
+    """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row, the last row centred; see ``enlarged``."""
     colours = enlarged(images.expand(-1, 3, -1, -1), side)
-    return torch.nn.functional.pad(tiles(colours, min(columns, len(images)), EDGE), (1, 1, 1, 1), value=EDGE)
+    columns = min(columns, len(images))
+    whole = len(images) // columns * columns
+    parts = [tiles(colours[:whole], columns, EDGE)]
+    if whole < len(images):
+        last = tiles(colours[whole:], len(images) - whole, EDGE)
+        free = parts[0].shape[2] - last.shape[2]
+        parts.append(torch.nn.functional.pad(last, (free // 2, free - free // 2), value=EDGE))
+    return torch.nn.functional.pad(torch.cat(parts, 1), (1, 1, 1, 1), value=EDGE)
 
 
 def enlarged(images: Tensor, side: int) -> Tensor:
-    """Images (n, C, H, W), each pixel a square of whole pixels, at most ``side`` wide where that is larger."""
-    scale = max(1, side // images.shape[-1])
+    """Images (n, C, H, W), each pixel a square of as few whole pixels as make them ``side`` wide or more."""
+    scale = max(1, math.ceil(side / images.shape[-1]))
     return images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
 
 
@@ -75,91 +83,111 @@ def tiles(images: Tensor, columns: int, fill: float, margin: int = 1) -> Tensor:
     return whole.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
 
-def groups(parts: Sequence[tuple[str, Tensor]], columns: int, side: int = 64) -> Tensor:
-    """Several views of each of n images side by side, under their names: one image (3, H, W).
+def groups(parts: Sequence[tuple[str, Tensor]], columns: int, title: str = "") -> Any:
+    """A figure of several views of each of n images side by side, under their names.
 
     Args:
         parts: name and images (n, 3, H, W) of each view.
         columns: groups in a row.
-        side: to which small images are enlarged.
+        title: above the whole.
     """
-    from PIL import ImageDraw, ImageFont
-
-    views = [enlarged(images, side) for _, images in parts]
-    n, _, height, width = views[0].shape
-    gap, wide, head = 2, 14, 18
-    group = len(views) * (width + gap) - gap
-    rows = math.ceil(n / columns)
-    whole = torch.ones(3, head + rows * (height + wide) - wide, columns * (group + wide) - wide)
-    for k in range(n):
-        top, left = head + (k // columns) * (height + wide), (k % columns) * (group + wide)
-        for v, view in enumerate(views):
-            start = left + v * (width + gap)
-            whole[:, top : top + height, start : start + width] = view[k]
-    picture = _picture(whole)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
-    for column in range(min(columns, n)):
-        for v, (name, _) in enumerate(parts):
-            middle = column * (group + wide) + v * (width + gap) + width // 2
-            draw.text((middle, head // 2), name, fill=(0, 0, 0), anchor="mm", font=font)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
-
-
-def blank(width: float, height: float, dpi: int = 120) -> Any:
-    """An empty matplotlib figure of width x height inches; no pyplot: no global state, no display."""
-    if "matplotlib" not in sys.modules:
-        # It reads a file matplotlibrc in the current folder, and evaluates parts of it: any folder but the user's.
-        with _chdir(Path(__file__).parent):
-            import matplotlib  # noqa: F401
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(width, height), layout="constrained", dpi=dpi)
-    FigureCanvasAgg(made)
-    return made
-
-
-@contextmanager
-def _chdir(folder: Path) -> Iterator[None]:
-    """Another current folder for a while (contextlib has it from Python 3.11 on)."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+    n = len(parts[0][1])
+    columns = min(columns, n)
+    shown = []
+    for column in range(columns):
+        views = torch.stack([images[column::columns] for _, images in parts], 1)
+        shown.append(Block(views.flatten(0, 1), len(parts), heads=[name for name, _ in parts]))
+    return blocks(shown, title, side=64)
 
 
 def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple:
     """A matplotlib figure of width x height inches, and its axes as an array (columns,), or (rows, columns)."""
-    made = blank(width, height)
+    made = style.blank(width, height)
     axes = made.subplots(rows, columns, squeeze=False)
     return made, axes[0] if rows == 1 else axes
 
 
+@dataclass(frozen=True)
+class Block:
+    """A grid of images with names around it.
+
+    Args:
+        images: (n, C, H, W) in [0, 1], row by row.
+        columns: images in a row.
+        rows: names before the rows.
+        heads: names above the columns.
+        title: above the whole.
+        below: a line or more under it.
+    """
+
+    images: Tensor
+    columns: int
+    rows: Sequence[str] = ()
+    heads: Sequence[str] = ()
+    title: str = ""
+    below: str = ""
+
+
+LINE, LETTER, GAP = 0.2, 0.085, 0.15
+"""Inches of a line of text, of a letter of it, and around blocks."""
+
+
 def labelled(
     images: Tensor, columns: int, *, rows: Sequence[str] = (), heads: Sequence[str] = (), title: str = ""
-) -> bytes:
-    """A PNG of images (n, C, H, W) in rows, with a name before each row and above each column."""
-    picture = grid(images, columns)
-    high, wide = picture.shape[1:]
-    down, across = high / math.ceil(len(images) / columns), wide / columns
-    left = 0.2 + 0.09 * max(map(len, rows), default=0)  # inches, for names of 10 points
-    top = 0.1 + 0.2 * bool(heads) + 0.25 * bool(title)
-    width = max(wide / 80, 0.09 * len(title), 0.1 * columns * (1 + max(map(len, heads), default=0)))
-    height = width * high / wide
-    across_all, down_all = left + width + 0.1, top + height + 0.1
-    made, (axis,) = figure(1, across_all, down_all)
+) -> Any:
+    """A figure of images (n, C, H, W) in rows, with a name before each row and above each column."""
+    return blocks([Block(images, columns, rows, heads)], title)
+
+
+def blocks(shown: Sequence[Block], title: str = "", side: int = 48) -> Any:
+    """A figure of grids of images side by side under one title.
+
+    Every pixel of an image is a square of whole pixels in a PNG of the usual size.
+    """
+    grids = [grid(block.images, block.columns, _side(block, side)) for block in shown]
+    sizes = [(g.shape[2] / DPI, g.shape[1] / DPI) for g in grids]
+    lefts = [GAP + LETTER * max(map(len, block.rows), default=0) for block in shown]
+    slots = [
+        max(wide, LETTER * max(map(len, [block.title, *block.below.split("\n")])))
+        for block, (wide, _) in zip(shown, sizes, strict=True)
+    ]
+    top = GAP + LINE * (1.3 * bool(title) + any(b.title for b in shown) + any(b.heads for b in shown))
+    bottom = GAP + LINE * max(b.below.count("\n") + 1 if b.below else 0 for b in shown)
+    height = max(high for _, high in sizes)
+    full = sum(lefts) + sum(slots) + GAP
+    across, down = max(full, LETTER * len(title) + 2 * GAP), top + height + bottom
+    made = style.blank(across, down)
     made.set_layout_engine("none")  # it would cut names off: it does not know that pixels are square
-    axis.set_position((left / across_all, 0.1 / down_all, width / across_all, height / down_all))
-    axis.imshow(picture.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-    axis.set_yticks([down * (i + 0.5) for i in range(len(rows))], rows)
-    axis.set_xticks([across * (i + 0.5) for i in range(len(heads))], heads)
+    at = (across - full) / 2
+    for block, picture, left, slot, (wide, high) in zip(shown, grids, lefts, slots, sizes, strict=True):
+        start = at + left + (slot - wide) / 2
+        low = bottom + height - high
+        _grid_on(made.add_axes((start / across, low / down, wide / across, high / down)), block, picture)
+        at += left + slot
+    if title:
+        made.text(0.5, 1 - 0.5 * (GAP + 1.3 * LINE) / down, title, ha="center", va="center", fontsize="large")
+    return made
+
+
+def _side(block: Block, side: int) -> int:
+    """To which images are enlarged, so that the names of columns have room."""
+    letters = max(map(len, block.heads), default=0)
+    return max(side, math.ceil(DPI * LETTER * (letters + 1))) if letters else side
+
+
+def _grid_on(axis: Any, block: Block, picture: Tensor) -> None:
+    """A grid of images on an axis that has its shape, with the names around it."""
+    high, wide = picture.shape[1:]
+    down, across = high / math.ceil(len(block.images) / block.columns), wide / block.columns
+    axis.imshow(picture.permute(1, 2, 0).cpu().numpy(), interpolation="nearest", aspect="auto")
+    axis.set_yticks([down * (i + 0.5) for i in range(len(block.rows))], block.rows)
+    axis.set_xticks([across * (i + 0.5) for i in range(len(block.heads))], block.heads)
     axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
-    if title:
-        axis.set_title(title)
-    return save(made)
+    if block.title:
+        axis.set_title(block.title, fontsize="medium")
+    if block.below:
+        axis.text(0.5, -6 / high, block.below, transform=axis.transAxes, ha="center", va="top", fontsize="small")
 
 
 def pixels(figure: Any) -> Tensor:
@@ -171,10 +199,3 @@ def pixels(figure: Any) -> Tensor:
         .permute(2, 0, 1)
         / 255
     )
-
-
-def save(figure: object) -> bytes:
-    """A figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")  # type: ignore[attr-defined]
-    return buffer.getvalue()

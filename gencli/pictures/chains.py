@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,11 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Count, Range
 from gencli.models.base import Unnormalized
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
-from gencli.pictures.samples import draw_surface, frame, grid_of, has_surface, in_plane, some_data
+from gencli.pictures.caption import title as title_of
+from gencli.pictures.plane import draw_log, in_frame, names_of
+from gencli.pictures.surface import frame, has_surface, in_plane, some_data, surface_of
 from gencli.run.assembly import Parts
 from gencli.samplers.chain import MarkovChain
 
@@ -51,20 +53,20 @@ class Chains(Picture):
             walked.append(x[: self.paths].detach())
 
         said = sampler.run(model, sampler.first(model, n, None, noise), None, noise, visit).diagnostics
-        files = {".png": self._traces(parts, model, torch.stack(energies, 1), walked, said)}
+        figures = {"": self._traces(parts, model, torch.stack(energies, 1), walked, said)}
         steps = torch.linspace(0, len(walked) - 1, min(self.frames, len(walked))).long().tolist()
         x = torch.stack([walked[i] for i in steps], 1)  # (paths, frames, *)
         images = parts.dataset.to_image(parts.preprocess.inverse(x.flatten(0, 1)).cpu())
-        if images is not None and grid_of(parts, images[:1]) is not None:
+        if images is not None:
             heads = [str(i + 1) for i in steps]
             title = "chains from left to right, at recorded steps"
-            files["-images.png"] = canvas.labelled(images, len(steps), heads=heads, title=title)
-        return Drawn(files)
+            figures["-images"] = canvas.labelled(images, len(steps), heads=heads, title=title)
+        return Drawn(figures)
 
     @torch.no_grad()
     def _traces(
         self, parts: Parts, model: Unnormalized, energies: Tensor, walked: list[Tensor], said: dict[str, float]
-    ) -> bytes:
+    ) -> Any:
         surface = has_surface(parts)
         figure, axes = canvas.figure(2 if surface else 1, 11 if surface else 6, 4.5)
         trace = axes[-1]
@@ -77,8 +79,8 @@ class Chains(Picture):
         )
         of_data = model.energy(z).cpu()
         low, middle, high = torch.quantile(of_data.double(), torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
-        trace.axhspan(low, high, color="black", alpha=0.1, linewidth=0, label="data, 5 to 95 %")
-        trace.axhline(middle, color="black", linewidth=0.8)
+        trace.axhspan(low, high, color=style.ink(), alpha=0.1, linewidth=0, label="data, 5 to 95 %")
+        trace.axhline(middle, color=style.ink(), linewidth=0.8)
         trace.set_xlabel("recorded step")
         trace.set_ylabel("E(x), nats")
         trace.legend(loc="upper right")
@@ -88,11 +90,11 @@ class Chains(Picture):
             data = in_plane(parts.dataset, some_data(parts))
             assert data is not None
             low_corner, high_corner = frame(data)
-            draw_surface(parts, axes[0], figure, low_corner, high_corner)
+            draw_log(figure, axes[0], surface_of(parts, low_corner, high_corner))
             points = [in_plane(parts.dataset, parts.preprocess.inverse(x)) for x in walked]
             for path in torch.stack([cloud for cloud in points if cloud is not None], 1):
-                axes[0].plot(path[:, 0], path[:, 1], linewidth=0.6, color="red")
-                axes[0].plot(path[-1:, 0], path[-1:, 1], "o", markersize=4, color="white", markeredgecolor="red")
-            axes[0].set_xlim(float(low_corner[0]), float(high_corner[0]))
-            axes[0].set_ylim(float(low_corner[1]), float(high_corner[1]))
-        return canvas.save(figure)
+                axes[0].plot(path[:, 0], path[:, 1], linewidth=0.6, color=style.MODEL)
+                axes[0].plot(path[-1:, 0], path[-1:, 1], "o", markersize=4, color="white", markeredgecolor=style.MODEL)
+            in_frame(axes[0], low_corner, high_corner, names_of(parts))
+        figure.suptitle(title_of(parts))
+        return figure

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gencli.config.sections import StyleOptions
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import inside, write_whole
+from gencli.pictures import style
 from gencli.pictures.export import export
 from gencli.pictures.samples import SHOWN, grid_of, of_samples
 from gencli.run.assembly import Parts
@@ -23,11 +25,13 @@ SPOKEN, SPOKEN_LINES, SPOKEN_CHARACTERS = 3, 8, 400
 """Samples of text that are shown in the terminal, and the most lines and characters of each."""
 
 
-def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | None) -> list[Path]:
+def keep(
+    parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | None, look: StyleOptions | None = None
+) -> list[Path]:
     """Write samples/<name>.npz (data units) and a file for people beside it.
 
-    <name>.txt where data is text, else <name>.png: a grid of images, or a cloud of more samples beside the data (none
-    where these cannot be read any more).
+    <name>.txt where data is text, else <name>.png, or a figure in another format of the style ``look``: a grid of
+    images, or a cloud of more samples beside the data (none where these cannot be read any more).
     """
     (npz,) = export(parts, run, name, ["npz"], x, y)
     if parts.dataset.to_text(x[:1]) is not None:
@@ -39,13 +43,15 @@ def keep(parts: Parts, run: Path, name: str, seed: int, x: Tensor, y: Tensor | N
     if parts.dataset.to_image(x[:1]) is None and len(x) < SHOWN and not completed and not slow:
         more = None if y is None else dealt(y, SHOWN)
         x = draw(parts, SHOWN, seed, more).x  # x and more: a handful of points shows no density
-    png = inside(run, "samples", f"{name}.png")
+    look = look or StyleOptions()
+    file = inside(run, "samples", f"{name}.{look.format}")
     try:
-        picture = of_samples(parts, x, y)
+        with style.applied(look):
+            picture = style.rendered(of_samples(parts, x, y), look.format)
     except ValueError as error:  # of matplotlib, over values beyond any axis
-        raise RunFailed(f"{png} cannot be drawn: {quoted(error)}") from error
-    write_whole(png, picture)
-    return [png, npz]
+        raise RunFailed(f"{file} cannot be drawn: {quoted(error)}") from error
+    write_whole(file, picture)
+    return [file, npz]
 
 
 def seen(parts: Parts, x: Tensor, files: Sequence[Path]) -> Tensor | None:

@@ -10,6 +10,7 @@ from gencli.core.options import Count
 from gencli.models.structure import LinearFeatures
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 
 
@@ -40,7 +41,8 @@ class Filters(Picture):
         figure, (axis,) = canvas.figure(1, 8, 7 * picture.shape[0] / picture.shape[1])
         bound = float(shown.abs().flatten()[:1_000_000].quantile(0.998)) or 1.0
         drawn = axis.imshow(picture, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
+        figure.suptitle(title(parts))
         axis.set_title(f"weights of {len(shown)} of {len(filters)} hidden units, the longest first")
         axis.set_axis_off()
         figure.colorbar(drawn, ax=axis, shrink=0.7, extend="both")
-        return Drawn({".png": canvas.save(figure)})
+        return Drawn({"": figure})

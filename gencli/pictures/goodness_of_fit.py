@@ -15,8 +15,9 @@ import torch
 from gencli.core.errors import UsageError
 from gencli.core.spec import Graph
 from gencli.data.networks import to_adjacency
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 from gencli.run.sampling import draw
 
@@ -40,16 +41,18 @@ class GoodnessOfFit(Picture):
         found = {
             name: (shares(observed, graph), shares(simulated, graph)) for name, shares in distributions(graph).items()
         }
-        figure, axes = canvas.figure(len(found), 4.2 * len(found), 3.6)
+        figure, axes = canvas.figure(len(found), 4.2 * len(found), 4.0)
         arrays = {}
         for axis, (name, (own, drawn)) in zip(axes, found.items(), strict=True):
             arrays[f"observed_{name}"], arrays[f"simulated_{name}"] = own, drawn
             _panel(axis, name.replace("_", " "), own.mean(0), drawn)
         axes[0].set_ylabel("share")
-        axes[-1].legend(loc="upper right")
+        boxes = axes[0].plot([], [], color=style.MODEL, label=f"{n} simulated, box: quartiles, whiskers: 2.5 to 97.5 %")
+        figure.legend(handles=[axes[0].lines[-2], *boxes], loc="outside lower center", ncols=2)
+        figure.suptitle(title(parts))
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        return Drawn({".png": canvas.save(figure), ".npz": buffer.getvalue()})
+        return Drawn({"": figure}, {".npz": buffer.getvalue()})
 
 
 def graph_of(parts: Parts, picture: str) -> Graph:
@@ -128,7 +131,7 @@ def _panel(axis: Any, name: str, own: np.ndarray, drawn: np.ndarray) -> None:
     )
     at = np.arange(len(own))
     axis.boxplot(drawn, positions=at, whis=(2.5, 97.5), showfliers=False, widths=0.6, manage_ticks=False)
-    axis.plot(at, own, color="black", linewidth=1.6, label="observed")
+    axis.plot(at, own, color=style.ink(), linewidth=1.6, label="observed")
     labels = [str(first + k) for k in range(last)] + ["none"] * unjoined
     step = max(1, len(labels) // 12)
     axis.set_xticks([*at[::step]], labels[::step])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,11 +16,15 @@ from gencli.models.base import Autoregressive
 from gencli.models.distributions import Conditional
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 from gencli.run.sampling import labels
 
 SHOWN = 16
 """Samples at most: more are too small to be watched."""
+
+ROWS = 8
+"""Strips one below the other, before there are two columns of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +55,18 @@ class Grow(Picture):
             raise UsageError(f"picture=grow needs images; data={parts.dataset.name} has none")
         set_at = times.view(n, *spec.shape).amin(1, keepdim=True).cpu()  # of a pixel: when its first channel is known
         dim = spec.dim
-        strip = [canvas.veiled(images, set_at < round(dim * (f + 1) / self.frames)) for f in range(self.frames)]
-        rows = torch.stack(strip, 1).flatten(0, 1)
-        columns = self.frames * (1 if n <= 8 else 2)
-        film = [
-            canvas.grid(canvas.veiled(images, set_at < round(dim * s / self.steps)), round(n**0.5 + 0.49), 96)
-            for s in range(self.steps + 1)
-        ]
-        return Drawn({".png": canvas.png(canvas.grid(rows, columns, 64)), ".gif": canvas.gif(film, pause=12)})
+        shares = [(f + 1) / self.frames for f in range(self.frames)]
+        strip = torch.stack([canvas.veiled(images, set_at < round(dim * share)) for share in shares], 1)
+        heads = [f"{100 * share:.0f} %" for share in shares]
+        halves = [strip] if n <= ROWS else [strip[: (n + 1) // 2], strip[(n + 1) // 2 :]]
+        words = title(parts, f"samples after so much of {dim} coordinates")
+        figure = canvas.blocks([canvas.Block(h.flatten(0, 1), self.frames, heads=heads) for h in halves], words, 64)
+        film = []
+        for step in range(self.steps + 1):
+            known = round(dim * step / self.steps)
+            block = canvas.Block(canvas.veiled(images, set_at < known), math.ceil(math.sqrt(n)))
+            film.append(canvas.pixels(canvas.blocks([block], f"{known} of {dim} coordinates", 96)))
+        return Drawn({"": figure}, {".gif": canvas.gif(film, pause=12)})
 
 
 @torch.no_grad()

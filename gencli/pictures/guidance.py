@@ -9,12 +9,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from gencli.core.errors import UsageError
+from gencli.core.errors import UsageError, quoted
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Count, Finite, Range
 from gencli.models.base import VelocityField
 from gencli.pictures import canvas
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.pictures.path import walker
 from gencli.run.assembly import Parts
 
@@ -56,5 +57,6 @@ class Guidance(Picture):
                 raise UsageError(f"picture=guidance shows images; data={parts.dataset.name} has none")
             rows.append(images)
         names = [name for w in self.weights for name in [f"w = {w:g}", *[""] * (self.each - 1)]]
-        heads = [str(c) for c in classes]
-        return Drawn({".png": canvas.labelled(torch.cat(rows), len(classes), rows=names, heads=heads)})
+        called = parts.dataset.class_names()
+        heads = [quoted(called[c], 12) if called else str(c) for c in classes]
+        return Drawn({"": canvas.labelled(torch.cat(rows), len(classes), rows=names, heads=heads, title=title(parts))})

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from gencli.core.errors import UsageError
+from gencli.core.errors import UsageError, quoted
 from gencli.core.noise import Noise, Purpose, RowNoise, stream
 from gencli.core.options import Count, Natural, Positive, Range
 from gencli.core.spec import Batch
 from gencli.models.base import DirectSampling, LatentVariable
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
-from gencli.pictures.samples import SHOWN
+from gencli.pictures.caption import title as caption
+from gencli.pictures.surface import SHOWN
 from gencli.run.assembly import Parts
 from gencli.run.sampling import held_out
 
@@ -94,7 +95,7 @@ class Reconstruct(Picture):
         pairs = torch.stack([t.unflatten(0, (-1, columns)) for t in (originals, again)], 1).flatten(0, 2)
         rows = ["example", "from its code"] * (n // columns)
         title = "held-out examples, and what their codes keep"
-        return Drawn({".png": canvas.labelled(pairs, columns, rows=rows, title=title)})
+        return Drawn({"": canvas.labelled(pairs, columns, rows=rows, title=caption(parts, title))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ class Traverse(Picture):
         names = [f"z[{k}]  var {float(deviation[k]) ** 2:.2f}" for k in shown.tolist()]
         heads = [f"{round(step, 1) + 0.0:+.1f}" for step in steps.tolist()]  # + 0.0: no -0.0
         title = "latents by activity; columns: standard deviations from the mean"
-        return Drawn({".png": canvas.labelled(images, self.columns, rows=names, heads=heads, title=title)})
+        return Drawn({"": canvas.labelled(images, self.columns, rows=names, heads=heads, title=caption(parts, title))})
 
 
 class Between(Noise):
@@ -185,7 +186,7 @@ class Interpolate(Picture):
             heads = ["example", *heads, "example"]
         else:
             images, title = self._samples(parts, rows, seed, t), "between samples"
-        return Drawn({".png": canvas.labelled(images, len(heads), heads=heads, title=title)})
+        return Drawn({"": canvas.labelled(images, len(heads), heads=heads, title=caption(parts, title))})
 
     def _codes(self, parts: Parts, rows: int, seed: int, t: Tensor) -> Tensor:
         """Rows of the left example, the way from its code to the other's, and the right example."""
@@ -248,7 +249,7 @@ class LatentMap(Picture):
         points = points.cpu()
         drawn = flat and parts.dataset.to_image(batch.x[:1]) is not None
         figure, axes = canvas.figure(1 + drawn, 6.5 * (1 + drawn), 6)
-        self._scatter(axes[0], points, batch.y if parts.dataset.spec.classes else None)
+        self._scatter(axes[0], points, batch.y if parts.dataset.spec.classes else None, parts.dataset.class_names())
         axes[0].set_title(f"codes of {len(points)} held-out examples")
         if drawn:
             low, high = torch.quantile(codes, torch.tensor([0.01, 0.99]).to(codes), dim=0)
@@ -256,20 +257,22 @@ class LatentMap(Picture):
         for axis in axes:
             axis.set_xlabel(names[0])
             axis.set_ylabel(names[1])
-        return Drawn({".png": canvas.save(figure)})
+        figure.suptitle(caption(parts))
+        return Drawn({"": figure})
 
-    def _scatter(self, axis: Any, points: Tensor, y: Tensor | None) -> None:
+    def _scatter(self, axis: Any, points: Tensor, y: Tensor | None, names: list[str] | None) -> None:
         if y is None:
             axis.scatter(points[:, 0], points[:, 1], s=8, linewidths=0)
             return
         from matplotlib import colormaps
 
         classes = y.unique().tolist()
-        colours = colormaps["tab10" if len(classes) <= 10 else "gist_rainbow"]
         for i, label in enumerate(classes):
             own = points[y == label]
-            colour = colours(i if len(classes) <= 10 else i / len(classes))
-            axis.scatter(own[:, 0], own[:, 1], s=10, linewidths=0, color=colour, label=str(label))
+            # the map of equal steps can be read by the colour-blind where there are more classes than colours
+            colour = style.COLOURS[i] if len(classes) <= len(style.COLOURS) else colormaps["turbo"](i / len(classes))
+            called = quoted(names[label], 16) if names else str(label)
+            axis.scatter(own[:, 0], own[:, 1], s=10, linewidths=0, color=colour, label=called)
         if len(classes) <= 20:
             axis.legend(title="label", markerscale=2, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Positive, Range
 from gencli.models.base import Unnormalized
 from gencli.models.structure import Torus
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 
 COLUMNS, ROWS, CURVE = 8, 6, 200
@@ -71,29 +72,30 @@ class Magnetisation(Picture):
                 energies.append(model.energy(x).double().cpu() / (K * height * width))
             orders.append((2 * x.double() - 1).flatten(1).mean(1).abs().cpu())
             lattices.append(x[:COLUMNS].cpu())
-        files = {".png": self._curves(couplings, torch.stack(energies), torch.stack(orders), own, (height, width))}
+        figures = {"": self._curves(couplings, torch.stack(energies), torch.stack(orders), own, (height, width))}
         kept = torch.linspace(0, self.points - 1, min(ROWS, self.points)).long().tolist()
         images = torch.cat([lattices[i] for i in kept]).view(-1, 1, height, width)
         names = [f"K = {couplings[i]:.3f}" for i in kept]
-        files["-lattices.png"] = canvas.labelled(images, min(n, COLUMNS), rows=names, title="draws")
-        return Drawn(files)
+        figures["-lattices"] = canvas.labelled(images, min(n, COLUMNS), rows=names, title="draws")
+        figures[""].suptitle(title(parts))
+        return Drawn(figures)
 
-    def _curves(self, K: Tensor, energies: Tensor, orders: Tensor, own: float, sides: tuple[int, int]) -> bytes:
+    def _curves(self, K: Tensor, energies: Tensor, orders: Tensor, own: float, sides: tuple[int, int]) -> Any:
         """Both panels, of draws (points, n)."""
         figure, axes = canvas.figure(2, 10, 4)
         fine = torch.linspace(self.low, self.high, CURVE, dtype=torch.float64)
         exact = [ising.torus(k, *sides)[1] for k in fine.tolist()]
-        axes[0].plot(fine, exact, color="black", linewidth=1, label=f"{sides[0]} x {sides[1]} torus, exact")
-        axes[1].plot(fine, ising.magnetisation(fine), color="black", linewidth=1, label="infinite lattice, exact")
+        axes[0].plot(fine, exact, color=style.ink(), linewidth=1, label=f"{sides[0]} x {sides[1]} torus, exact")
+        axes[1].plot(fine, ising.magnetisation(fine), color=style.ink(), linewidth=1, label="infinite lattice, exact")
         for axis, values, name in zip(axes, (energies, orders), ("energy a site, in couplings", "|m|"), strict=True):
             error = 2 * values.std(1) / values.shape[1] ** 0.5 if values.shape[1] > 1 else None
             label = f"{values.shape[1]} draws, 2 s.e."
             axis.errorbar(K, values.mean(1), yerr=error, fmt="o", markersize=3, capsize=2, label=label)
-            axis.axvline(ising.CRITICAL, color="black", linestyle=":", linewidth=0.8, label="critical")
-            axis.axvline(own, color="tab:red", linewidth=0.8, label=f"model: K = {own:.4f}")
+            axis.axvline(ising.CRITICAL, color=style.ink(), linestyle=":", linewidth=0.8, label="critical")
+            axis.axvline(own, color=style.MODEL, linewidth=0.8, label=f"model: K = {own:.4f}")
             axis.set_xlabel("K, nats")
             axis.set_ylabel(name)
             axis.set_xlim(min(self.low, own) - 0.02, max(self.high, own) + 0.02)
         axes[0].legend(fontsize=8)
         axes[1].legend(fontsize=8)
-        return canvas.save(figure)
+        return figure

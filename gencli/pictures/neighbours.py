@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from gencli.core.errors import UsageError
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.metrics.base import Samples, row_blocks, squared_distances
-from gencli.pictures import canvas
+from gencli.pictures import style
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 from gencli.run.sampling import draw
 
@@ -61,8 +63,8 @@ class Neighbours(Picture):
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         images, nearest = (parts.dataset.to_image(some[:_PAIRS]) for some in (x, searched[index]))
-        picture = _draw(images, nearest, distance, usual, len(searched))
-        return Drawn({".png": picture, ".npz": buffer.getvalue()})
+        picture = _draw(images, nearest, distance, usual, len(searched), title(parts))
+        return Drawn({"": picture}, {".npz": buffer.getvalue()})
 
 
 def _search(train: Split) -> Tensor:
@@ -78,10 +80,10 @@ def _nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([f.values for f in found]).sqrt().cpu(), torch.cat([f.indices for f in found]).cpu()
 
 
-def _draw(a: Tensor | None, b: Tensor | None, distance: Tensor, usual: Tensor, searched: int) -> bytes:
+def _draw(a: Tensor | None, b: Tensor | None, distance: Tensor, usual: Tensor, searched: int, title: str) -> Any:
     columns = 8
     rows = 0 if a is None else math.ceil(len(a) / columns)
-    figure = canvas.blank(12, 3 + 0.85 * rows, dpi=110)
+    figure = style.blank(12, 3.3 + 0.85 * rows)
     lower = figure
     if a is not None and b is not None:
         upper, lower = figure.subfigures(2, 1, height_ratios=[0.85 * rows, 3])
@@ -102,4 +104,5 @@ def _draw(a: Tensor | None, b: Tensor | None, distance: Tensor, usual: Tensor, s
     axis.set_xlabel(f"distance to the nearest of {searched:,} training examples")
     axis.set_yticks([])
     axis.legend()
-    return canvas.save(figure)
+    figure.suptitle(title)
+    return figure

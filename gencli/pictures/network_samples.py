@@ -12,8 +12,9 @@ from torch import Tensor
 from gencli.core.options import Count
 from gencli.core.spec import Graph
 from gencli.data.networks import to_adjacency
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.pictures.goodness_of_fit import graph_of, observed_networks
 from gencli.run.assembly import Parts
 from gencli.run.sampling import draw
@@ -35,11 +36,11 @@ class NetworkSamples(Picture):
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         graph_of(parts, "networks")
         count = max(2, min(n, self.most))
-        return Drawn({".png": beside_observed(parts, draw(parts, count - 1, seed).x, self.columns)})
+        return Drawn({"": beside_observed(parts, draw(parts, count - 1, seed).x, self.columns)})
 
 
-def beside_observed(parts: Parts, x: Tensor, columns: int = 4) -> bytes:
-    """A PNG of the first observed network and of samples x (n, D); a node has the same place in all of them."""
+def beside_observed(parts: Parts, x: Tensor, columns: int = 4) -> Any:
+    """A figure of the first observed network and of samples x (n, D); a node has the same place in all of them."""
     import networkx as nx  # half a second, which other pictures need not wait for
 
     graph = graph_of(parts, "networks")
@@ -54,12 +55,13 @@ def beside_observed(parts: Parts, x: Tensor, columns: int = 4) -> bytes:
             _network(axis, networks[k], graph, places)
             ties = int(networks[k].sum()) // (1 if graph.directed else 2)
             axis.set_title(f"{'simulated' if k else 'observed'}, {ties} ties", fontsize=9)
-    return canvas.save(figure)
+    figure.suptitle(title(parts))
+    return figure
 
 
 def _network(axis: Any, adjacency: np.ndarray, graph: Graph, places: Mapping[int, Sequence[float]]) -> None:
     """Nodes at their places, coloured by the first attribute that has few values."""
-    colour: Any = "tab:blue"
+    colour: Any = style.DATA
     for _, values in graph.attributes:
         if 2 <= len(set(values)) <= 10:
             levels = sorted(set(values), key=str)

@@ -12,9 +12,11 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Range
 from gencli.models.base import TimeField, VelocityField
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
-from gencli.pictures.samples import frame, grid_of, some_data
+from gencli.pictures.caption import title
+from gencli.pictures.samples import grid_of
+from gencli.pictures.surface import frame, some_data
 from gencli.run.assembly import Parts
 from gencli.run.sampling import labels
 from gencli.samplers.diffusion.walk import Guided, Visit, Walk
@@ -103,17 +105,15 @@ class SamplePath(Picture):
         assert isinstance(parts.model, VelocityField)
         means = _means(parts, Guided(parts.model, y, sampler.guidance), strip)
         if plane:
-            return Drawn(self._clouds(parts, strip, means, film))
-        title = "x_t, from noise to data"
-        files = {".png": _strip(strip, [_images(parts, _shown(parts, point)) for point in strip], title)}
+            return self._clouds(parts, strip, means, film)
+        noised = [_images(parts, _shown(parts, point)) for point in strip]
+        figures = {"": _strip(strip, noised, title(parts, "x_t from noise to data, by t"))}
         if means is not None:
-            files["-x0.png"] = _strip(strip, [_images(parts, x) for x in means], "E[x_0 | x_t]")
+            figures["-x0"] = _strip(strip, [_images(parts, x) for x in means], title(parts, "E[x_0 | x_t], by t"))
         grids = [grid_of(parts, _shown(parts, point)) for point in film]
-        return Drawn(files | {".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)})
+        return Drawn(figures, {".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)})
 
-    def _clouds(
-        self, parts: Parts, strip: list[Point], means: list[Tensor] | None, film: list[Point]
-    ) -> dict[str, bytes]:
+    def _clouds(self, parts: Parts, strip: list[Point], means: list[Tensor] | None, film: list[Point]) -> Drawn:
         seen, moved = ([_shown(parts, point) for point in points] for points in (strip, film))
         data = some_data(parts)
         low, high = frame(data)
@@ -123,7 +123,7 @@ class SamplePath(Picture):
         hue = torch.atan2(away[:, 1], away[:, 0])
         rows = [seen] if means is None else [seen, means]
         aspect = min(max(float((high - low)[1] / (high - low)[0]), 0.3), 3.0)
-        figure, axes = canvas.figure(len(strip), 2 * len(strip), (2 * aspect + 0.3) * len(rows), len(rows))
+        figure, axes = canvas.figure(len(strip), 2 * len(strip), 0.3 + (2 * aspect + 0.3) * len(rows), len(rows))
         for name, clouds, row in zip(("x_t", "E[x_0 | x_t]"), rows, axes if len(rows) > 1 else [axes], strict=False):
             for point, cloud, axis in zip(strip, clouds, row, strict=True):
                 _cloud(axis, data, cloud, hue, low, high)
@@ -136,7 +136,8 @@ class SamplePath(Picture):
             dots.set_offsets(cloud.numpy())
             axis.set_title(f"t = {float(point.t):.2f}")
             frames.append(canvas.pixels(moving))
-        return {".png": canvas.save(figure), ".gif": canvas.gif(frames, pause=15)}
+        figure.suptitle(title(parts))
+        return Drawn({"": figure}, {".gif": canvas.gif(frames, pause=15)})
 
 
 @torch.no_grad()
@@ -166,14 +167,14 @@ def _images(parts: Parts, x: Tensor) -> Tensor:
     return images
 
 
-def _strip(points: list[Point], columns: list[Tensor], title: str) -> bytes:
+def _strip(points: list[Point], columns: list[Tensor], title: str) -> Any:
     images = torch.stack([images[:ROWS] for images in columns], 1).flatten(0, 1)
     heads = [f"{float(p.t):.2f}" for p in points]
-    return canvas.labelled(images, len(points), heads=heads, title=f"{title}, by t")
+    return canvas.labelled(images, len(points), heads=heads, title=title)
 
 
 def _cloud(axis: Any, data: Tensor, cloud: Tensor, hue: Tensor, low: Tensor, high: Tensor) -> Any:
-    axis.scatter(data[:, 0], data[:, 1], s=2, color="0.85", linewidths=0)
+    axis.scatter(data[:, 0], data[:, 1], s=2, color=style.faint(), linewidths=0)
     points = axis.scatter(cloud[:, 0], cloud[:, 1], s=4, c=hue, cmap="hsv", linewidths=0)
     axis.set_xlim(float(low[0]), float(high[0]))
     axis.set_ylim(float(low[1]), float(high[1]))

@@ -18,9 +18,11 @@ from gencli.kernels.usual import usual
 from gencli.methods.exchange import Parameters, Posterior, exchange
 from gencli.models.base import Unnormalized
 from gencli.models.structure import Parametric
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
+from gencli.run.reporter import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +81,17 @@ class PosteriorOfParameters(Picture):
         )
         noises = [StepNoise(parts.device, stream(seed, Purpose.PICTURES, chain)) for chain in range(self.chains)]
         options = {"steps": self.steps, "draws": self.draws, "warmup": self.warmup}
-        found = exchange(model, x, noises, kernel=kernel, prior=self.prior, **options)
+        with Reporter().progress("posterior", self.chains * (self.warmup + self.draws)) as bar:
+            found = exchange(model, x, noises, kernel=kernel, prior=self.prior, tick=bar.at, **options)
         text = table(found)
         arrays = io.BytesIO()
         np.savez(arrays, draws=found.draws.numpy(), names=np.array(found.names))
         own = theta.get().tolist()
-        return Drawn({".png": self._densities(found, own), ".npz": arrays.getvalue(), ".txt": text.encode()}, text)
+        figure = self._densities(found, own)
+        figure.suptitle(title(parts))
+        return Drawn({"": figure}, {".npz": arrays.getvalue(), ".txt": text.encode()}, text)
 
-    def _densities(self, found: Posterior, own: list[float]) -> bytes:
+    def _densities(self, found: Posterior, own: list[float]) -> Any:
         shown = min(len(own), self.PANELS)
         columns = min(self.COLUMNS, shown)
         down = math.ceil(shown / columns)
@@ -95,12 +100,12 @@ class PosteriorOfParameters(Picture):
             if p >= shown:
                 axis.axis("off")
                 continue
-            axis.hist(found.draws[..., p].flatten().numpy(), bins=40, density=True, color="tab:blue", alpha=0.6)
-            axis.axvline(own[p], color="tab:red", linewidth=1, label="the run")
+            axis.hist(found.draws[..., p].flatten().numpy(), bins=40, density=True, color=style.DATA, alpha=0.6)
+            axis.axvline(own[p], color=style.MODEL, linewidth=1, label="the run")
             axis.set_xlabel(found.names[p])
             axis.set_yticks([])
         axes.flat[0].legend(fontsize=8)
-        return canvas.save(figure)
+        return figure
 
 
 def table(found: Posterior) -> str:

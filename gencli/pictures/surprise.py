@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from gencli.core.errors import UsageError
 from gencli.core.spec import Batch
 from gencli.models.base import Autoregressive
-from gencli.pictures import canvas
+from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
+from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 
 SHOWN = 64
@@ -44,7 +45,7 @@ class Surprise(Picture):
             raise UsageError(f"picture=surprise needs images; data={parts.dataset.name} has none")
         if not parts.preprocess.untouched:
             raise UsageError("picture=surprise needs a model of the data themselves, not of their transform to reals")
-        return Drawn({".png": self._image(images, self._surprise(parts, batch))})
+        return Drawn({"": self._image(images, self._surprise(parts, batch), title(parts))})
 
     @torch.no_grad()
     def _surprise(self, parts: Parts, batch: Batch) -> Tensor:
@@ -55,11 +56,12 @@ class Surprise(Picture):
         log_p = log_p.reshape(len(batch.x), *parts.dataset.spec.shape).sum(1).cpu().double()
         return -log_p / (math.log(2) if self.unit == "bits" else 1)
 
-    def _image(self, images: Tensor, surprise: Tensor) -> bytes:
+    def _image(self, images: Tensor, surprise: Tensor, title: str) -> Any:
         n, (height, width) = len(images), surprise.shape[1:]
         columns = math.ceil(math.sqrt(n))
         margin = max(1, width // 10)  # both panels are laid out alike
-        left = canvas.tiles(images.expand(-1, 3, -1, -1), columns, 1.0, margin).permute(1, 2, 0)
+        paper = int(style.paper()[1:3], 16) / 255
+        left = canvas.tiles(images.expand(-1, 3, -1, -1), columns, paper, margin).permute(1, 2, 0)
         right = canvas.tiles(surprise[:, None], columns, math.nan, margin)[0]
         inches = 6.2 / left.shape[1]
         figure, axes = canvas.figure(2, 13.6, max(2.5, left.shape[0] * inches + 0.4))
@@ -76,4 +78,5 @@ class Surprise(Picture):
         for axis in axes:
             axis.set_axis_off()
         figure.colorbar(shown, ax=axes[1], shrink=0.8, extend="max", label=f"{self.unit} a pixel")
-        return canvas.save(figure)
+        figure.suptitle(title)
+        return figure

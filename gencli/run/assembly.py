@@ -58,7 +58,10 @@ def placed(data: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> tu
 
 @dataclass
 class Parts:
-    """What a config builds. The sampler or the estimator is None where a model has none."""
+    """What a config builds. The sampler or the estimator is None where a model has none.
+
+    ``trust``: packages other than gencli whose classes it may name; ``run``: the folder whose weights were loaded.
+    """
 
     device: torch.device
     dataset: Dataset
@@ -70,6 +73,8 @@ class Parts:
     learned: Learned = field(default_factory=Learned)
     weights: str = "raw"
     checkpoint: Path | None = None
+    trust: Sequence[str] = ()
+    run: Path | None = None
 
     @property
     def view(self) -> Model:
@@ -141,7 +146,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
             f"data={dataset.name} is scored {dataset.per} by {dataset.per}, given those before it; "
             f"{compatibility.others(cfg, dataset.spec.support.kind, 'sequence')}"
         )
-    parts = Parts(device, dataset, preprocess, model, objective, sampler, estimator, learned)
+    parts = Parts(device, dataset, preprocess, model, objective, sampler, estimator, learned, trust=trust)
     for group, part in (("sampler", sampler), ("estimator", estimator)):
         if part is not None:
             check_part(group, part, parts)
@@ -271,7 +276,7 @@ def load_weights(parts: Parts, run: Path, weights: str | None, which: str) -> No
         parts.dataset.keep_float64(parts.preprocess.precise, parts.preprocess.precise_context)
     parts.model.eval()
     parts.preprocess.eval()
-    parts.weights, parts.checkpoint = weights, path
+    parts.weights, parts.checkpoint, parts.run = weights, path, run
 
 
 def chosen_weights(run: Path, weights: str | None, which: str) -> tuple[Path, str, dict[str, Tensor]]:

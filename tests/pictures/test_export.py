@@ -143,10 +143,12 @@ def test_a_grid_of_classes_in_turn_has_their_names(monkeypatch):
             return [f"digit {k}" for k in range(10)]
 
     said = []
-    monkeypatch.setattr(canvas, "labelled", lambda images, columns, heads: said.append((columns, heads)) or b"named")
+    monkeypatch.setattr(canvas, "blocks", lambda shown, title: said.append([(b.columns, b.heads) for b in shown]))
     sampler = SimpleNamespace(given=None, classes=[3, 8])
-    parts = SimpleNamespace(dataset=Named(), sampler=sampler, model=SimpleNamespace(conditional=True))
+    parts = SimpleNamespace(dataset=Named(), sampler=sampler, model=SimpleNamespace(conditional=True), run=None)
+    parts.checkpoint = None
     x = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
-    assert of_samples(parts, x, torch.tensor([3, 8, 3, 8, 3])) == b"named"
-    assert said == [(2, ["digit 3", "digit 8"])]
-    assert of_samples(parts, x, torch.tensor([3, 8, 8, 8, 3])) != b"named"  # not in turn: no column has a name
+    of_samples(parts, x, torch.tensor([3, 8, 3, 8, 3]))
+    assert said.pop() == 2 * [(2, ["digit 3", "digit 8"])]  # training examples of the same classes, and samples
+    of_samples(parts, x, torch.tensor([3, 8, 8, 8, 3]))
+    assert said.pop() == 2 * [(2, [])]  # not in turn: no column has a name

@@ -31,7 +31,7 @@ def test_filters_are_shown_from_the_longest_to_the_shortest(monkeypatch):
         for unit, (place, weight) in enumerate([(3, 0.5), (60, -2.0), (17, 1.0), (0, 0.1), (1, 0.2), (2, 0.3)]):
             some.model.W[unit, place] = weight
     drawn = Filters(units=4).make(some, 1, seed=0)
-    assert Image.open(io.BytesIO(drawn.files[".png"])).width > 100
+    assert Image.open(io.BytesIO(drawn.contents()[".png"])).width > 100
     (images,) = seen
     assert images.shape == (4, 1, 8, 8)
     flat = images.flatten(1)

@@ -82,8 +82,9 @@ def drawn(monkeypatch):
 
 
 def opened(drawn):
-    assert list(drawn.files) == [".png"]
-    return Image.open(io.BytesIO(drawn.files[".png"]))
+    assert list(drawn.figures) == [""]
+    assert not drawn.files
+    return Image.open(io.BytesIO(drawn.contents()[".png"]))
 
 
 def test_reconstructions_lie_below_their_examples(drawn):

@@ -72,7 +72,7 @@ def test_the_observed_network_stands_beside_simulated_ones():
     degree = arrays["simulated_degree"] @ np.arange(16)
     assert abs(degree.mean() - 2.5) < 4 * degree.std() / 30**0.5
     assert arrays["observed_degree"][0] @ np.arange(16) == pytest.approx(2.5)
-    for files in (fit.files, NetworkSamples(columns=2).make(some, 3, seed=0).files):
+    for files in (fit.contents(), NetworkSamples(columns=2).make(some, 3, seed=0).contents()):
         image = np.asarray(Image.open(io.BytesIO(files[".png"])).convert("L"))
         assert image.min() < 100
         assert image.max() == 255

@@ -123,7 +123,7 @@ def opened(content):
 @pytest.mark.slow
 def test_images_on_their_way(drawn):
     some = of_digits(DDIM(steps=40))
-    files = SamplePath(frames=5, steps=12).make(some, 6, seed=3).files
+    files = SamplePath(frames=5, steps=12).make(some, 6, seed=3).contents()
     assert list(files) == [".png", "-x0.png", ".gif"]
     assert opened(files[".gif"]).n_frames == 13
     way, means = (call["images"].view(6, 5, 1, 8, 8) for call in drawn)
@@ -141,7 +141,7 @@ def test_images_on_their_way(drawn):
 
 
 def test_few_steps_give_few_frames():
-    files = SamplePath().make(of_digits(DPMSolver(steps=4)), 3, seed=0).files
+    files = SamplePath().make(of_digits(DPMSolver(steps=4)), 3, seed=0).contents()
     assert opened(files[".gif"]).n_frames == 5
 
 
@@ -156,7 +156,7 @@ def test_an_exploding_path_is_shown_in_the_size_of_its_noise(drawn):
 @pytest.mark.parametrize("path", ["vp", "ve", "straight"])
 def test_clouds_in_the_plane(path):
     some = parts(three(PATHS[path]()), Toy("moons"), DDPM(steps=12))
-    files = SamplePath(frames=4, steps=6).make(some, 3, seed=0).files
+    files = SamplePath(frames=4, steps=6).make(some, 3, seed=0).contents()
     assert list(files) == [".png", ".gif"]
     assert opened(files[".gif"]).n_frames == 7
     strip = opened(files[".png"])
@@ -166,7 +166,7 @@ def test_clouds_in_the_plane(path):
 def test_a_field_without_a_path_has_no_denoised_mean(drawn):
     dataset = Digits()
     some = parts(Still(Spec((64,), Support("real"))), dataset, ODE(), transform="scale")
-    files = SamplePath(frames=3, steps=4).make(some, 2, seed=0).files
+    files = SamplePath(frames=3, steps=4).make(some, 2, seed=0).contents()
     assert list(files) == [".png", ".gif"]
     halved = some.dataset.to_image(some.preprocess.inverse(noise(2).randn(2, 64) / 2))
     assert torch.allclose(drawn[0]["images"].view(2, 3, 1, 8, 8)[:, -1], halved, atol=1.01 / 16)
@@ -175,7 +175,7 @@ def test_a_field_without_a_path_has_no_denoised_mean(drawn):
 def test_the_same_noise_under_more_guidance(drawn):
     sampler = DDPM(steps=10, classes=[7, 2, 4])
     some = of_digits(sampler, conditional=True)
-    files = Guidance(weights=[0.0, 1.0, 3.0], each=2).make(some, 64, seed=5).files
+    files = Guidance(weights=[0.0, 1.0, 3.0], each=2).make(some, 64, seed=5).contents()
     assert list(files) == [".png"]
     assert sampler.guidance == 1  # the run's own sampler is left as it was
     assert drawn[0]["heads"] == ["7", "2", "4"]

@@ -6,6 +6,7 @@ import math
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from gencli.core.noise import mix_seed
 from gencli.core.options import Count, Seed
@@ -42,6 +43,9 @@ class Gaussian(Lazy):
         a = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
         self.covariance = a @ a.T / dim + torch.eye(dim, dtype=torch.float64) / 4
         self.entropy = 0.5 * (dim * math.log(2 * math.pi * math.e) + float(torch.logdet(self.covariance)))
+
+    def log_density(self, x: Tensor) -> Tensor:
+        return torch.distributions.MultivariateNormal(self.mean, self.covariance).log_prob(x.double())
 
     def load(self, name: str) -> TensorSplit:
         generator = torch.Generator().manual_seed(mix_seed(self.seed, 1 + SPLITS.index(name)))

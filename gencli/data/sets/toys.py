@@ -13,11 +13,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Modes
 from gencli.data.lazy import Lazy
+from gencli.data.sets import toy_densities
 from gencli.data.split import SPLITS, TensorSplit
 
 Generate = Callable[[np.random.Generator, int], np.ndarray]
@@ -150,6 +152,9 @@ class Toy(Lazy):
         self.generate, self.entropy, self.entropy_error = GENERATORS[which]
         self.modes = MODES.get(which)
         self.sizes, self.seed = dict(zip(SPLITS, (train, val, test), strict=True)), seed
+
+    def log_density(self, x: Tensor) -> Tensor | None:
+        return toy_densities.log_density(self.name, x)
 
     def load(self, name: str) -> TensorSplit:
         rng = np.random.default_rng([self.seed, SPLITS.index(name)])

@@ -172,6 +172,9 @@ class VAE(LatentVariable, DataInitialized):
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.decoder.mean(z, self._context(y))
 
+    def codes(self, n: int, noise: Noise) -> Tensor:
+        return self.prior.sample(n, noise).to(self.decoder.bias)
+
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         """x ~ p(x | z), z ~ p(z); temperature is that of z."""
         z = self.prior.sample(n, noise, temperature).to(self.decoder.bias)

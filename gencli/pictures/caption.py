@@ -1,0 +1,79 @@
+"""What stands above a picture: model, data, and the run's own NLL with its bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gencli.config import stored
+from gencli.core.errors import UsageError, quoted
+from gencli.core.uncertainty import combined
+from gencli.run import checkpoint as checkpoints
+from gencli.run.assembly import Parts
+
+SIGNS = {"exact": "=", "upper": "≤", "lower": "≥", "estimate": "≈"}
+WORDS = {"exact": "exact", "upper": "upper bound", "lower": "lower bound", "estimate": "estimate"}
+LONGEST = 40
+"""Letters of a name that are shown."""
+
+
+def name_of(parts: Parts) -> str:
+    """Model and data of a run, as they were chosen: ``realnvp on moons``; empty while it is trained."""
+    if parts.run is None:
+        return ""
+    choices = stored.config(parts.run)["choices"]
+    return f"{quoted(choices.get('model'), LONGEST)} on {quoted(parts.dataset.name, LONGEST)}"
+
+
+def record_of(parts: Parts) -> dict[str, Any] | None:
+    """The run's own record of these very weights, of its test split where it has one; None: there is none."""
+    if parts.run is None or parts.checkpoint is None:
+        return None
+    name = stored.config(parts.run)["choices"].get("estimator")
+    for split in ("test", "val", "train"):
+        try:
+            found = stored.record(parts.run / "eval" / f"{split}-{name}.json")
+        except UsageError:  # there is none, or it is damaged
+            continue
+        if found.get("weights") == parts.weights and _same_file(found, parts):
+            return found
+    return None
+
+
+def _same_file(record: dict[str, Any], parts: Parts) -> bool:
+    assert parts.checkpoint is not None
+    return bool(record.get("checkpoint_sha256") == checkpoints.file_sha256(parts.checkpoint))
+
+
+def number_of(record: dict[str, Any] | None) -> str:
+    """A record in one line: ``NLL ≤ 92.503 ± 0.310 nats (2.085 bits/dim, upper bound)``; empty: there is none."""
+    if record is None:
+        return ""
+    bound, value = record["bound"], record["value"]
+    se = combined(record.get("se_examples"), record.get("se_shared"))
+    error = "" if se is None else f" ± {'>' if record.get('se_lower_limits') else ''}{se:.3f}"
+    split = "" if record["split"] == "test" else f"{record['split']} "
+    flags = "".join(f"; {flag}" for flag in record.get("flags") or [])
+    unit = quoted(record.get("unit") or "nats")
+    bits = record.get("bits_per_dim")
+    per = quoted(unit.partition("/")[2] or "dim")
+    words = WORDS[bound] if bits is None else f"{bits:.3f} bits/{per}, {WORDS[bound]}"
+    return f"{split}NLL {SIGNS[bound]} {value:.3f}{error} {unit} ({words}{flags})"
+
+
+def title(parts: Parts, what: str = "") -> str:
+    """Above a whole picture: ``realnvp on moons: what; NLL = 2.451 ± 0.006 nats (exact)``."""
+    number = number_of(record_of(parts))
+    head = ": ".join(text for text in (name_of(parts), what) if text)
+    return "; ".join(text for text in (head, number) if text)
+
+
+def columns_of(parts: Parts) -> list[str]:
+    """Names of the coordinates: those of the user's columns, else x[0], x[1] ..."""
+    spec = parts.dataset.spec
+    dtype = torch.long if spec.support.discrete else torch.float
+    rows = parts.dataset.to_rows(torch.zeros(1, *spec.shape, dtype=dtype)) if spec.kind == "vector" else None
+    if rows is not None and len(rows) == spec.dim:
+        return [quoted(name, 24) for name in rows]
+    return [f"x[{k}]" for k in range(spec.dim)]

@@ -13,10 +13,9 @@ author = "the gencli authors"
 project_copyright = author
 release = version = gencli.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "options"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "mathml", "options", "repository"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "_ext"]
-suppress_warnings = ["toc.empty_glob"]
 highlight_language = "text"
 
 myst_enable_extensions = ["dollarmath"]

@@ -14,8 +14,10 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     first.source = first.source.replace("STEPS = 300", "STEPS = 20")
     assert "STEPS = 20" in first.source
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
     assert "nats, exact" in printed
-    assert "paired" in printed or "to best" in printed
+    assert "to best" in printed  # of compare: paired differences
     assert (tmp_path / "runs" / "flow" / "run.json").is_file()

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
-from pages import ROOT, text
+from pages import text
 
 import gencli
 

@@ -130,7 +130,7 @@ class Graph:
 
     @property
     def dyads(self) -> tuple[tuple[int, int], ...]:
-        """(i, j) of each coordinate of x: i < j of undirected networks, row after row."""
+        """(i, j) of each coordinate of x, row after row; i < j where networks are undirected."""
         every = range(self.nodes)
         return tuple((i, j) for i in every for j in every if (i != j if self.directed else i < j))
 

@@ -301,7 +301,7 @@ def _parquet(content: bytes, where: str) -> list[tuple[str, np.ndarray]]:
     try:
         from pyarrow import parquet, types
     except ImportError as error:
-        raise UsageError(f"{where} is parquet, which needs pyarrow: pip install gencli[parquet]") from error
+        raise UsageError(f"{where} is parquet, which needs pyarrow: pip install gencli-nll[parquet]") from error
     table = parquet.ParquetFile(io.BytesIO(content)).read()
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):

@@ -60,7 +60,7 @@ class Fidelity(Metric):
         ValueError: torch-fidelity is not installed, there is no such file, or the data are no images.
     """
 
-    needs = "images, and pip install gencli[fid]"
+    needs = "images, and pip install gencli-nll[fid]"
     name: ClassVar[str]
     network: str = "inception-v3-compat"
     weights: str | None = None
@@ -81,7 +81,7 @@ class Fidelity(Metric):
             _torch_fidelity()
         except ImportError as error:
             raise ValueError(
-                f"metrics=[{self.name}] needs torch-fidelity: pip install gencli[fid] ({error})"
+                f"metrics=[{self.name}] needs torch-fidelity: pip install gencli-nll[fid] ({error})"
             ) from error
 
     def computed(self, samples: Samples, **options: Any) -> dict[str, float]:

@@ -131,7 +131,7 @@ def _parquet() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UsageError("format=parquet needs pyarrow: pip install gencli[parquet]") from error
+        raise UsageError("format=parquet needs pyarrow: pip install gencli-nll[parquet]") from error
     return pyarrow
 
 

@@ -32,7 +32,7 @@ class Logger(ABC):
             return ""
         spec = importlib.util.find_spec(cls.package)
         there = spec is not None and spec.origin is not None  # a folder wandb/ of runs is no package
-        return "" if there else f"the package {cls.package} is not installed: pip install 'gencli[{cls.package}]'"
+        return "" if there else f"the package {cls.package} is not installed: pip install 'gencli-nll[{cls.package}]'"
 
     def __init__(self, folder: Path, start: int = 0) -> None:
         self.folder, self.start = folder, start

@@ -107,7 +107,7 @@ def require(cluster: Cluster) -> None:
         UsageError: a package or a command is missing.
     """
     if importlib.util.find_spec(cluster.package) is None:
-        wanted = f"pip install 'gencli[{cluster.package}]'"
+        wanted = f"pip install 'gencli-nll[{cluster.package}]'"
         raise UsageError(f"{GROUP}={cluster.name}: the package {cluster.package} is not installed: {wanted}")
     if isinstance(cluster, Slurm) and not shutil.which("srun"):
         raise UsageError(f"{GROUP}={cluster.name}: there is no srun here; {GROUP}=submitit_local runs jobs here")

@@ -153,7 +153,7 @@ def test_what_is_missing_is_said_with_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "gencli.sweeps.search.study", None)
     monkeypatch.delattr("gencli.sweeps.search.study")
     assert cli.main(["train", *TOY, "-m", LR, "search=tpe"]) == 2
-    assert "pip install 'gencli[search]'" in capsys.readouterr().err
+    assert "pip install 'gencli-nll[search]'" in capsys.readouterr().err
 
 
 def test_spaces_of_a_file_are_those_of_the_command():

@@ -54,7 +54,7 @@ def test_a_package_that_is_missing_is_named_before_anything_is_written(name, mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda word, *rest: None if word == name else own(word, *rest))
     with pytest.raises(UsageError) as error:
         gencli.train([*FAST, f"logger=[csv,{name}]", "run_dir=a"])
-    assert str(error.value) == f"logger={name}: the package {name} is not installed: pip install 'gencli[{name}]'"
+    assert str(error.value) == f"logger={name}: the package {name} is not installed: pip install 'gencli-nll[{name}]'"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -141,7 +141,7 @@ class State:
                 self.scaler.load_state_dict(meta["scaler"])
             self.step, self.clock.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
             self.best = tuple(meta["best"]) if meta["best"] else None
-            self.due, self.validated = meta.get("due", False), meta.get("validated")
+            self.due, self.validated = meta.get("due", False), meta.get("validated") or None
             self.logs = checkpoints.under("logs", tensors)
             self.logged = tuple(meta.get("logged") or (self.step, self.clock.seconds))
             if self.logged[0] > self.step or any(value.numel() != 1 for value in self.logs.values()):

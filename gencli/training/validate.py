@@ -99,6 +99,7 @@ class Validation:
         for module in modules:
             module.train()
 
+        state.due = False
         if math.isfinite(value) and (state.best is None or value < state.best[0]):
             state.best, state.stale = (value, state.step), 0
             state.save("best")

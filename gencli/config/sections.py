@@ -41,7 +41,7 @@ class TrainerOptions:
 
     max_steps: Auto[Count] | None = "auto"
     max_minutes: Positive | None = None
-    max_epochs: Positive | None = None
+    max_epochs: Annotated[float, Range(above=0, high=1e6)] | None = None
     batch_size: Auto[Count] = "auto"
     accumulate: Count = 1
     eval_every: Count = 200

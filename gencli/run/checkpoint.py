@@ -10,16 +10,19 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from gencli.core.errors import RunFailed, UsageError, quoted
-from gencli.core.files import write_whole
+from gencli.core.files import replacing
 
 FORMAT = 2
 """Version of the layout above; it grows when an older gencli could not read the file. In 1 the hash is of tensors."""
@@ -40,25 +43,46 @@ def path_of(run: Path, which: str) -> Path:
     raise UsageError(f"checkpoint={which}: {path} is not there. This run has: {', '.join(there) or 'none yet'}")
 
 
-def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], *, keep_previous: bool = False) -> str:
-    """Write a checkpoint whole; returns the file's SHA-256.
+def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], *, keep_previous: bool = False) -> None:
+    """Write a checkpoint whole.
 
     Args:
         path: where.
         tensors: by name; they may share memory or lie on any device.
         meta: JSON-able scalars.
         keep_previous: the file that stands there goes on as ``previous``.
+
+    Raises:
+        RunFailed: it cannot be written.
     """
-    flat = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    flat = _apart({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     header = {"format": str(FORMAT), "meta": json.dumps(meta)}
-    data = save(flat, metadata=header | {"sha256": _digest(flat, header)})
-    if keep_previous and path.exists():
-        try:
-            _go_on_as_previous(path)
-        except OSError as error:
-            raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
-    write_whole(path, data)
-    return hashlib.sha256(data).hexdigest()
+    with _in_place_of(path, keep_previous) as temporary:
+        save_file(flat, temporary, metadata=header | {"sha256": _digest(flat, header)})
+
+
+def repeat(path: Path, other: Path, *, keep_previous: bool = False) -> None:
+    """Write the checkpoint ``other`` once more, under the name of ``path``; arguments as for ``write``."""
+    with _in_place_of(path, keep_previous) as temporary:
+        shutil.copyfile(other, temporary)
+
+
+@contextmanager
+def _in_place_of(path: Path, keep_previous: bool) -> Iterator[Path]:
+    """A file to write a checkpoint to; what stood there before goes on as ``previous`` once it is written."""
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+            if keep_previous and path.exists():
+                _go_on_as_previous(path)
+    except (OSError, SafetensorError) as error:
+        raise RunFailed(f"{path} cannot be written: {getattr(error, 'strerror', None) or quoted(error)}") from error
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor with memory of its own; only those that share it are copied."""
+    owners = Counter(t.untyped_storage().data_ptr() for t in tensors.values())
+    return {name: t.clone() if owners[t.untyped_storage().data_ptr()] > 1 else t for name, t in tensors.items()}
 
 
 def _go_on_as_previous(path: Path) -> None:

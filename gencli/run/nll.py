@@ -99,20 +99,21 @@ class HeldOutNLL(Quantity[NLLRecord]):
         most = at_most(at.examples, self.examples)
         order = random_order(len(at.examples), len(most))
         spent = time.perf_counter() - started
-        plan = distributed.share(
-            planned(
-                lambda rows: self._few(at, estimator, shared, most, order[:rows]),
-                len(most),
-                at.batch_size,
-                None if self.seconds is None else self.seconds - spent,
-                processes=at.world.size,
+        with at.reporter.progress(f"timing {at.split} NLL"):
+            plan = distributed.share(
+                planned(
+                    lambda rows: self._few(at, estimator, shared, most, order[:rows]),
+                    len(most),
+                    at.batch_size,
+                    None if self.seconds is None else self.seconds - spent,
+                    processes=at.world.size,
+                )
             )
-        )
         split, flags = at_most(at.examples, plan.rows), []
         if plan.rows < len(most):
             flags = [f"{plan.rows:,} of {len(most):,} examples at random"]
         if plan.shuffled:
-            at.reporter.say(f"measuring {at.split} NLL of {plan}")
+            at.reporter.say(f"measuring {at.split} NLL on {plan}")
         scores = self._scored(at, estimator, shared, split, plan)
         if scores.stopped:
             split = at_most(at.examples, len(scores.nll))

@@ -18,6 +18,8 @@ FIRST, GROWTH = 2, 4
 """Rows that are timed first, and the factor to the next number."""
 START_UP = 5.0
 """Seconds that a first call may take before it says something of the next."""
+LONGEST = 20.0
+"""Seconds that a number of rows is expected to take at most, to be timed."""
 SETTLED = 1.3
 """Two paces that differ by less are taken for the same."""
 LEAST = 10
@@ -43,11 +45,11 @@ class Plan:
     @property
     def shuffled(self) -> bool:
         """Whether rows are gone through in random order, so that those up to a stop are a random subset."""
-        return self.seconds > QUICK
+        return self.rows < self.of or self.seconds > QUICK
 
     def __str__(self) -> str:
-        some = f" of {self.of:,}, drawn at random" if self.rows < self.of else ""
-        return f"{self.rows:,} examples{some}: about {duration(self.seconds)}"
+        which = f" of {self.of:,} examples, drawn at random" if self.rows < self.of else " examples"
+        return f"{self.rows:,}{which}, in about {duration(max(1.0, self.seconds))}"
 
 
 def plan(
@@ -66,12 +68,13 @@ def plan(
         processes: that share the rows and measure at the same time.
     """
     began = time.perf_counter()
-    found = _timed(score, n, batch_size, budget)
+    quick = QUICK if budget is None else min(QUICK, budget)
+    found = _timed(score, n, batch_size, budget, quick)
     own = min(seconds / rows for rows, seconds in found)
     pace = own / processes
-    if pace * n <= QUICK:
+    if pace * n <= quick:
         return Plan(n, n, pace * n, batch_size)
-    left = math.inf if budget is None else budget - (time.perf_counter() - began)
+    left = math.inf if budget is None else max(budget / 2, budget - (time.perf_counter() - began))
     fits = n if pace * n <= left else min(n, max(LEAST, rounded(left / pace)))
     # the smallest pieces that lose nothing: progress shows often, and little is lost by a stop
     piece = next(rows for rows, seconds in found if seconds / rows <= SETTLED * own)
@@ -79,23 +82,24 @@ def plan(
 
 
 def _timed(
-    score: Callable[[int], object], n: int, batch_size: int, budget: float | None
+    score: Callable[[int], object], n: int, batch_size: int, budget: float | None, quick: float
 ) -> Sequence[tuple[int, float]]:
     """(rows, seconds) of pieces of growing size, until all rows are known to be quick or the pace is known."""
-    rows, found = min(FIRST, n), []
-    most = 60.0 if budget is None else budget / 4
+    rows = min(FIRST, n)
+    found: list[tuple[int, float]] = []
+    most = LONGEST if budget is None else min(LONGEST, budget / 2)
+    started = False
     while True:
         began = time.perf_counter()
         score(rows)
         seconds = time.perf_counter() - began
+        if not started and seconds < START_UP and seconds / rows * n > quick:
+            started = True  # what comes first may take longer than all that follow
+            continue
         found.append((rows, seconds))
-        if seconds / rows * n <= QUICK:
-            return found
-        if len(found) == 1 and seconds < START_UP:
-            continue  # what comes first may take longer than all that follow
         settled = seconds > 1 and len(found) > 1 and found[-2][1] / found[-2][0] < SETTLED * seconds / rows
         grown = min(GROWTH * rows, batch_size)
-        if settled or grown <= rows or 4 * grown > n or GROWTH * seconds > most:
+        if seconds / rows * n <= quick or settled or grown <= rows or 4 * grown > n or GROWTH * seconds > most:
             return found
         rows = grown
 

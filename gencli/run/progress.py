@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.progress import Progress, ProgressColumn, Task
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from gencli.run.reporter import Reporter
 
 PLAIN_EVERY = 15.0
 """Seconds between plain progress lines where there is no terminal."""
@@ -55,20 +51,23 @@ class Bar:
     """Progress of one piece of work; a context manager.
 
     Args:
-        reporter: who says it.
+        console: where it is shown.
+        say: says a line, where the console is no terminal.
         what: is done, in a word or two.
         total: how many units; None: it is not known.
         start: the fraction of it that was done before.
     """
 
-    def __init__(self, reporter: Reporter, what: str, total: int | None, start: float = 0.0) -> None:
-        self.reporter, self.what = reporter, what
+    def __init__(
+        self, console: Console, say: Callable[[str], None], what: str, total: int | None, start: float = 0.0
+    ) -> None:
+        self.console, self.say, self.what = console, say, what
         self.done, self.total, self.start, self.fraction = 0, total, start, start
         self.notes: Mapping[str, str] = {}
         self._began = self._spoken = time.monotonic()
         self.rich: Progress | None = None
-        if reporter.console.is_terminal and not reporter.console.quiet:
-            self.rich = Progress(_Line(self), console=reporter.console, refresh_per_second=4)
+        if console.is_terminal and not console.quiet:
+            self.rich = Progress(_Line(self), console=console, refresh_per_second=4, transient=total is None)
             self.rich.add_task(what, total=None)
 
     def __enter__(self) -> Bar:
@@ -127,7 +126,7 @@ class Bar:
     def _speak(self) -> None:
         if self.rich is None and time.monotonic() - self._spoken > PLAIN_EVERY:
             self._spoken = time.monotonic()
-            self.reporter.say(f"{self.what}  {fitting(self.parts(), 1000)}")
+            self.say(f"{self.what}  {fitting(self.parts(), 1000)}")
 
 
 class _Line(ProgressColumn):
@@ -141,7 +140,7 @@ class _Line(ProgressColumn):
 
     def render(self, task: Task) -> RenderableType:
         """One line of the terminal's width at most."""
-        width = self.bar.reporter.console.width - 1
+        width = self.bar.console.width - 1
         said = fitting([self.bar.what, *self.bar.parts()], width)
         what, _, rest = said.partition("  ")
         room = min(LONGEST_BAR, width - len(said) - 2)

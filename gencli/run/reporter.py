@@ -105,7 +105,7 @@ class Reporter:
 
     def progress(self, what: str, total: int | None = None, start: float = 0.0) -> Bar:
         """Progress over ``total`` units, from a fraction of it on; None: it is not known how many."""
-        return Bar(self, what, total, start)
+        return Bar(self.console, self.say, what, total, start)
 
     def close(self) -> None:
         """Close the loggers."""

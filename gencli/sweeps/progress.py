@@ -40,7 +40,8 @@ def read(run: Path, config: Mapping[str, Any]) -> Progress:
     trainer = config["trainer"]
     last = _last(run / "metrics.jsonl")
     step, seconds = last.get("step", 0), last.get("seconds", 0.0)
-    steps, minutes = trainer.get("max_steps"), trainer.get("max_minutes")
+    minutes, steps = trainer.get("max_minutes"), _info(run).get("steps", trainer.get("max_steps"))
+    steps = steps if isinstance(steps, int) else None  # auto, of a run that has not begun
     fraction = max(step / steps if steps else 0.0, seconds / (60 * minutes) if minutes else 0.0)
     return Progress(min(1.0, fraction), step, steps, _best(run))
 

@@ -14,6 +14,7 @@ from gencli.core.errors import Interrupted
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL, prepare
+from gencli.run.pace import QUICK
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.training import splits
@@ -35,8 +36,8 @@ def measured(
 
     Of a trial of a search, whose test split stays closed, it is the record of validation alone.
 
-    Both together take no longer than ``trainer.eval_minutes`` allows, the estimator's preparation and a few examples
-    apart.
+    Both together take no longer than ``trainer.eval_minutes`` allows, about: what takes ten seconds is measured whole,
+    and a few examples are measured however long they take.
 
     Args:
         parts: with the weights that are measured, and an estimator.
@@ -60,7 +61,9 @@ def measured(
     shared = prepare(parts, parts.estimator, config["choices"]["estimator"], seed, reporter)
 
     def nll(share: float) -> HeldOutNLL:
-        left = None if budget is None else share * max(0.0, budget - (time.perf_counter() - began))
+        left = None
+        if budget is not None:  # whatever preparation took, what is quick is measured whole
+            left = max(min(QUICK, budget), share * (budget - (time.perf_counter() - began)))
         return HeldOutNLL(estimator=parts.estimator, examples=options.most_examples, seconds=left, shared=shared)
 
     at = Measurement(

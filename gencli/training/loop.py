@@ -38,6 +38,9 @@ from gencli.training.validate import Validation
 USUAL = 20
 """Validations of a training of which nothing tells yet how many there will be."""
 
+SHORT = 2.0
+"""Seconds that any validation may take."""
+
 COMPILED = ("log_prob", "energy", "forward")
 """Methods of a model that a loss may call, and that torch.compile can take whole."""
 
@@ -298,7 +301,7 @@ class Trainer:
             training = 60 * (self.options.max_minutes or 0.0)
             count = self.max_steps / every if self.max_steps else USUAL
         budget = self.options.eval_seconds(training)
-        return None if budget is None else budget / max(1.0, count)
+        return None if budget is None else max(SHORT, budget / max(1.0, count))
 
     # --- batches, budget, rates, logs ----------------------------------------------------------------------------
 

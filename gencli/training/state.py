@@ -57,6 +57,7 @@ class State:
         self.turns: list[Turn] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)  # type: ignore[attr-defined]
+        self._best_at: int | None = None  # step whose ``best`` this process has written
         self._averaged: tuple[list[Tensor], ...] = ()  # parameters of both: walking modules at each step is slow
 
     @property
@@ -95,6 +96,11 @@ class State:
         """Write the checkpoint ``name``, on the rank that writes."""
         if not self.writes:
             return
+        path = inside(self.folder, "checkpoints", f"{name}.safetensors")
+        if name == "last" and self._best_at == self.step:  # it would be the same
+            best = inside(self.folder, "checkpoints", "best.safetensors")
+            checkpoints.repeat(path, best, keep_previous=True)
+            return
         modules = {"model": self.model, "objective": self.objective, "preprocess": self.preprocess}
         if self.ema is not None:
             modules["ema"] = self.measured()
@@ -115,8 +121,9 @@ class State:
             "optimizers": scalars,
             "scaler": self.scaler.state_dict(),
         }
-        path = inside(self.folder, "checkpoints", f"{name}.safetensors")
         checkpoints.write(path, tensors, meta, keep_previous=name == "last")
+        if name == "best":
+            self._best_at = self.step
 
     def load(self, path: Path) -> str | None:
         """Go on from a checkpoint.
@@ -141,7 +148,7 @@ class State:
                 self.scaler.load_state_dict(meta["scaler"])
             self.step, self.clock.seconds, self.stale = meta["step"], meta["seconds"], meta["stale"]
             self.best = tuple(meta["best"]) if meta["best"] else None
-            self.due, self.validated = meta.get("due", False), meta.get("validated")
+            self.due, self.validated = meta.get("due", False), meta.get("validated") or None
             self.logs = checkpoints.under("logs", tensors)
             self.logged = tuple(meta.get("logged") or (self.step, self.clock.seconds))
             if self.logged[0] > self.step or any(value.numel() != 1 for value in self.logs.values()):

@@ -17,7 +17,7 @@ from gencli.models.base import Model
 from gencli.run.assembly import Parts
 from gencli.run.folder import RunFolder
 from gencli.run.pace import plan
-from gencli.run.progress import Bar, duration
+from gencli.run.progress import Bar
 from gencli.run.record import bits_per_dim
 from gencli.run.reporter import Reporter
 from gencli.run.scoring import Score, score_rows, score_split
@@ -99,6 +99,7 @@ class Validation:
         for module in modules:
             module.train()
 
+        state.due = False
         if math.isfinite(value) and (state.best is None or value < state.best[0]):
             state.best, state.stale = (value, state.step), 0
             state.save("best")
@@ -129,10 +130,7 @@ class Validation:
             found = plan(lambda rows: self._few(model, order[:rows]), n, self.batch_size, seconds, self.world.size)
             state.validated = distributed.share(found).rows
             if state.validated < n:
-                self.reporter.say(
-                    f"validating on {state.validated:,} of {n:,} examples, drawn at random, which take about "
-                    f"{duration(found.seconds)}: trainer.eval_examples=null takes all"
-                )
+                self.reporter.say(f"validating on {found}, each time; trainer.eval_examples=null takes all")
         if state.validated is not None and state.validated < n:
             self.split = at_most(self.whole, state.validated)
 

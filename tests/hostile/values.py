@@ -28,12 +28,13 @@ ODD: dict[str, object] = {
 TRAINER = (
     *("max_steps", "max_minutes", "batch_size", "accumulate", "eval_every", "log_every", "sample_every", "precision"),
     *("compile", "ema_decay", "clip_norm", "patience", "workers", "eval_batch_size", "eval_examples"),
+    *("max_epochs", "eval_minutes"),
 )
 OPTIMIZER = ("name", "lr", "weight_decay", "schedule", "warmup_steps", "final_lr_fraction", "betas")
 VALUE_KEYS = (
     *(f"trainer.{key}" for key in TRAINER),
     *(f"optimizer.{key}" for key in OPTIMIZER),
-    *("logger.tensorboard", "seed", "device", "n", "run_dir", "choices", "trust"),
+    *("logger.tensorboard", "seed", "device", "threads", "n", "run_dir", "choices", "trust"),
     *("model.conditional", "model.net", "model.net.vector", "model.net.vector.hidden"),
     *("data.train", "data.val", "data.seed", "data.root", "data.flatten", "data.alpha", "data.transform"),
     *("sampler.classes", "estimator.draws", "objective.x"),

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, and damage is seen at any byte."""
 
+import hashlib
 import os
 import pickle
 import random
@@ -27,13 +28,30 @@ def last(tmp_path):
 
 def test_round_trip(last):
     file = last
-    digest = checkpoint.write(file, TENSORS, {"step": 7, "best": [1.5, 3]})
+    checkpoint.write(file, TENSORS, {"step": 7, "best": [1.5, 3]})
     tensors, meta = checkpoint.read(file)
     assert meta == {"step": 7, "best": [1.5, 3]}
     assert set(tensors) == set(TENSORS)
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
-    assert digest == checkpoint.file_sha256(file)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == checkpoint.file_sha256(file)
     assert list(file.parent.iterdir()) == [file]  # no temporary file is left
+
+
+def test_tensors_that_share_memory_are_kept_each(last):
+    whole = torch.arange(6.0)
+    views = {"whole": whole, "again": whole, "end": whole[4:], "turned": whole.view(2, 3).T, "none": torch.zeros(0)}
+    checkpoint.write(last, views, {})
+    found = checkpoint.read(last)[0]
+    assert all(torch.equal(found[name], views[name]) for name in views)
+
+
+def test_a_checkpoint_that_is_repeated_keeps_the_one_before(last):
+    best = last.with_name("best.safetensors")
+    checkpoint.write(last, TENSORS, {"step": 1})
+    checkpoint.write(best, TENSORS, {"step": 2})
+    checkpoint.repeat(last, best, keep_previous=True)
+    assert [checkpoint.read(last.with_name(f"{n}.safetensors"))[1]["step"] for n in checkpoint.NAMES] == [2, 1, 2]
+    assert not last.samefile(best)  # damage to one does not reach the other
 
 
 def test_a_checkpoint_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):

@@ -83,6 +83,8 @@ def test_progress_is_read_from_the_run(tmp_path):
     (tmp_path / "run.json").write_text('{"status": "running", "best": {"step": 10, "nll": 2.5}}')
     assert read(tmp_path, config) == Progress(0.75, 20, 100, "nll 2.500")
     assert result(tmp_path) == ""
+    (tmp_path / "run.json").write_text('{"status": "running", "steps": 40}')  # as epochs come to
+    assert read(tmp_path, {"trainer": {"max_steps": "auto"}}) == Progress(0.5, 20, 40, "")
     found = {"split": "test", "value": 84.2441, "unit": "nats", "bits_per_dim": 1.899, "bound": "upper"}
     (tmp_path / "run.json").write_text(json.dumps({"status": "finished", "result": found}))
     assert result(tmp_path) == "test NLL <= 84.244 nats (1.8990 bits/dim)"

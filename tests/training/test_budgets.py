@@ -1,0 +1,132 @@
+"""What ends training and validation: bounds that are given, time, a signal."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import gencli
+from gencli.cli.main import main
+from gencli.config.sections import AUTO_STEPS, LEAST_SECONDS, TrainerOptions
+from gencli.run import device
+from gencli.run.pace import Plan
+from gencli.training import validate
+from tests.conftest import TINY
+from tests.runs import same, tensors
+
+
+@pytest.mark.parametrize(
+    ("bounds", "steps"),
+    [
+        ({}, AUTO_STEPS),
+        ({"max_minutes": 10.0}, None),
+        ({"max_epochs": 2.5}, 25),
+        ({"max_epochs": 0.01}, 1),
+        ({"max_steps": 7, "max_minutes": 10.0}, 7),
+        ({"max_steps": 7, "max_epochs": 2.0}, 7),
+        ({"max_steps": None, "max_epochs": 2.0}, 20),
+    ],
+)
+def test_a_bound_that_is_given_alone_binds_alone(bounds, steps):
+    assert TrainerOptions(**bounds).steps(per_epoch=10) == steps
+
+
+def test_measuring_takes_as_long_as_training_unless_it_is_said_how_much():
+    assert TrainerOptions().eval_seconds(1.0) == LEAST_SECONDS
+    assert TrainerOptions().eval_seconds(600.0) == 600.0
+    assert TrainerOptions(eval_minutes=2.0).eval_seconds(1.0) == 120.0
+    for asked in ({"eval_examples": 100}, {"eval_examples": None}, {"eval_minutes": None}):
+        assert TrainerOptions(**asked).eval_seconds(1.0) is None
+
+
+def test_epochs_end_a_run():
+    run = gencli.train(
+        [*(word for word in TINY if "max_steps" not in word), "trainer.max_epochs=0.5", "data.train=512", "run_dir=run"]
+    )
+    assert run.config["trainer"]["max_steps"] == "auto"
+    assert run.info["steps"] == run.info["progress"]["step"] == 2  # half of 512 examples by 128
+
+
+def test_a_signal_ends_a_validation_at_once_and_it_takes_place_on_resume(monkeypatch, capsys):
+    gencli.train([*TINY, "run_dir=whole"])
+    calls = []
+    with monkeypatch.context() as patch:
+        own = validate.Validation._choose
+        patch.setattr(validate.Validation, "_choose", lambda *a: calls.append(1) or own(*a))
+        patch.setattr(
+            validate.Validation,
+            "_scorer",
+            lambda self, model: _signalled if len(calls) == 2 else lambda b, n: self.parts.objective.score(model, b, n),
+        )
+        assert main(["train", *TINY, "run_dir=halves"]) == 143
+    assert "stopped at the validation after step 10, saved; go on with" in capsys.readouterr().out
+    gencli.train(["resume=halves"])
+    assert same(tensors("whole"), tensors("halves")) == []
+
+    def scores(run):
+        lines = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+        return [(line["step"], line["nll"]) for line in lines if line["split"] == "val"]
+
+    assert scores("halves") == scores("whole")
+
+
+def _signalled(batch, noise):
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError("the signal did not end the validation")
+
+
+def test_a_run_validates_on_the_same_examples_to_its_end(monkeypatch, capsys):
+    asked = []
+
+    def planned(score, n, batch_size, budget, processes):
+        asked.append(budget)
+        return Plan(50, n, 3.0, batch_size)
+
+    monkeypatch.setattr(validate, "plan", planned)
+    words = [*(word for word in TINY if "eval_examples" not in word), "run_dir=run"]
+    gencli.train([*words, "trainer.max_steps=10"])
+    assert asked == [LEAST_SECONDS]  # one validation of ten steps in all, and before them
+    assert "validating on 50 of " in capsys.readouterr().out
+    gencli.train(["resume=run", "trainer.max_steps=20"])
+    assert len(asked) == 1
+    lines = [line for line in gencli.load("run").metrics if line["split"] == "val"]
+    assert [line["step"] for line in lines] == [0, 10, 20]
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torch_takes_four(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(device, "_quota", lambda: 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("others", "count"), [(0, 4), (1, 3), (9, 1)])
+def test_threads_leave_busy_cores_alone(others, count, torch_takes_four, monkeypatch):
+    monkeypatch.setattr(device, "_others", lambda: others)
+    with device.threads("auto") as found:
+        assert found == torch.get_num_threads() == count
+    assert torch.get_num_threads() == 4
+
+
+def test_threads_that_are_asked_for_or_kept_or_set_are_taken(torch_takes_four, monkeypatch):
+    monkeypatch.setattr(device, "_others", lambda: 4)
+    for asked, kept, count in ((3, None, 3), ("auto", 2, 2), ("auto", 64, 4)):
+        with device.threads(asked, kept) as found:
+            assert found == count
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")  # a sweep's share, or the user's word
+    with device.threads("auto") as found:
+        assert found == 4
+
+
+def test_a_run_says_how_many_threads_it_had(tiny_run):
+    assert gencli.load(tiny_run).info["threads"] == torch.get_num_threads()

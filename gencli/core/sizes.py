@@ -21,14 +21,18 @@ NARROWEST, WIDEST = 128, 1024
 """Units of a hidden layer."""
 
 
-def width(dim: int) -> int:
+def width(dim: int, share: float = 1.0) -> int:
     """Units of a hidden layer that reads D numbers: the power of two nearest to 64 D^(1/3), from 128 to 1024.
+
+    Args:
+        dim: D.
+        share: of that width, where each number has many outputs, which cost more than the layers before them.
 
     Example:
         >>> [width(dim) for dim in (1, 2, 8, 64, 784, 3072)]
         [128, 128, 128, 256, 512, 1024]
     """
-    return min(max(1 << round(math.log2(64 * dim ** (1 / 3))), NARROWEST), WIDEST)
+    return min(max(1 << round(math.log2(64 * share * dim ** (1 / 3))), NARROWEST), WIDEST)
 
 
 def latents(dim: int) -> int:

@@ -70,7 +70,7 @@ class Scales(Perturbation):
     """
 
     t: Tensor
-    range: float = 64.0
+    range: float = 16.0
 
     def draw(self, x: Tensor, samples: int, noise: Noise) -> tuple[Tensor, None]:
         part = self.range ** -noise.rand(len(x)).to(x).view(-1, *[1] * (x.ndim - 1))

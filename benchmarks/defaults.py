@@ -47,7 +47,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="names of models and of data sets")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=180, help="of the processor, for one row")
-    parser.add_argument("--files", action="store_true", help="MNIST too, 2,000 test examples of it")
+    parser.add_argument(
+        "--examples", type=int, help="of each split that are measured; without it all, or as time allows"
+    )
+    parser.add_argument("--files", action="store_true", help="MNIST too")
     parser.add_argument("--table", action="store_true", help="print the rows that are there")
     args = parser.parse_args()
     kept = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {"machine": machine(), "rows": {}}
@@ -58,7 +61,7 @@ def main() -> None:
             name = f"{model} {data}"
             if name in rows:
                 continue
-            rows[name] = row(model, data, args.steps, args.seconds) | {"commit": commit()}
+            rows[name] = row(model, data, args) | {"commit": commit()}
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             print(line(name, rows), flush=True)
@@ -74,11 +77,11 @@ def pairs(only: list[str], files: bool) -> Iterator[tuple[str, str]]:
     yield from ((model, data) for data in chosen[1] for model in chosen[0])
 
 
-def row(model: str, data: str, steps: int, seconds: int) -> dict[str, Any]:
+def row(model: str, data: str, args: argparse.Namespace) -> dict[str, Any]:
     """What one pair gave, or why there is nothing."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=work, args=(theirs, model, data, steps, seconds))
+    child = context.Process(target=work, args=(theirs, model, data, args))
     child.start()
     theirs.close()
     found: dict[str, Any] = {}
@@ -88,15 +91,15 @@ def row(model: str, data: str, steps: int, seconds: int) -> dict[str, Any]:
     except EOFError:
         child.join()
     if child.exitcode and "refused" not in found:
-        found["failed"] = f"over {seconds} s" if child.exitcode < 0 else "an error"
+        found["failed"] = f"over {args.seconds} s" if child.exitcode < 0 else "an error"
     return found
 
 
-def work(pipe: Connection, model: str, data: str, steps: int, seconds: int) -> None:
+def work(pipe: Connection, model: str, data: str, args: argparse.Namespace) -> None:
     """Train and measure in this process, and send what is known as it comes."""
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds, resource.RLIM_INFINITY))
-    words = [f"model={model}", f"data={data}", f"trainer.max_steps={steps}", "logger=none", "device=cpu"]
-    words += ["trainer.eval_examples=2000"] if data == "mnist" else []
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + args.seconds, resource.RLIM_INFINITY))
+    words = [f"model={model}", f"data={data}", f"trainer.max_steps={args.steps}", "logger=none", "device=cpu"]
+    words += [f"trainer.eval_examples={args.examples}"] if args.examples else []
     with tempfile.TemporaryDirectory() as folder, open(devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
             with Session.open(compose("train", [*words, f"run_dir={folder}/run"])) as session:

@@ -1,4 +1,4 @@
-"""Sizes of networks and latents where an option is ``auto``: they go by the number of coordinates, D.
+"""Sizes of networks and latents where an option is ``auto``, and of a penalty: by the number of coordinates, D.
 
 Rules of thumb, one formula for each kind of size. They depend on the shape of the data and never on its rows or on the
 machine, so that a model is the same wherever it is built. ``docs/defaults.md`` has a table of what they give.
@@ -21,14 +21,18 @@ NARROWEST, WIDEST = 128, 1024
 """Units of a hidden layer."""
 
 
-def width(dim: int) -> int:
+def width(dim: int, share: float = 1.0) -> int:
     """Units of a hidden layer that reads D numbers: the power of two nearest to 64 D^(1/3), from 128 to 1024.
+
+    Args:
+        dim: D.
+        share: of that width, where each number has many outputs, which cost more than the layers before them.
 
     Example:
         >>> [width(dim) for dim in (1, 2, 8, 64, 784, 3072)]
         [128, 128, 128, 256, 512, 1024]
     """
-    return min(max(1 << round(math.log2(64 * dim ** (1 / 3))), NARROWEST), WIDEST)
+    return min(max(1 << round(math.log2(64 * share * dim ** (1 / 3))), NARROWEST), WIDEST)
 
 
 def latents(dim: int) -> int:
@@ -52,6 +56,19 @@ def generator_latents(dim: int) -> int:
         [4, 8, 64, 128]
     """
     return min(4 * latents(dim), 128)
+
+
+def gradient_penalty(dim: int) -> float:
+    """Lambda of a Wasserstein critic's penalty: D / 20, at most 10.
+
+    10 is what images were trained with (Gulrajani et al., 2017). The penalty has no unit, and the distance that it
+    stands beside has that of x: in a few coordinates 10 holds the critic too flat to tell modes apart.
+
+    Example:
+        >>> [gradient_penalty(dim) for dim in (2, 64, 784)]
+        [0.1, 3.2, 10.0]
+    """
+    return min(dim / 20, 10.0)
 
 
 def settle(module: nn.Module, option: str, value: Auto[T], own: T) -> T:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm as constrain
 
+from gencli.core import sizes
 from gencli.core.noise import Noise
-from gencli.core.options import Count, NonNegative, Positive
+from gencli.core.options import Auto, Count, NonNegative, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import Reparameterized
 from gencli.models.trained import Learned
@@ -237,7 +238,7 @@ class WGANGP(_Wasserstein):
     Penalty: lambda E(|grad D(u x + (1 - u) g)| - 1)^2 with u ~ U[0, 1).
 
     Args:
-        gradient_penalty: lambda.
+        gradient_penalty: lambda; auto: ``sizes.gradient_penalty``.
         critic_steps: moves of the critic for one of the model.
         shared: the other options of ``Adversarial``.
 
@@ -249,12 +250,13 @@ class WGANGP(_Wasserstein):
         self,
         spec: Spec,
         *,
-        gradient_penalty: Positive = 10.0,
+        gradient_penalty: Auto[Positive] = "auto",
         critic_steps: Count = 5,
         **shared: Any,
     ) -> None:
         super().__init__(spec, critic_steps=critic_steps, **shared)
-        self.gradient_penalty = gradient_penalty
+        own = sizes.gradient_penalty(spec.dim)
+        self.gradient_penalty = own if gradient_penalty == "auto" else gradient_penalty
 
     def penalty(self, x: Tensor, fake: Tensor, context: Tensor | None, noise: Noise) -> Tensor:
         u = noise.rand(len(x), *[1] * (x.dim() - 1)).to(x)

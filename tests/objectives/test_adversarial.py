@@ -60,8 +60,14 @@ def test_gradient_penalty_and_r1_of_a_linear_critic():
     assert penalty.item() == pytest.approx(0.35 * 25)
     penalty.backward()
     assert torch.allclose(objective.critic.w.grad, 0.7 * torch.tensor([3.0, 4.0]))
-    both, _ = game(WGANGP, r1=0.7)
+    both, _ = game(WGANGP, gradient_penalty=10.0, r1=0.7)
     assert both.penalty(x, x + 1, None, noise()).item() == pytest.approx(160 + 0.35 * 25, rel=1e-5)
+
+
+def test_the_weight_of_the_gradient_penalty_goes_by_the_number_of_coordinates():
+    x = batch().x
+    objective, _ = game(WGANGP)
+    assert objective.penalty(x, x + 1, None, noise()).item() == pytest.approx(x.shape[1] / 20 * 16, rel=1e-5)
 
 
 def test_the_gradient_penalty_lies_between_data_and_samples():

@@ -164,6 +164,23 @@ def test_energy_discrepancy_of_gaussians():
     assert torch.allclose(loss(a, t, perturbation="ou"), loss(a, math.expm1(2 * t)))
 
 
+def test_energy_discrepancy_of_many_variances_is_the_mean_of_theirs():
+    """The closed form of one variance, over the logarithms of those from 1/16 of the data's to all of it."""
+    a, s2 = 1.3, 0.6
+    model = Quadratic(spec(1)).double()
+    with torch.no_grad():
+        model.log_diagonal.fill_(0.5 * math.log(a))
+    x = normal(1000, 1) * math.sqrt(s2)
+    objective = EnergyDiscrepancy(spec(1), samples=1000, w=0.0)
+    objective.start(model, Batch(x))
+    rows = objective.score(model, Batch(x), noise(1))
+
+    t = float(x.var(unbiased=False)) * 16 ** -torch.linspace(0, 1, 1001, dtype=torch.float64)
+    closed = 0.5 * a * s2 - 0.5 * a * (s2 + t) / (1 + a * t) - 0.5 * (1 + a * t).log()
+    assert float(rows.mean()) == pytest.approx(float(closed.mean()), abs=4 * float(rows.std()) / math.sqrt(len(rows)))
+    assert float(closed[0] - closed.mean()) < -0.1  # so that one variance would be told from many
+
+
 class Regrouped(Quadratic):
     """A quadratic energy plus a function of the means of neighbours."""
 

@@ -61,7 +61,8 @@ class AutoregressiveFlow(Flow):
         map: the monotone map of one coordinate.
         conditional: model p(x given y).
         transforms: number of transforms.
-        hidden: width of each hidden layer of a MADE; auto: two layers of ``sizes.width``.
+        hidden: width of each hidden layer of a MADE; auto: two layers of ``sizes.width``, half of it
+            where a coordinate has more than two parameters, as those of a spline.
         dropout: probability that a hidden unit is dropped in training.
         inverse: read every transform backwards (IAF).
         marginal: bins of a learned spline of each coordinate in front of the flow; 0: none.
@@ -83,7 +84,8 @@ class AutoregressiveFlow(Flow):
     ) -> None:
         super().__init__(spec, conditional=conditional)
         D = spec.dim
-        widths = sizes.settle(self, "hidden", hidden, [sizes.width(D)] * 2)
+        own = sizes.width(D, 0.5 if map.n_params > 2 else 1.0)
+        widths = sizes.settle(self, "hidden", hidden, [own] * 2)
         parts: list[Transform] = [ActNorm(D), Marginal((D,), RationalQuadratic(marginal))] if marginal else []
         for i in range(transforms):
             made = MaskedMLP(D, map.n_params, self.context_dim, hidden=widths, dropout=dropout)

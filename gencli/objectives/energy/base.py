@@ -120,6 +120,11 @@ def walk(kernel: Kernel[Any], energy: Energy, x: Tensor, noise: Noise, steps: in
     return state.x.detach(), None if total is None else total / steps
 
 
+def deviation_of(x: Tensor) -> Tensor:
+    """The deviation of each coordinate of examples (n, *), and less in more than two, so that its length stays: (*)."""
+    return x.std(0, unbiased=False) * min(1.0, 2 / math.prod(x.shape[1:])) ** 0.5
+
+
 class ChainObjective(EnergyObjective):
     """An objective that learns from chains, and therefore has no loss that says how good the model is.
 
@@ -156,9 +161,8 @@ class ChainObjective(EnergyObjective):
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None
-        if self.spec.support.discrete:
-            return
-        self.scale.copy_(0.5 * examples.x.std(0, unbiased=False) * min(1.0, 2 / self.spec.dim) ** 0.5)
+        if not self.spec.support.discrete:
+            self.scale.copy_(0.5 * deviation_of(examples.x))
 
     def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         perturbation = local(self.spec) if self.spec.support.discrete else Gaussian(t=self.scale.square())

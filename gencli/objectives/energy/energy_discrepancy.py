@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.options import Count, NonNegative, Positive, ProperFraction
+from gencli.core.options import Auto, Count, NonNegative, Positive, ProperFraction
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import Unnormalized
-from gencli.objectives.energy.base import RowObjective, contrast
+from gencli.objectives.energy.base import RowObjective, contrast, deviation_of
 from gencli.objectives.energy.discrete_perturbations import Bernoulli, Diffusion, Grid, Shuffling, Uniform, few
-from gencli.objectives.energy.perturbations import Gaussian, OrnsteinUhlenbeck, Perturbation, Pooling
+from gencli.objectives.energy.perturbations import Gaussian, OrnsteinUhlenbeck, Perturbation, Pooling, Scales
 
 Name = Literal["gaussian", "ou", "pooling", "bernoulli", "grid", "uniform", "ordinal", "cyclic"]
 
@@ -48,6 +49,7 @@ class EnergyDiscrepancy(RowObjective):
         spec: of model space.
         t: variance of the Gaussian perturbation, time of the Ornstein-Uhlenbeck process, or variance of the draws in
             the windows of reals; null: 1. Of ordinal and cyclic walks their time in units of K^2; null: 0.01 and 0.005.
+            auto: of Gaussian noise many variances, up to that of the data (``Scales``); else as null.
         epsilon: probability of a flip, or of a value drawn anew; null: about four coordinates, at most 0.1 and 0.5.
         samples: M, contrastive samples an example; null: 4 of reals, 32 of discrete x.
         w: stabilization; at 0 the logarithm has a heavy-tailed error where all x' have a high energy.
@@ -65,11 +67,13 @@ class EnergyDiscrepancy(RowObjective):
         structured spaces", 2024.
     """
 
+    variance: Tensor | None
+
     def __init__(
         self,
         spec: Spec,
         *,
-        t: Positive | None = None,
+        t: Auto[Positive] | None = "auto",
         epsilon: ProperFraction | None = None,
         samples: Count | None = None,
         w: NonNegative = 1.0,
@@ -77,12 +81,21 @@ class EnergyDiscrepancy(RowObjective):
         **shared: Any,
     ) -> None:
         super().__init__(spec, **shared)
-        self.perturbation = of_name(spec, perturbation, t, epsilon)
+        self.perturbation = of_name(spec, perturbation, None if t == "auto" else t, epsilon)
+        many = t == "auto" and isinstance(self.perturbation, Gaussian)
+        self.initial_examples = 2048 if many else 0
+        self.register_buffer("variance", torch.ones(spec.shape) if many else None)
         self.samples = samples or (32 if spec.support.discrete else 4)
         self.w = w
 
+    def start(self, model: Unnormalized, examples: Batch | None) -> None:
+        if self.variance is not None:
+            assert examples is not None
+            self.variance.copy_(deviation_of(examples.x).square())
+
     def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
-        others, rho = self.perturbation.draw(batch.x, self.samples, noise)
+        perturbation = self.perturbation if self.variance is None else Scales(t=self.variance)
+        others, rho = perturbation.draw(batch.x, self.samples, noise)
         return contrast(model, batch, others, self.w, rho)
 
 

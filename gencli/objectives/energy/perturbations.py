@@ -58,6 +58,28 @@ class Gaussian(Perturbation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scales(Perturbation):
+    """Gaussian noise of many sizes: the variance of each row is drawn, uniformly in its logarithm.
+
+    Each size by itself has the truth as its minimum, and so has their mean. Small ones tell the shape of a mode, large
+    ones what modes weigh that lie apart.
+
+    Args:
+        t: the largest variance, for each coordinate.
+        range: how many times as small the smallest is.
+    """
+
+    t: Tensor
+    range: float = 16.0
+
+    def draw(self, x: Tensor, samples: int, noise: Noise) -> tuple[Tensor, None]:
+        part = self.range ** -noise.rand(len(x)).to(x).view(-1, *[1] * (x.ndim - 1))
+        deviation = (self.t.to(x) * part).sqrt()
+        first, second = noise.randn(*x.shape).to(x), noise.randn(len(x), samples, *x.shape[1:]).to(x)
+        return x[:, None] + deviation[:, None] * (first[:, None] + second), None
+
+
+@dataclass(frozen=True, kw_only=True)
 class OrnsteinUhlenbeck(Perturbation):
     """y = e^-t x + s xi with s^2 = 1 - e^-2t, and x' = e^t (y + s xi').
 

@@ -77,9 +77,6 @@ def importances(rows: Sequence[Row], configs: Sequence[Flat]) -> Importances:
         UsageError: there are too few configurations, or nothing was swept.
     """
     import numpy as np
-    from sklearn.ensemble import RandomForestRegressor
-    from sklearn.inspection import permutation_importance
-    from sklearn.model_selection import GroupKFold
 
     keys = swept(configs)
     same = np.unique([repr([config.get(key) for key in keys]) for config in configs], return_inverse=True)[1]
@@ -88,6 +85,10 @@ def importances(rows: Sequence[Row], configs: Sequence[Flat]) -> Importances:
         raise UsageError(
             f"--importance: at least {LEAST} configurations that differ in some key are needed, not {count}"
         )
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.inspection import permutation_importance
+    from sklearn.model_selection import GroupKFold
+
     x = np.stack([_numbers([config.get(key) for config in configs]) for key in keys], axis=1)
     ranks = np.unique([row.cost for row in rows], return_inverse=True)[1].astype(float)  # infinite ones are the last
     error, grown = 0.0, []

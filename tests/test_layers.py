@@ -107,6 +107,7 @@ LIGHT = {
     "report/words.py",
     "report/compare.py",
     "report/forms.py",
+    "report/importance.py",
     "report/listing.py",
     "report/render.py",
     "report/sheet.py",

@@ -11,7 +11,8 @@ from gencli.core.errors import UsageError
 from gencli.report import forms, render
 from gencli.report.collect import expand
 from gencli.report.compare import compared
-from gencli.report.seeds import entries
+from gencli.report.importance import importances
+from gencli.report.seeds import entries, flat
 
 
 def main(words: Sequence[str]) -> int:
@@ -26,17 +27,23 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--group-by", metavar="KEYS")
     parser.add_argument("--best", choices=["validation"])
+    parser.add_argument("--importance", action="store_true")
     form = parser.add_mutually_exclusive_group()
     for name in ("csv", "json", "markdown", "latex"):
         form.add_argument(f"--{name}", action="store_const", const=name, dest="form")
     args: argparse.Namespace = parser.parse_intermixed_args(list(words))
     if not args.runs:
         raise UsageError("gencli compare needs runs: folders, or a pattern such as outputs/*-digits/*")
+    if args.importance and args.group_by:
+        raise UsageError("--importance and --group-by: one of them; importances are of all that was swept")
     if args.best and not args.group_by:
         raise UsageError("--best validation needs --group-by KEYS: the keys whose values each get one configuration")
 
     comparison = compared(expand(args.runs), args.split, further=args.all)
-    if args.group_by:
+    if args.importance:
+        rows = comparison.groups[0]
+        forms.write_importances(importances(rows, [flat(row.run) for row in rows]), comparison, args.form)
+    elif args.group_by:
         keys = [] if args.group_by == "config" else args.group_by.split(",")
         forms.write_grouped(comparison, [entries(rows, keys, args.best) for rows in comparison.groups], args.form)
     elif args.form == "csv":

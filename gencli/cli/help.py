@@ -131,7 +131,7 @@ and what fits what. Add --config-dir DIR to see your own options too.
 
 COMPARE = """\
 gencli compare RUN|GLOB ... [--split test] [--all] [--group-by KEYS [--best validation]]
-                            [--csv | --json | --markdown | --latex]
+                            [--importance] [--csv | --json | --markdown | --latex]
 
 Runs side by side. Rows are ranked only where data, split, unit and protocol are the same; the others are shown apart,
 with the field that differs. Differences to the best are paired over the same examples.
@@ -142,6 +142,7 @@ apart, the paired difference to the best, and its p value adjusted for the numbe
   --group-by config               each configuration
   --group-by model,optimizer.lr   each value of these keys; runs may differ in nothing else but the seed, or
   --best validation               the configuration with the best NLL on the validation split stands for its value
+  --importance                    in place of a table of runs: which keys of a sweep matter (20 configurations at least)
 
   gencli compare outputs/*-digits/*
   gencli compare outputs/sweeps/2026-01-31_12-00-00 --csv

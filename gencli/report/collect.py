@@ -130,6 +130,8 @@ def results(folder: Path, split: str) -> tuple[list[Row], list[str]]:
     if not rows and not problems:
         process = info.get("process") or {}
         elsewhere = info.get("status") == "running" and process and processes.alive(process) is None
+        others = sorted({path.name.partition("-")[0] for path in (folder / "eval").glob("*-*.json")})
+        hint = f" but on {', '.join(map(quoted, others))} (--split)" if others else ""
         where = f" on {quoted(process.get('host'))}, as far as its run.json tells;" if elsewhere else ","
-        problems.append(f"{info.get('status', 'unknown')}{where} no result on {split}")
+        problems.append(f"{info.get('status', 'unknown')}{where} no result on {split}{hint}")
     return rows, problems

@@ -81,12 +81,13 @@ def compared(folders: Sequence[Path], split: str = "test", *, further: bool = Fa
     """``compare``, refused where no run has a number.
 
     Raises:
-        UsageError: says of each run why it has none.
+        UsageError: says of the first runs why they have none.
     """
     comparison = compare(folders, split, further=further)
     if not comparison.groups:
         why = [f"{run}: {reason}" for run, reason in comparison.unfinished]
-        raise UsageError(f"no run has a result on split={split} yet: " + "; ".join(why))
+        more = f"; and {len(why) - 3} more" if len(why) > 3 else ""
+        raise UsageError(f"no run has a result on split={split} yet: {'; '.join(why[:3])}{more}")
     return comparison
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gencli.core.errors import quoted, shown
+from gencli.report import importance
 from gencli.report.compare import Comparison
 from gencli.report.render import SIGNS, caption_of, decimals, difference
 from gencli.report.seeds import SIGNIFICANT, Entry
@@ -132,6 +133,25 @@ def write_grouped(comparison: Comparison, tables: Sequence[Sequence[Entry]], for
             console.print(f"\n{NOTE.format(m=most)}", markup=False, style="dim", soft_wrap=True)
 
 
+def write_importances(found: importance.Importances, comparison: Comparison, form: str | None) -> None:
+    """Importances of hyper-parameters over the first group, in a form or for the terminal."""
+    caption = f"importance of hyper-parameters: {caption_of(comparison.groups[0][0].record)}"
+    plain = [{"key": one.key, "importance": one.value, "se": one.se} for one in found.keys]
+    if form == "json":
+        told = {"runs": found.runs, "configurations": found.configurations, "explained": found.explained}
+        print(json.dumps({**told, "keys": plain}))
+    elif form == "csv":
+        writer = csv.DictWriter(sys.stdout, list(plain[0]))
+        writer.writeheader()
+        writer.writerows(plain)
+    elif form:
+        write_sheets(comparison, [importance.sheet_of(found, caption)], form)
+    else:
+        console = terminal()
+        print_sheet(importance.sheet_of(found, caption), console)
+        console.print(f"\n{found.note}", markup=False, style="dim", soft_wrap=True)
+
+
 def write_sheets(comparison: Comparison, sheets: Sequence[Sheet], form: str) -> None:
     """Tables as Markdown or LaTeX to the standard output; runs without a number are told on the standard error."""
     print("\n".join((markdown if form == "markdown" else latex)(sheet) for sheet in sheets), end="")
@@ -180,6 +200,8 @@ def latex(sheet: Sheet) -> str:
 
 
 _TEX = {
+    "[": "{[}",  # which after the end of a row would be its skip
+    "*": "{*}",
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"$\sim$",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,15 @@ import yaml
 from gencli import __version__
 from gencli.config import stored
 from gencli.core.errors import UsageError, shown
-from gencli.report import forms, plots, words
+from gencli.report import forms, importance, plots, words
 from gencli.report.collect import Row, results
 from gencli.report.compare import compare
-from gencli.report.render import caveats, short_names
+from gencli.report.render import SIGNS, caveats, short_names
 from gencli.report.render import sheet_of as runs_sheet
-from gencli.report.seeds import entries, flat, telling
+from gencli.report.seeds import entries, flat, swept
 from gencli.report.sheet import Sheet
+
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 PICTURES = 4 * 2**20
 """Bytes of pictures that a page takes in, as they lie on disk."""
@@ -75,6 +78,7 @@ class Page:
     figures: list[plots.Plot] = field(default_factory=list)
     parallel: plots.Parallel | None = None
     differences: Sheet | None = None
+    importances: tuple[Sheet, str] | None = None
 
 
 def gather(folders: Sequence[Path], split: str = "test") -> Page:
@@ -86,23 +90,23 @@ def gather(folders: Sequence[Path], split: str = "test") -> Page:
     """
     names = short_names(folders)
     left = PICTURES
-    sections = []
-    for run in folders:
-        section, used = _section(run, names[run], split, left)
+    sections, series = [], [_series(shown(names[run]), run) for run in folders]
+    for run, one in zip(folders, series, strict=True):
+        section, used = _section(run, names[run], split, left, one)
         left -= used
         sections.append(section)
     title = names[folders[0]] if len(folders) == 1 else f"{len(folders)} runs"
     page = Page(shown(title), datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), __version__, sections)
     if len(folders) > 1:
-        _together(page, folders, names, split)
+        _together(page, folders, names, split, series)
     return page
 
 
-def _section(run: Path, name: str, split: str, room: int) -> tuple[Section, int]:
+def _section(run: Path, name: str, split: str, room: int, series: Series) -> tuple[Section, int]:
     rows, problems = results(run, split)
     try:
         info = stored.info(run)
-        config = yaml.safe_dump(stored.config(run), sort_keys=False, allow_unicode=True)
+        config = yaml.dump(stored.config(run), Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
     except UsageError as error:
         return Section(shown(name), shown(str(run)), "damaged", [], [], [shown(str(error))], []), 0
     taken, left_out, used = [], [], 0
@@ -131,7 +135,7 @@ def _section(run: Path, name: str, split: str, room: int) -> tuple[Section, int]
         [(key, shown(str(value))) for key, value in facts if value not in (None, "")],
         [_number(row) for row in rows],
         [shown(problem) for problem in problems],
-        _curves([(shown(name), run)]),
+        _curves([series]),
         taken,
         left_out,
         config,
@@ -157,7 +161,7 @@ def _number(row: Row) -> Number:
     ledger = [t for t in record.get("ledger") or [] if isinstance(t, Mapping)]
     return Number(
         shown(title + (f" ({row.variant})" if row.variant else "")),
-        shown(words.number(record)),
+        shown((f"{SIGNS.get(str(record.get('bound')), '')} " if nll else "") + words.number(record)),
         words.BOUNDS.get(str(record.get("bound")), "") if nll else "",
         [shown(error) for error in words.errors(record)],
         [shown(str(flag)) for flag in record.get("flags") or []],
@@ -166,46 +170,59 @@ def _number(row: Row) -> Number:
     )
 
 
-def _curves(runs: Sequence[tuple[str, Path]]) -> list[plots.Plot]:
+@dataclass(frozen=True)
+class Series:
+    """What a run measured while it trained: points (step, value) of its validation, whose key that is, and its loss."""
+
+    name: str
+    measured: str = "score"
+    scores: Sequence[tuple[float, float]] = ()
+    losses: Sequence[tuple[float, float]] = ()
+
+
+def _series(name: str, run: Path) -> Series:
+    try:
+        lines = stored.metrics(run)
+    except UsageError:
+        return Series(name)
+
+    def points(split: str, keys: Sequence[str]) -> tuple[str, list[tuple[float, float]]]:
+        own = [line for line in lines if line.get("split") == split]
+        key = next((k for k in keys if any(k in line for line in own)), keys[0])
+        found = [(line["step"], line.get(key)) for line in own]
+        return key, [(float(x), float(y)) for x, y in found if isinstance(x, int) and isinstance(y, int | float)]
+
+    measured, scores = points("val", ("nll", "loss", "energy_discrepancy"))
+    return Series(name, measured, scores, points("train", ("loss",))[1])
+
+
+def _curves(runs: Sequence[Series]) -> list[plots.Plot]:
     """Validation and training loss by step: of one run both, of several a line a run each."""
-    scores: list[tuple[str, list[tuple[float, float]]]] = []
-    losses: list[tuple[str, list[tuple[float, float]]]] = []
-    measured = "score"
-    for name, run in runs:
-        try:
-            lines = stored.metrics(run)
-        except UsageError:
-            continue
-        for split, found, keys in (
-            ("val", scores, ("nll", "loss", "energy_discrepancy")),
-            ("train", losses, ("loss",)),
-        ):
-            key = next((k for k in keys if any(k in line for line in lines if line.get("split") == split)), None)
-            if key is None:
-                continue
-            measured = key if split == "val" else measured
-            points = [(line["step"], line[key]) for line in lines if line.get("split") == split and key in line]
-            points = [(float(x), float(y)) for x, y in points if isinstance(x, int) and isinstance(y, int | float)]
-            found.append((name, points))
+    measured = next((run.measured for run in runs if run.scores), "score")
+    scores, losses = [(run.name, run.scores) for run in runs], [(run.name, run.losses) for run in runs]
     made = [plots.curves("Validation", f"{measured} (validation)", scores), plots.curves("Training", "loss", losses)]
     return [plot for plot in made if plot is not None]
 
 
-def _together(page: Page, folders: Sequence[Path], names: Mapping[Path, str], split: str) -> None:
+def _together(
+    page: Page, folders: Sequence[Path], names: Mapping[Path, str], split: str, series: Sequence[Series]
+) -> None:
     """Tables, plots and differences of several runs."""
-    comparison = compare(folders, split)
+    comparison, configs = compare(folders, split), {run: flat(run) for run in folders}
     for rows, reason in zip(comparison.groups, ["", *comparison.reasons], strict=True):
-        table = entries(rows, [])
+        table = entries(rows, [], known={row.run: configs[row.run] for row in rows})
         seeds = any(len(entry.rows) > 1 for entry in table)
         sheet = forms.sheet_of(table) if seeds else runs_sheet(rows, names)
         told = forms.caveats(table) if seeds else caveats(rows, names)
         page.tables.append((shown(reason), sheet, [shown(line) for line in told]))
-    page.figures += _curves([(shown(names[run]), run) for run in folders])
+    page.figures += _curves(series)
     if not comparison.groups:
         return
     rows = [row for row in comparison.groups[0] if math.isfinite(row.value)]
-    configs = {row.run: flat(row.run) for row in rows}
-    keys = telling(list(configs.values()))
+    keys = swept([configs[row.run] for row in rows])
+    with contextlib.suppress(UsageError):  # of few configurations there are none
+        found = importance.importances(rows, [configs[row.run] for row in rows])
+        page.importances = importance.sheet_of(found, ""), found.note
     what = "NLL" if rows and rows[0].is_nll else "value"
     timed = [(float(s), row.value, names[row.run]) for row in rows if (s := row.info.get("wall_seconds"))]
     if plot := plots.scatter(f"{what} by time", "seconds", what, timed):
@@ -223,8 +240,12 @@ def _together(page: Page, folders: Sequence[Path], names: Mapping[Path, str], sp
     page.parallel = plots.parallel(told, lines, what)
     if keys:
         columns = [("run", "left"), *((shown(key), "left") for key in keys[:12])]
-        cells = [[names[row.run], *(shown(str(configs[row.run].get(key))) for key in keys[:12])] for row in rows]
+        cells = [[names[row.run], *(shown(_text(configs[row.run].get(key))) for key in keys[:12])] for row in rows]
         page.differences = Sheet("", columns, cells)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _simple(value: object) -> bool:

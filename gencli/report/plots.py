@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 440.0, 250.0
-LEFT, RIGHT, TOP, BOTTOM = 60.0, 12.0, 12.0, 38.0
+LEFT, RIGHT, TOP, BOTTOM = 60.0, 22.0, 14.0, 38.0
+LETTER = 7.5
+"""Width of a letter, about."""
 MOST = 400
 """Points of a line; more are averaged in cells of neighbours."""
 
@@ -158,11 +160,12 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[tuple[float
 
 @dataclass(frozen=True)
 class Axis:
-    """A vertical axis of parallel coordinates: where it stands, its name and its marks."""
+    """A vertical axis of parallel coordinates: where it stands, its name, its marks and at which side they stand."""
 
     at: float
     name: str
     ticks: Sequence[Tick]
+    right: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,23 +190,25 @@ def parallel(
     rows = [row for row in rows if math.isfinite(row[2])]
     if len(rows) < 2 or not keys:
         return None
-    width = max(WIDTH, 130.0 * (len(keys) + 1))
     columns: list[list[object]] = [[row[1][k] for row in rows] for k in range(len(keys))]
     columns.append([row[2] for row in rows])
+    start = max(LEFT, 14 + LETTER * max(len(str(value)[:24]) for value in columns[0]))
+    apart = max(130.0, LETTER * max(map(len, keys)) + 10)
+    width = max(WIDTH, start + apart * len(keys) + LEFT)
     axes, heights = [], []
     for k, (name, values) in enumerate(zip([*keys, value_name], columns, strict=True)):
-        at = LEFT + (width - 2 * LEFT) * k / len(keys)
+        at, last = start + (width - start - LEFT) * k / len(keys), k == len(keys)
         numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         if len(numbers) == len(values):
             log = min(numbers) > 0 and max(numbers) > 20 * min(numbers)
             axis = scale(numbers, HEIGHT - BOTTOM, TOP + 16, log)
-            axes.append(Axis(at, name, axis.ticks()))
+            axes.append(Axis(at, name, axis.ticks(), last))
             heights.append([axis(v) for v in numbers])
         else:
             names = list(dict.fromkeys(str(v) for v in values))
             gap = (HEIGHT - BOTTOM - TOP - 16) / max(len(names) - 1, 1)
             places = {name: round(TOP + 16 + gap * i, 1) for i, name in enumerate(names)}
-            axes.append(Axis(at, name, [Tick(place, label) for label, place in places.items()]))
+            axes.append(Axis(at, name, [Tick(place, label[:24]) for label, place in places.items()], last))
             heights.append([places[str(v)] for v in values])
     lines = []
     for i, (name, _, value) in enumerate(rows):

@@ -129,7 +129,9 @@ class Entry:
         return None if self.scores is None else outlier(self.scores)
 
 
-def entries(rows: Sequence[Row], keys: Sequence[str], chosen: str | None = None) -> list[Entry]:
+def entries(
+    rows: Sequence[Row], keys: Sequence[str], chosen: str | None = None, known: Mapping[Path, Flat] | None = None
+) -> list[Entry]:
     """Rows of one comparable group as configurations, the best first.
 
     Args:
@@ -138,17 +140,18 @@ def entries(rows: Sequence[Row], keys: Sequence[str], chosen: str | None = None)
             matter to the numbers.
         chosen: ``validation``: where runs of equal values differ in more than the seed, the configuration with the
             lowest mean on the validation split stands for them; None: that is refused.
+        known: configs of the runs (``flat``), where they have been read.
 
     Raises:
         UsageError: a key that no config has; or runs that differ in more than the seed, and no way to choose.
     """
-    flats = {run: flat(run) for run in dict.fromkeys(row.run for row in rows)}
-    known = sorted({key for one in flats.values() for key in one})
+    flats = known or {run: flat(run) for run in dict.fromkeys(row.run for row in rows)}
+    every = sorted({key for one in flats.values() for key in one})
     for key in keys:
         if key == "seed":
             raise UsageError("--group-by seed: runs of several seeds are averaged; --group-by config does it")
-        if key not in known:
-            close = difflib.get_close_matches(key, [*known, "config"], n=3, cutoff=0.5)
+        if key not in every:
+            close = difflib.get_close_matches(key, [*every, "config"], n=3, cutoff=0.5)
             hint = near(key, close) if close else "config (each configuration), or keys such as model,optimizer.lr"
             raise UsageError(f"--group-by {quoted(key)}: no run has this key. {hint}")
     same: dict[str, list[Row]] = {}
@@ -247,6 +250,24 @@ def telling(configs: Sequence[Flat]) -> list[str]:
         before = {_text(config, kept) for config in configs} if kept else {""}
         if len({_text(config, [*kept, key]) for config in configs}) > len(before):
             kept.append(key)
+    return kept
+
+
+def swept(configs: Sequence[Flat]) -> list[str]:
+    """Of the keys in which configs differ those that were chosen: no part of a group's choice, and no twin of another.
+
+    A sweep over random numbers has no two values alike, so that the first of its keys tells all others (``telling``).
+    """
+    found = differing(configs)
+    kept = [key for key in found if key in TELLING]
+    chosen = [_text(config, kept) if kept else "" for config in configs]
+    seen = set()
+    for key in found:
+        values = [repr(config.get(key)) for config in configs]
+        places = tuple(values.index(value) for value in values)
+        if key not in kept and len({*zip(chosen, values, strict=True)}) > len({*chosen}) and places not in seen:
+            kept.append(key)
+        seen.add(places)
     return kept
 
 

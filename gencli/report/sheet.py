@@ -57,6 +57,8 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
     sheet, left_out = narrowed(sheet, console.width)
     table = drawn(sheet, console.width)
     width = console.width
+    if sheet.caption:
+        console.print(shown(sheet.caption), markup=False, style="italic", soft_wrap=True)
     console.width = max(width, sum((column.width or 0) + 1 for column in table.columns))
     console.print(table, crop=False)
     console.width = width
@@ -90,8 +92,7 @@ def drawn(sheet: Sheet, width: int) -> Table:
         for k in (k for k, (title, _) in enumerate(sheet.columns) if title in titles):
             more = max(0, min(_natural(sheet, k) - widths[k], spare))
             widths[k], spare = widths[k] + more, spare - more
-    caption = Text(shown(sheet.caption)) if sheet.caption else None
-    table = Table(title=caption, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for (title, justify), cells in zip(sheet.columns, widths, strict=True):
         table.add_column(
             Text(shown(title)),

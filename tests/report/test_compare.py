@@ -4,6 +4,9 @@ import csv
 import io
 import json
 import math
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from gencli.cli import main as cli
 from gencli.core.errors import UsageError
 from gencli.report.collect import expand
 from gencli.report.compare import compare
+from gencli.report.forms import latex
 from gencli.report.render import difference
+from gencli.report.sheet import Sheet
 
 PROTOCOL = {"data": "digits", "support": "levels:17", "dequantization": "uniform", "transform": [], "train_on": "train"}
 
@@ -271,3 +276,23 @@ def test_an_example_that_carries_the_mean_is_told(make, capsys):
     assert cli.main(["compare", "outputs/m", "--json"]) == 0
     (group,) = json.loads(capsys.readouterr().out)["groups"]
     assert [row["outlier"] for row in group["rows"]] == [None, 117]
+
+
+def test_latex_is_sound_whatever_a_name_holds(tmp_path):
+    """Compiled where pdflatex is there; else rows have as many cells as columns, and nothing is left open."""
+    odd = ["a_b & c%#$", r"\input{x}", "~^{}<=>=", "[3] *", "±↑↓≤ü\x1b\u202e"]
+    tex = latex(Sheet("100% & more", [("run", "left"), ("NLL", "right")], [[name, "= 1.0"] for name in odd], (1,)))
+    bare = re.sub(r"\\[&%$#_{}]", "", tex)
+    assert bare.count("{") == bare.count("}")
+    assert bare.isascii()
+    rows = bare[bare.index(r"\midrule") : bare.index(r"\bottomrule")].splitlines()[1:]
+    assert [row.count("&") for row in rows] == [1] * len(odd)
+    assert all(row.endswith(r" \\") and not row.startswith(("[", "*")) for row in rows)
+    assert not set("%#~^<>") & set(bare.replace("$<$", "").replace("$>$", ""))
+    if shutil.which("pdflatex") is None:
+        return
+    page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{tex}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -94,7 +94,7 @@ def test_one_run(make):
     text = " ".join(seen.text)
     assert not seen.open
     assert "an upper bound: the NLL is no larger" in text
-    assert re.search(r"[23]\.\d{3} ± 0\.100 nats", text)
+    assert re.search(r"<= [23]\.\d{3} ± 0\.100 nats", text)
     assert "polyline" in seen.tags
     assert ("img", "src", "data:image/png;base64," + base64.b64encode(PIXEL).decode()) in seen.attributes
 
@@ -110,6 +110,11 @@ def test_several_runs_with_seeds_and_hyper_parameters(make):
     assert "optimizer.lr=0.001" in text
     assert "NLL by optimizer.lr" in text
     assert seen.tags.count("circle") == 8  # by time, by learning rate
+    focused = [value for tag, key, value in seen.attributes if tag == "g" and key == "tabindex"]
+    assert len(focused) == seen.tags.count("circle") + seen.tags.count("polyline")
+    assert page.count('class="tip"') == len(focused)  # its name is shown at focus
+    assert ("a", "href", "#runs") in seen.attributes
+    assert ("h2", "id", "runs") in seen.attributes
     assert len(page) < 200_000
 
 
@@ -122,7 +127,7 @@ def test_it_fetches_and_runs_nothing_and_what_a_run_says_is_text(make):
     assert "script" not in seen.tags
     assert [(tag, key) for tag, key, _ in seen.attributes if key.startswith("on")] == []
     loads = [value for _, key, value in seen.attributes if key in ("src", "href", "srcset", "action")]
-    assert all(value.startswith("data:image/png;base64,") for value in loads)
+    assert all(value.startswith("data:image/png;base64,") or value == "#runs" for value in loads)
     assert not re.search(r"https?://|@import|url\(", page)
     assert "\x1b" not in page
     assert "\u202e" not in page
@@ -175,3 +180,9 @@ def test_only_pictures_of_the_folder_are_taken_in(make, tmp_path):
     assert page.count("<img") == 1
     assert base64.b64encode(PIXEL + b"secret").decode() not in page
     assert "broken.png, link.png, text.png" in page
+
+
+def test_a_split_that_has_a_record_is_named_where_the_asked_one_has_none(make):
+    make("a")
+    assert cli.main(["report", "outputs/s/a", "--split", "train"]) == 0
+    assert "no result on train but on test (--split)" in Path("outputs/s/a/report.html").read_text()

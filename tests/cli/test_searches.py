@@ -100,11 +100,9 @@ def test_a_search_ends_with_the_chosen_configuration_on_the_test_split(capsys):
 
 @pytest.mark.slow
 def test_who_falls_behind_is_asked_to_stop_and_is_pruned(capsys):
-    words = ["train", *TOY, "-m", LR, "search=random", "search.pruner=median", "search.trials=14", "sweep.dir=here"]
-    began = time.monotonic()
-    assert cli.main([*words, "n=1", "sweep.workers=4", "trainer.eval_every=200"]) == 0
-    assert time.monotonic() - began < 300
-    assert "PRUNED" in states()
+    words = ["train", *TOY, "-m", LR, "search=random", "search.pruner=halving", "search.trials=4", "sweep.dir=here"]
+    assert cli.main([*words, "n=1", "sweep.workers=1", "trainer.eval_every=200", "search.seed=34"]) == 0
+    assert states() == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]  # learning rates near the best, then far from it
     jobs = json.loads(Path("here/sweep.json").read_text())["jobs"]
     pruned = [job for job in jobs.values() if job["state"] == "pruned"]
     assert len(pruned) == states().count("PRUNED")
@@ -117,7 +115,7 @@ def test_who_falls_behind_is_asked_to_stop_and_is_pruned(capsys):
     [
         (
             [LR, "search=tpee"],
-            "search.sampler=tpee: one of tpe, cmaes, gp, grid, random is needed. Did 'tpe'?",
+            "search.sampler=tpee: one of tpe, cmaes, gp, grid, random is needed. Did you mean 'tpe'?",
         ),
         ([LR, "search.trails=3"], "search.trails: a search takes no such option. Did you mean 'trials'"),
         ([LR, "search.trials=0"], "search.trials=0: an integer of at least 1 is needed"),

@@ -102,7 +102,7 @@ def space(override: Override) -> Space:
     key, value, text = override.get_key_element(), override.value(), override.input_line
     if override.key_or_group == "seed":
         raise UsageError(f"{text}: a search does not choose a seed; give one, and train the chosen one with others")
-    tags = getattr(value, "tags", set())
+    tags: set[str] = getattr(value, "tags", set())
     if tags - {"log"}:
         raise UsageError(f"{text}: tag(log, interval(...)) is the one tag of a search")
     if isinstance(value, IntervalSweep):

@@ -12,7 +12,7 @@ import torch  # noqa: F401 (jobs are forks of this process, and need not import 
 import yaml
 
 from gencli.cli import main as cli
-from gencli.config.multirun import multirun
+from gencli.config import multirun
 from gencli.core.errors import Interrupted, RunFailed
 from gencli.sweeps import launcher
 from gencli.sweeps.search import launch, study
@@ -74,6 +74,7 @@ def states():
     return [trial.state.name for trial in found.get_trials(deepcopy=False)]
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_the_chosen_configuration_on_the_test_split(capsys):
     words = ["train", *TOY, "-m", LR, "search=random", "sweep.dir=here", "sweep.workers=2"]
     assert cli.main([*words, "search.trials=5"]) == 0
@@ -154,11 +155,13 @@ def test_what_is_missing_is_said_with_the_extra(monkeypatch, capsys):
     assert "pip install 'gencli[search]'" in capsys.readouterr().err
 
 
-def test_spaces_of_a_file_are_those_of_the_command():
+def test_spaces_of_a_file_are_those_of_the_command(monkeypatch):
+    monkeypatch.setattr(multirun, "_trial", lambda values, *_, strict: multirun.Planned((), {"seed": 0}))
     Path("space.yaml").write_text(
         "optimizer.lr: tag(log,interval(1e-4,1e-1))\noptimizer.schedule: [constant, cosine]\n"
     )
-    by_file = multirun((), [*TOY[2:], "search.params=space.yaml"], TOY[1:2]).search
-    by_words = multirun((), [*TOY[2:], "search=tpe", LR, "optimizer.schedule=constant,cosine"], TOY[1:2]).search
+    own = [*TOY[2:], "search=tpe"]
+    by_file = multirun.multirun((), [*own, "search.params=space.yaml"], TOY[1:2]).search
+    by_words = multirun.multirun((), [*own, LR, "optimizer.schedule=constant,cosine"], TOY[1:2]).search
     assert by_file.spaces == by_words.spaces
     assert study.study_id(by_file) == study.study_id(by_words)

@@ -66,6 +66,14 @@ Sweep: one run for each combination, each in a process of its own, in outputs/sw
   gencli train -m 'model=glob(*)' sweep.workers=4 sweep.minutes=30 sweep.memory=8 sweep.on_fail=stop
 The same command again goes on with a sweep that was stopped; with sweep.dir=FOLDER, with the sweep of that folder.
 
+Search: trials are proposed by Optuna and compared on validation; the test split is measured for the chosen one alone:
+  gencli train -m search=tpe search.trials=30 optimizer.lr='tag(log,interval(1e-4,1e-2))' model.hidden=[64],[256]
+  search=tpe                     or cmaes, gp, grid, random
+  search.pruner=none             or median, halving, hyperband: stops trials that fall behind
+  search.objectives=[nll]        or several of nll, parameters, sampling_seconds
+  search.params=FILE             what is searched, as YAML      search.seed=0  of the sampler
+  search.storage=URL             of Optuna, or a journal FILE.log, which several machines may share; search.study=NAME
+
 Look without running:
   --cfg job [--resolve]    the config as it would be      --info    where it comes from
   --config-dir DIR         your own options; their classes need trust=[package]

@@ -156,8 +156,8 @@ def test_globs_see_options_only(swept):
 
 
 def test_a_second_sweep_of_the_same_jobs_is_refused_while_one_runs(swept, capsys):
-    held, _ = folder.SweepFolder.of("here", {"0": "a"})
-    held.hold(["0"], print)
+    held, _ = folder.SweepFolder.of("here", "a1b2c3d4", lambda found: "")
+    held.hold("a1b2c3d4", print)
     held.note([], {})
     try:
         assert cli.main(["train", *TOY, "-m", "seed=1", "sweep.dir=here"]) == 2

@@ -37,7 +37,7 @@ def test_a_trial_measures_validation_as_a_run_does_and_never_opens_the_test_spli
     assert info["result"]["split"] == "val"
     assert info["sampling_seconds"] > 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line["split"] == "val"] == [10, 20]
+    assert [line["step"] for line in lines if line["split"] == "val"] == [0, 10, 20]
 
 
 def test_data_without_validation_cannot_be_searched(monkeypatch, tmp_path):

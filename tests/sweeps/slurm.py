@@ -24,8 +24,9 @@ def install(folder: Path) -> None:
 
 
 def start(jobs: Path, job: str, script: str) -> None:
+    quiet = subprocess.DEVNULL
     own = os.environ | {"SLURM_JOB_ID": job, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
-    process = subprocess.Popen(["bash", script], env=own, start_new_session=True, stdout=2)
+    process = subprocess.Popen(["bash", script], env=own, start_new_session=True, stdout=quiet, stderr=quiet)
     (jobs / job).write_text(f"{process.pid} {script}")
 
 

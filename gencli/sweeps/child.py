@@ -96,10 +96,10 @@ def _begin(request: Request) -> None:
     if hasattr(os, "setpgid") and os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # Ctrl-C reaches the sweep, which stops its jobs
     _end_with_parent()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN or name != "SIGHUP":
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     log = os.open(request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666)
     os.dup2(log, 1)

@@ -21,7 +21,7 @@ from gencli.sweeps.child import run as run_child
 GRACE = 30.0
 """Seconds between the request to stop and the end by force of a job that took too long."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,104 @@
+"""A Slurm of one machine, for tests: its commands by name in a folder that stands first in PATH.
+
+It queues nothing and starts each job at once. What it knows of a job is a line in ``jobs/<id>``: its script, and its
+process once it runs. ``scancel --signal`` reaches all processes of a job, as Slurm has it.
+"""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMANDS = ("sbatch", "srun", "scancel", "sacct", "scontrol")
+
+
+def install(folder: Path) -> None:
+    for name in COMMANDS:
+        file = folder / name
+        file.write_text(f'#!/bin/sh\nexec {sys.executable} -S {__file__} {folder} {name} "$@"\n')
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    (folder / "jobs").mkdir()
+
+
+def start(jobs: Path, job: str, script: str) -> None:
+    quiet = subprocess.DEVNULL
+    own = os.environ | {"SLURM_JOB_ID": job, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+    process = subprocess.Popen(["bash", script], env=own, start_new_session=True, stdout=quiet, stderr=quiet)
+    (jobs / job).write_text(f"{process.pid} {script}")
+
+
+def main(folder: Path, name: str, words: list[str]) -> None:
+    jobs = folder / "jobs"
+    if name == "sbatch":
+        job = str(len([*jobs.iterdir()]) + 1)
+        kept = jobs / f"{job}.sh"
+        kept.write_text(Path(words[0]).read_text())
+        start(jobs, job, str(kept))
+        print(f"Submitted batch job {job}")
+    elif name == "srun":
+        options = dict(zip(words[1::2], words[2::2], strict=False))
+        command = words[words.index(options["--error"]) + 1 :]
+        job = os.environ["SLURM_JOB_ID"]
+        for number, option in ((1, "--output"), (2, "--error")):
+            file = options[option].replace("%j", job).replace("%t", "0")
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        os.execvp(command[0], command)
+    elif name == "sacct":
+        print("JobID|State|NodeList")
+        for job in words[words.index("-j") + 1 :: 2]:
+            print(f"{job}|{'RUNNING' if group(jobs, job) else 'COMPLETED'}|here")
+    elif name == "scancel":
+        number = next((getattr(signal, f"SIG{w[9:]}") for w in words if w.startswith("--signal=")), signal.SIGTERM)
+        if not any(word.startswith("--state") for word in words):
+            for pid in group(jobs, words[-1]):
+                os.kill(pid, number)
+    elif name == "scontrol":
+        job = words[1]
+        script = (jobs / job).read_text().partition(" ")[2]
+        if os.fork() == 0:
+            while len(group(jobs, job)) > 1:  # this process is of the job too
+                time.sleep(0.05)
+            start(jobs, job, script)
+
+
+def group(jobs: Path, job: str) -> list[int]:
+    """Processes of a job that are not its shell."""
+    own = (jobs / job).read_text().split()[0]
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[3] == own and fields[0] not in "ZX" and file.parent.name != own:
+            found.append(int(file.parent.name))
+    return found
+
+
+class Waits:
+    """A job that runs until a file is there, or until it is interrupted; it may be queued again."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def __call__(self) -> dict[str, object]:
+        with Path(self.file + ".starts").open("a") as starts:
+            starts.write("x")
+        try:
+            while not Path(self.file).exists():
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            return {"exit_code": 130, "cause": "stopped", "seconds": 1.0, "interrupted": True}
+        return {"exit_code": 0, "cause": "", "seconds": 1.0, "interrupted": False}
+
+    def checkpoint(self) -> object:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(Waits(self.file))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

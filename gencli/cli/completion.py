@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from gencli.cli import help as helptext
-from gencli.config import catalog, compatibility, sections
+from gencli.config import catalog, compatibility, renamed, sections
 from gencli.config.locate import config_dir, find_run, runs
 from gencli.core.errors import GencliError, UsageError, near
 
@@ -143,12 +143,12 @@ def _fitting(group: str, given: Sequence[str], config_dirs: Sequence[str]) -> li
         if "run" in named or "resume" in named:
             with (find_run(named.get("run") or named["resume"]) / "config.yaml").open("rb") as file:
                 config = yaml.load(file.read(_CONFIG), Loader=_Loader)
-            target, data = config["model"]["_target_"], config["data"]["_target_"]
+            target, data = (renamed.current(str(config[group]["_target_"])) for group in ("model", "data"))
     except (GencliError, OSError, yaml.YAMLError, KeyError, TypeError):
         return []
-    if not isinstance(target, str) or catalog.class_info(target) is None:
+    if target is None or catalog.class_info(target) is None:
         return []
-    return compatibility.fitting(group, target, config_dirs, data if isinstance(data, str) else None)
+    return compatibility.fitting(group, target, config_dirs, data if data and catalog.class_info(data) else None)
 
 
 def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[str]) -> Iterator[str]:

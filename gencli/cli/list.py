@@ -70,6 +70,8 @@ def options_of(group: str, config_dirs: Sequence[str]) -> dict[str, Option]:
     known = catalog.groups(config_dirs)
     if group in known:
         return catalog.options(group, config_dirs)
+    if (own := names.group_of(names.folded(group))) is not None:
+        raise UsageError(f"{quoted(group)!r} is no group. Did you mean gencli list {own}?")
     places = [f"gencli list {name} {group}" for name in known if group in catalog.options(name, config_dirs)]
     places = places or [_listed(choice) for choice in names.choices_for(group) if _listed(choice)]
     raise UsageError(f"{quoted(group)!r} is no group. {names.meant(places) or near(group, known)}")

@@ -20,16 +20,18 @@ RECIPES = 8
 
 def option_page(option: Option, config_dirs: Sequence[str], width: int) -> list[str]:
     """Documentation, example, options, what fits, recipes and references of an option, in lines of a width."""
+    recipes = notes.recipes(config_dirs)
     said = documentation(option.target) if option.target else {"": ""}
     lines = [names.chosen(option.group, option.name), *wrapped(option.description, width, 2), ""]
     for paragraph in said[""].split("\n\n"):
         lines += [*_paragraph(paragraph, width), ""] if paragraph else []
-    lines += [f"  {command}" for command in _examples(option, config_dirs)]
+    for command in _examples(option, config_dirs, recipes):
+        lines += wrapped(command, width, 2, 4)
     seen = "Seen" if option.group == "experiment" else "Recipes, with the figure reached"
     for title, body in (
         ("Options", list(_options(option, config_dirs, width))),
         ("What fits", [line for label, text in facts(option, config_dirs) for line in _fact(label, text, width)]),
-        (seen, list(_recipes(option, config_dirs, width))),
+        (seen, list(_recipes(option, recipes, width))),
         ("References", wrapped_lines(said.get("References", ""), width)),
     ):
         lines += ["", title, *body] if body else []
@@ -122,12 +124,11 @@ def _plain(value: Any) -> str:
 # --- examples and recipes --------------------------------------------------------------------------------------------
 
 
-def _examples(option: Option, config_dirs: Sequence[str]) -> list[str]:
+def _examples(option: Option, config_dirs: Sequence[str], recipes: Sequence[notes.Recipe]) -> list[str]:
     """A command that uses it."""
     group, choice = option.group, names.chosen(option.group, option.name)
-    recipes = {recipe.name: recipe for recipe in notes.recipes(config_dirs)}
     if group == "experiment":
-        return list(recipes[option.name].commands) if option.name in recipes else []
+        return [command for recipe in recipes if recipe.name == option.name for command in recipe.commands]
     if group in ("estimator", "metric"):
         return [f"gencli eval run=latest {choice}"]
     if group in ("sampler", "picture"):
@@ -135,7 +136,7 @@ def _examples(option: Option, config_dirs: Sequence[str]) -> list[str]:
     if group == "kernel":
         return [f"gencli sample run=latest sampler=chain {choice}"]
     if group in ("model", "data"):
-        model, data = _pair(option, config_dirs, list(recipes.values()))
+        model, data = _pair(option, config_dirs, recipes)
         return [f"gencli train model={model} data={data}"] if model and data else []
     if group in ("objective", "net", "path"):
         model = _model_for(option, config_dirs)
@@ -177,12 +178,12 @@ def _model_for(option: Option, config_dirs: Sequence[str]) -> str | None:
     return next((name for name, model in models.items() if model.nested.get(option.group) == option.group), None)
 
 
-def _recipes(option: Option, config_dirs: Sequence[str], width: int) -> Iterator[str]:
+def _recipes(option: Option, recipes: Sequence[notes.Recipe], width: int) -> Iterator[str]:
     if option.group == "experiment":
-        found = [recipe for recipe in notes.recipes(config_dirs) if recipe.name == option.name]
+        found = [recipe for recipe in recipes if recipe.name == option.name]
         yield from (line for recipe in found if recipe.seen for line in wrapped(recipe.seen, width, 2))
         return
-    found = [recipe for recipe in notes.recipes(config_dirs) if recipe.choices.get(option.group) == option.name]
+    found = [recipe for recipe in recipes if recipe.choices.get(option.group) == option.name]
     found.sort(key=lambda recipe: not recipe.figure)
     for recipe in found[:RECIPES]:
         yield f"  experiment={recipe.name}"

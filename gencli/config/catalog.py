@@ -79,7 +79,7 @@ def options(group: str, config_dirs: Sequence[str | Path] = ()) -> dict[str, Opt
     for folder in (config_dir(), *map(Path, config_dirs)):
         for path in sorted((folder / group).glob("*.yaml")):
             if path.stem not in found:
-                found[path.stem] = _read_option(group, path)
+                found[path.stem] = _kept(group, path, path.stat().st_mtime_ns)
     return found
 
 
@@ -88,6 +88,12 @@ def groups(config_dirs: Sequence[str | Path] = ()) -> list[str]:
     folders = [path for path in (config_dir(), *map(Path, config_dirs)) if path.is_dir()]
     present = {path.name for folder in folders for path in folder.iterdir() if any(path.glob("*.yaml"))}
     return [group for group in GROUPS if group in present] + sorted(present - {*GROUPS})
+
+
+@cache
+def _kept(group: str, path: Path, changed: int) -> Option:
+    """An option as it is read once, until its file changes."""
+    return _read_option(group, path)
 
 
 def _read_option(group: str, path: Path) -> Option:

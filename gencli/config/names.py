@@ -140,7 +140,7 @@ _OPTIONS = {
     "sampler=dpm_solver": "dpmsolver dpmpp dpm_solver_pp",
     "sampler=euler_maruyama": "sde_sampler em",
     "sampler=edm": "heun karras",
-    "kernel=hmc": "nuts hamiltonian",
+    "sampler=hmc": "nuts hamiltonian",
     "optimizer=adamw": "adam_w",
     "logger=tensorboard": "tb tensor_board",
 }
@@ -242,8 +242,10 @@ def keys_for(word: str, value: str = "", verb: str = "train", *, fuzzy: bool = F
     """
     section, _, last = word.lstrip("-+~ ").rpartition(".")
     name, known = folded(last), leaves(verb)
-    if not section and (group := _group(name)):
+    if not section and (group := group_of(name)):
         return [chosen(group, value or "...")]
+    if not section and (group := KEYS.get(name, "")) in _CHOSEN[verb]:  # dataset=MNIST
+        return choices_for(value, group, verb) or [f"{group}={value or '...'}"]
     found = list(known.get(name, ()))
     if name in KEYS and (not found or len(found) > 2):
         found = [KEYS[name]]
@@ -291,7 +293,7 @@ def _having(full: str) -> str:
     return f"It belongs to {', '.join(chosen(group, name) for name in names)}." if names else ""
 
 
-def _group(name: str) -> str | None:
+def group_of(name: str) -> str | None:
     """The group that a word names, in singular or plural."""
     return next((group for group in catalog.GROUPS if name in (group, f"{group}s")), None)
 
@@ -372,7 +374,7 @@ def flag(word: str, following: str | None, verb: str = "train") -> list[str]:
     name, sign, value = word.lstrip("-").partition("=")
     if not sign and following is not None and "=" not in following and not following.startswith("-"):
         value = following
-    if group := _group(folded(name)):
+    if group := group_of(folded(name)):
         return choices_for(value, group, verb) or [chosen(group, value or "...")]
     found = keys_for(name, value, verb, fuzzy=True)
     if found in (["model"], ["data"], ["optimizer"], ["objective"]) or any("=" not in key for key in found):

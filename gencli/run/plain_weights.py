@@ -19,10 +19,10 @@ Tensors have the names that they have in the modules; preprocessing is not in th
                 x = x[:, state[at + "order"]]
             else:  # additive coupling: an MLP of the first half shifts the second
                 kept, moved = x.tensor_split([x.shape[1] // 2], 1)
-                h = kept
-                for k in (0, 2, 4):
+                layers, h = [k for k in range(0, 99, 2) if f"{at}net.net.layers.{k}.weight" in state], kept
+                for k in layers:
                     h = linear(h, *(state[f"{at}net.net.layers.{k}.{kind}"] for kind in ("weight", "bias")))
-                    h = torch.nn.functional.silu(h) if k < 4 else h
+                    h = torch.nn.functional.silu(h) if k < layers[-1] else h
                 x = torch.cat([kept, moved + h], 1)
         return log_det - 0.5 * (x.square().sum(1) + x.shape[1] * math.log(2 * math.pi))
 """

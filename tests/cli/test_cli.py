@@ -16,6 +16,7 @@ from gencli.cli import main as cli
 from gencli.config import locate
 from gencli.core.errors import UsageError
 from tests.cli.conftest import TOY, ZOO
+from tests.runs import ROOT
 
 # --- light commands ---------------------------------------------------------------------------------------------------
 
@@ -70,6 +71,22 @@ def test_completion_candidates(tmp_path):
     (tmp_path / "outputs/m/1").mkdir(parents=True)
     (tmp_path / "outputs/m/1/run.json").touch()
     assert completion.candidates(["eval", "run=out"]) == ["run=outputs/m/1"]
+
+
+def test_completion_offers_what_fits_the_run():
+    runs = ROOT / "tests" / "golden" / "runs"
+    pictures = completion.candidates(["sample", f"run={runs / 'vae'}", "picture="])
+    assert {"picture=latent", "picture=traverse", "picture=reconstruct"} <= {*pictures}
+    assert not {"picture=filters", "picture=magnetisation", "picture=networks"} & {*pictures}
+    assert "picture=networks" in completion.candidates(["sample", f"run={runs / 'ergm'}", "picture="])
+    estimators = completion.candidates(["eval", f"run={runs / 'vae'}", "estimator="])
+    assert {"estimator=elbo", "estimator=iwae"} <= {*estimators}
+    assert "estimator=exact" not in estimators
+    assert completion.candidates(["train", "model=realnvp", "objective=nl"]) == ["objective=nll"]
+    assert "objective=elbo" not in completion.candidates(["train", "model=realnvp", "objective="])
+    assert "estimator=exact" in completion.candidates(["eval", "run=nowhere", "estimator="])
+    assert completion.candidates(["list", "model", "map"]) == []
+    assert completion.candidates(["list", "model", "ma"]) == ["made", "maf"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -273,6 +290,8 @@ def test_the_package_has_no_other_names():
         (["model=transformer", "data=hmm", "sampler.prompt=Z"], "the character 'Z' is not among the 3"),
         (["model=pixelcnn", "data=digits", "sampler.given=top"], "Did you mean 'top_half'?"),
         (["model=transformer", "data=hmm", "model.heads=0"], "model.heads=0: an integer of at least 1 is needed"),
+        (["model=ngram", "data=digits"], "data that model=ngram takes: categorical_toys, crabs,"),
+        (["model=ising", "data=moons"], "models that take data=moons: cnf, "),
         (["model=ngram", "data=hmm", "data.states=60", "data.symbols=30"], "leave the entropy rate uncertain"),
     ],
 )

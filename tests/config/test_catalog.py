@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gencli.cli import main as cli
-from gencli.cli.list import group_page, overview
+from gencli.cli.list import group_page, matrices, overview
+from gencli.cli.option_page import option_page
 from gencli.config import catalog, compatibility
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
@@ -49,6 +50,8 @@ def test_the_source_says_what_the_built_class_says():
             built = getattr(importlib.import_module(module), name)
             read = catalog.class_info(option.target).attributes.get("requires", ())
             assert read == tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in built.requires), option.target
+            for name in ("supports", "layouts"):
+                assert catalog.class_info(option.target).attributes.get(name, ()) == getattr(built, name, ())
     models = importlib.import_module("toyzoo.models")
     assert [kind.__name__ for kind in models.Typed.requires] == ["DirectSampling"]
     assert [kind.__name__ for kind in models.Told.requires] == ["ExactLikelihood", "DirectSampling"]
@@ -106,13 +109,51 @@ def test_pages():
     for group in catalog.groups(CONF):
         assert all(len(line) <= 80 for line in group_page(group, CONF, 80))
     model = group_page("model", CONF, 80)
-    assert any("offers: DirectSampling, ExactLikelihood, Unnormalized" in line for line in model)
+    assert "  toy" in "\n".join(model[model.index("Others") :])  # of no family of ours
     assert any("brings: objective=gap, no sampler, no estimator" in line for line in model)
+    assert not any(line.startswith("objective ") for line in model)
+    matrix = matrices("model", CONF, 80)
     for objective, mark in (("nll", "."), ("gap", "x")):  # the matrix comes in blocks that fit the width
-        header = next(line for line in model if line.startswith("objective ") and objective in line.split())
-        row = next(line for line in model[model.index(header) :] if line.startswith("energy "))
+        header = next(line for line in matrix if line.startswith("objective ") and objective in line.split())
+        row = next(line for line in matrix[matrix.index(header) :] if line.startswith("energy "))
         assert row[header.index(f"  {objective}") + 2] == mark
     assert any("requires: ExactLikelihood" in line for line in group_page("estimator", CONF, 80))
+    page = option_page(catalog.options("model", CONF)["toy"], CONF, 80)
+    assert "  offers: DirectSampling, ExactLikelihood, Unnormalized" in page
+
+
+def test_what_fits_by_values_and_layouts():
+    targets = {name: option.target for name, option in catalog.options("model").items()}
+
+    def fits(group, model):
+        return compatibility.fitting(group, targets[model])
+
+    assert "kac_ward" in fits("estimator", "ising")
+    assert "kac_ward" not in fits("estimator", "potts")
+    assert "enumerate" not in fits("estimator", "maf")
+    assert not {"networks", "goodness_of_fit"} & {*fits("picture", "ising")}
+    assert {"networks", "goodness_of_fit"} <= {*fits("picture", "ergm")}
+    assert "surprise_text" not in fits("picture", "pixelcnn")
+    assert compatibility.fitting_models(catalog.options("picture")["posterior"]) == [
+        "ergm",
+        "ising",
+        "polynomial",
+        "potts",
+        "quadratic",
+    ]
+    assert not {"langevin", "hmc", "mala"} & {*fits("sampler", "ising")}
+    assert not {"gibbs", "tie_no_tie"} & {*fits("sampler", "maf")}
+    assert "score_matching" not in fits("objective", "pixelcnn")
+
+
+def test_models_for_data_and_data_for_models():
+    data, models = catalog.options("data"), catalog.options("model")
+    assert compatibility.data_for(models["ergm"]) == ["florentine", "graph", "karate", "lazega"]
+    assert "ngram" not in compatibility.models_for(data["digits"])
+    assert {"ngram", "transformer"} <= {*compatibility.models_for(data["text8"])}
+    assert "realnvp" not in compatibility.models_for(data["text8"])
+    assert "pixelcnn" not in compatibility.models_for(data["moons"])
+    assert "independent" in compatibility.models_for(data["synthetic_tabular"])
 
 
 def test_command(capsys):

@@ -36,7 +36,8 @@ def search(sweep: Multirun, work: Work, report: Report) -> int:
         from gencli.sweeps.search import summary
         from gencli.sweeps.search.trials import Trials
     except ImportError as error:
-        raise UsageError(f"search={options.sampler}: {error.name} is missing: pip install 'gencli-nll[search]'") from error
+        wanted = "pip install 'gencli-nll[search]'"
+        raise UsageError(f"search={options.sampler}: {error.name} is missing: {wanted}") from error
     if not sys.platform.startswith("linux") or options.sampler == "gp":
         forks = False  # Gaussian processes are fitted by torch, and who has computed by it cannot be forked
 

@@ -118,4 +118,5 @@ def sampler(search: Search) -> BaseSampler:
     try:
         return PerTrial(quiet, options.seed)
     except ImportError as error:
-        raise UsageError(f"search={options.sampler}: {error.name} is missing: pip install 'gencli-nll[search]'") from error
+        wanted = "pip install 'gencli-nll[search]'"
+        raise UsageError(f"search={options.sampler}: {error.name} is missing: {wanted}") from error

@@ -1,0 +1,96 @@
+"""What fits on a terminal of 80 columns: every help page and list, with no line longer and nothing cut out of it."""
+
+import re
+
+import pytest
+
+from gencli.cli import help as helptext
+from gencli.cli import main as cli
+from gencli.cli.list import group_page, matrices, overview
+from gencli.cli.option_page import option_page
+from gencli.config import catalog, compatibility, notes
+
+WIDTH = 80
+
+
+@pytest.mark.parametrize("name", ["", *helptext.PAGES])
+def test_help_pages(name):
+    page = helptext.PAGES.get(name, helptext.MAIN)
+    assert [line for line in page.splitlines() if len(line) > WIDTH] == []
+
+
+def test_help_names_parts_within_parts():
+    for key in ("net@model.net=", "path@model.path=", "kernel@objective.kernel=", "net@objective.critic="):
+        assert key in helptext.TRAIN
+    assert "kernel@sampler.kernel=" in helptext.SAMPLE
+    assert "kernel@estimator.kernel=" in helptext.EVAL
+
+
+def whole(lines, texts):
+    """Those of the texts that do not stand in the lines from the first word to the last."""
+    page = " ".join(" ".join(lines).split())
+    return [text for text in texts if " ".join(text.replace("``", "`").split()) not in page]
+
+
+@pytest.mark.slow
+def test_lists_are_wrapped_and_not_cut():
+    lines = overview((), WIDTH)
+    for group in catalog.groups():
+        page = group_page(group, (), WIDTH)
+        lines += page
+        column = max(map(len, catalog.options(group))) + 4
+        told = [line[column:] for line in page if line.startswith("  ")]
+        assert whole(told, [option.description for option in catalog.options(group).values()]) == []
+        if group == "model" or group in compatibility.PARTS:
+            lines += matrices(group, (), WIDTH)
+    assert [line for line in lines if len(line) > WIDTH or line.endswith(" ...")] == []
+
+
+@pytest.mark.slow
+def test_pages_of_options():
+    recipes = {recipe.name: recipe for recipe in notes.recipes()}
+    for group in catalog.groups():
+        for option in [*catalog.options(group).values()][:: 1 if group in ("model", "estimator") else 5]:
+            page = option_page(option, (), WIDTH)
+            assert [line for line in page if len(line) > WIDTH] == []
+            if group == "experiment":
+                assert whole(page, [recipes[option.name].seen]) == []
+                continue
+            for key in option.keys:
+                if not key.endswith("_target_") and key.partition(".")[0] not in option.nested and key != "name":
+                    assert any(line.strip().startswith(_places(group, option.name, key)) for line in page)
+            used = [recipe.figure for recipe in recipes.values() if recipe.choices.get(group) == option.name]
+            assert whole(page, [figure for figure in used if figure][:1]) == []
+
+
+def _places(group, name, key):
+    nested = {"net": "model.net", "path": "model.path", "kernel": "sampler.kernel"}
+    return (f"{nested.get(group, group)}.{key}=", f"metrics.{name}.{key}=", f"logger.{name}.{key}=")
+
+
+def test_the_page_of_a_model(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    assert cli.main(["list", "model", "maf"]) == 0
+    page = capsys.readouterr().out
+    for text in (
+        "gencli train model=maf data=moons",
+        "model.hidden=[512,512]\n      a list, each an integer of at least 1; width of each hidden layer of a",
+        "model.dropout=0.0\n      a number of at least 0 and below 1",
+        "model.bound=3.0\n      a number above 0; largest absolute log-scale of a transform",
+        "brings: objective=nll, sampler=direct, estimator=exact",
+        'Papamakarios, Pavlakou and Murray, "Masked autoregressive flow for density',
+        "experiment=mnist_maf",
+    ):
+        assert text in page
+    assert re.search(r"993\.0\d+ ± 1\.6\d+ nats", page)  # the figure that the recipe reached
+
+
+def test_a_type_is_told_as_the_builder_tells_it():
+    """What is read from a source, without importing it, are the words of a refusal."""
+    from gencli.config.declared import declared
+    from gencli.core import options
+    from gencli.samplers.chain import Chain
+
+    told = declared(catalog.options("sampler")["chain"])
+    for name, hint in options.of_class(Chain).hints.items():
+        assert told[name].words == options.words(hint).rstrip(",")

@@ -75,7 +75,8 @@ def _spirals(x: Tensor) -> Tensor:
 def _checkerboard(x: Tensor) -> Tensor:
     """Dark squares are those where floor(x_1 / 2) and floor(x_2 / 2) are both even or both odd."""
     dark = (x / 2).floor().sum(1) % 2 == 0
-    return torch.where(dark & (x >= -4).all(1) & (x < 4).all(1), -math.log(32), -math.inf).double()
+    there = dark & (x >= -4).all(1) & (x < 4).all(1)
+    return x.new_full((len(x),), -math.log(32)).masked_fill(~there, -math.inf)
 
 
 _EIGHT = _polar(4 / 1.414, torch.arange(8, dtype=torch.float64) * math.pi / 4)

@@ -1,0 +1,111 @@
+"""One style for all pictures: formats, themes, sizes; and grids of images, pixel by pixel."""
+
+import io
+import shutil
+
+import matplotlib
+import pytest
+import torch
+from PIL import Image
+
+from gencli.cli.main import main
+from gencli.config.sections import StyleOptions
+from gencli.pictures import canvas, style
+
+
+def small(**options):
+    with style.applied(StyleOptions(**options)):
+        figure, (axis,) = canvas.figure(1, 2, 1)
+        axis.plot([0, 1], [0, 1], label="a $b_")
+        axis.legend()
+        return style.rendered(figure, options.get("format", "png"))
+
+
+def test_files_of_each_format_are_the_same_each_time():
+    for format, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        first = small(format=format)
+        assert first[: len(start)] == start
+        assert first == small(format=format)
+
+
+def test_dots_an_inch_and_the_scale_make_pixels():
+    assert [Image.open(io.BytesIO(small(**o))).size for o in ({}, {"dpi": 60}, {"scale": 2.0})] == [
+        (240, 120),
+        (120, 60),
+        (480, 240),
+    ]
+
+
+def test_a_theme_has_its_ink_and_leaves_no_trace():
+    before = dict(matplotlib.rcParams)
+    for theme, light in (("light", True), ("dark", False)):
+        with style.applied(StyleOptions(theme=theme)):
+            paper, ink = (int(colour()[1:3], 16) for colour in (style.paper, style.ink))
+            assert (paper > ink) == light
+            assert matplotlib.rcParams["text.color"] == style.ink()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_nothing_of_the_current_folder_is_run(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("figure.dpi: 7\n")
+    assert Image.open(io.BytesIO(small())).size == (240, 120)
+
+
+def test_the_last_row_of_a_grid_stands_in_its_middle():
+    picture = canvas.grid(torch.ones(5, 1, 2, 2), 4, side=2)
+    cell = 4  # two pixels and a margin on either side
+    assert picture.shape == (3, 2 * cell + 2, 4 * cell + 2)
+    lit = (picture[0, 1 + cell :] == 1).any(0).nonzero().flatten()
+    assert lit.tolist() == [8, 9]  # of 18 columns
+
+
+@pytest.mark.parametrize(("width", "shown"), [(8, 48), (28, 56), (32, 64), (64, 64)])
+def test_small_images_are_enlarged_by_whole_pixels(width, shown):
+    image = torch.rand(1, 1, width, width)
+    large = canvas.enlarged(image, 48)
+    assert large.shape[-1] == shown
+    assert torch.equal(large[..., :: shown // width, :: shown // width], image)
+
+
+def test_pixels_of_a_block_are_those_of_the_file():
+    images = torch.rand(4, 1, 8, 8).mul(255).round() / 255
+    with style.applied():
+        file = style.rendered(
+            canvas.blocks([canvas.Block(images, 2, title="grid", below="two\nlines")], "all of it", 8)
+        )
+    seen = torch.frombuffer(bytearray(Image.open(io.BytesIO(file)).convert("L").tobytes()), dtype=torch.uint8)
+    wide, high = Image.open(io.BytesIO(file)).size
+    wanted = canvas.grid(images, 2, 8).mean(0).mul(255).round().to(torch.uint8)
+    windows = seen.view(high, wide).unfold(0, len(wanted), 1).unfold(1, wanted.shape[1], 1)
+    assert ((windows.int() - wanted.int()).abs() <= 1).all(3).all(2).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("style.format=jpg", "style.format=jpg: Invalid value 'jpg', expected one of [png, svg, pdf]"),
+        ("style.theme=black", "style.theme=black: Invalid value 'black'"),
+        ("style.dpi=5", "style.dpi=5"),
+        ("style.siez=2", "style.siez"),
+    ],
+)
+def test_a_style_that_there_is_not_is_refused(words, says, tiny_run, capsys):
+    before = sorted((tiny_run / "samples").iterdir())
+    assert main(["sample", f"run={tiny_run}", words]) == 2
+    assert says in capsys.readouterr().err
+    assert sorted((tiny_run / "samples").iterdir()) == before
+
+
+def test_an_image_in_the_style_of_the_command(tiny_run, tmp_path, capsys):
+    shutil.copytree(tiny_run, "run")
+    assert main(["sample", "run=run", "n=3", "style.format=svg", "style.theme=dark", "name=night"]) == 0
+    text = (tmp_path / "run" / "samples" / "night.svg").read_text()
+    assert "realnvp on moons; NLL = " in text
+    assert style._PAPER["dark"].lower() in text
+    assert main(["sample", "run=run", "picture=density", "picture.side=9", "style.format=pdf"]) == 0
+    assert (tmp_path / "run" / "samples" / "density-seed0.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_name_is_no_formula():
+    with style.applied():
+        assert style.rendered(canvas.labelled(torch.zeros(1, 1, 2, 2), 1, title=r"$\frac{"))

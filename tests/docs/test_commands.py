@@ -112,5 +112,5 @@ def test_commands_of_the_docs(words, two_runs, capsys):
 def test_a_command_that_is_none_is_found():
     with pytest.raises(UsageError, match="modle"):
         composed(("train", "modle=maf"))
-    with pytest.raises(AssertionError, match="temperatur"):
-        composed(("sample", "run=latest", "sampler.temperatur=2"))
+    with pytest.raises(AssertionError, match="tempo"):
+        composed(("sample", "run=latest", "sampler.tempo=2"))

@@ -64,7 +64,7 @@ BESIDES = {
 }
 """What else they see of such a room."""
 
-HYDRA = {"config/command.py", "config/compose.py", "config/explain.py", "config/multirun.py", "config/schema.py"}
+HYDRA = {f"config/{name}.py" for name in ("clusters", "command", "compose", "explain", "multirun", "schema")}
 LIGHT = {
     "__init__.py",
     "__main__.py",

@@ -15,7 +15,7 @@ from gencli.loggers.mark import Mark
 
 
 class Wandb(Logger):
-    """A run of Weights & Biases. Nothing is sent unless ``mode`` or WANDB_MODE says online.
+    """A run of Weights & Biases. Nothing is sent unless WANDB_MODE=online, which no run folder can say.
 
     The service gets numbers, pictures, the config, the model's layers and the final record. It gets no console
     output, code, command line, host name or git remote. Account and server are those of wandb's own settings.
@@ -25,7 +25,7 @@ class Wandb(Logger):
         start: see ``Logger``.
         project: its name there.
         group: name of several runs that belong together; None: none.
-        mode: null is WANDB_MODE, or offline where that is not set.
+        mode: None is WANDB_MODE, or offline where that is not set.
 
     Raises:
         ValueError: wandb cannot begin the run, as without a key.
@@ -40,7 +40,7 @@ class Wandb(Logger):
         *,
         project: str = "gencli",
         group: str | None = None,
-        mode: Literal["online", "offline", "disabled"] | None = None,
+        mode: Literal["offline", "disabled"] | None = None,
     ) -> None:
         super().__init__(folder, start)
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # reports of wandb's own errors go over the network

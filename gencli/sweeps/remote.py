@@ -15,6 +15,7 @@ from gencli.core.errors import UsageError
 from gencli.sweeps.backend import Backend
 from gencli.sweeps.causes import cause
 from gencli.sweeps.child import Request
+from gencli.sweeps.folder import state_of
 from gencli.sweeps.node import NodeJob
 from gencli.sweeps.on_ray import OnRay
 from gencli.sweeps.pool import Outcome
@@ -45,6 +46,7 @@ class Remote:
         self.minutes, self.memory = minutes, memory
         self.running: dict[Any, tuple[Any, float]] = {}
         self.asked: set[Any] = set()
+        self.adopted: set[Any] = set()
 
     @property
     def free(self) -> bool:
@@ -67,6 +69,7 @@ class Remote:
         handle = self.backend.find(place) if place else None
         if handle is not None:
             self.running[job] = handle, time.monotonic()
+            self.adopted.add(job)
         return handle is not None
 
     def wait(self, seconds: float) -> dict[Any, Outcome]:
@@ -76,8 +79,11 @@ class Remote:
         for job, (handle, began) in [*self.running.items()]:
             if self.backend.done(handle):
                 del self.running[job]
-                found = self.backend.result(handle)
                 spent = time.monotonic() - began
+                if job in self.adopted:
+                    ended[job] = _by_run(job.run, spent)
+                    continue
+                found = self.backend.result(handle)
                 ended[job] = Outcome(**found) if isinstance(found, dict) else Outcome(1, cause(1, found), spent)
         return ended
 
@@ -98,6 +104,13 @@ class Remote:
         for handle, _ in self.running.values():
             self.backend.kill(handle)
         self.running.clear()
+
+
+def _by_run(run: Path, seconds: float) -> Outcome:
+    """How a job ended that another process had handed over: what it returned to that one is a pickle, its run is not."""
+    if state_of(run) == "finished":
+        return Outcome(0, "", seconds)
+    return Outcome(1, "it ended before it was done; its log says why", seconds)
 
 
 def require(cluster: Cluster) -> None:

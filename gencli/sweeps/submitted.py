@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,17 +18,21 @@ from gencli.sweeps.node import NodeJob
 
 
 class Submitted(Backend):
-    """Slurm, or its rehearsal on this machine, by submitit; its own files lie in ``submitit/`` of the sweep."""
+    """Slurm, or its rehearsal on this machine, by submitit.
+
+    Its own files are pickles. They lie in a new folder within ``submitit/`` of the sweep, so that none is opened that was
+    there before, whoever wrote it.
+    """
 
     def __init__(self, cluster: Slurm | Local, folder: Path) -> None:
         import submitit
 
         self.slurm = isinstance(cluster, Slurm)
         self.forwards = not self.slurm
-        self.folder = folder
+        self.all, self.folder = folder, folder / uuid.uuid4().hex
         self.found: dict[str, Mapping[str, Any]] = {}  # of another process of this sweep
         kind: Any = submitit.SlurmExecutor if isinstance(cluster, Slurm) else submitit.LocalExecutor
-        self.executor = kind(folder=folder, max_num_timeout=cluster.max_num_timeout)
+        self.executor = kind(folder=self.folder, max_num_timeout=cluster.max_num_timeout)
         given = {key: value for key, value in vars(cluster).items() if value not in (None, {}) and "max" not in key}
         if isinstance(cluster, Slurm):
             known = kind._equivalence_dict()
@@ -69,13 +74,17 @@ class Submitted(Backend):
             _signal(int(handle.job_id), signal.SIGINT)
 
     def place(self, handle: Any) -> dict[str, Any]:
-        return {"job": str(handle.job_id), **({} if self.slurm else processes.numbered(int(handle.job_id)))}
+        return {
+            "job": str(handle.job_id),
+            "folder": self.folder.name,
+            **({} if self.slurm else processes.numbered(int(handle.job_id))),
+        }
 
     def find(self, place: Mapping[str, Any]) -> Any:
-        job = str(place.get("job"))
-        if not job.isdigit():
+        job, folder = str(place.get("job")), str(place.get("folder"))
+        if not job.isdigit() or not folder.isalnum():
             return None
-        found = self.executor.job_class(self.folder, job)
+        found = self.executor.job_class(self.all / folder, job)
         self.found[job] = place
         return None if self.done(found) else found
 

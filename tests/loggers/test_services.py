@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,9 @@ def test_wandb_goes_on_in_its_run(tmp_path, monkeypatch):
     first = Wandb(tmp_path)
     told(first)
     first.close()
+    began = int(time.time())
+    while int(time.time()) == began:  # wandb names its folders by the second
+        time.sleep(0.05)
     second = Wandb(tmp_path, 2)  # killed after step 3, saved at step 2
     told(second)
     ended(second)

@@ -64,14 +64,7 @@ BESIDES = {
 }
 """What else they see of such a room."""
 
-<<<<<<< HEAD
-HYDRA = {
-    *("config/command.py", "config/compose.py", "config/explain.py", "config/multirun.py", "config/schema.py"),
-    "config/spaces.py",
-}
-=======
-HYDRA = {f"config/{name}.py" for name in ("clusters", "command", "compose", "explain", "multirun", "schema")}
->>>>>>> track-B
+HYDRA = {f"config/{name}.py" for name in ("clusters", "command", "compose", "explain", "multirun", "schema", "spaces")}
 LIGHT = {
     "__init__.py",
     "__main__.py",

@@ -107,7 +107,7 @@ class Remote:
 
 
 def _by_run(run: Path, seconds: float) -> Outcome:
-    """How a job ended that another process had handed over: what it returned to that one is a pickle, its run is not."""
+    """How a job ended that another process had handed over, by its run: what it returned to that one is a pickle."""
     if state_of(run) == "finished":
         return Outcome(0, "", seconds)
     return Outcome(1, "it ended before it was done; its log says why", seconds)

@@ -20,8 +20,8 @@ from gencli.sweeps.node import NodeJob
 class Submitted(Backend):
     """Slurm, or its rehearsal on this machine, by submitit.
 
-    Its own files are pickles. They lie in a new folder within ``submitit/`` of the sweep, so that none is opened that was
-    there before, whoever wrote it.
+    Its own files are pickles. They lie in a new folder within ``submitit/`` of the sweep, so that none is opened that
+    was there before, whoever wrote it.
     """
 
     def __init__(self, cluster: Slurm | Local, folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError) as error:
         remote.require(Ray())
-    assert str(error.value) == "hydra/launcher=ray: the package ray is not installed: pip install 'gencli[ray]'"
+    assert str(error.value) == "hydra/launcher=ray: the package ray is not installed: pip install 'gencli-nll[ray]'"
 
 
 def test_the_signal_of_a_batch_script_is_heard():

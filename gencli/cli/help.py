@@ -67,6 +67,7 @@ Set values; the names are those that --cfg job prints:
   seed=0 device=auto run_dir=PATH n=64
   trainer.max_steps=3000 trainer.max_minutes=10 trainer.max_epochs=20
                                     training ends at whichever comes first
+  trainer.eval_minutes=5            the most that the final measurement takes
   trainer.batch_size=128 trainer.eval_every=200 trainer.precision=auto
   trainer.compile=true trainer.ema_decay=0.999 optimizer.lr=1e-3
   data.root=PATH data.path=FILE model.conditional=true
@@ -86,21 +87,10 @@ outputs/sweeps/<date>_<time>/<job>/:
   gencli train -m 'model=glob(*)' sweep.workers=4 sweep.minutes=30
                sweep.memory=8 sweep.on_fail=stop
 The same command again goes on with a sweep that was stopped; with
-sweep.dir=FOLDER, with the sweep of that folder.
-
-Search: trials are proposed by Optuna and compared on validation; the test split
-is measured for the chosen one alone:
-  gencli train -m search=tpe search.trials=30 model.hidden=[64],[256]
-               optimizer.lr='tag(log,interval(1e-4,1e-2))'
-  search=tpe                     or cmaes, gp, grid, random
-  search.pruner=none             or median, halving, hyperband: stops trials
-                                 that fall behind
-  search.objectives=[nll]        or several of nll, parameters,
-                                 sampling_seconds
-  search.params=FILE             what is searched, as YAML
-  search.seed=0                  of the sampler
-  search.storage=URL             of Optuna, or a journal FILE.log, which several
-                                 machines may share; search.study=NAME
+sweep.dir=FOLDER, with the sweep of that folder. On a cluster:
+hydra/launcher=submitit_slurm. A search proposes the values itself:
+  gencli train -m model=maf 'optimizer.lr=tag(log,interval(1e-4,1e-2))'
+               search=tpe search.trials=30
 
 Look without running:
   --cfg job [--resolve]   the config as it would be
@@ -130,6 +120,7 @@ options that are not the run's, and the seed.
                      list of these: only these are written
   picture=NAME       another picture of the run instead (gencli list picture)
   picture.KEY=VALUE  its options
+  style.format=svg style.theme=dark style.dpi=300    how pictures look
   weights=ema|raw checkpoint=best|last|PATH device=auto batch_size=N name=NAME
   trust=[package]
   -m                 sweep, such as -m run=A,B sampler.temperature=0.7,1
@@ -191,8 +182,8 @@ gencli list [GROUP [NAME]] [--matrix] [--config-dir DIR]
 
 COMPARE = """\
 gencli compare RUN|GLOB ... [--split test] [--all]
-               [--group-by KEYS [--best validation]] [--importance]
-               [--csv | --json | --markdown | --latex]
+               [--group-by KEYS [--best validation]]
+               [--importance] [--csv | --json | --markdown | --latex]
 
 Runs side by side. Rows are ranked only where data, split, unit and protocol are
 the same; the others are shown apart, with the field that differs. Differences
@@ -207,8 +198,8 @@ and its p value adjusted for the number of comparisons (Holm).
                                   nothing else but the seed, or
   --best validation               the configuration with the best NLL on the
                                   validation split stands for its value
-  --importance                    in place of a table of runs: which keys of a
-                                  sweep matter (20 configurations at least)
+  --importance                    which keys of a sweep matter, in place of a
+                                  table of runs (20 configurations at least)
 
   gencli compare outputs/*-digits/*
   gencli compare outputs/sweeps/2026-01-31_12-00-00 --csv

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ def number(run: Path) -> str:
     result: Mapping[str, Any] = stored.info(run).get("result") or {}
     if not result:
         return ""
-    file = run / "eval" / f"{result.get('split')}-{result.get('estimator')}.json"
-    record = stored.record(file) if result.get("estimator") and file.is_file() else result
+    name = f"{result.get('split')}-{result.get('estimator')}"
+    file = run / "eval" / f"{name}.json"
+    record = stored.record(file) if re.fullmatch(r"\w+-\w+", name) and file.is_file() else result
     value, bound = record.get("value"), str(record.get("bound"))
     if not isinstance(value, int | float) or bound not in SIGNS:
         return ""

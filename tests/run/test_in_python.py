@@ -83,6 +83,7 @@ def test_runs_are_compared_as_a_table(run, tmp_path):
         gencli.compare(run, split="val")
 
 
+@pytest.mark.slow
 def test_a_picture_is_handed_back(run):
     vae = gencli.load(RUNS / "vae")
     drawn = vae.picture("latent", n=20)

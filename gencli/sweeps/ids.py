@@ -10,7 +10,7 @@ from typing import Any
 
 from gencli.config import catalog
 
-WHERE = ("run_dir", "resume", "device", "logger", "trust", "choices")
+WHERE = ("run_dir", "resume", "device", "threads", "logger", "trust", "choices")
 """Keys that say where and with whom a run computes, and names that its sections repeat."""
 
 WHERE_IN = {"trainer": ("workers",), "data": ("root",)}

@@ -6,12 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 
 import gencli
 from gencli.cli.main import main
 from gencli.config.sections import AUTO_STEPS, LEAST_SECONDS, TrainerOptions
-from gencli.run import device
 from gencli.run.pace import Plan
 from gencli.training import validate
 from tests.conftest import TINY
@@ -94,39 +92,3 @@ def test_a_run_validates_on_the_same_examples_to_its_end(monkeypatch, capsys):
     assert len(asked) == 1
     lines = [line for line in gencli.load("run").metrics if line["split"] == "val"]
     assert [line["step"] for line in lines] == [0, 10, 20]
-
-
-# --- threads ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def torch_takes_four(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(device, "_quota", lambda: 4)
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize(("others", "count"), [(0, 4), (1, 3), (9, 1)])
-def test_threads_leave_busy_cores_alone(others, count, torch_takes_four, monkeypatch):
-    monkeypatch.setattr(device, "_others", lambda: others)
-    with device.threads("auto") as found:
-        assert found == torch.get_num_threads() == count
-    assert torch.get_num_threads() == 4
-
-
-def test_threads_that_are_asked_for_or_kept_or_set_are_taken(torch_takes_four, monkeypatch):
-    monkeypatch.setattr(device, "_others", lambda: 4)
-    for asked, kept, count in ((3, None, 3), ("auto", 2, 2), ("auto", 64, 4)):
-        with device.threads(asked, kept) as found:
-            assert found == count
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")  # a sweep's share, or the user's word
-    with device.threads("auto") as found:
-        assert found == 4
-
-
-def test_a_run_says_how_many_threads_it_had(tiny_run):
-    assert gencli.load(tiny_run).info["threads"] == torch.get_num_threads()

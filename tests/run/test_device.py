@@ -1,0 +1,51 @@
+"""Where a run computes, and with how many threads."""
+
+import os
+
+import pytest
+import torch
+
+import gencli
+from gencli.run import device
+
+
+@pytest.fixture
+def torch_takes_four(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(device, "_quota", lambda: 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("others", "count"), [(0, 4), (1, 3), (9, 1)])
+def test_threads_leave_busy_cores_alone(others, count, torch_takes_four, monkeypatch):
+    monkeypatch.setattr(device, "_others", lambda: others)
+    with device.threads("auto") as found:
+        assert found == torch.get_num_threads() == count
+    assert torch.get_num_threads() == 4
+
+
+def test_threads_that_are_asked_for_or_kept_or_set_are_taken(torch_takes_four, monkeypatch):
+    monkeypatch.setattr(device, "_others", lambda: 4)
+    for asked, kept, count in ((3, None, 3), ("auto", 2, 2), ("auto", 64, 4)):
+        with device.threads(asked, kept) as found:
+            assert found == count
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")  # a sweep's share, or the user's word
+    with device.threads("auto") as found:
+        assert found == 4
+
+
+def test_a_run_says_how_many_threads_it_had(tiny_run):
+    assert gencli.load(tiny_run).info["threads"] == torch.get_num_threads()
+
+
+def test_bf16_without_units_is_warned_of(tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    for flags, slow in (("fpu avx2", True), ("fpu avx512_bf16", False)):
+        (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
+        monkeypatch.setattr(device, "Path", lambda name: tmp_path / "cpuinfo")
+        assert (device.slow_precision("bf16", cpu) is not None) == slow
+        assert device.slow_precision("auto", cpu) is None

@@ -75,6 +75,7 @@ _INFO: dict[str, tuple[type, ...]] = {
     "parameters": (int, type(None)),
     "seed": (int, type(None)),
     "data_sha256": _TEXT,
+    "sizes": (dict, type(None)),
     "init_from": (dict, type(None)),
     "versions": (dict, type(None)),
     "process": (dict, type(None)),

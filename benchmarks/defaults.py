@@ -1,7 +1,7 @@
 """Every model on every embedded data set with nothing but ``model= data=`` and a number of steps.
 
     python -m benchmarks.defaults --out benchmarks/results/defaults.json
-    python -m benchmarks.defaults --out FILE --only maf moons --steps 300 --seconds 60
+    python -m benchmarks.defaults --out FILE --model maf vae --data moons --steps 300 --seconds 60
     python -m benchmarks.defaults --out FILE --table
 
 Rows that the file has are not made again, so that it goes on where it stopped. A pair that cannot be is left out, and
@@ -44,7 +44,8 @@ FIRST = ("gaussian", "independent", "ppca", "gmm", "ngram", "maf", "made", "vae"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True, help="the file of the rows, JSON")
-    parser.add_argument("--only", nargs="*", default=[], help="names of models and of data sets")
+    parser.add_argument("--model", nargs="*", default=[], help="these only")
+    parser.add_argument("--data", nargs="*", default=[], help="these only")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=180, help="of the processor, for one row")
     parser.add_argument(
@@ -57,7 +58,7 @@ def main() -> None:
     rows: dict[str, Any] = kept["rows"]
     if not args.table:
         torch.set_num_threads(1)
-        for model, data in pairs(args.only, args.files):
+        for model, data in pairs(args.model, args.data, args.files):
             name = f"{model} {data}"
             if name in rows:
                 continue
@@ -69,12 +70,12 @@ def main() -> None:
         print("\n".join(line(name, rows) for name in rows if "refused" not in rows[name]))
 
 
-def pairs(only: list[str], files: bool) -> Iterator[tuple[str, str]]:
-    """Models and data, those that cost least first; of names given as ``only`` both must be, where there are both."""
+def pairs(only: list[str], data: list[str], files: bool) -> Iterator[tuple[str, str]]:
+    """Models and data, those that cost least first."""
     models = [*FIRST, *sorted({*catalog.options("model")} - {*FIRST})]
     sets = [*EMBEDDED, *(["mnist"] * files)]
-    chosen = [name for name in models if name in only] or models, [name for name in sets if name in only] or sets
-    yield from ((model, data) for data in chosen[1] for model in chosen[0])
+    chosen = [name for name in models if name in only or not only]
+    yield from ((model, name) for name in sets if name in data or not data for model in chosen)
 
 
 def row(model: str, data: str, args: argparse.Namespace) -> dict[str, Any]:

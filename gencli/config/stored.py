@@ -79,6 +79,7 @@ _INFO: dict[str, tuple[type, ...]] = {
     "threads": (int, type(None)),
     "steps": (int, type(None)),
     "data_sha256": _TEXT,
+    "sizes": (dict, type(None)),
     "init_from": (dict, type(None)),
     "versions": (dict, type(None)),
     "process": (dict, type(None)),

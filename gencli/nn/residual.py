@@ -42,20 +42,20 @@ class ResidualMLP(Network):
     ) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
-        width = sizes.settle(self, "width", width, sizes.width(math.prod(in_shape)))
+        units: int = sizes.settle(self, "width", width, sizes.width(math.prod(in_shape)))
         # x has a layer of its own: among many features of time its weights would start so small that the network is
         # nearly linear in x, which for symmetric data is a saddle that training hardly leaves
-        self.first = nn.Linear(math.prod(in_shape), width)
+        self.first = nn.Linear(math.prod(in_shape), units)
         self.context = (
-            nn.Sequential(nn.Linear(context, width), nn.SiLU(), nn.Linear(width, (blocks + 1) * width))
+            nn.Sequential(nn.Linear(context, units), nn.SiLU(), nn.Linear(units, (blocks + 1) * units))
             if context
             else None
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(blocks))
-        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
-        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.norms = nn.ModuleList(nn.LayerNorm(units) if norm else nn.Identity() for _ in range(blocks))
+        self.up = nn.ModuleList(nn.Linear(units, units) for _ in range(blocks))
+        self.down = nn.ModuleList(nn.Linear(units, units) for _ in range(blocks))
         self.act, self.dropout = nn.SiLU(), nn.Dropout(dropout)
-        self.last = nn.Linear(width, math.prod(out_shape))
+        self.last = nn.Linear(units, math.prod(out_shape))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

@@ -16,6 +16,7 @@ from gencli.models.latent.hvae import HVAE
 from gencli.models.latent.vae import VAE
 from gencli.nn.mlp import MLP
 from gencli.run.assembly import assemble
+from gencli.training.session import Session
 
 
 def reals(dim):
@@ -52,7 +53,14 @@ def test_what_auto_became_is_told_of_the_model_and_of_its_networks():
     assert sizes.settled(RBM(Spec((784,), Support("binary", 2)))) == {"hidden": 512}
 
 
-EMBEDDED = ("digits", "moons", "eight", "checkerboard", "hmm", "crabs", "florentine", "karate", "ising")
+def test_a_run_says_and_keeps_what_auto_became(tmp_path, capsys):
+    small = ["data=moons", "data.train=200", "data.val=20", "data.test=20", "logger=none", "device=cpu"]
+    with Session.open(compose("train", ["model=ppca", *small, f"run_dir={tmp_path}/run"])) as session:
+        assert session.folder.info["sizes"] == {"latent": 1}
+    assert "ppca on moons: 5 parameters (latent=1), 200 examples" in capsys.readouterr().out
+
+
+EMBEDDED = ("digits", "moons", "eight", "checkerboard")
 RECIPES = [path.stem for path in sorted(config_dir().glob("experiment/*.yaml")) if path.stem.startswith(EMBEDDED)]
 
 

@@ -24,6 +24,7 @@ def test_a_run_folder_is_complete(tiny_run):
     assert info["status"] == "finished"
     assert info["progress"]["step"] == 20
     assert info["parameters"] == sum(p.numel() for p in gencli.load(tiny_run).model.parameters())
+    assert info["sizes"] == {}  # all of them were said
     assert {"seed", "versions", "git_commit", "device", "world_size", "wall_seconds", "best", "result"} <= set(info)
     config = yaml.safe_load((tiny_run / "config.yaml").read_text())
     assert config["choices"]["model"] == "realnvp"

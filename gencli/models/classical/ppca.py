@@ -50,12 +50,12 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: ppca has no network to condition; take model=vae")
-        latent = sizes.settle(self, "latent", latent, max(1, min(sizes.latents(spec.dim), spec.dim - 1)))
-        if latent >= spec.dim:
-            raise ValueError(f"model.latent={latent}: at most {spec.dim - 1}, for data of {spec.dim} coordinates")
-        self.latent_dim, self.floor = latent, floor
+        d: int = sizes.settle(self, "latent", latent, max(1, min(sizes.latents(spec.dim), spec.dim - 1)))
+        if d >= spec.dim:
+            raise ValueError(f"model.latent={d}: at most {spec.dim - 1}, for data of {spec.dim} coordinates")
+        self.latent_dim, self.floor = d, floor
         self.mean = nn.Parameter(torch.zeros(spec.dim))
-        self.W = nn.Parameter(torch.eye(spec.dim, latent))
+        self.W = nn.Parameter(torch.eye(spec.dim, d))
         self.log_sigma = nn.Parameter(torch.zeros(()))
 
     def _exact(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -163,11 +163,11 @@ class RBM(Bipartite, Annealable, LinearFeatures, DataInitialized):
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
-        hidden = sizes.settle(self, "hidden", hidden, sizes.width(spec.dim))
+        units: int = sizes.settle(self, "hidden", hidden, sizes.width(spec.dim))
         bits = spec.support.discrete
         self.a = nn.Parameter(torch.zeros(spec.dim))
-        self.c = nn.Parameter(torch.zeros(hidden))
-        self.W = nn.Parameter(self.SPREAD * torch.randn(hidden, spec.dim))
+        self.c = nn.Parameter(torch.zeros(units))
+        self.W = nn.Parameter(self.SPREAD * torch.randn(units, spec.dim))
         self.log_s = None if bits else nn.Parameter(torch.zeros(spec.dim))
         self.base = Reference(spec, kind="independent" if bits else "gaussian", covariance="diagonal")
         self.initial_examples = self.base.initial_examples

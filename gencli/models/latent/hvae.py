@@ -76,20 +76,21 @@ class HVAE(LatentVariable, DataInitialized):
     ) -> None:
         super().__init__(spec, conditional=conditional)
         first = min(2 * sizes.latents(spec.dim), spec.dim)
-        latent = sizes.settle(self, "latent", latent, [first, (first + 1) // 2])
-        hidden = sizes.settle(self, "hidden", hidden, [[sizes.width(low)] * 2 for low in latent[:-1]])
-        if len(hidden) != len(latent) - 1:
+        layers: Sequence[int] = sizes.settle(self, "latent", latent, [first, (first + 1) // 2])
+        own = [[sizes.width(low)] * 2 for low in layers[:-1]]
+        between: Sequence[Sequence[int]] = sizes.settle(self, "hidden", hidden, own)
+        if len(between) != len(layers) - 1:
             raise ValueError(
-                f"model.hidden={[list(h) for h in hidden]}: a list of widths for each of the {len(latent) - 1} steps "
+                f"model.hidden={[list(h) for h in between]}: a list of widths for each of the {len(layers) - 1} steps "
                 f"between the layers of model.latent"
             )
-        self.latent, self.latent_dim = tuple(latent), sum(latent)
+        self.latent, self.latent_dim = tuple(layers), sum(layers)
         self.inputs = Inputs(spec)
-        self.encoder = net(self.inputs.shape, (2 * latent[0],), self.context_dim)
+        self.encoder = net(self.inputs.shape, (2 * layers[0],), self.context_dim)
         self.decoder = make_decoder(
-            decoder, spec, net, latent[0], self.context_dim, components=components, variance=variance
+            decoder, spec, net, layers[0], self.context_dim, components=components, variance=variance
         )
-        steps = list(zip(pairwise(latent), hidden, strict=True))
+        steps = list(zip(pairwise(layers), between, strict=True))
         self.up = nn.ModuleList(
             MLP((low,), (2 * high,), 0, hidden=widths, activation=activation) for (low, high), widths in steps
         )

@@ -1,0 +1,61 @@
+"""How many examples a step sees: by the data and the device, unless it is said."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from gencli.config.compose import compose
+from gencli.core.errors import UsageError
+from gencli.run.assembly import assemble
+from gencli.training.batches import ROWS, SYMBOLS, settled
+
+TEXT = ["model=made", "data=hmm", "data.train=400", "data.val=80", "data.test=80", "device=cpu"]
+
+
+def parts_of(words, device="cpu"):
+    cfg = compose("train", words)
+    return cfg["trainer"], dataclasses.replace(assemble(cfg), device=torch.device(device))
+
+
+def test_a_step_takes_a_number_of_symbols_of_a_text():
+    section, parts = parts_of([*TEXT, "data.window=64"])
+    assert section["batch_size"] == "auto"
+    assert settled(section, parts) == {**section, "batch_size": SYMBOLS["cpu"] // 64}
+    assert settled(section, dataclasses.replace(parts, device=torch.device("meta")))["batch_size"] == ROWS
+    assert settled({**section, "batch_size": 7}, parts)["batch_size"] == 7
+
+
+def test_one_window_is_longer_than_a_step_and_short_ones_are_no_more_than_rows():
+    section, parts = parts_of([*TEXT, "data.window=8"])
+    assert settled(section, parts)["batch_size"] == ROWS
+    long = dataclasses.replace(parts.dataset.spec, shape=(100_000,))
+    parts.dataset.spec = long
+    assert settled(section, parts)["batch_size"] == 1
+
+
+def test_other_data_have_rows():
+    section, parts = parts_of(["model=gaussian", "data=moons", "device=cpu"])
+    assert settled(section, parts)["batch_size"] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("words", "optimizer", "steps"),
+    [
+        (["model=ergm", "data=florentine"], "few_parameters", 200),
+        (["model=ergm", "data=florentine", "optimizer=sgd", "trainer=quick"], "sgd", 300),
+        (["model=generator", "data=moons"], "game", None),
+        (["model=realnvp", "data=moons", "objective=gan", "optimizer=adam"], "adam", None),
+        (["model=ebm", "data=moons"], "energy", None),
+        (["experiment=two_gaussians_ebm"], "adam", 5000),
+    ],
+)
+def test_a_model_or_an_objective_chooses_how_it_is_trained_unless_it_is_said(words, optimizer, steps):
+    cfg = compose("train", words)
+    assert cfg["choices"]["optimizer"] == optimizer
+    assert steps is None or cfg["trainer"]["max_steps"] == steps
+
+
+def test_n_grams_are_of_sequences():
+    with pytest.raises(UsageError, match="model=ngram is for sequences; data=digits has images: model=made, pixelcnn"):
+        assemble(compose("train", ["model=ngram", "data=digits", "device=cpu"]))

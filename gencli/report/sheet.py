@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from gencli.core.errors import shown
@@ -15,12 +16,11 @@ from gencli.core.output import output
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 WIDTH = 100
 """Columns of a table in a pipe or a file."""
 
-NAMES = {"run": 20, "configuration": 23}
+NAMES = {"run": 20, "configuration": 24}
 """Columns of names, with the least cells that they are given: longer ones are folded."""
 NOTES = {"estimator": 9, "sampler": 16, "and": 16, "notes": 16}
 """Columns of texts, likewise: they are wrapped."""
@@ -53,26 +53,23 @@ def terminal() -> Console:
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
-    """Draw a table as wide as the terminal, wider only where its numbers need it; what has no room is told."""
-    sheet, left_out = narrowed(sheet, console.width)
-    table = drawn(sheet, console.width)
-    width = console.width
+    """Print a table as wide as the terminal, wider only where its numbers need it; what has no room is told."""
     if sheet.caption:
         console.print(shown(sheet.caption), markup=False, style="italic", soft_wrap=True)
-    console.width = max(width, sum((column.width or 0) + 1 for column in table.columns))
-    console.print(table, crop=False)
-    console.width = width
+    fitting, left_out = narrowed(sheet, console.width)
+    title, *lines = laid_out(fitting, console.width)
+    console.print(title, markup=False, style="bold", soft_wrap=True)
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
     if left_out:
-        console.print(
-            f"not in {width} columns: {', '.join(left_out)} (--json has all)", markup=False, style="dim", soft_wrap=True
-        )
+        line = f"not in {console.width} columns: {', '.join(left_out)} (--json has all)"
+        console.print(line, markup=False, style="dim", soft_wrap=True)
 
 
 def narrowed(sheet: Sheet, width: int) -> tuple[Sheet, list[str]]:
     """A table without empty columns, and without those that there is no room for, with the titles of these."""
     kept, left_out = [k for k in range(len(sheet.columns)) if any(line[k] for line in sheet.lines)], []
     for name in DISPENSABLE:
-        if sum(_least(sheet, k) + 1 for k in kept) <= width:
+        if sum(_least(sheet, k) + 1 for k in kept) - 1 <= width:
             break
         found = [k for k in kept if sheet.columns[k][0] == name]
         kept = [k for k in kept if k not in found]
@@ -81,31 +78,31 @@ def narrowed(sheet: Sheet, width: int) -> tuple[Sheet, list[str]]:
     return Sheet(sheet.caption, columns, lines, tuple(kept.index(k) for k in sheet.first if k in kept)), left_out
 
 
-def drawn(sheet: Sheet, width: int) -> Table:
-    """For the terminal; all that a run says is text in it, no markup, and no number is cut."""
-    from rich.table import Table
-    from rich.text import Text
-
+def laid_out(sheet: Sheet, width: int) -> list[str]:
+    """Lines of the terminal, the first of them the titles; of thousands of rows too, which rich takes seconds for."""
     widths = [_least(sheet, k) for k in range(len(sheet.columns))]
-    spare = width - sum(widths) - len(widths)
+    spare = width - sum(widths) - len(widths) + 1
     for titles in (NAMES, NOTES):  # names first
         for k in (k for k, (title, _) in enumerate(sheet.columns) if title in titles):
             more = max(0, min(_natural(sheet, k) - widths[k], spare))
             widths[k], spare = widths[k] + more, spare - more
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for (title, justify), cells in zip(sheet.columns, widths, strict=True):
-        table.add_column(
-            Text(shown(title)),
-            justify=justify,  # type: ignore[arg-type]
-            overflow="fold",
-            no_wrap=title not in NAMES and title not in NOTES,
-            width=cells,  # given, so that rich measures no cell of thousands
-        )
-    names = [k for k, (title, _) in enumerate(sheet.columns) if title in NAMES]
-    for line in sheet.lines:
-        texts = [folded(shown(cell), widths[k]) if k in names else shown(cell) for k, cell in enumerate(line)]
-        table.add_row(*map(Text, texts))
-    return table
+    texts = [k for k, (title, _) in enumerate(sheet.columns) if title in NAMES or title in NOTES]
+    found = []
+    for line in [[title for title, _ in sheet.columns], *sheet.lines]:
+        cells = [shown(cell).split("\n") for cell in line]
+        for k in texts:
+            cells[k] = [part for cell in cells[k] for part in folded(cell, widths[k])]
+        for row in zip_longest(*cells, fillvalue=""):
+            padded = map(_padded, row, widths, (justify == "right" for _, justify in sheet.columns))
+            found.append(" ".join(padded).rstrip())
+    return found
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    from rich.cells import cell_len
+
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
 
 
 def _natural(sheet: Sheet, column: int) -> int:
@@ -124,12 +121,12 @@ def _least(sheet: Sheet, column: int) -> int:
     return min(_natural(sheet, column), NAMES.get(title, NOTES.get(title, 0)))
 
 
-def folded(name: str, width: int) -> str:
-    r"""A name in lines of so many cells: its words kept whole, a long one broken once, a longer one without its middle.
+def folded(name: str, width: int) -> list[str]:
+    """A name in lines of so many cells: its words kept whole, a long one broken once, a longer one without its middle.
 
     Example:
         >>> folded("2026-01-31/realnvp-lr1e-3-seed0", 20)
-        '2026-01-31/\nrealnvp-lr1e-3-seed0'
+        ['2026-01-31/', 'realnvp-lr1e-3-seed0']
     """
     from rich.cells import cell_len
 
@@ -139,24 +136,24 @@ def folded(name: str, width: int) -> str:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    return "\n".join(_broken(line, width) for line in lines)
+    return [part for line in lines for part in _broken(line, width)]
 
 
-def _broken(word: str, width: int) -> str:
+def _broken(word: str, width: int) -> list[str]:
     """A word of a name in at most two lines."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(word) <= width:
-        return word
+        return [word]
     for separators in ("/", "=", "._-"):
         ends = [k + 1 for k, c in enumerate(word) if c in separators and word[k - 1 : k] != "e"]  # 1e-3 is a number
         fitting = [k for k in ends if cell_len(word[:k]) <= width and cell_len(word[k:]) <= width]
         if fitting:
-            return f"{word[: fitting[-1]]}\n{word[fitting[-1] :]}"
+            return [word[: fitting[-1]], word[fitting[-1] :]]
     if cell_len(word) < 2 * width:
         head = set_cell_size(word, width).rstrip()  # a wide character that is cut in two is a space
-        return f"{head}\n{word[len(head) :]}"
+        return [head, word[len(head) :]]
     tail = word
     while cell_len(tail) > width:
         tail = tail[1:]
-    return f"{set_cell_size(word, width - 3)}...\n{tail}"
+    return [f"{set_cell_size(word, width - 3)}...", tail]

@@ -18,6 +18,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/reliability.md",
     "docs/security.md",
+    "docs/search.md",
     "docs/sweeps.md",
 ]
 

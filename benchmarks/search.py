@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ from typing import Any
 import optuna
 
 from benchmarks.racing import RESULTS, Report
-from gencli.cli.main import main as gencli
 
 SPACES = (
     "optimizer.lr=tag(log,interval(1e-5,3e-2))",
@@ -35,7 +36,8 @@ def searched(folder: Path, trials: int, steps: int, *words: str) -> optuna.Study
     every = max(1, steps // 12)
     own = (f"trainer.max_steps={steps}", f"trainer.eval_every={every}", f"trainer.log_every={every}")
     where = (f"search.trials={trials}", f"sweep.dir={folder}", "sweep.workers=1")
-    code = gencli(["train", "-m", *FIXED, *own, *SPACES, *words, *where])
+    command = [sys.executable, "-m", "gencli", "train", "-m", *FIXED, *own, *SPACES, *words, *where]
+    code = subprocess.run(command, check=False).returncode  # a process of its own can fork its jobs
     if code not in (0, 1):
         raise SystemExit(code)
     return optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'search.db'}")

@@ -53,6 +53,9 @@ class Feed(Protocol):
     total: int
     """Jobs that there may be."""
 
+    before: int
+    """Those of them that have ended before this start, or run elsewhere."""
+
     def ask(self) -> Job | None:
         """The next job; None: there is none, before another one ends at least."""
 

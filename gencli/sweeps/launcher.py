@@ -299,8 +299,9 @@ class Launch:
     def _summary(self) -> str:
         states = ("pruned", "failed", "interrupted", "running", "waiting")
         counts = {state: len(self._of(state)) for state in states}
-        counts["waiting"] += max(0, self.total - len(self.jobs))
-        done = len(self._of("done")) + len(self._of("skipped"))
+        before = self.feed.before if self.feed else 0
+        counts["waiting"] += max(0, self.total - before - len(self.jobs))
+        done = before + sum(job.state in ("done", "skipped") and job.verb != "eval" for job in self.jobs)
         told = [f"{done} of {self.total} done", *(f"{count} {state}" for state, count in counts.items() if count)]
         rows = self._rows()
         spans = [job.seconds for job in self._of("done")]

@@ -36,7 +36,7 @@ class Progress:
 def read(run: Path, config: Mapping[str, Any]) -> Progress:
     """The progress of a run; of one that has not begun, none."""
     if "trainer" not in config:  # a finished run that is measured
-        return Progress(1.0, best=_best(run))
+        return Progress(1.0, (_info(run).get("progress") or {}).get("step", 0), best=_best(run))
     trainer = config["trainer"]
     last = _last(run / "metrics.jsonl")
     step, seconds = last.get("step", 0), last.get("seconds", 0.0)

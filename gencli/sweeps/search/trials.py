@@ -55,11 +55,9 @@ class Trials:
         self._running: dict[str, Trial] = {}
         self._watched: dict[str, int] = {}
         self._asked_test = False
-        self._left = [
-            trial
-            for trial in study.get_trials(deepcopy=False)
-            if trial.state == TrialState.RUNNING and self._ours(trial)
-        ]
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._left = [trial for trial in running if self._ours(trial)]
+        self.before = len(study.get_trials(deepcopy=False)) - len(self._left)
 
     # --- feed ----------------------------------------------------------------------------------------------------
 

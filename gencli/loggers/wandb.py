@@ -56,14 +56,15 @@ class Wandb(Logger):
             x_disable_meta=True,
             x_disable_machine_info=True,
         )
+        wanted: Any = mode or os.environ.get("WANDB_MODE") or "offline"
         try:
-            self.run = wandb.init(
+            self.run: Any = wandb.init(
                 project=project,
                 group=group,
                 name=folder.name,
                 id=self.mark.id,
                 dir=str(folder),
-                mode=mode or os.environ.get("WANDB_MODE") or "offline",  # type: ignore[arg-type]
+                mode=wanted,
                 resume="allow",
                 settings=settings,
             )

@@ -44,7 +44,7 @@ class Surprise(Picture):
             raise UsageError(f"picture=surprise needs images; data={parts.dataset.name} has none")
         if not parts.preprocess.untouched:
             raise UsageError("picture=surprise needs a model of the data themselves, not of their transform to reals")
-        return Drawn({"": self._image(images, self._surprise(parts, batch), title(parts))})
+        return Drawn(figures={"": self._image(images, self._surprise(parts, batch), title(parts))})
 
     @torch.no_grad()
     def _surprise(self, parts: Parts, batch: Batch) -> Tensor:

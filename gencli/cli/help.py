@@ -87,6 +87,7 @@ The name is name=NAME, or tells the sampler, the options that are not the run's,
   sampler.KEY=VALUE  its options, such as sampler.temperature=0.8
   format=FORMAT      csv, parquet, npz, png (a folder of images) or txt, or a list of these: only these are written
   picture=NAME       another picture of the run instead (gencli list picture)
+  style.format=svg   of pictures: png, svg or pdf; style.theme=dark style.dpi=300 style.scale=1.5
   weights=ema|raw checkpoint=best|last|PATH device=auto batch_size=N name=NAME trust=[package]
   -m                 sweep, such as -m run=A,B sampler.temperature=0.7,1
 

@@ -43,7 +43,7 @@ ROOMS = {
         "loggers",
         "interfaces",
     },
-    "pictures": {"core", "config", "data", "estimators", "kernels", "methods", "metrics", "models", "samplers", "run"},
+    "pictures": {"core", "config", "data", "kernels", "methods", "metrics", "models", "samplers", "run"},
     "training": {"core", "config", "data", "loggers", "models", "objectives", "pictures", "run"},
     "sweeps": {"core", "config", "report", "training"},
     "cli": {"core", "config", "models", "pictures", "report", "run", "sweeps", "training"},

@@ -120,7 +120,8 @@ options that are not the run's, and the seed.
                      list of these: only these are written
   picture=NAME       another picture of the run instead (gencli list picture)
   picture.KEY=VALUE  its options
-  style.format=svg style.theme=dark style.dpi=300    how pictures look
+  style.format=svg   how pictures look: png, svg or pdf; style.theme=dark
+                     style.dpi=300 style.scale=1.5
   weights=ema|raw checkpoint=best|last|PATH device=auto batch_size=N name=NAME
   trust=[package]
   -m                 sweep, such as -m run=A,B sampler.temperature=0.7,1

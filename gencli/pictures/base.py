@@ -18,14 +18,15 @@ class Drawn:
     """What a picture is.
 
     Args:
-        figures: matplotlib figures by what stands between name and suffix of their file: "" for the first.
-        files: other files by the end of their names: ``.gif``, ``.html``, ``.npz``.
+        files: by the end of their names: ``.gif``, ``.html``, ``.npz``.
         terminal: anything that rich can print; None: nothing.
+        figures: matplotlib figures, which the style gives a format, by what stands between name and suffix of their
+            file: "" for the first.
     """
 
-    figures: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     terminal: Any = None
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def contents(self, format: str = "png") -> dict[str, bytes]:
         """All files by the end of their names, figures in a format: png, svg or pdf."""

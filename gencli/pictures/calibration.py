@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -23,7 +22,6 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import Noise, Purpose, RowNoise, stream
 from gencli.core.options import Range
 from gencli.core.spec import Batch
-from gencli.estimators.base import Estimate
 from gencli.models.base import Unnormalized
 from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
@@ -32,7 +30,7 @@ from gencli.run.assembly import Parts
 from gencli.run.nll import prepare
 from gencli.run.reporter import Reporter
 from gencli.run.sampling import draw, held_out
-from gencli.run.scoring import score_rows
+from gencli.run.scoring import Score, score_rows
 
 KS_95 = 1.358
 """The 0.95 quantile of the Kolmogorov distribution."""
@@ -72,17 +70,18 @@ class Calibration(Picture):
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
         real = split.gather(order[: self.examples])
         drawn = self._drawn(parts, real, seed)
-        scores = [_log_p(parts, batch, seed + k) for k, batch in enumerate((real, drawn))]
+        own, others = _log_p(parts, real, seed), _log_p(parts, drawn, seed + 1)
         random = RowNoise(stream(seed, Purpose.PICTURES), torch.arange(len(real.x)))
-        ranks = {"log p(x)": ranks_of(*scores, random)}
+        ranks = {"log p(x)": ranks_of(own, others, random)}
         if parts.dataset.spec.kind == "vector":
+            x, y = real.x.cpu().flatten(1), drawn.x.cpu().flatten(1)
             for k, name in enumerate(columns_of(parts)[:COLUMNS]):
-                ranks[name] = ranks_of(*(b.x.cpu().flatten(1)[:, k].double() for b in (real, drawn)), random)
+                ranks[name] = ranks_of(x[:, k], y[:, k], random)
         figure = self._figure(ranks, len(drawn.x))
         figure.suptitle(title(parts))
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{key: u.numpy() for key, u in ranks.items()})  # type: ignore[arg-type]
-        return Drawn({"": figure}, {".npz": buffer.getvalue()}, _said(ranks, len(drawn.x)))
+        return Drawn({".npz": buffer.getvalue()}, _said(ranks, len(drawn.x)), figures={"": figure})
 
     def _drawn(self, parts: Parts, real: Batch, seed: int) -> Batch:
         """Samples, of a conditional model for the y of examples in turn."""
@@ -159,14 +158,7 @@ def differences(ranks: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _log_p(parts: Parts, batch: Batch, seed: int) -> Tensor:
     """log p (B,) in data space, up to a constant that all rows share."""
-    model, score = parts.model, None
-    if isinstance(model, Unnormalized):
-        score = _energies(model)
-    else:
-        assert parts.estimator is not None
-        coarse = parts.estimator.coarse()
-        shared = prepare(parts, coarse, type(coarse).__name__.lower(), 0)
-        score = _estimates(coarse, model, shared)
+    score = _score(parts)
     found = []
     with Reporter().progress("log p", len(batch.x)) as bar:
         for ids in torch.arange(len(batch.x)).split(CHUNK):
@@ -177,9 +169,13 @@ def _log_p(parts: Parts, batch: Batch, seed: int) -> Tensor:
     return torch.cat(found)
 
 
-def _energies(model: Unnormalized) -> Callable[[Batch, Noise], Tensor]:
-    return lambda batch, noise: model.energy(batch.x, batch.y)
-
-
-def _estimates(estimator: Any, model: Any, shared: Any) -> Callable[[Batch, Noise], Estimate]:
-    return lambda batch, noise: estimator.nll(model, batch, noise, shared)
+def _score(parts: Parts) -> Score:
+    """E of an energy, whose log Z all rows share, else what the run's own estimator says."""
+    model, estimator = parts.model, parts.estimator
+    if isinstance(model, Unnormalized):
+        energy = model.energy
+        return lambda batch, noise: energy(batch.x, batch.y)
+    assert estimator is not None
+    coarse = estimator.coarse()
+    shared = prepare(parts, coarse, type(coarse).__name__.lower(), 0)
+    return lambda batch, noise: coarse.nll(model, batch, noise, shared)

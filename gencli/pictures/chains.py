@@ -61,7 +61,7 @@ class Chains(Picture):
             heads = [str(i + 1) for i in steps]
             title = "chains from left to right, at recorded steps"
             figures["-images"] = canvas.labelled(images, len(steps), heads=heads, title=title)
-        return Drawn(figures)
+        return Drawn(figures=figures)
 
     @torch.no_grad()
     def _traces(

@@ -58,12 +58,12 @@ class Compare(Picture):
         labels, numbers = labels_of(runs), numbers_of([record_of(each) for each in several])
         example = some_data(parts)[:1].view(1, *spec.shape)
         if parts.dataset.to_image(example) is not None:
-            return Drawn({"": _images(several, labels, numbers, n, seed)})
+            return Drawn(figures={"": _images(several, labels, numbers, n, seed)})
         if in_plane(parts.dataset, example) is None:
             raise UsageError(
                 f"picture=compare shows images and points in the plane; data={parts.dataset.name} is neither"
             )
-        return Drawn({"": self._plane(several, labels, numbers, max(n, CLOUD), seed)})
+        return Drawn(figures={"": self._plane(several, labels, numbers, max(n, CLOUD), seed)})
 
     def _plane(self, several: Sequence[Parts], labels: Sequence[str], numbers: Sequence[str], n: int, seed: int) -> Any:
         first = several[0]

@@ -70,7 +70,7 @@ class Curves(Picture):
             pair[0].set_ylabel(f"{WORDS[split]} {'NLL, nats' if key == 'nll' else key}")
             pair[1].legend()
         figure.suptitle(f"{'training' if len(runs) > 1 else labels[0]} on {parts.dataset.name}")
-        return Drawn({"": figure})
+        return Drawn(figures={"": figure})
 
 
 def keys_of(metrics: Sequence[Sequence[Mapping[str, Any]]], split: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from torch import Tensor
 
 from gencli.core.options import Natural, Range
-from gencli.pictures import canvas, plane, style
+from gencli.pictures import canvas, plane
 from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.caption import title
 from gencli.pictures.surface import (
@@ -53,7 +53,7 @@ class Density(Picture):
         real = parts.dataset.spec.dim == 2 and parts.dataset.spec.support.continuous
         truth = truth_of(parts, low, high, max(SIDE, self.side or COARSE_SIDE)) if real else None
         points = None if not self.samples else in_plane(parts.dataset, draw(parts, self.samples, seed).x)
-        return Drawn({"": _panels(parts, own, truth, points)})
+        return Drawn(figures={"": _panels(parts, own, truth, points)})
 
 
 def _panels(parts: Parts, own: Surface, truth: Surface | None, points: Tensor | None) -> Any:
@@ -73,6 +73,6 @@ def _panels(parts: Parts, own: Surface, truth: Surface | None, points: Tensor | 
             plane.in_frame(row[k], own.low, own.high, plane.names_of(parts))
             row[k].set_title(f"{name}: {row[k].get_title()}")
     if points is not None:
-        plane.scatter(axes[-1][-1], points, style.MODEL, size=4, alpha=0.8)
+        axes[-1][-1].scatter(*points.T, s=6, color="white", edgecolors="black", linewidths=0.4)  # seen on any colour
     figure.suptitle(title(parts))
     return figure

@@ -45,4 +45,4 @@ class Filters(Picture):
         axis.set_title(f"weights of {len(shown)} of {len(filters)} hidden units, the longest first")
         axis.set_axis_off()
         figure.colorbar(drawn, ax=axis, shrink=0.7, extend="both")
-        return Drawn({"": figure})
+        return Drawn(figures={"": figure})

@@ -52,7 +52,7 @@ class GoodnessOfFit(Picture):
         figure.suptitle(title(parts))
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        return Drawn({"": figure}, {".npz": buffer.getvalue()})
+        return Drawn({".npz": buffer.getvalue()}, figures={"": figure})
 
 
 def graph_of(parts: Parts, picture: str) -> Graph:

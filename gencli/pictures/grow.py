@@ -66,7 +66,7 @@ class Grow(Picture):
             known = round(dim * step / self.steps)
             block = canvas.Block(canvas.veiled(images, set_at < known), math.ceil(math.sqrt(n)))
             film.append(canvas.pixels(canvas.blocks([block], f"{known} of {dim} coordinates", 96)))
-        return Drawn({"": figure}, {".gif": canvas.gif(film, pause=12)})
+        return Drawn({".gif": canvas.gif(film, pause=12)}, figures={"": figure})
 
 
 @torch.no_grad()

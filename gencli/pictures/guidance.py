@@ -58,5 +58,7 @@ class Guidance(Picture):
             rows.append(images)
         names = [name for w in self.weights for name in [f"w = {w:g}", *[""] * (self.each - 1)]]
         called = parts.dataset.class_names()
-        heads = [quoted(called[c], 12) if called else str(c) for c in classes]
-        return Drawn({"": canvas.labelled(torch.cat(rows), len(classes), rows=names, heads=heads, title=title(parts))})
+        heads = [quoted(called[c] if called and isinstance(c, int) else c, 12) for c in classes]
+        return Drawn(
+            figures={"": canvas.labelled(torch.cat(rows), len(classes), rows=names, heads=heads, title=title(parts))}
+        )

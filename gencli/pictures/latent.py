@@ -95,7 +95,7 @@ class Reconstruct(Picture):
         pairs = torch.stack([t.unflatten(0, (-1, columns)) for t in (originals, again)], 1).flatten(0, 2)
         rows = ["example", "from its code"] * (n // columns)
         title = "held-out examples, and what their codes keep"
-        return Drawn({"": canvas.labelled(pairs, columns, rows=rows, title=caption(parts, title))})
+        return Drawn(figures={"": canvas.labelled(pairs, columns, rows=rows, title=caption(parts, title))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,9 @@ class Traverse(Picture):
         names = [f"z[{k}]  var {float(deviation[k]) ** 2:.2f}" for k in shown.tolist()]
         heads = [f"{round(step, 1) + 0.0:+.1f}" for step in steps.tolist()]  # + 0.0: no -0.0
         title = "latents by activity; columns: standard deviations from the mean"
-        return Drawn({"": canvas.labelled(images, self.columns, rows=names, heads=heads, title=caption(parts, title))})
+        return Drawn(
+            figures={"": canvas.labelled(images, self.columns, rows=names, heads=heads, title=caption(parts, title))}
+        )
 
 
 class Between(Noise):
@@ -186,7 +188,7 @@ class Interpolate(Picture):
             heads = ["example", *heads, "example"]
         else:
             images, title = self._samples(parts, rows, seed, t), "between samples"
-        return Drawn({"": canvas.labelled(images, len(heads), heads=heads, title=caption(parts, title))})
+        return Drawn(figures={"": canvas.labelled(images, len(heads), heads=heads, title=caption(parts, title))})
 
     def _codes(self, parts: Parts, rows: int, seed: int, t: Tensor) -> Tensor:
         """Rows of the left example, the way from its code to the other's, and the right example."""
@@ -258,7 +260,7 @@ class LatentMap(Picture):
             axis.set_xlabel(names[0])
             axis.set_ylabel(names[1])
         figure.suptitle(caption(parts))
-        return Drawn({"": figure})
+        return Drawn(figures={"": figure})
 
     def _scatter(self, axis: Any, points: Tensor, y: Tensor | None, names: list[str] | None) -> None:
         if y is None:

@@ -78,7 +78,7 @@ class Magnetisation(Picture):
         names = [f"K = {couplings[i]:.3f}" for i in kept]
         figures["-lattices"] = canvas.labelled(images, min(n, COLUMNS), rows=names, title="draws")
         figures[""].suptitle(title(parts))
-        return Drawn(figures)
+        return Drawn(figures=figures)
 
     def _curves(self, K: Tensor, energies: Tensor, orders: Tensor, own: float, sides: tuple[int, int]) -> Any:
         """Both panels, of draws (points, n)."""

@@ -64,7 +64,7 @@ class Neighbours(Picture):
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         images, nearest = (parts.dataset.to_image(some[:_PAIRS]) for some in (x, searched[index]))
         picture = _draw(images, nearest, distance, usual, len(searched), title(parts))
-        return Drawn({"": picture}, {".npz": buffer.getvalue()})
+        return Drawn({".npz": buffer.getvalue()}, figures={"": picture})
 
 
 def _search(train: Split) -> Tensor:
@@ -98,8 +98,12 @@ def _draw(a: Tensor | None, b: Tensor | None, distance: Tensor, usual: Tensor, s
     axis = lower.subplots()
     top = max(float(torch.quantile(d, 0.98)) for d in (distance, usual))
     edges = torch.linspace(0, top or 1.0, 41).tolist()
-    axis.hist(distance.numpy(), edges, density=True, histtype="step", label=f"{len(distance)} samples")
-    axis.hist(usual.numpy(), edges, density=True, histtype="step", label=f"{len(usual)} held-out examples")
+    axis.hist(
+        distance.numpy(), edges, density=True, histtype="step", color=style.MODEL, label=f"{len(distance)} samples"
+    )
+    axis.hist(
+        usual.numpy(), edges, density=True, histtype="step", color=style.DATA, label=f"{len(usual)} held-out examples"
+    )
     axis.set_xlim(0, edges[-1])
     axis.set_xlabel(f"distance to the nearest of {searched:,} training examples")
     axis.set_yticks([])

@@ -36,7 +36,7 @@ class NetworkSamples(Picture):
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         graph_of(parts, "networks")
         count = max(2, min(n, self.most))
-        return Drawn({"": beside_observed(parts, draw(parts, count - 1, seed).x, self.columns)})
+        return Drawn(figures={"": beside_observed(parts, draw(parts, count - 1, seed).x, self.columns)})
 
 
 def beside_observed(parts: Parts, x: Tensor, columns: int = 4) -> Any:
@@ -63,7 +63,7 @@ def _network(axis: Any, adjacency: np.ndarray, graph: Graph, places: Mapping[int
     """Nodes at their places, coloured by the first attribute that has few values."""
     colour: Any = style.DATA
     for _, values in graph.attributes:
-        if 2 <= len(set(values)) <= 10:
+        if 2 <= len(set(values)) <= len(style.COLOURS):
             levels = sorted(set(values), key=str)
             colour = [f"C{levels.index(value)}" for value in values]
             break

@@ -51,7 +51,7 @@ class Pairs(Picture):
         figure = _corner([every[k] for k in chosen])
         shown = "" if len(chosen) == len(names) else f"{len(chosen)} of {len(names)} columns"
         figure.suptitle(title(parts, shown))
-        return Drawn({"": figure})
+        return Drawn(figures={"": figure})
 
 
 def _corner(shown: Sequence[Column]) -> Any:
@@ -67,7 +67,7 @@ def _corner(shown: Sequence[Column]) -> Any:
             else:
                 which, colour = ("data", style.DATA) if i > j else ("samples", style.MODEL)
                 x, y = (_spread(c, getattr(c, which), random) for c in (column, row))
-                axis.scatter(x, y, s=2, alpha=0.5, linewidths=0, color=colour, rasterized=True)
+                axis.scatter(x, y, s=2 if len(x) > 400 else 6, alpha=0.5, linewidths=0, color=colour, rasterized=True)
                 axis.set_xlim(*column.limits())
                 axis.set_ylim(*row.limits())
                 ticks(axis.xaxis, column)

@@ -111,7 +111,7 @@ class SamplePath(Picture):
         if means is not None:
             figures["-x0"] = _strip(strip, [_images(parts, x) for x in means], title(parts, "E[x_0 | x_t], by t"))
         grids = [grid_of(parts, _shown(parts, point)) for point in film]
-        return Drawn(figures, {".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)})
+        return Drawn({".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)}, figures=figures)
 
     def _clouds(self, parts: Parts, strip: list[Point], means: list[Tensor] | None, film: list[Point]) -> Drawn:
         seen, moved = ([_shown(parts, point) for point in points] for points in (strip, film))
@@ -137,7 +137,7 @@ class SamplePath(Picture):
             axis.set_title(f"t = {float(point.t):.2f}")
             frames.append(canvas.pixels(moving))
         figure.suptitle(title(parts))
-        return Drawn({"": figure}, {".gif": canvas.gif(frames, pause=15)})
+        return Drawn({".gif": canvas.gif(frames, pause=15)}, figures={"": figure})
 
 
 @torch.no_grad()

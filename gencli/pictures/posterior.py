@@ -89,7 +89,7 @@ class PosteriorOfParameters(Picture):
         own = theta.get().tolist()
         figure = self._densities(found, own)
         figure.suptitle(title(parts))
-        return Drawn({"": figure}, {".npz": arrays.getvalue(), ".txt": text.encode()}, text)
+        return Drawn({".npz": arrays.getvalue(), ".txt": text.encode()}, text, figures={"": figure})
 
     def _densities(self, found: Posterior, own: list[float]) -> Any:
         shown = min(len(own), self.PANELS)

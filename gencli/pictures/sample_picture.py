@@ -36,8 +36,8 @@ class SamplePicture(Picture):
             drawn = draw(parts, n, seed)
             images = parts.dataset.to_image(drawn.x.cpu())
             if images is None or (parts.sampler is not None and parts.sampler.given is not None):
-                return Drawn({"": of_samples(parts, drawn.x, drawn.y)})
-            return Drawn({"": image_grids(parts, images, drawn.y, f"{n} samples", self.columns)})
+                return Drawn(figures={"": of_samples(parts, drawn.x, drawn.y)})
+            return Drawn(figures={"": image_grids(parts, images, drawn.y, f"{n} samples", self.columns)})
         if not isinstance(parts.model, LatentVariable):
             raise UsageError("picture.means=true needs a model with latent variables, such as vae")
         y = labels(parts, n)
@@ -49,4 +49,6 @@ class SamplePicture(Picture):
         images = parts.dataset.to_image(x.cpu())
         if images is None:
             raise UsageError(f"picture.means=true shows images; data={parts.dataset.name} has none")
-        return Drawn({"": image_grids(parts, images, y, f"{n} means E[x | z], which are no samples", self.columns)})
+        return Drawn(
+            figures={"": image_grids(parts, images, y, f"{n} means E[x | z], which are no samples", self.columns)}
+        )

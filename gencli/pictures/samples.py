@@ -63,8 +63,8 @@ def of_samples(parts: Parts, x: Tensor, y: Tensor | None = None) -> Any:
     """
     if parts.sampler is not None and parts.sampler.given is not None:
         known = region(parts.dataset.spec, parts.sampler.given)
-        images = parts.dataset.to_image(x[:1].cpu()) is not None
-        return completed_images(parts, x, known) if images else completed_rows(parts, x, known)
+        of_images = parts.dataset.to_image(x[:1].cpu()) is not None
+        return completed_images(parts, x, known) if of_images else completed_rows(parts, x, known)
     images = parts.dataset.to_image(x.cpu())
     if images is not None:
         return image_grids(parts, images, y, f"{len(images)} samples")

@@ -45,7 +45,9 @@ class Surprise(Picture):
             raise UsageError(f"picture=surprise needs images; data={parts.dataset.name} has none")
         if not parts.preprocess.untouched:
             raise UsageError("picture=surprise needs a model of the data themselves, not of their transform to reals")
-        return Drawn({"": self._image(images, self._surprise(parts, batch), title(parts))})
+        figure = self._image(images, self._surprise(parts, batch))
+        figure.suptitle(title(parts))
+        return Drawn(figures={"": figure})
 
     @torch.no_grad()
     def _surprise(self, parts: Parts, batch: Batch) -> Tensor:
@@ -56,7 +58,7 @@ class Surprise(Picture):
         log_p = log_p.reshape(len(batch.x), *parts.dataset.spec.shape).sum(1).cpu().double()
         return -log_p / (math.log(2) if self.unit == "bits" else 1)
 
-    def _image(self, images: Tensor, surprise: Tensor, title: str) -> Any:
+    def _image(self, images: Tensor, surprise: Tensor) -> Any:
         n, (height, width) = len(images), surprise.shape[1:]
         columns = math.ceil(math.sqrt(n))
         margin = max(1, width // 10)  # both panels are laid out alike
@@ -78,5 +80,4 @@ class Surprise(Picture):
         for axis in axes:
             axis.set_axis_off()
         figure.colorbar(shown, ax=axes[1], shrink=0.8, extend="max", label=f"{self.unit} a pixel")
-        figure.suptitle(title)
         return figure

@@ -66,7 +66,7 @@ class SurpriseText(Picture):
         texts = texts[: self.symbols]
         mean = sum(values) / len(values)
         title = f"{parts.dataset.name}, {name} split, {len(values)} {parts.dataset.per}s at {mean:.3f} nats on average"
-        return Drawn({}, {".html": self._html(title, texts, values).encode()}, self._rich(title, texts, values))
+        return Drawn({".html": self._html(title, texts, values).encode()}, self._rich(title, texts, values))
 
     def _share(self, nats: float) -> int:
         """The ground's green and blue, 255 (white) to 64 (red)."""

@@ -73,9 +73,10 @@ def _column(name: str, data: list[Any], samples: list[Any], *, discrete: bool) -
     return Column(name, own, drawn, (), discrete and len(there) <= FEW)
 
 
-def histogram(axis: Any, column: Column, bins: int = 50) -> None:
+def histogram(axis: Any, column: Column, most: int = 50) -> None:
     """The marginal of data and of samples on an axis: shares of values, or densities."""
     low, high = column.limits()
+    bins = min(most, max(8, round(2 * len(column.data) ** 0.5)))  # fewer rows, wider bins
     n = max(1, round(high - low)) if column.discrete else bins
     for values, colour, name in ((column.data, style.DATA, "data"), (column.samples, style.MODEL, "samples")):
         there = values[~np.isnan(values)]

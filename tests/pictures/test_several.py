@@ -1,10 +1,12 @@
 """Curves, pairs of columns, and runs side by side."""
 
+import io
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gencli.cli.main import main
 from gencli.core.errors import UsageError
@@ -17,6 +19,7 @@ from gencli.pictures.curves import curve_of, keys_of
 from gencli.pictures.pairs import Pairs
 from gencli.pictures.several import numbers_of
 from gencli.pictures.tables import columns
+from gencli.pictures.training import Training
 from gencli.run.assembly import Parts
 from gencli.run.run import load
 from gencli.samplers.direct import Direct
@@ -138,3 +141,25 @@ def test_pairs_have_data_below_and_samples_above_the_diagonal():
     assert below.collections[0].get_facecolor()[0, 2] > above.collections[0].get_facecolor()[0, 2]  # data are blue
     with pytest.raises(UsageError, match="there is no column 'nix'"):
         Pairs(columns=["nix", names[0]]).make(parts, 4, 0)
+
+
+def test_a_film_of_what_training_kept(tiny_run):
+    shutil.copytree(tiny_run, "run")
+    parts = load("run", device="cpu").parts
+    with pytest.raises(UsageError, match=r"trainer\.sample_every=100; this run has none$"):
+        Training().make(parts, 4, 0)
+    samples = parts.run / "samples"
+    for step, colour in ((5, "red"), (10, "blue"), (20, "lime")):
+        Image.new("RGB", (90, 60), colour).save(samples / f"step-{step:07d}.png")
+    Image.new("RGB", (50, 50), "red").save(samples / "step-best.png")  # no step
+    with style.applied():
+        film = Image.open(io.BytesIO(Training().make(parts, 4, 0).files[".gif"]))
+    assert (film.n_frames, film.size) == (3, (90, 96))
+    seen = []
+    for k in range(3):
+        film.seek(k)
+        seen.append(film.convert("RGB").getpixel((45, 90)))
+    assert seen == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
+    (samples / "step-0000030.png").symlink_to(samples / "step-0000005.png")
+    with pytest.raises(UsageError, match=r"step-0000030\.png cannot be read"):
+        Training().make(parts, 4, 0)

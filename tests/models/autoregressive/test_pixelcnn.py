@@ -360,7 +360,10 @@ def test_growth_of_an_image_is_raster_order():
 
 def test_surprise(run, monkeypatch):
     seen = []
-    monkeypatch.setattr(Surprise, "_image", lambda self, images, surprise: seen.append(surprise) or b"png")
+    own = Surprise._image
+    monkeypatch.setattr(
+        Surprise, "_image", lambda self, images, surprise: seen.append(surprise) or own(self, images, surprise)
+    )
     for unit in ("bits", "nats"):
         assert cli.main(["sample", f"run={run}", "n=5", "picture=surprise", f"picture.unit={unit}", "device=cpu"]) == 0
     nll = np.load(run / "eval" / "test-exact.npz")["nll"][:5]

@@ -1,4 +1,4 @@
-"""Docstrings are plain text in which shapes are written (B, *): what reStructuredText would take for markup is escaped."""
+"""Docstrings are plain text in which shapes are written (B, *): what would be markup is escaped."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ class Picture(Drawing):
     layouts: ClassVar[tuple[str, ...]] = ()
 
     def show(self, parts: Parts, n: int, seed: int) -> Any:
-        drawn = self.make(parts, n, seed)
+        with style.applied():
+            drawn = self.make(parts, n, seed)
         if drawn.figures:
             return next(iter(drawn.figures.values()))
         for suffix, content in drawn.files.items():

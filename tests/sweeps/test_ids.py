@@ -18,7 +18,7 @@ def config():
 
 def test_every_value_counts_but_those_of_where(config):
     """Each leaf of a config is changed in turn."""
-    free = {"run_dir", "resume", "device", "logger", "trust", "choices", "trainer.workers", "data.root"}
+    free = {"run_dir", "resume", "device", "threads", "logger", "trust", "choices", "trainer.workers", "data.root"}
     seen = {job_id(config)}
     for path in leaves(config):
         changed = copy.deepcopy(config)
@@ -43,7 +43,7 @@ def leaves(node, path=()):
 @pytest.mark.parametrize(
     ("words", "same"),
     [
-        (["device=cpu", "logger=none", "trainer.workers=0", "run_dir=x"], True),
+        (["device=cpu", "threads=1", "logger=none", "trainer.workers=0", "run_dir=x"], True),
         (["model.transforms=5", "optimizer.lr=0.001"], True),  # the defaults, said aloud
         (["seed=2"], False),
         (["model.transforms=6"], False),

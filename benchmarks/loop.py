@@ -25,7 +25,7 @@ def main(report: Report, overrides: list[str]) -> None:
         assert isinstance(model, ExactLikelihood), "the bare loop knows no loss but -log p"
         turn, optimizer, clip = trainer.state.turns[0], trainer.state.optimizers[0], trainer.options.clip_norm
         x = split.gather(torch.arange(len(split))).x.flatten(1)
-        shape, size = parts.dataset.spec.shape, trainer.options.batch_size
+        shape, size = parts.dataset.spec.shape, trainer.options.rows
 
         def bare_steps() -> None:
             """What a researcher writes: shuffle, dequantize and transform, loss, backward, clip, step."""

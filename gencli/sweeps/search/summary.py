@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gencli.core.errors import quoted
 from gencli.report import render
+from gencli.report.sheet import terminal
 from gencli.sweeps.progress import headline
 from gencli.sweeps.search.trials import Trials, job_of, relative, result_of, short_value
 from gencli.sweeps.table import Display
@@ -38,7 +39,7 @@ def tell(trials: Trials, where: str, display: Display) -> None:
     """
     options, study = trials.search.options, trials.study
     if trials.done:
-        render.terminal().print(table(trials))
+        terminal().print(table(trials))
     counts = Counter(_STATES[trial.state] for trial in study.get_trials(deepcopy=False) if trial.state in _STATES)
     told = ", ".join(f"{counts[state]} {state}" for state in _STATES.values() if counts[state])
     display.say(

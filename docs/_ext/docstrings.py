@@ -1,4 +1,4 @@
-"""Docstrings are plain text in which shapes are written (B, *): what would be markup is escaped."""
+"""Docstrings are plain text, with shapes such as (B, *): what would be taken for markup in them is escaped."""
 
 from __future__ import annotations
 

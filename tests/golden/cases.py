@@ -44,8 +44,8 @@ STEPS, MORE = 4, 6
 EXAMPLES, SAMPLES = 6, 3
 
 BASE = (
-    "device=cpu n=0 logger=none trainer.max_steps=4 trainer.eval_every=4 trainer.log_every=2 trainer.batch_size=16 "
-    "trainer.ema_decay=0 trainer.eval_examples=20 optimizer.lr=0.01 optimizer.warmup_steps=1"
+    "device=cpu n=0 logger=none trainer=default trainer.max_steps=4 trainer.eval_every=4 trainer.log_every=2 "
+    "trainer.batch_size=16 trainer.ema_decay=0 trainer.eval_examples=20 optimizer.lr=0.01 optimizer.warmup_steps=1"
 )
 
 _SIZES = "data.train=200 data.val=20 data.test=20"
@@ -161,7 +161,7 @@ CASES: dict[str, Case] = {
     ),
     "realnvp_wgan_gp": Case(
         f"model=realnvp objective=wgan_gp {MOONS} {NET8} model.couplings=2 model.marginal=0 "
-        "objective.critic.vector.hidden=[8]"
+        "objective.critic.vector.hidden=[8] objective.gradient_penalty=10"
     ),
     "glow": Case(
         f"model=glow model.conditional=true {DIGITS} data.flip=true model.steps=1 model.marginal=0 "
@@ -256,7 +256,7 @@ CASES: dict[str, Case] = {
     "ppca": Case(f"model=ppca {DIGITS} model.latent=2", (IWAE, ELBO)),
     "generator": Case(
         f"model=generator {EIGHT} {NET8} model.latent=2 objective.critic.vector.hidden=[8] objective.critic_steps=2 "
-        "trainer.ema_decay=0.9",
+        "objective.gradient_penalty=10 trainer.ema_decay=0.9",
         (PARZEN,),
         ("sampler=direct sampler.temperature=0.7",),
     ),
@@ -334,7 +334,7 @@ CASES: dict[str, Case] = {
         needs=("diffusion",),
     ),
     # shape
-    "ebm": Case(f"{EBM} {AIS}", (REVERSE, SMC, BRIDGE, IMPORTANCE, QUADRATURE), CHAINS),
+    "ebm": Case(f"{EBM} objective.t=null {AIS}", (REVERSE, SMC, BRIDGE, IMPORTANCE, QUADRATURE), CHAINS),
     "ebm_mixture": Case(
         f"{EBM} model.base=gmm model.components=2 objective.perturbation=ou objective.t=0.1 {QUADRATURE}", (SMC,)
     ),
@@ -344,7 +344,7 @@ CASES: dict[str, Case] = {
     ),
     "ebm_images": Case(
         f"model=ebm model.covariance=diagonal {DIGITS} model.net.image.width=[2] model.net.image.spectral_norm=true "
-        f"objective.samples=2 {MALA} {AIS}"
+        f"objective.samples=2 objective.t=null {MALA} {AIS}"
     ),
     "ebm_nce": Case(
         f"{EBM} objective=nce objective.ratio=2 objective.noise.kind=gmm objective.noise.components=2 {QUADRATURE}"
@@ -362,7 +362,7 @@ CASES: dict[str, Case] = {
         f"objective=sliced_score_matching {MOONS} {MALA} {QUADRATURE}"
     ),
     "ebm_tilt": Case(
-        f"{EBM} model.base=run model.run={_run('flow')} {AIS} estimator.base=null",
+        f"{EBM} objective.t=null model.base=run model.run={_run('flow')} {AIS} estimator.base=null",
         (QUADRATURE,),
         (HMC,),
         needs=("flow",),
@@ -409,8 +409,10 @@ CASES: dict[str, Case] = {
 
 
 def overrides(name: str) -> list[str]:
-    """The words after ``gencli train``."""
-    return [*BASE.split(), *CASES[name].overrides.split()]
+    """The words after ``gencli train``; the optimizer is that of the day on which the runs were made."""
+    own = CASES[name].overrides.split()
+    usual = [] if any(word.startswith("optimizer=") for word in own) else ["optimizer=adamw"]
+    return [*BASE.split(), *usual, *own]
 
 
 def stage(root: Path, *names: str) -> None:

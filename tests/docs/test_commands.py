@@ -13,6 +13,7 @@ from pages import DOCS, ROOT, commands
 
 from gencli.cli.main import main
 from gencli.config.compose import compose
+from gencli.config.multirun import multirun
 from gencli.core.errors import UsageError
 
 GOLDEN = ROOT / "tests" / "golden" / "runs"
@@ -57,9 +58,10 @@ def first_job(word):
 
 def composed(words):
     verb, *rest = words
+    if verb == "train" and "-m" in rest:
+        return jobs_of([word for word in rest if word != "-m"])
     sweep = "-m" in rest
     rest = [first_job(word) if sweep else word for word in rest if word not in ("-m", "--cfg", "job")]
-    rest = [word for word in rest if not word.startswith("sweep.")]
     if not any(ABOUT.search(word) for word in rest):
         return [compose(verb, rest)]
     refusals = []
@@ -69,6 +71,14 @@ def composed(words):
         except UsageError as error:
             refusals.append(f"{name}: {error}")
     raise AssertionError("\n".join(refusals))
+
+
+def jobs_of(words):
+    """The configs of a sweep's jobs, of one seed, or that of a search's first trial."""
+    plan = multirun(words, [re.sub(r"^seed=.*", "seed=0", word) for word in words], [])
+    refusals = [job.refusal for job in plan.jobs if job.config is None]
+    assert not refusals
+    return [job.config for job in plan.jobs] or [plan.search.first]
 
 
 def light(words, capsys):

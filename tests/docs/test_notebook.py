@@ -19,5 +19,5 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
     assert "nats, exact" in printed
-    assert "to best" in printed  # of compare: paired differences
+    assert "difference_se" in printed  # of compare: paired differences
     assert (tmp_path / "runs" / "flow" / "run.json").is_file()

@@ -172,7 +172,8 @@ class Session:
         if self.resumed:
             trainer.prepare()
             damages = [trainer.state.load(self.resumed.checkpoint)]
-            lines = folder.forget_after(trainer.state.step or -1)  # what stands before step 1 is validated anew
+            step = trainer.state.step or -1  # what stands before step 1 is validated anew
+            lines = folder.forget_after(step, finished=self.resumed.finished)
             damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
             damages += [folder.reopen(config, **facts)]
             for damage in filter(None, damages):

@@ -136,7 +136,7 @@ class Session:
             download=before is None or may_download(cfg, before.trained),
             schema=stored.schema(resumed.folder.path) if resumed else origin.schema if origin else None,
         )
-        cfg["trainer"] = settled(cfg["trainer"], parts)
+        cfg["trainer"] = settled(cfg["trainer"], parts, world)
         if not resumed:
             refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)

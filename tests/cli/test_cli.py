@@ -172,7 +172,7 @@ REFUSED = [
     ("model=toyy", "model=toyy: there is no such model. Did you mean 'toy'?"),
     ("modle=toy", "Did you mean 'model'"),
     ("trainer.max_step=3", "trainer.max_step: there is no such key in trainer. Did you mean 'max_steps'"),
-    ("trainer.max_steps=abc", "trainer.max_steps=abc: an integer of at least 1 or one of auto or null is needed"),
+    ("trainer.max_steps=abc", "trainer.max_steps=abc: an integer of at least 1 or auto or null is needed"),
     ("trainer.precision=fp8", "trainer.precision=fp8: Invalid value 'fp8', expected one of [auto, fp32, bf16, fp16]"),
     ("optimizer.schedule=linear", "expected one of [constant, cosine]"),
     ("optimizer.momentum=1", "optimizer.momentum: there is no such key"),

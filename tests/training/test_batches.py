@@ -35,6 +35,11 @@ def test_one_window_is_longer_than_a_step_and_short_ones_are_no_more_than_rows()
     assert settled(section, parts, World())["batch_size"] == 1
 
 
+def test_a_batch_that_was_asked_for_is_refused_if_it_does_not_divide():
+    with pytest.raises(UsageError, match=r"trainer\.batch_size=128 does not divide into trainer\.accumulate=3"):
+        compose("train", ["trainer.batch_size=128", "trainer.accumulate=3"])
+
+
 def test_other_data_have_rows_that_divide_into_micro_batches():
     section, parts = parts_of(["model=gaussian", "data=moons", "device=cpu"])
     assert settled(section, parts, World())["batch_size"] == ROWS

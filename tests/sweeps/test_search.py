@@ -127,10 +127,11 @@ def test_trials_of_other_folders_are_left_to_them():
     assert mine.ask().name == "[test] trial 1"
 
 
-def _take_part(name, storage, count, begun):
+def _take_part(name, storage, count, mine, others):
     found = feed(name, trials=count, storage=storage)
     job = found.ask()
-    begun.wait(60)  # both have one, however long the other took to start
+    mine.set()
+    others.wait(60)  # both have one, however long the other took to start
     while job and job.verb == "trial":
         ends(job, lr(job))
         found.tell(job)
@@ -142,8 +143,9 @@ def _take_part(name, storage, count, begun):
 def test_two_processes_on_one_storage_lose_no_trial(storage, tmp_path):
     storage = storage.format(tmp_path)
     fork = multiprocessing.get_context("fork")
-    begun = fork.Barrier(2)
-    both = [fork.Process(target=_take_part, args=(name, storage, 8, begun)) for name in "ab"]
+    one, two = fork.Event(), fork.Event()
+    both = [fork.Process(target=_take_part, args=("a", storage, 8, one, two))]
+    both += [fork.Process(target=_take_part, args=("b", storage, 8, two, one))]
     for process in both:
         process.start()
     for process in both:

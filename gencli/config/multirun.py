@@ -247,6 +247,10 @@ def _trial(
         return Planned(swept, None, str(error))
 
 
+FOR_ALL = ("trainer.", "optimizer.")
+"""Beginnings of keys that mean the same in every job: what one of them refuses, no job could run with."""
+
+
 def _composed(swept: tuple[str, ...], job: Sequence[str], config_dirs: Sequence[str]) -> Planned:
     try:
         return Planned(swept, compose("train", job, config_dirs))
@@ -254,7 +258,7 @@ def _composed(swept: tuple[str, ...], job: Sequence[str], config_dirs: Sequence[
         causes = (error.__cause__, error.__cause__ and error.__cause__.__cause__)
         if any(
             isinstance(cause, MissingConfigException | OverrideParseException | ValidationError) for cause in causes
-        ):
+        ) or any(word.startswith(FOR_ALL) and str(error).startswith(f"{word}:") for word in job):
             raise
         return Planned(swept, None, str(error))
 

@@ -101,9 +101,3 @@ def scatter(axis: Any, cloud: Tensor, colour: str, size: float = 2.0, alpha: flo
 def of_both(surfaces: Sequence[Surface]) -> float:
     """The largest p of surfaces, which their colours share."""
     return max(math.exp(float(s.log_p.max())) for s in surfaces)
-
-
-def inside(cloud: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The points of a cloud within a frame."""
-    cloud = cloud.double()
-    return cloud[((cloud >= low) & (cloud <= high)).all(1)]

@@ -195,8 +195,13 @@ class RunFolder:
         if self.writes:
             append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
-    def forget_after(self, step: int) -> int:
+    def forget_after(self, step: int, *, finished: bool = True) -> int:
         """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too.
+
+        Args:
+            step: that the run goes on from.
+            finished: whether its end was reached. If not, the line of a final measurement goes as well, since it
+                was killed after that and measures again.
 
         Returns:
             The number of damaged lines, which go as well.
@@ -204,7 +209,11 @@ class RunFolder:
         damaged: list[str] = []
         if self.writes and (self.path / "metrics.jsonl").exists():
             found = stored.metrics(self.path, damaged)
-            lines = [json.dumps(line) + "\n" for line in found if line["step"] <= step]
+            lines = [
+                json.dumps(line) + "\n"
+                for line in found
+                if line["step"] <= step and (finished or (line["step"], line.get("split")) != (step, "test"))
+            ]
             write_whole(inside(self.path, "metrics.jsonl"), "".join(lines))
         return len(damaged)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gencli.config import sections
+from gencli.core.distributed import World
 from gencli.run.assembly import Parts
 
 ROWS = 128
@@ -21,17 +22,22 @@ SYMBOLS = {"cpu": 2048}
 SYMBOLS_ELSEWHERE = 16384
 
 
-def settled(section: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+def settled(section: Mapping[str, Any], parts: Parts, world: World) -> dict[str, Any]:
     """The section ``trainer`` with a number as its batch size, which the run keeps wherever it goes on.
+
+    The number divides into micro-batches and over processes.
 
     Args:
         section: as it was typed.
         parts: data and device.
+        world: the processes that share a batch.
     """
-    if sections.trainer(section).batch_size != "auto":
+    options = sections.trainer(section)
+    if options.batch_size != "auto":
         return dict(section)
     rows = ROWS
     if parts.dataset.per is not None:
         symbols = SYMBOLS.get(parts.device.type, SYMBOLS_ELSEWHERE)
         rows = max(1, min(ROWS, symbols // parts.dataset.spec.dim))
-    return {**section, "batch_size": rows}
+    pieces = options.accumulate * world.size
+    return {**section, "batch_size": max(1, rows // pieces) * pieces}

@@ -31,6 +31,7 @@ class Resumed:
         trained: the config that it was trained with.
         data_sha256: of the training split that it was trained on, where it kept it.
         threads: of the CPU, by which it rounds, where it kept them.
+        finished: whether it had come to its end.
     """
 
     folder: RunFolder
@@ -39,6 +40,7 @@ class Resumed:
     trained: Mapping[str, Any]
     data_sha256: str | None
     threads: int | None
+    finished: bool
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any], world: distributed.World, undo: ExitStack) -> Resumed:
@@ -63,7 +65,8 @@ class Resumed:
         kept: dict[str, Any] = {}
         with suppress(UsageError):  # a damaged run.json is written anew
             kept = stored.info(folder.path)
-        return cls(folder, checkpoint, step, trained, kept.get("data_sha256"), kept.get("threads"))
+        finished = kept.get("status") == "finished"
+        return cls(folder, checkpoint, step, trained, kept.get("data_sha256"), kept.get("threads"), finished)
 
     def check_data(self, cfg: Mapping[str, Any], parts: Parts) -> None:
         """A resumed run keeps its data, wherever the file lies now.

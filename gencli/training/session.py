@@ -136,7 +136,7 @@ class Session:
             download=before is None or may_download(cfg, before.trained),
             schema=stored.schema(resumed.folder.path) if resumed else origin.schema if origin else None,
         )
-        cfg["trainer"] = settled(cfg["trainer"], parts)
+        cfg["trainer"] = settled(cfg["trainer"], parts, world)
         if not resumed:
             refuse_unused_context(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
@@ -172,7 +172,8 @@ class Session:
         if self.resumed:
             trainer.prepare()
             damages = [trainer.state.load(self.resumed.checkpoint)]
-            lines = folder.forget_after(trainer.state.step or -1)  # what stands before step 1 is validated anew
+            step = trainer.state.step or -1  # what stands before step 1 is validated anew
+            lines = folder.forget_after(step, finished=self.resumed.finished)
             damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
             damages += [folder.reopen(config, **facts)]
             for damage in filter(None, damages):

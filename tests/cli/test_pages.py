@@ -74,7 +74,7 @@ def test_the_page_of_a_model(capsys, monkeypatch):
     page = capsys.readouterr().out
     for text in (
         "gencli train model=maf data=moons",
-        "model.hidden=[512,512]\n      a list, each an integer of at least 1; width of each hidden layer of a",
+        "model.hidden=auto\n      a list, each an integer of at least 1, or auto; of each transform's",
         "model.dropout=0.0\n      a number of at least 0 and below 1",
         "model.bound=3.0\n      a number above 0; largest absolute log-scale of a transform",
         "brings: objective=nll, sampler=direct, estimator=exact",

@@ -127,7 +127,7 @@ def test_a_job_that_cannot_be_composed_fails_alone(swept, capsys):
         ("model=toy,nope", "there is no such model"),
         ("trainer.max_steps=1,abc", "trainer.max_steps=abc"),
         ("sweep.worker=2", "Did you mean 'workers'?"),
-        ("sweep.workers=0", "sweep.workers=0: an integer of at least 1 or one of auto is needed"),
+        ("sweep.workers=0", "sweep.workers=0: an integer of at least 1 or auto is needed"),
         ("sweep.on_fail=go", "one of continue, stop is needed"),
         ("run_dir=here seed=1,2", "each job of a sweep needs a folder of its own"),
         ("n=interval(1,2)", "a sweep goes through values"),

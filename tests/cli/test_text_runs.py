@@ -9,7 +9,7 @@ import torch
 
 import gencli
 from gencli.cli import main as cli
-from gencli.cli.compare import compare
+from gencli.report.compare import compare
 
 PLAY = "to be, or not to be: that is the question. whether 'tis nobler in the mind to suffer\n" * 30
 

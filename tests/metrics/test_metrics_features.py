@@ -127,7 +127,7 @@ def images(n, seed):
 
 def test_without_torch_fidelity_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(ValueError, match=r"pip install gencli\[fid\]"):
+    with pytest.raises(ValueError, match=r"pip install gencli-nll\[fid\]"):
         FID().check(Data(DIGITS), None)
     with pytest.raises(ValueError, match="needs images"):
         FID().check(Toy("moons"), None)

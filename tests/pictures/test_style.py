@@ -86,7 +86,7 @@ def test_pixels_of_a_block_are_those_of_the_file():
         ("style.format=jpg", "style.format=jpg: Invalid value 'jpg', expected one of [png, svg, pdf]"),
         ("style.theme=black", "style.theme=black: Invalid value 'black'"),
         ("style.dpi=5", "style.dpi=5"),
-        ("style.siez=2", "style.siez"),
+        ("style.colour=red", "style.colour"),
     ],
 )
 def test_a_style_that_there_is_not_is_refused(words, says, tiny_run, capsys):

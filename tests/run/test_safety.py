@@ -230,8 +230,8 @@ def test_bytes_that_are_no_text(stranger, capsys):
         (("seed",), 2**70, "an integer of more than 64 bits"),
         (("choices", "model"), "../../x", "choices.model=../../x: no name of an option"),
         (("choices", "sampler"), ["x"], "choices.sampler=['x']: no name of an option"),
-        (("trainer", "max_steps"), "many", "trainer.max_steps=many: an integer of at least 1 or one of auto or null"),
-        (("trainer", "batch_size"), -1, "trainer.batch_size=-1: an integer of at least 1 is needed"),
+        (("trainer", "max_steps"), "many", "trainer.max_steps=many: an integer of at least 1 or auto or null"),
+        (("trainer", "batch_size"), -1, "trainer.batch_size=-1: an integer of at least 1 or auto is needed"),
         (("trainer", "precision"), "fp8", "trainer.precision=fp8: one of auto, fp32, bf16, fp16 is needed"),
         (("trainer", "evil"), 1, "trainer.evil: "),
         (

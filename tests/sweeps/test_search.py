@@ -127,11 +127,15 @@ def test_trials_of_other_folders_are_left_to_them():
     assert mine.ask().name == "[test] trial 1"
 
 
-def _take_part(name, storage, count):
+def _take_part(name, storage, count, mine, others):
     found = feed(name, trials=count, storage=storage)
-    while (job := found.ask()) and job.verb == "trial":
+    job = found.ask()
+    mine.set()
+    others.wait(60)  # both have one, however long the other took to start
+    while job and job.verb == "trial":
         ends(job, lr(job))
         found.tell(job)
+        job = found.ask()
     os._exit(0)
 
 
@@ -139,7 +143,9 @@ def _take_part(name, storage, count):
 def test_two_processes_on_one_storage_lose_no_trial(storage, tmp_path):
     storage = storage.format(tmp_path)
     fork = multiprocessing.get_context("fork")
-    both = [fork.Process(target=_take_part, args=(name, storage, 8)) for name in "ab"]
+    one, two = fork.Event(), fork.Event()
+    both = [fork.Process(target=_take_part, args=("a", storage, 8, one, two))]
+    both += [fork.Process(target=_take_part, args=("b", storage, 8, two, one))]
     for process in both:
         process.start()
     for process in both:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gencli.config.compose import compose
+from gencli.core.distributed import World
 from gencli.core.errors import UsageError
 from gencli.run.assembly import assemble
 from gencli.training.batches import ROWS, SYMBOLS, settled
@@ -21,22 +22,28 @@ def parts_of(words, device="cpu"):
 def test_a_step_takes_a_number_of_symbols_of_a_text():
     section, parts = parts_of([*TEXT, "data.window=64"])
     assert section["batch_size"] == "auto"
-    assert settled(section, parts) == {**section, "batch_size": SYMBOLS["cpu"] // 64}
-    assert settled(section, dataclasses.replace(parts, device=torch.device("meta")))["batch_size"] == ROWS
-    assert settled({**section, "batch_size": 7}, parts)["batch_size"] == 7
+    assert settled(section, parts, World()) == {**section, "batch_size": SYMBOLS["cpu"] // 64}
+    assert settled(section, dataclasses.replace(parts, device=torch.device("meta")), World())["batch_size"] == ROWS
+    assert settled({**section, "batch_size": 7}, parts, World())["batch_size"] == 7
 
 
 def test_one_window_is_longer_than_a_step_and_short_ones_are_no_more_than_rows():
     section, parts = parts_of([*TEXT, "data.window=8"])
-    assert settled(section, parts)["batch_size"] == ROWS
+    assert settled(section, parts, World())["batch_size"] == ROWS
     long = dataclasses.replace(parts.dataset.spec, shape=(100_000,))
     parts.dataset.spec = long
-    assert settled(section, parts)["batch_size"] == 1
+    assert settled(section, parts, World())["batch_size"] == 1
 
 
-def test_other_data_have_rows():
+def test_a_batch_that_was_asked_for_is_refused_if_it_does_not_divide():
+    with pytest.raises(UsageError, match=r"trainer\.batch_size=128 does not divide into trainer\.accumulate=3"):
+        compose("train", ["trainer.batch_size=128", "trainer.accumulate=3"])
+
+
+def test_other_data_have_rows_that_divide_into_micro_batches():
     section, parts = parts_of(["model=gaussian", "data=moons", "device=cpu"])
-    assert settled(section, parts)["batch_size"] == ROWS
+    assert settled(section, parts, World())["batch_size"] == ROWS
+    assert settled({**section, "accumulate": 3}, parts, World(size=2))["batch_size"] == 126
 
 
 @pytest.mark.parametrize(
@@ -57,5 +64,5 @@ def test_a_model_or_an_objective_chooses_how_it_is_trained_unless_it_is_said(wor
 
 
 def test_n_grams_are_of_sequences():
-    with pytest.raises(UsageError, match="model=ngram is for sequences; data=digits has images: model=made, pixelcnn"):
+    with pytest.raises(UsageError, match="model=ngram is of data laid out as vector or sequence; data=digits is image"):
         assemble(compose("train", ["model=ngram", "data=digits", "device=cpu"]))

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,3 +191,15 @@ def test_options_of_the_optimizer_follow_the_config_on_resume():
     meta = checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]
     group = meta["optimizers"]["model"]["param_groups"][0]
     assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.8, 0.99))
+
+
+def test_a_run_that_was_killed_after_its_measurement_notes_that_once(tiny_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    before = (run / "metrics.jsonl").read_text().splitlines()
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(info | {"status": "running", "process": None}))
+    gencli.train([f"resume={run}"])
+    after = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["split"] for line in after].count("test") == 1
+    assert len(after) == len(before)

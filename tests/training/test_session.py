@@ -79,7 +79,6 @@ def test_the_api_agrees_with_the_record(tiny_run):
     [
         ("trainer.max_steps=null", "max_minutes"),
         ("trainer.precision=fp16", "fp32 or bf16"),
-        ("trainer.accumulate=3", "trainer.accumulate"),
         ("device=cuda:7", "device=cuda:7"),
         ("data.transform=logit", "data.transform"),
         ("sampler.classes=[1]", "sampler.classes"),

@@ -263,7 +263,7 @@ class CSV(UserFiles):
     def _rows(self) -> TensorSplit:
         """All rows, in order."""
         table = self._table
-        table.need([c for c in (self._label, *self._context) if c is not None])
+        table.need([c for c in (*self._meaning.columns, self._label, *self._context) if c is not None])
         x = self._examples(table)
         if self._label is not None:
             return TensorSplit(x, self._codes(table, self._label))

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial
@@ -65,6 +66,29 @@ def location(search: Search, folder: Path) -> str:
     return str(named(text, "search.storage=").absolute())
 
 
+OPENINGS = 3
+"""Tries to open a storage."""
+
+PAUSE = 0.3
+"""Seconds between two of them."""
+
+
+def _opened(search: Search, where: str, name: str, own: BaseSampler) -> tuple[optuna.Study, Any]:
+    """The study, and what it says of the search that it belongs to."""
+    study = optuna.create_study(
+        study_name=name,
+        storage=_storage(where),
+        sampler=own,
+        pruner=_pruner(search),
+        directions=["minimize"] * len(search.options.objectives),
+        load_if_exists=True,
+    )
+    known = study.user_attrs.get("search")
+    if known is None:
+        study.set_user_attr("search", study_id(search))
+    return study, known
+
+
 def open_study(search: Search, where: str) -> optuna.Study:
     """The study, begun or gone on with.
 
@@ -77,22 +101,18 @@ def open_study(search: Search, where: str) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = search.options.study or f"gencli-{study_id(search)}"
-    own_sampler = sampler(search)
-    try:
-        study = optuna.create_study(
-            study_name=name,
-            storage=_storage(where),
-            sampler=own_sampler,
-            pruner=_pruner(search),
-            directions=["minimize"] * len(search.options.objectives),
-            load_if_exists=True,
-        )
-        known = study.user_attrs.get("search")
-        if known is None:
-            study.set_user_attr("search", study_id(search))
-    except Exception as error:  # of whichever database it is
-        first = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise UsageError(f"search.storage={quoted(search.options.storage or where)}: {quoted(first, 300)}") from error
+    own = sampler(search)
+    for left in reversed(range(OPENINGS)):
+        try:
+            study, known = _opened(search, where, name, own)
+            break
+        except Exception as error:  # of whichever database it is
+            if left:  # two processes that make the tables of a new database at the same moment are in each other's way
+                time.sleep(PAUSE)
+                continue
+            first = str(getattr(error, "orig", None) or error).splitlines()[0]
+            said = f"search.storage={quoted(search.options.storage or where)}"
+            raise UsageError(f"{said}: {quoted(first, 300)}") from error
     if known not in (None, study_id(search)):
         raise UsageError(f"search.study={quoted(name)}: this study searches something else; give another name")
     return study

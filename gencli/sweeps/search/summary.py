@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from gencli.core.errors import quoted
-from gencli.report import render
 from gencli.report.sheet import terminal
 from gencli.sweeps.progress import headline
 from gencli.sweeps.search.trials import Trials, job_of, relative, result_of, short_value

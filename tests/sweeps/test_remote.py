@@ -49,7 +49,7 @@ def test_a_launcher_of_our_own_is_told_from_those_of_hydra(words, cluster, rest)
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("hydra.launcher.partion=x", "Did you mean 'partition'?"),
+        ("hydra.launcher.partitionn=x", "Did you mean 'partition'?"),
         ("hydra.launcher.timeout_min=0", "hydra.launcher.timeout_min=0: an integer of at least 1 is needed"),
         ("hydra.launcher.timeout_min=1,2", "a key of the launcher has one value"),
         ("seed=1", "there is no srun here"),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("sklearn", "torchvision", "torch._dynamo", "pandas", "scipy.stats", "matplotlib", "sympy")
+HEAVY = ("sklearn", "torchvision", "torch._dynamo", "pandas", "scipy.stats", "sympy")
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial
 from sqlalchemy import URL, NullPool
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from gencli.config import spaces
+from gencli.config import sections, spaces
 from gencli.config.multirun import Search
 from gencli.config.spaces import Choices, Space
 from gencli.core.errors import UsageError, quoted
@@ -66,13 +65,6 @@ def location(search: Search, folder: Path) -> str:
     return str(named(text, "search.storage=").absolute())
 
 
-OPENINGS = 3
-"""Tries to open a storage."""
-
-PAUSE = 0.3
-"""Seconds between two of them."""
-
-
 def _opened(search: Search, where: str, name: str, own: BaseSampler) -> tuple[optuna.Study, Any]:
     """The study, and what it says of the search that it belongs to."""
     study = optuna.create_study(
@@ -102,13 +94,13 @@ def open_study(search: Search, where: str) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = search.options.study or f"gencli-{study_id(search)}"
     own = sampler(search)
-    for left in reversed(range(OPENINGS)):
+    for left in reversed(range(TRIES)):
         try:
             study, known = _opened(search, where, name, own)
             break
         except Exception as error:  # of whichever database it is
-            if left:  # two processes that make the tables of a new database at the same moment are in each other's way
-                time.sleep(PAUSE)
+            if left and (isinstance(error, IntegrityError) or "already exists" in str(error)):
+                time.sleep(0.5)  # another process makes the tables at this moment
                 continue
             first = str(getattr(error, "orig", None) or error).splitlines()[0]
             said = f"search.storage={quoted(search.options.storage or where)}"
@@ -124,20 +116,13 @@ def _storage(where: str) -> BaseStorage:
     options: dict[str, Any] = {"poolclass": NullPool}  # no connection is open when a job is forked
     if where.startswith("sqlite"):
         options["connect_args"] = {"timeout": PATIENCE}
-    for _ in range(TRIES):
-        try:
-            return RDBStorage(where, engine_kwargs=options)
-        except DatabaseError as error:
-            if "already exists" not in str(error):
-                raise
-            time.sleep(0.5)  # another process makes the tables at this moment
     return RDBStorage(where, engine_kwargs=options)
 
 
 def _pruner(search: Search) -> BasePruner:
     """Resources are training steps, of which the trainer tells every ``trainer.eval_every``."""
-    trainer: Mapping[str, Any] = search.first["trainer"]
-    every, most = trainer["eval_every"], trainer["max_steps"]
+    trainer = sections.trainer(search.first["trainer"])
+    every, most = trainer.eval_every, None if trainer.max_epochs is not None else trainer.steps(0.0)
     if search.options.pruner == "median":
         return MedianPruner()
     if search.options.pruner == "halving":

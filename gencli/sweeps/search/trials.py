@@ -19,6 +19,7 @@ from gencli.config import stored
 from gencli.config.multirun import Multirun, Search, measured
 from gencli.core.errors import UsageError, quoted
 from gencli.report.collect import Row, results
+from gencli.sweeps import progress
 from gencli.sweeps.folder import SweepFolder, state_of
 from gencli.sweeps.ids import job_id, slug
 from gencli.sweeps.jobs import Job
@@ -83,7 +84,7 @@ class Trials:
             trial = self._running.get(job.id)
             if trial is None or job.pruned or job.config is None or not (step := self._report(job, trial)):
                 continue
-            last = job.config["trainer"]["max_steps"]
+            last = progress.read(job.run, job.config).of
             if (last is None or step < last) and trial.should_prune():
                 value = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values[step]
                 job.pruned = f"pruned after step {step} at validation {value:.4g}"

@@ -183,6 +183,7 @@ class Trainer:
                     if state.due or stopped:
                         self.guard.check()
                         told |= self._validate(bar) if state.due and not stopped else {}
+                        bar.at(state.step, self._fraction, **told)  # in place of what it said meanwhile
                         state.save("last")
                     if options.sample_every and state.step % options.sample_every == 0 and not stopped:
                         self.on_sample(state.step, state.measured())

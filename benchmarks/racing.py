@@ -113,7 +113,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
     }
 

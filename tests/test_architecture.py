@@ -31,6 +31,7 @@ def package(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_an_example_of_every_contract_works(package, capsys):
     assert {file.parent.name for file in (package / "conf").glob("*/*.yaml")} == GROUPS
     commands = [line for kind, text in FENCE.findall(PAGE) if kind == "console" for line in text.splitlines()]

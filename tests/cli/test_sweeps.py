@@ -38,6 +38,7 @@ def swept(ran, monkeypatch, tmp_path):
     return calls
 
 
+@pytest.mark.slow
 def test_every_job_of_a_sweep_runs(swept, capsys):
     assert cli.main(["train", *TOY, "-m", "seed=1,13,15,2", "sweep.workers=1"]) == 1
     out, err = capsys.readouterr()
@@ -53,6 +54,7 @@ def test_every_job_of_a_sweep_runs(swept, capsys):
     assert {path.name.rpartition("-")[0] for path in sweep.glob("*.log")} == {"seed1", "seed13", "seed2"}
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(swept, capsys):
     words = ["train", *TOY, "-m", "seed=1,13"]
     assert cli.main(words) == 1
@@ -79,6 +81,7 @@ def test_seeds_are_the_innermost_loop(swept):
     assert list(zip(swept("n"), swept("seed"), strict=True)) == [(3, 1), (3, 2), (4, 1), (4, 2)]
 
 
+@pytest.mark.slow
 def test_a_failure_may_stop_the_others(swept, capsys):
     assert cli.main(["train", *TOY, "-m", "seed=13,1,2", "sweep.workers=1", "sweep.on_fail=stop"]) == 1
     assert swept() == [13]
@@ -115,6 +118,7 @@ def test_a_sweep_of_refusals_leaves_nothing_behind(swept, capsys):
     assert swept() == [15]
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_be_composed_fails_alone(swept, capsys):
     assert cli.main(["train", *TOY, "-m", "model=toy,energy", "objective=nll", "seed=1"]) == 1
     assert swept() == [1]

@@ -264,6 +264,7 @@ def test_a_record_has_two_parts_and_no_bits_per_dimension(run):
     assert "bits" not in log + (run / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_log_prob_and_samples_of_a_run_need_no_file(run):
     opened = gencli.load(run, device="cpu")
     split = opened.parts.dataset.split("test")

@@ -410,6 +410,7 @@ def check_table(folder, case):
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 
 
+@pytest.mark.slow
 @given(drawn())
 @settings(quick, max_examples=100)
 def test_numbers_are_those_of_the_file_or_there_is_a_line(tmp_path, case):

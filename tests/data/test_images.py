@@ -42,6 +42,7 @@ def test_mnist_independent_bernoulli_is_near_206_nats():
     assert float(-(x * p.log() + (1 - x) * (1 - p).log()).sum(1).mean()) == pytest.approx(206, abs=1)
 
 
+@pytest.mark.slow
 def test_checksums_are_torchvisions():
     from gencli.core.torchvision_compat import torchvision
 

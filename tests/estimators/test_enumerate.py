@@ -54,6 +54,7 @@ def test_probabilities_add_up_to_one(monkeypatch):
     assert float((-estimate.nll.detach()).exp().sum()) == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_parts_are_those_of_the_whole(monkeypatch):
     model = machine(vectors(6), 5).double()
     (whole,) = torch.autograd.grad(log_partition(model), model.W)

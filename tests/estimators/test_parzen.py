@@ -74,6 +74,7 @@ def test_the_bandwidth_is_the_best_on_validation_rows():
     assert min(mean, key=mean.get) == best
 
 
+@pytest.mark.slow
 def test_parzens_own_error_is_calibrated():
     """The spread of the number over independent sets of samples is what the record says."""
     model, test = Normal(Spec((1,), Support("real"))), Batch(rows(500, seed=9))
@@ -108,6 +109,7 @@ def test_parzen_refuses_what_has_no_kernel():
         Parzen(n=5).check(Generator(Spec((2,), Support("real"), classes=3), net=small_net, conditional=True), Learned())
 
 
+@pytest.mark.slow
 def test_a_flow_can_be_measured_both_ways(tiny_run):
     """On the plane Parzen windows come near the exact number, and say that they are an estimate."""
     shutil.copytree(tiny_run, "copy")

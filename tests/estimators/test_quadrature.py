@@ -170,6 +170,7 @@ def test_draws_around_points_have_their_density():
         assert float(weights.mean()) == pytest.approx((2 * half) ** 2, abs=4 * float(weights.std()) / 20_000**0.5)
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_the_network_does_not_allow_makes_an_estimate():
     found = measured(wavy(), normal(200, 2).float() * 1.5, tolerance=1e-9)
     assert found.bound == "estimate"

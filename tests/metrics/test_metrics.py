@@ -160,6 +160,7 @@ def test_c2st_of_one_distribution_is_a_half():
     assert abs(float(z.mean())) < 3 / math.sqrt(8)
 
 
+@pytest.mark.slow
 def test_c2st_tells_what_differs():
     found = C2ST(hidden=20).measure(samples(draw(300, 0, shift=3.0), draw(400, 1)))
     # the best rule for Gaussians 3 sqrt(2) apart is right with Phi(3 / sqrt(2)) = 0.983
@@ -247,6 +248,7 @@ ALL = {
 }
 
 
+@pytest.mark.slow
 def test_no_metric_opens_the_training_split(tmp_path):
     from gencli.data.preprocess import Preprocess
     from gencli.run.assembly import Parts

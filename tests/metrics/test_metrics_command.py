@@ -48,6 +48,7 @@ def record(run, name):
     return json.loads((run / "eval" / f"test-{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_metrics_besides_the_nll_and_instead_of_it(run, capsys):
     few = [f"run={run}", "metrics=[mmd,sliced_wasserstein]", "n=60", "metrics.mmd.permutations=19", "device=cpu"]
     assert cli.main(["eval", *few, "metrics.sliced_wasserstein.projections=7", "sampler.temperature=0.5"]) == 0

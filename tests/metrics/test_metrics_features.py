@@ -80,6 +80,7 @@ def test_the_classifier_is_learnt_once_and_the_same(digits, cache, monkeypatch):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_classifier_distances_tell_digits_from_noise_and_from_a_lost_class(digits):
     val, test = digits.split("val"), digits.split("test")
     noise = torch.randint(0, 17, val.x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

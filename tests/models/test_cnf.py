@@ -96,6 +96,7 @@ def test_methods_have_their_order(method, order):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.3)
 
 
+@pytest.mark.slow
 def test_penalties_are_the_energy_and_the_jacobian_of_the_flow():
     c = [0.5, -1.0, 2.0]
     constant = Linear([[0.0] * 3] * 3, c, t_max=0.5)

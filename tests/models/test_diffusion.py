@@ -193,6 +193,7 @@ def test_prepare_checks_itself_and_says_what_is_exact():
     assert ODE(trace="hutchinson").prepare(field, Batch(x), step).bound == "estimate"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [1e3, 0.1, 1e-3])
 def test_a_tolerance_does_not_certify_itself(tolerance):
     """Exact to 0.01 nats, or an estimate whose error is told: on a straight path to which few steps look alike."""

@@ -71,6 +71,7 @@ def learned(model, x: Tensor, steps: int, rate: float, **options) -> Tensor:
     return torch.stack(found[steps // 2 :]).mean(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [None, SwendsenWang()], ids=["gibbs", "swendsen_wang"])
 def test_pcd_finds_the_coupling(kernel):
     """K of a 4 x 4 torus from 2,000 exact draws: within 3 standard errors of the exact maximum-likelihood estimate."""

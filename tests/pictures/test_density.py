@@ -102,6 +102,7 @@ def test_what_has_no_density_in_the_plane_is_refused(dataset, options, says):
         Density().make(parts, 4, 0)
 
 
+@pytest.mark.slow
 def test_the_truth_stands_beside_the_model_in_the_same_colours():
     parts = parts_of(PPCA, latent=1)
     with style.applied():

@@ -96,6 +96,7 @@ def test_a_style_that_there_is_not_is_refused(words, says, tiny_run, capsys):
     assert sorted((tiny_run / "samples").iterdir()) == before
 
 
+@pytest.mark.slow
 def test_an_image_in_the_style_of_the_command(tiny_run, tmp_path, capsys):
     shutil.copytree(tiny_run, "run")
     assert main(["sample", "run=run", "n=3", "style.format=svg", "style.theme=dark", "name=night"]) == 0

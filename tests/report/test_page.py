@@ -182,6 +182,7 @@ def test_only_pictures_of_the_folder_are_taken_in(make, tmp_path):
     assert "broken.png, link.png, text.png" in page
 
 
+@pytest.mark.slow
 def test_a_split_that_has_a_record_is_named_where_the_asked_one_has_none(make):
     make("a")
     assert cli.main(["report", "outputs/s/a", "--split", "train"]) == 0

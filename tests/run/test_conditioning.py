@@ -59,6 +59,7 @@ def points(rows):
     return torch.tensor([[float(row["u"]), float(row["v"])] for row in rows])
 
 
+@pytest.mark.slow
 def test_a_context_by_value_from_a_file_and_from_python(runs):
     x = torch.tensor(
         [[float(row["u"]), float(row["v"])] for row in sampled("context", f"sampler.context={CONTEXTS}", "n=2")]
@@ -90,6 +91,7 @@ def test_contexts_that_nobody_chose_are_those_of_held_out_rows(runs, capsys):
     assert np.load(Path("context/samples/direct.npz"))["labels"].shape == (4, 2)  # at the end of training, too
 
 
+@pytest.mark.slow
 def test_classes_go_by_number_and_by_name(runs):
     assert [row["pet"] for row in sampled("pets", "sampler.classes=[dog,2]", "n=3")] == ["dog", "zebra", "dog"]
     assert [row["pet"] for row in sampled("numbers", "sampler.classes=[10,1]", "n=2")] == ["10", "1"]

@@ -86,6 +86,7 @@ def test_a_run_whose_process_is_gone_is_lost(run, capsys):
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_what_can_be_made_anew(run, capsys):
     (run / "run.json").write_bytes((run / "run.json").read_bytes()[:40])
     (run / "metrics.jsonl").write_bytes(b"\xff\xfe{}\n" + (run / "metrics.jsonl").read_bytes())
@@ -121,6 +122,7 @@ def test_a_kill_before_the_first_validation_leaves_a_checkpoint(monkeypatch):
     assert "last.safetensors" in seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", ["none", "tensorboard"])
 def test_a_folder_that_is_deleted_ends_the_run_and_is_not_made_again(logger, monkeypatch, capsys):
     before_step(monkeypatch, 6, lambda trainer: shutil.rmtree("run"))

@@ -49,6 +49,7 @@ def test_log_prob_of_an_example_is_what_its_record_keeps(name, tmp_path):
         assert not torch.allclose(-run.log_prob(batch.x, y, seed=1), kept, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_another_measurement_changes_no_log_prob(tiny_run):
     run = gencli.load(tiny_run)
     x = run.sample(5)

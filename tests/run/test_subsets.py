@@ -97,6 +97,7 @@ def test_a_signal_before_ten_rows_leaves_no_number(copy, monkeypatch):
     assert {path.name for path in (copy / "eval").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_training_measures_what_fits_and_says_so_and_all_by_eval(slow, capsys):
     run = gencli.train([*TINY, "run_dir=run"])
     record = json.loads(Path("run/eval/test-exact.json").read_text())
@@ -107,6 +108,7 @@ def test_a_training_measures_what_fits_and_says_so_and_all_by_eval(slow, capsys)
     assert json.loads(Path("run/eval/test-exact.json").read_text()) == record
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_final_measurement_leaves_its_number_and_a_run_to_go_on_with(slow, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)

@@ -93,6 +93,7 @@ def test_a_likelihood_without_a_limit_is_said_wherever_its_number_is(tmp_path, c
         run.log_prob([[0.0, 1.0]], [1.0])
 
 
+@pytest.mark.slow
 def test_a_teacher_that_was_told_another_context_is_refused(tmp_path):
     field = [
         "model=flow_matching",

@@ -107,6 +107,7 @@ def test_replacement_alone_is_far_off_and_resampling_mends_it_as_one_over_its_ti
     assert short[28] < short[7] / 2.5 + error
 
 
+@pytest.mark.slow
 def test_modes_have_their_weights_given_a_coordinate():
     """p(mode | x0 = 0.75) is 0, 0.6, 0.4 where p(mode) is 0.5, 0.3, 0.2."""
     field, n = three(VP()), 1200
@@ -223,6 +224,7 @@ def test_a_coordinate_is_imputed(plane, capsys):
     assert picture.width > picture.height
 
 
+@pytest.mark.slow
 def test_what_has_no_completion_says_so(plane, capsys):
     assert cli.main(["sample", f"run={plane}", "sampler=ode", "sampler.given=[1]", "device=cpu"]) == 2
     assert "given" in capsys.readouterr().err
@@ -230,6 +232,7 @@ def test_what_has_no_completion_says_so(plane, capsys):
     assert "2 is no coordinate" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_flattened_images_keep_a_region_of_the_image(tmp_path):
     gencli.train([*FIELD, *FAST, "data=digits", "data.flatten=true", f"run_dir={tmp_path}/run"])
     words = ["sampler.given=top_half", "sampler.steps=3", "sampler.resample=2", "device=cpu", "n=3"]

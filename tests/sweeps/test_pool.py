@@ -67,6 +67,7 @@ def run(tmp_path, names, slots=3, **limits):
     return ended
 
 
+@pytest.mark.slow
 def test_each_is_named_with_its_cause_and_the_others_finish(tmp_path, monkeypatch):
     monkeypatch.setattr(pools, "GRACE", 0.5)
     found = run(tmp_path, [*WORKS], minutes=0.03, memory=0.5)

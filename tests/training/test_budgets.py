@@ -48,6 +48,7 @@ def test_epochs_end_a_run():
     assert run.info["steps"] == run.info["progress"]["step"] == 2  # half of 512 examples by 128
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_validation_at_once_and_it_takes_place_on_resume(monkeypatch, capsys):
     gencli.train([*TINY, "run_dir=whole"])
     calls = []
@@ -76,6 +77,7 @@ def _signalled(batch, noise):
     raise AssertionError("the signal did not end the validation")
 
 
+@pytest.mark.slow
 def test_a_run_validates_on_the_same_examples_to_its_end(monkeypatch, capsys):
     asked = []
 

@@ -155,6 +155,7 @@ def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys)
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [9, 19])
 def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
     with monkeypatch.context() as patch:
@@ -166,6 +167,7 @@ def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
     assert steps == [0, 10, 20]
 
 
+@pytest.mark.slow
 def test_patience_that_ran_out_stays_out():
     fast = ["optimizer.lr=0.03", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
     run = gencli.train([*TINY, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])

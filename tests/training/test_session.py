@@ -167,6 +167,7 @@ DROPOUT = [*TINY, "model.net.vector.dropout=0.3", "trainer.ema_decay=0.9"]
 """Its weights and its dropout come from torch's global generators."""
 
 
+@pytest.mark.slow
 def test_two_runs_in_two_threads_do_not_meet():
     """Each gives the bits that it gives alone, however their steps fall between each other."""
     alone = {seed: gencli.train([*DROPOUT, f"seed={seed}", f"run_dir=alone{seed}"]) for seed in (1, 2)}

@@ -358,6 +358,7 @@ def test_growth_of_an_image_is_raster_order():
     assert torch.equal(z, Ancestral().sample(model, 2, None, noise(2, 5)).x)
 
 
+@pytest.mark.slow
 def test_surprise(run, monkeypatch):
     seen = []
     own = Surprise._image

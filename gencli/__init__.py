@@ -63,13 +63,13 @@ def load(path: str | Path = "latest", **options: Any) -> Run:
     return load_run(path, **options)
 
 
-def compare(*runs: Run | str | Path, split: str = "test", all: bool = False) -> DataFrame:
+def compare(*runs: Run | str | Path | Sequence[Run | str | Path], split: str = "test", all: bool = False) -> DataFrame:
     """Runs side by side: the same as ``gencli compare RUN ... --csv``, as a pandas table.
 
     Rows of one ``group`` are comparable, and ranked in it; ``apart`` says what sets a group apart from the first.
 
     Args:
-        runs: runs, run folders, folders of runs such as a sweep's, patterns, or ``latest``.
+        runs: runs, run folders, folders of runs such as a sweep's, patterns, or ``latest``; or lists of these.
         split: of the records.
         all: other measurements too, not only each run's own NLL.
 
@@ -82,7 +82,8 @@ def compare(*runs: Run | str | Path, split: str = "test", all: bool = False) -> 
     from gencli.report.compare import compared
     from gencli.report.render import plain
 
-    names = [name if isinstance(name, str) else str(getattr(name, "path", name)) for name in runs]
+    flat = [one for each in runs for one in (each if isinstance(each, list | tuple) else [each])]
+    names = [name if isinstance(name, str) else str(getattr(name, "path", name)) for name in flat]
     found = plain(compared(expand(names), split, further=all))
     return pandas.DataFrame([row | {"apart": group["apart"]} for group in found["groups"] for row in group["rows"]])
 

@@ -23,7 +23,7 @@ def main(words: Sequence[str]) -> int:
     """
     parser = Parser(prog="gencli compare", add_help=False)
     parser.add_argument("runs", nargs="*")
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--split")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--group-by", metavar="KEYS")
     parser.add_argument("--best", choices=["validation"])
@@ -39,7 +39,9 @@ def main(words: Sequence[str]) -> int:
     if args.best and not args.group_by:
         raise UsageError("--best validation needs --group-by KEYS: the keys whose values each get one configuration")
 
-    comparison = compared(expand(args.runs), args.split, further=args.all)
+    # what is chosen by importances is chosen on validation; trials of a search have no other number
+    split = args.split or ("val" if args.importance else "test")
+    comparison = compared(expand(args.runs), split, further=args.all)
     if args.importance:
         rows = comparison.groups[0]
         forms.write_importances(importances(rows, [flat(row.run) for row in rows]), comparison, args.form)

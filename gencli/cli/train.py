@@ -51,7 +51,9 @@ def _summary(session: Session, record: NLLRecord | None, seconds: float) -> list
     if session.parts.sampler is not None:
         lines.append(f"samples   gencli sample run={place} n=64")
     if record and record.n_split:
-        lines.append(f"measure   gencli eval run={place}   (all {record.n_split:,} examples)")
+        bounded = session.trainer.options.most_examples is not None  # which eval keeps to, unless it is said
+        more = f" examples={record.n_split}" if bounded else ""
+        lines.append(f"measure   gencli eval run={place}{more}   (all {record.n_split:,} examples)")
     others = [s for s in ("val", "train") if dataset.split(s) is not None and record and record.split != s]
     if others:
         lines.append(f"measure   gencli eval run={place} split={others[0]}")

@@ -78,7 +78,7 @@ class Calibration(Picture):
             for k, name in enumerate(columns_of(parts)[:COLUMNS]):
                 ranks[name] = ranks_of(x[:, k], y[:, k], random)
         figure = self._figure(ranks, len(drawn.x))
-        figure.suptitle(title(parts))
+        figure.suptitle(title(parts), wrap=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{key: u.numpy() for key, u in ranks.items()})  # type: ignore[arg-type]
         return Drawn({".npz": buffer.getvalue()}, _said(ranks, len(drawn.x)), figures={"": figure})

@@ -96,5 +96,5 @@ class Chains(Picture):
                 axes[0].plot(path[:, 0], path[:, 1], linewidth=0.6, color=style.MODEL)
                 axes[0].plot(path[-1:, 0], path[-1:, 1], "o", markersize=4, color="white", markeredgecolor=style.MODEL)
             in_frame(axes[0], low_corner, high_corner, names_of(parts))
-        figure.suptitle(title_of(parts))
+        figure.suptitle(title_of(parts), wrap=True)
         return figure

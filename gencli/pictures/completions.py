@@ -47,7 +47,7 @@ def completed_rows(parts: Parts, x: Tensor, known: Tensor) -> Any:
             plane.scatter(axis, cloud, colour, size=4)
             axis.set_title(f"{name}; {given} is given")
             plane.in_frame(axis, low, high, names)
-        figure.suptitle(title(parts))
+        figure.suptitle(title(parts), wrap=True)
         return figure
     free = (~known).nonzero().flatten().tolist()[:COLUMNS]
     figure, axes = canvas.figure(len(free), 2.8 * len(free), 3.2)
@@ -58,5 +58,5 @@ def completed_rows(parts: Parts, x: Tensor, known: Tensor) -> Any:
         axis.set_title(names[k])
         axis.set_xlabel("held-out")
     axes[0].set_ylabel("completed")
-    figure.suptitle(title(parts))
+    figure.suptitle(title(parts), wrap=True)
     return figure

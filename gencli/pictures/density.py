@@ -74,5 +74,5 @@ def _panels(parts: Parts, own: Surface, truth: Surface | None, points: Tensor | 
             row[k].set_title(f"{name}: {row[k].get_title()}")
     if points is not None:
         axes[-1][-1].scatter(*points.T, s=6, color="white", edgecolors="black", linewidths=0.4)  # seen on any colour
-    figure.suptitle(title(parts))
+    figure.suptitle(title(parts), wrap=True)
     return figure

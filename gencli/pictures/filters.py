@@ -41,7 +41,7 @@ class Filters(Picture):
         figure, (axis,) = canvas.figure(1, 8, 7 * picture.shape[0] / picture.shape[1])
         bound = float(shown.abs().flatten()[:1_000_000].quantile(0.998)) or 1.0
         drawn = axis.imshow(picture, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
-        figure.suptitle(title(parts))
+        figure.suptitle(title(parts), wrap=True)
         axis.set_title(f"weights of {len(shown)} of {len(filters)} hidden units, the longest first")
         axis.set_axis_off()
         figure.colorbar(drawn, ax=axis, shrink=0.7, extend="both")

@@ -49,7 +49,7 @@ class GoodnessOfFit(Picture):
         axes[0].set_ylabel("share")
         boxes = axes[0].plot([], [], color=style.MODEL, label=f"{n} simulated, box: quartiles, whiskers: 2.5 to 97.5 %")
         figure.legend(handles=[axes[0].lines[-2], *boxes], loc="outside lower center", ncols=2)
-        figure.suptitle(title(parts))
+        figure.suptitle(title(parts), wrap=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         return Drawn({".npz": buffer.getvalue()}, figures={"": figure})

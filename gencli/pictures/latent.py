@@ -259,7 +259,7 @@ class LatentMap(Picture):
         for axis in axes:
             axis.set_xlabel(names[0])
             axis.set_ylabel(names[1])
-        figure.suptitle(caption(parts))
+        figure.suptitle(caption(parts), wrap=True)
         return Drawn(figures={"": figure})
 
     def _scatter(self, axis: Any, points: Tensor, y: Tensor | None, names: list[str] | None) -> None:

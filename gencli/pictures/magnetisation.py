@@ -77,7 +77,7 @@ class Magnetisation(Picture):
         images = torch.cat([lattices[i] for i in kept]).view(-1, 1, height, width)
         names = [f"K = {couplings[i]:.3f}" for i in kept]
         figures["-lattices"] = canvas.labelled(images, min(n, COLUMNS), rows=names, title="draws")
-        figures[""].suptitle(title(parts))
+        figures[""].suptitle(title(parts), wrap=True)
         return Drawn(figures=figures)
 
     def _curves(self, K: Tensor, energies: Tensor, orders: Tensor, own: float, sides: tuple[int, int]) -> Any:

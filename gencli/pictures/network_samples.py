@@ -55,7 +55,7 @@ def beside_observed(parts: Parts, x: Tensor, columns: int = 4) -> Any:
             _network(axis, networks[k], graph, places)
             ties = int(networks[k].sum()) // (1 if graph.directed else 2)
             axis.set_title(f"{'simulated' if k else 'observed'}, {ties} ties", fontsize=9)
-    figure.suptitle(title(parts))
+    figure.suptitle(title(parts), wrap=True)
     return figure
 
 

@@ -50,7 +50,7 @@ class Pairs(Picture):
         every = columns(parts, data, draw(parts, len(data), seed).x.cpu().flatten(1))
         figure = _corner([every[k] for k in chosen])
         shown = "" if len(chosen) == len(names) else f"{len(chosen)} of {len(names)} columns"
-        figure.suptitle(title(parts, shown))
+        figure.suptitle(title(parts, shown), wrap=True)
         return Drawn(figures={"": figure})
 
 

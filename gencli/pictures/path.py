@@ -136,7 +136,7 @@ class SamplePath(Picture):
             dots.set_offsets(cloud.numpy())
             axis.set_title(f"t = {float(point.t):.2f}")
             frames.append(canvas.pixels(moving))
-        figure.suptitle(title(parts))
+        figure.suptitle(title(parts), wrap=True)
         return Drawn({".gif": canvas.gif(frames, pause=15)}, figures={"": figure})
 
 

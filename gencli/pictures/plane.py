@@ -87,7 +87,7 @@ def clouds_and_surface(parts: Parts, points: Tensor) -> Any:
         draw_log(figure, axes[2], surface_of(parts, low, high))
     for axis in axes:
         in_frame(axis, low, high, names_of(parts))
-    figure.suptitle(title(parts))
+    figure.suptitle(title(parts), wrap=True)
     return figure
 
 

@@ -88,7 +88,7 @@ class PosteriorOfParameters(Picture):
         np.savez(arrays, draws=found.draws.numpy(), names=np.array(found.names))
         own = theta.get().tolist()
         figure = self._densities(found, own)
-        figure.suptitle(title(parts))
+        figure.suptitle(title(parts), wrap=True)
         return Drawn({".npz": arrays.getvalue(), ".txt": text.encode()}, text, figures={"": figure})
 
     def _densities(self, found: Posterior, own: list[float]) -> Any:

@@ -137,5 +137,5 @@ def _one_dimension(parts: Parts, x: Tensor) -> Any:
     axes[0].set_xlabel("level" if levels else columns_of(parts)[0])
     axes[0].set_ylabel("density")
     axes[0].legend()
-    figure.suptitle(title(parts))
+    figure.suptitle(title(parts), wrap=True)
     return figure

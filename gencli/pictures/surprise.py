@@ -46,7 +46,7 @@ class Surprise(Picture):
         if not parts.preprocess.untouched:
             raise UsageError("picture=surprise needs a model of the data themselves, not of their transform to reals")
         figure = self._image(images, self._surprise(parts, batch))
-        figure.suptitle(title(parts))
+        figure.suptitle(title(parts), wrap=True)
         return Drawn(figures={"": figure})
 
     @torch.no_grad()

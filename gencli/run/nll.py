@@ -110,14 +110,14 @@ class HeldOutNLL(Quantity[NLLRecord]):
                 )
             )
         split, flags = at_most(at.examples, plan.rows), []
-        if plan.rows < len(most):
-            flags = [f"{plan.rows:,} of {len(most):,} examples at random"]
+        if plan.rows < len(at.examples):
+            flags = [f"{plan.rows:,} of {len(at.examples):,} examples at random"]
         if plan.shuffled:
             at.reporter.say(f"measuring {at.split} NLL on {plan}")
         scores = self._scored(at, estimator, shared, split, plan)
         if scores.stopped:
             split = at_most(at.examples, len(scores.nll))
-            flags = [f"stopped after {len(split):,} of {len(most):,} examples, drawn at random"]
+            flags = [f"stopped after {len(split):,} of {len(at.examples):,} examples, drawn at random"]
         return scores, split, flags
 
     @staticmethod

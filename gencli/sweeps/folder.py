@@ -128,6 +128,8 @@ class SweepFolder:
         """Let others run this sweep; leave nothing behind of one that made no run."""
         if self._lock is not None:
             self._lock.release()
+            if not (self.path / RECORD).exists():  # refused before it began
+                (self.path / LOCK).unlink(missing_ok=True)
         if self.made and self.path.is_dir() and {found.name for found in self.path.iterdir()} <= {LOCK, RECORD}:
             shutil.rmtree(self.path)
             for parent in (OUTPUTS, OUTPUTS.parent) if self.path.parent == OUTPUTS else ():

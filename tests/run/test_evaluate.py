@@ -79,7 +79,10 @@ def test_examples_can_be_few(tmp_path, capsys):
     assert main(["eval", f"run={tmp_path}", "examples=90"]) == 0
     record = json.loads((tmp_path / "eval" / "test-exact-examples=90.json").read_text())
     assert json.loads((tmp_path / "eval" / "test-exact.json").read_text()) == whole
-    assert (whole["n_examples"], record["n_examples"]) == (400, 90)
+    assert (whole["n_examples"], record["n_examples"], record["n_split"]) == (400, 90, 400)
+    assert "90 of 400 examples at random" in record["flags"]
+    assert "flags" not in whole
+    assert "90 of 400 examples at random" in capsys.readouterr().out
     assert record["split_sha256"] != whole["split_sha256"]
     assert abs(record["value"] - whole["value"]) < 5 * record["se_examples"]
     assert main(["eval", f"run={tmp_path}", "examples=0"]) == 2

@@ -275,15 +275,23 @@ class Evil:
         return os.mkdir, ("evil",)
 
 
-def test_a_storage_runs_no_foreign_code():
+@pytest.mark.parametrize(
+    ("key", "state"),
+    [
+        ("0", pickle.dumps(Evil()).hex()),
+        ("0", pickle.dumps([1]).hex()),
+        ("0", "zz"),
+        ("x", "00"),
+    ],
+)
+def test_a_storage_runs_no_foreign_code(key, state):
     found = feed(spaces=(LR, COUNT), sampler="cmaes", trials=9)
     job = found.ask()
     ends(job, 1.0)
     found.tell(job)
-    state = pickle.dumps(Evil()).hex()
     storage = found.study._storage
     planted = found.study.ask()
-    storage.set_trial_system_attr(planted._trial_id, "cma:optimizer:0", state)
+    storage.set_trial_system_attr(planted._trial_id, f"cma:optimizer:{key}", state)
     for space in (LR, COUNT):
         study.value_of(planted, space)
     found.study.tell(planted, 1.0)

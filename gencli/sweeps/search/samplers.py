@@ -20,7 +20,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, GridSampler, R
 from optuna.trial import FrozenTrial
 
 from gencli.config.multirun import Search
-from gencli.core.errors import UsageError
+from gencli.core.errors import UsageError, quoted
 
 _HARMLESS = {
     *(("cmaes._cma", "CMA"), ("numpy", "ndarray"), ("numpy", "dtype")),
@@ -71,20 +71,27 @@ class SafeCMA(CmaEsSampler):
         for trial in completed_trials:
             parts = {key: str(part) for key, part in trial.system_attrs.items() if key.startswith("cma:optimizer")}
             if parts:
-                check_pickle(bytes.fromhex("".join(parts[f"cma:optimizer:{k}"] for k in range(len(parts)))))
+                check_state(parts)
         return super()._restore_optimizer(completed_trials)
 
 
-def check_pickle(data: bytes) -> None:
-    """Refuse a state of CMA-ES that holds anything else.
+def check_state(parts: Mapping[str, str]) -> None:
+    """Refuse what is no state of CMA-ES, or holds anything else.
+
+    Args:
+        parts: of its pickle in hexadecimal digits, as Optuna keeps them.
 
     Raises:
         UsageError: it does.
     """
     try:
-        _Checked(io.BytesIO(data)).load()
+        data = bytes.fromhex("".join(parts[f"cma:optimizer:{k}"] for k in range(len(parts))))
+        found = _Checked(io.BytesIO(data)).load()
+        if type(found).__name__ != "CMA":
+            raise TypeError(f"it is a {type(found).__name__}")
     except Exception as error:  # a damaged pickle raises errors of any kind
-        raise UsageError(f"search.storage: the state of search=cmaes in it cannot be trusted ({error})") from error
+        said = quoted(str(error), 200)
+        raise UsageError(f"search.storage: the state of search=cmaes in it cannot be trusted ({said})") from error
 
 
 class _Checked(pickle.Unpickler):

@@ -74,7 +74,7 @@ def test_the_command_tells_them(tmp_path, monkeypatch, capsys):
         folder = tmp_path / row.run / "eval"
         folder.mkdir(parents=True)
         (tmp_path / row.run / "run.json").write_text("{}")
-        (folder / "test-exact.json").write_text(json.dumps({**row.record, "split": "test", "estimator": "exact"}))
+        (folder / "val-exact.json").write_text(json.dumps({**row.record, "split": "val", "estimator": "exact"}))
     known = {str(row.run): config for row, config in zip(rows, configs, strict=True)}
     monkeypatch.setattr(compare, "flat", lambda run: known[run.name])
     for form, holds in ([], "optimizer.lr "), (["--json"], '"explained"'), (["--csv"], "key,importance,se"):

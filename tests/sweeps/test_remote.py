@@ -98,7 +98,7 @@ def test_a_job_that_was_stopped_goes_on(tiny_run, tmp_path):
     config = compose("train", TINY)
     begun = job_of(run, **config)._begin()
     assert begun.config["resume"] == str(run)
-    assert begun.config["trainer"] == config["trainer"]
+    assert begun.config["trainer"] == {**config["trainer"], "batch_size": 128}  # auto, as the run settled it
 
 
 def test_a_job_that_left_no_checkpoint_begins_anew(tmp_path):

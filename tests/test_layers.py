@@ -72,6 +72,7 @@ LIGHT = {
     "cli/compare.py",
     "cli/completion.py",
     "cli/help.py",
+    "core/bounds.py",
     "cli/list.py",
     "cli/option_page.py",
     "cli/ls.py",

@@ -14,6 +14,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 
+def pixels(image: Tensor) -> Any:
+    """A picture (3, H, W) with values in [0, 1] as an array (H, W, 3) of bytes, which services take."""
+    return image.mul(255).byte().permute(1, 2, 0).numpy()
+
+
 class Logger(ABC):
     """Passes on what a run says; made once its folder is there, on the process that writes.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gencli.loggers.base import Logger
+from gencli.loggers.base import Logger, pixels
 from gencli.loggers.mark import Mark
 
 MOST = 100
@@ -64,8 +64,7 @@ class MLflow(Logger):
 
     def image(self, step: int, name: str, image: Tensor) -> None:
         if self.mark.new(step):
-            pixels = image.mul(255).byte().permute(1, 2, 0).numpy()
-            self.client.log_image(self.mark.id, pixels, key=name, step=step, synchronous=True)
+            self.client.log_image(self.mark.id, pixels(image), key=name, step=step, synchronous=True)
 
     def text(self, name: str, text: str) -> None:
         self.client.log_text(self.mark.id, text, f"{name}.txt")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gencli.loggers.base import Logger
+from gencli.loggers.base import Logger, pixels
 from gencli.loggers.mark import Mark
 
 
@@ -55,7 +55,7 @@ class Trackio(Logger):
         import trackio
 
         if self.mark.new(step):
-            self.run.log({name: trackio.Image(image.mul(255).byte().permute(1, 2, 0).numpy())}, step=step)
+            self.run.log({name: trackio.Image(pixels(image))}, step=step)
 
     def text(self, name: str, text: str) -> None:
         import trackio

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from gencli.core.files import inside
-from gencli.loggers.base import Logger
+from gencli.loggers.base import Logger, pixels
 from gencli.loggers.mark import Mark
 
 
@@ -80,7 +80,7 @@ class Wandb(Logger):
         import wandb
 
         if self.mark.new(step):
-            self.run.log({name: wandb.Image(image.mul(255).byte().permute(1, 2, 0).numpy())}, step=step)
+            self.run.log({name: wandb.Image(pixels(image))}, step=step)
 
     def text(self, name: str, text: str) -> None:
         Path(self.run.dir, f"{name}.txt").write_text(text, encoding="utf-8")  # wandb takes what lies there

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from gencli.config import stored
+from gencli.core import bounds
 from gencli.core.errors import UsageError, quoted
-from gencli.core.uncertainty import combined
 from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import Parts
 
 SIGNS = {"exact": "=", "upper": "≤", "lower": "≥", "estimate": "≈"}
-WORDS = {"exact": "exact", "upper": "upper bound", "lower": "lower bound", "estimate": "estimate"}
+"""As print has them."""
 LONGEST = 40
 """Letters of a name that are shown."""
 
@@ -51,15 +51,15 @@ def number_of(record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
     bound, value = record["bound"], record["value"]
-    se = combined(record.get("se_examples"), record.get("se_shared"))
-    error = "" if se is None else f" ± {'>' if record.get('se_lower_limits') else ''}{se:.3f}"
+    limits = record.get("se_lower_limits")
+    error = bounds.error_of(record.get("se_examples"), record.get("se_shared"), limits)
     split = "" if record["split"] == "test" else f"{record['split']} "
-    flags = "".join(f"; {flag}" for flag in record.get("flags") or [])
     unit = quoted(record.get("unit") or "nats")
     bits = record.get("bits_per_dim")
     per = quoted(unit.partition("/")[2] or "dim")
-    words = WORDS[bound] if bits is None else f"{bits:.3f} bits/{per}, {WORDS[bound]}"
-    return f"{split}NLL {SIGNS[bound]} {value:.3f}{error} {unit} ({words}{flags})"
+    words = bounds.words_of(bound, limits, record.get("flags"))
+    said = words if bits is None else f"{bits:.3f} bits/{per}, {words}"
+    return f"{split}NLL {SIGNS[bound]} {value:.3f}{error} {unit} ({said})"
 
 
 def title(parts: Parts, what: str = "") -> str:

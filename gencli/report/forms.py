@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from gencli.core.bounds import SIGNS
 from gencli.core.errors import quoted, shown
 from gencli.report import importance
 from gencli.report.compare import Comparison
-from gencli.report.render import SIGNS, caption_of, decimals, difference
+from gencli.report.render import caption_of, decimals, difference
 from gencli.report.seeds import SIGNIFICANT, Entry
 from gencli.report.sheet import Sheet, print_sheet, terminal
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gencli.config import stored
+from gencli.core.bounds import SIGNS
 from gencli.core.errors import UsageError, quoted, shown
-from gencli.report.render import SIGNS
 from gencli.report.sheet import Sheet, print_sheet, terminal
 
 

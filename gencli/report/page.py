@@ -14,11 +14,12 @@ import yaml
 
 from gencli import __version__
 from gencli.config import stored
+from gencli.core.bounds import SIGNS
 from gencli.core.errors import UsageError, shown
 from gencli.report import forms, importance, plots, words
 from gencli.report.collect import Row, results
 from gencli.report.compare import compare
-from gencli.report.render import SIGNS, caveats, short_names
+from gencli.report.render import caveats, short_names
 from gencli.report.render import sheet_of as runs_sheet
 from gencli.report.seeds import entries, flat, swept
 from gencli.report.sheet import Sheet

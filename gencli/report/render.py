@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gencli.core.bounds import SIGNS
 from gencli.core.errors import quoted, shown
 from gencli.report.collect import Row
 from gencli.report.compare import Comparison, outlier
 from gencli.report.sheet import Sheet, print_sheet, terminal
 
-SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
 _FOOTNOTE = """\
 =  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large
 one may only be loose.  >= a lower bound: the NLL may be worse.  ~ an estimate. These have no rank.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from gencli.core import bounds
 from gencli.core.spec import Bound, Spec
 from gencli.core.uncertainty import combined, standard_error
 from gencli.estimators.base import Shared
@@ -136,22 +137,14 @@ class NLLRecord(Record):
     @property
     def headline(self) -> str:
         """Value, bound, bits per dimension or per symbol, errors, flags."""
-        sign, words = {
-            "exact": ("=", "exact"),
-            "upper": ("<=", "upper bound"),
-            "lower": (">=", "lower bound"),
-            "estimate": ("~", "estimate"),
-        }[self.bound]
-        limits = self.se_lower_limits or ()
-        error = "" if self.se is None else f" ± {self.se:.3f}{' at least' if 'se_shared' in limits else ''}"
-        words += ", importance weights collapsed" if limits else ""
+        error = bounds.error_of(self.se_examples, self.se_shared, self.se_lower_limits)
+        words = bounds.words_of(self.bound, self.se_lower_limits, self.flags)
         per = self.unit.partition("/")[2]
-        words = "; ".join([words, *self.flags])
         said = [words]
         if self.bits_per_dim is not None:
             bits = f"{self.bits_per_dim:.3f} bits/{per}" if per else f"{self.bits_per_dim:.4f} bits/dim"
             said = [bits, *([f"perplexity {self.perplexity:.2f}"] if per else []), words]
-        line = f"{self.split} NLL {sign} {self.value:.3f}{error} {self.unit} ({', '.join(said)})"
+        line = f"{self.split} NLL {bounds.SIGNS[self.bound]} {self.value:.3f}{error} {self.unit} ({', '.join(said)})"
         if "nll_minus_entropy" in self.diagnostics:
             line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
         if "kl" in self.diagnostics:

@@ -71,7 +71,8 @@ class Reporter:
         self._tell(lambda logger: logger.parameters(flat(told)))
 
     def record(self, step: int, record: Record) -> None:
-        """The final record for the loggers."""
+        """The final record for the loggers; in words too, since not all have a place for its bound and errors."""
+        self.text("result", record.headline)
         self._tell(lambda logger: logger.result(step, record.plain()))
 
     def _tell(self, what: Callable[[Logger], None]) -> None:

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gencli.config import stored
+from gencli.core import bounds
 from gencli.core.errors import UsageError, quoted
-from gencli.core.uncertainty import combined
 
-SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
-_WORDS = {"exact": "exact", "upper": "upper bound", "lower": "lower bound", "estimate": "estimate"}
 PICTURE = 2 << 20
 """Bytes of the largest picture that is shown with a run."""
 
@@ -37,14 +35,13 @@ def number(run: Path) -> str:
     file = run / "eval" / f"{name}.json"
     record = stored.record(file) if re.fullmatch(r"\w+-\w+", name) and file.is_file() else result
     value, bound = record.get("value"), str(record.get("bound"))
-    if not isinstance(value, int | float) or bound not in SIGNS:
+    if not isinstance(value, int | float) or bound not in bounds.SIGNS:
         return ""
-    error = combined(record.get("se_examples"), record.get("se_shared"))
-    least = " at least" if "se_shared" in (record.get("se_lower_limits") or ()) else ""
-    about = f" ± {error:.3f}{least}" if error is not None else ""
-    collapsed = ", importance weights collapsed" if record.get("se_lower_limits") else ""
-    words = "; ".join([_WORDS[bound] + collapsed, *map(str, record.get("flags") or [])])
-    return quoted(f"{record.get('split')} NLL {SIGNS[bound]} {value:.3f}{about} {record.get('unit')} ({words})", 300)
+    limits = record.get("se_lower_limits")
+    about = bounds.error_of(record.get("se_examples"), record.get("se_shared"), limits)
+    words = bounds.words_of(bound, limits, record.get("flags"))
+    said = f"{record.get('split')} NLL {bounds.SIGNS[bound]} {value:.3f}{about} {record.get('unit')} ({words})"
+    return quoted(said, 300)
 
 
 def told(run: Path, config: Mapping[str, Any]) -> dict[str, str]:

@@ -53,36 +53,36 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
     text = " ".join(first[:2]) or type(error).__name__
     unknown = re.match(r"Could not override '([^']+)'\.", text)
     if unknown:
-        group, _, package = unknown[1].partition("@")
-        owner, _, at = package.partition(".")
-        having = (
-            [name for name, option in catalog.options(owner).items() if option.nested.get(at) == group] if at else []
-        )
-        if not having and "." in at:  # within an option that is itself within one
-            owner, at = group, at.rpartition(".")[2]
-            having = [name for name, option in catalog.options(group).items() if option.nested.get(at) == group]
-        if having:
-            return f"{unknown[1]}: a {group} is chosen for {owner}={' or '.join(having)} only; say which"
-        if group == "metric" and package:
-            return "metrics: only gencli eval compares samples with a split"
-        within = sorted(
-            f"{group}@{owner}.{at}"
-            for owner in GROUPS
-            for at in {
-                at
-                for option in catalog.options(owner).values()
-                for at, inner in option.nested.items()
-                if inner == group
-            }
-        )
-        if within and not package:
-            return f"{group}: a {group} is chosen for a part that has one: {', '.join(f'{key}=...' for key in within)}"
-        return f"{unknown[1]}: no such group here. {near(unknown[1], [*GROUPS, 'experiment', 'metrics', *within])}"
+        return _not_here(unknown[1])
     if text.startswith("Ambiguous value"):
         return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
     if text.startswith("Sweep parameters"):
         return f"{text}: add -m"
     return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
+
+
+def _not_here(choice: str) -> str:
+    """A choice of a group that this command or this part has not."""
+    group, _, package = choice.partition("@")
+    owner, _, at = package.partition(".")
+    having = [name for name, option in catalog.options(owner).items() if option.nested.get(at) == group] if at else []
+    if not having and "." in at:  # within an option that is itself within one
+        owner, at = group, at.rpartition(".")[2]
+        having = [name for name, option in catalog.options(group).items() if option.nested.get(at) == group]
+    if having:
+        return f"{choice}: a {group} is chosen for {owner}={' or '.join(having)} only; say which"
+    if group == "metric" and package:
+        return "metrics: only gencli eval compares samples with a split"
+    within = sorted(
+        f"{group}@{owner}.{at}"
+        for owner in GROUPS
+        for at in {
+            at for option in catalog.options(owner).values() for at, inner in option.nested.items() if inner == group
+        }
+    )
+    if within and not package:
+        return f"{group}: a {group} is chosen for a part that has one: {', '.join(f'{key}=...' for key in within)}"
+    return f"{choice}: no such group here. {near(choice, [*GROUPS, 'experiment', 'metrics', *within])}"
 
 
 def _unread(text: str, verb: str) -> str:

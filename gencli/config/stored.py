@@ -243,6 +243,18 @@ def _line(line: bytes, file: Path, number: int) -> dict[str, Any]:
     return found
 
 
+def own_record(run: Path) -> Mapping[str, Any]:
+    """The record of the run's own number, or what run.json repeats of it where its file is gone; empty: none yet.
+
+    Raises:
+        UsageError: a file is damaged.
+    """
+    result: Mapping[str, Any] = info(run).get("result") or {}
+    name = f"{result.get('split')}-{result.get('estimator')}"
+    file = run / "eval" / f"{name}.json"
+    return record(file) if re.fullmatch(r"\w+-\w+", name) and file.is_file() else result
+
+
 def record(file: Path) -> dict[str, Any]:
     """A result record under eval/.
 

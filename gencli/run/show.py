@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,7 @@ def number(run: Path) -> str:
     Raises:
         UsageError: a file is damaged.
     """
-    result: Mapping[str, Any] = stored.info(run).get("result") or {}
-    if not result:
-        return ""
-    name = f"{result.get('split')}-{result.get('estimator')}"
-    file = run / "eval" / f"{name}.json"
-    record = stored.record(file) if re.fullmatch(r"\w+-\w+", name) and file.is_file() else result
+    record = stored.own_record(run)
     value, bound = record.get("value"), str(record.get("bound"))
     if not isinstance(value, int | float) or bound not in bounds.SIGNS:
         return ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gencli.config import stored
+from gencli.core import bounds
 from gencli.core.errors import UsageError
 
 _TAIL = 4096
@@ -48,23 +49,27 @@ def read(run: Path, config: Mapping[str, Any]) -> Progress:
 
 def result(run: Path) -> str:
     """The headline of a finished run."""
-    return headline(_info(run).get("result") or {})
+    try:
+        return headline(stored.own_record(run))
+    except UsageError:  # damaged: whoever opens it is told
+        return ""
 
 
 def headline(found: Mapping[str, Any]) -> str:
-    """A record's number with the sign of its bound; empty where there is none.
+    """A record's number with the sign of its bound, its error and its flags; empty where there is none.
 
     Example:
-        >>> headline({"split": "val", "value": 2.5, "bound": "upper", "unit": "nats/example"})
-        'val NLL <= 2.500 nats/example'
+        >>> headline({"split": "val", "value": 2.5, "bound": "upper", "unit": "nats", "se_examples": 0.1})
+        'val NLL <= 2.500 ± 0.100 nats'
     """
     value, bits, unit = found.get("value"), found.get("bits_per_dim"), str(found.get("unit"))
     if not isinstance(value, int | float):
         return ""
-    sign = {"exact": "=", "upper": "<=", "lower": ">="}.get(str(found.get("bound")), "~")
-    per = f"bits/{unit.partition('/')[2] or 'dim'}"
-    told = f" ({bits:.4f} {per})" if isinstance(bits, int | float) else ""
-    return f"{found.get('split')} NLL {sign} {value:.3f} {unit}{told}"
+    sign = bounds.SIGNS.get(str(found.get("bound")), "~")
+    error = bounds.error_of(found.get("se_examples"), found.get("se_shared"), found.get("se_lower_limits"))
+    said = [f"{bits:.4f} bits/{unit.partition('/')[2] or 'dim'}"] if isinstance(bits, int | float) else []
+    told = "; ".join([*said, *map(str, found.get("flags") or ())])
+    return f"{found.get('split')} NLL {sign} {value:.3f}{error} {unit}{f' ({told})' if told else ''}"
 
 
 def _best(run: Path) -> str:

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 from rich.text import Text
 
+from gencli.core.bounds import SIGNS
 from gencli.core.errors import quoted
 from gencli.report.sheet import terminal
 from gencli.sweeps.progress import headline
@@ -19,7 +20,6 @@ from gencli.sweeps.table import Display
 BEST = 10
 """Trials that the table shows."""
 
-_SIGNS = {"exact": "", "upper": "<= ", "lower": ">= "}
 _STATES = {
     TrialState.COMPLETE: "done",
     TrialState.PRUNED: "pruned",
@@ -67,15 +67,24 @@ def _tell_chosen(trials: Trials, chosen: FrozenTrial, display: Display) -> None:
         f"best on validation: trial {chosen.number}, {quoted(relative(job_of(chosen).get('run')), 300)}", "bold"
     )
     display.say(f"  {command(trials, chosen)}")
-    if attrs.get("bound") not in ("exact", "upper"):
-        display.say(
-            "  warning: its validation NLL is no upper bound: a search may have chosen the estimator's error", "yellow"
-        )
+    for doubt in _doubts(trials, attrs):
+        display.say(f"  warning: {doubt}", "yellow")
     if trials.test is not None:
-        error = f", s.e. {trials.test.se:.3f}" if trials.test.se is not None else ""
-        display.say(f"  {headline(trials.test.record)}{error}", "bold")
+        display.say(f"  {headline(trials.test.record)}", "bold")
     else:
         display.say("  its test split is not measured")
+
+
+def _doubts(trials: Trials, attrs: dict[str, Any]) -> list[str]:
+    """What speaks against the choice."""
+    found = []
+    if attrs.get("bound") is None:
+        found.append("this model has no NLL: trials were compared by the score that training validates by")
+    elif attrs["bound"] not in ("exact", "upper"):
+        found.append("its validation NLL is no upper bound: a search may have chosen the estimator's error")
+    if len({result_of(trial).get("n_examples") for trial in trials.done}) > 1:
+        found.append("trials measured different numbers of examples; trainer.eval_examples=N gives all the same ones")
+    return found
 
 
 def command(trials: Trials, trial: FrozenTrial) -> str:
@@ -112,7 +121,8 @@ def _number(name: str, value: float, attrs: dict[str, Any]) -> str:
     if name == "sampling_seconds":
         return f"{value:.3g}s"
     error, bits = attrs.get("se"), attrs.get("bits_per_dim")
-    told = f"{_SIGNS.get(str(attrs.get('bound')), '~ ')}{value:.3f}"
+    sign = SIGNS.get(str(attrs.get("bound")), "")  # a score of training is no NLL
+    told = f"{sign} {value:.3f}".strip()
     told += f" ±{error:.3f}" if isinstance(error, float) else ""
     return told + (f" ({bits:.3f} bits/dim)" if isinstance(bits, float) else "")
 

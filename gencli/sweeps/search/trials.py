@@ -260,10 +260,10 @@ def facts_of(run: Path) -> dict[str, Any]:
     facts["steps"] = (info.get("progress") or {}).get("step")
     row = _own(run, "val")
     if row is not None:
-        kept = ("bound", "unit", "bits_per_dim")
+        kept = ("bound", "unit", "bits_per_dim", "n_examples")
         return facts | {"nll": row.value, "se": row.se, **{key: row.record.get(key) for key in kept}}
     best = info.get("best") or {}  # of a model without an estimator: what training validates by
-    return facts | {"nll": next((value for key, value in best.items() if key != "step"), None), "bound": "estimate"}
+    return facts | {"nll": next((value for key, value in best.items() if key != "step"), None), "bound": None}
 
 
 def _own(run: Path, split: str) -> Row | None:

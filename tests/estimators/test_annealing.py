@@ -197,8 +197,9 @@ ESTIMATORS = {
     ("energy", "estimator"),
     [*((energy, "ais") for energy in ENERGIES), *(("quartic", name) for name in ESTIMATORS if name != "ais")],
 )
-def test_log_z_is_within_its_own_error_over_ten_seeds(energy, estimator):
-    """The squares together as those of normals (chi-squared, p = 1e-3); none further than 4, of 70 in all."""
-    away = scores(energy, ESTIMATORS[estimator], 10)
+def test_log_z_is_within_its_own_error_over_seeds(energy, estimator):
+    """Ten, four of the slow flow: squares as those of normals (chi-squared, p = 1e-3); none further than 4, of 64."""
+    seeds, limit = (4, 18.5) if energy == "flow" else (10, 29.6)
+    away = scores(energy, ESTIMATORS[estimator], seeds)
     assert max(map(abs, away)) < 4
-    assert sum(a * a for a in away) < 29.6
+    assert sum(a * a for a in away) < limit

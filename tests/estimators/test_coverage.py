@@ -56,16 +56,19 @@ def covered(errors: list[float], ses: list[float]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_errors_of_log_z_cover_it(name):
+@pytest.mark.parametrize(
+    ("name", "problems", "off"), [("importance", 300, 0.03), ("ais", 120, 0.05), ("smc", 120, 0.05)]
+)
+def test_errors_of_log_z_cover_it(name, problems, off):
+    """The binomial deviation of 95 % among 120 is 2 %."""
     errors, ses = [], []
-    for seed in range(PROBLEMS):
+    for seed in range(problems):
         model, x, truth = problem(seed)
         shared = ESTIMATORS[name].prepare(model, Batch(x), noise(seed))
         assert not shared.collapsed
         errors.append(shared.state - truth)
         ses.append(math.sqrt(shared.variance))
-    assert covered(errors, ses) == pytest.approx(0.95, abs=0.03)
+    assert covered(errors, ses) == pytest.approx(0.95, abs=off)
 
 
 def spins(support: str, dim: int):

@@ -34,14 +34,16 @@ from gencli.models.structure import (
     Relaxed,
     Torus,
 )
+from gencli.models.subject import Subject
 from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.nn.base import Network, NetworkFactory
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.paths.base import Path, Prediction
-from gencli.samplers.base import Sampler, Samples
+from gencli.samplers.base import Answer, Question, Sampler, Samples
 
 __all__ = [
     "Annealable",
+    "Answer",
     "Autoregressive",
     "Batch",
     "BlockGibbs",
@@ -80,6 +82,7 @@ __all__ = [
     "Parametric",
     "Path",
     "Prediction",
+    "Question",
     "Relaxed",
     "Reparameterized",
     "Sampler",
@@ -88,6 +91,7 @@ __all__ = [
     "Spec",
     "Split",
     "State",
+    "Subject",
     "Support",
     "TimeField",
     "Torus",

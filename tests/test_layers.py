@@ -19,11 +19,11 @@ ROOMS = {
     "loggers": {"core"},
     "report": {"core", "config"},
     "kernels": {"core"},
-    "models": {"core", "paths", "nn", "kernels"},
+    "models": {"core", "paths", "nn", "kernels", "data"},
     "metrics": {"core", "data", "models"},
     "methods": {"core", "models", "kernels"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
-    "samplers": {"core", "paths", "models", "kernels", "methods"},
+    "samplers": {"core", "paths", "models", "kernels", "methods", "data"},
     "estimators": {"core", "paths", "models", "kernels", "methods"},
     "interfaces.py": {
         *("core", "paths", "nn", "kernels", "models", "objectives", "samplers", "estimators", "loggers", "data")
@@ -46,7 +46,7 @@ ROOMS = {
     "pictures": {"core", "config", "data", "kernels", "methods", "metrics", "models", "samplers", "run"},
     "training": {"core", "config", "data", "loggers", "models", "objectives", "pictures", "run"},
     "sweeps": {"core", "config", "report", "training"},
-    "cli": {"core", "config", "models", "pictures", "report", "run", "sweeps", "training"},
+    "cli": {"core", "config", "models", "pictures", "report", "run", "samplers", "sweeps", "training"},
     "__init__.py": {"config", "cli", "report", "run"},
     "__main__.py": {"cli"},
 }
@@ -56,7 +56,7 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 """Rooms of options, of which other rooms see the contract: ``base.py``."""
 
 BESIDES = {
-    "models": {"distributions", "structure", "trained"},
+    "models": {"distributions", "structure", "subject", "trained"},
     "data": {"preprocess", "split", "loading", "tables", "networks"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files", "export", "style"},  # what training and the command sample write

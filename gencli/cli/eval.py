@@ -127,5 +127,5 @@ def _quantities(cfg: Mapping[str, Any], run: Run) -> list[Quantity[Any]]:
             )
         )
     if metrics:
-        wanted.append(quality.SampleMetrics(metrics=metrics, n=cfg["n"]))
+        wanted.append(quality.Metrics(metrics=metrics, n=cfg["n"]))
     return wanted

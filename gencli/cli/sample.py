@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gencli.config import sections
+from gencli.config.compose import compose, quote
 from gencli.core.errors import UsageError, quoted
 from gencli.core.files import inside, write_whole
 from gencli.models.base import DirectSampling
 from gencli.pictures import style
-from gencli.pictures.base import Picture
+from gencli.pictures.base import AnswerPicture, Picture
 from gencli.pictures.export import export, formats
 from gencli.pictures.files import keep, say_text
 from gencli.run.assembly import Parts
@@ -22,6 +26,8 @@ from gencli.run.opened import builder
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, open_run
 from gencli.run.sampling import borrowed, dealt, draw, region_name
+from gencli.run.subject import ask
+from gencli.samplers.base import Question
 
 DEFAULT_N = 64
 
@@ -46,6 +52,8 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         for file in files:
             reporter.say(f"  {relative(file)}")
         return files
+    if isinstance(parts.sampler, Question):
+        return _answer(cfg, run, reporter)
     y = None if cfg["context"] is None else from_file(cfg["context"], parts)
     n = cfg["n"] if cfg["n"] is not None else DEFAULT_N if y is None else len(y)
     name = _stem(cfg, run)
@@ -74,6 +82,38 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         reporter.say(f"  {relative(file)}")
     if asked is None and len(files) == 1:
         reporter.say("  no picture: the data beside which samples are drawn cannot be read (data.path=)")
+    return files
+
+
+def _answer(cfg: Mapping[str, Any], run: Run, reporter: Reporter) -> list[Path]:
+    """Ask a question, and write its answer: arrays, and the picture of the same name."""
+    parts, question = run.parts, run.parts.sampler
+    assert isinstance(question, Question)
+    for key in ("format", "context"):
+        if cfg[key] is not None:
+            raise UsageError(f"{key}={quoted(cfg[key])} is for samples, not for sampler={question.option}")
+    section = compose("sample", [f"run={quote(str(run.path))}", f"picture={question.option}"])["picture"]
+    picture = builder(cfg["trust"]).component(section, AnswerPicture, group="picture")
+    with reporter.progress(f"asking ({question.option})"):
+        answer = ask(parts, cfg["n"], cfg["seed"], cfg.get("batch_size"))
+    name, look = _stem(cfg, run), sections.style(cfg["style"])
+    with style.applied(look):
+        contents = picture.of(answer, parts).contents(look.format)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{key: value.cpu().numpy() for key, value in answer.arrays.items()})  # type: ignore[arg-type]
+    files = []
+    for suffix, content in {".npz": buffer.getvalue(), **contents}.items():
+        files.append(inside(run.path, "samples", f"{name}{suffix}"))
+        write_whole(files[-1], content)
+    which = parts.checkpoint.stem if parts.checkpoint else "?"
+    rows = len(next(iter(answer.arrays.values())))
+    reporter.say(f"{question.option} of {rows}, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
+    for key, value in answer.diagnostics.items():
+        if not key.endswith("_se"):
+            error = answer.diagnostics.get(f"{key}_se")
+            reporter.say(f"  {key.replace('_', ' ')} {value:.4g}" + ("" if error is None else f" ± {error:.2g}"))
+    for line in (*answer.notes, *(str(relative(file)) for file in files)):
+        reporter.say(f"  {line}")
     return files
 
 

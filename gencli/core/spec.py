@@ -143,7 +143,8 @@ class Spec:
         shape: the event shape: (D,) for vectors, (C, H, W) for images.
         support: where a coordinate lies.
         classes: number of classes if examples have labels y in 0..classes-1.
-        context: dimension of y where y is a vector of reals (0: it is not).
+        context: the shape of y where y is real: (C,) for vectors, (C, H, W) for images; a number C means (C,), and 0,
+            as the empty shape, that y is not real.
         graph: the nodes, where x is a network; its coordinates are then the dyads, bits of a vector.
 
     Example:
@@ -155,8 +156,17 @@ class Spec:
     shape: tuple[int, ...]
     support: Support
     classes: int | None = None
-    context: int = 0
+    context: tuple[int, ...] = ()
     graph: Graph | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.context, int):
+            object.__setattr__(self, "context", (self.context,) if self.context else ())
+
+    @property
+    def context_dim(self) -> int:
+        """The number of coordinates of a real y; 0: y is not real."""
+        return math.prod(self.context) if self.context else 0
 
     @property
     def dim(self) -> int:
@@ -180,7 +190,7 @@ class Batch:
 
     Args:
         x: (B, *).
-        y: the context: None, (B,) classes or (B, C) reals.
+        y: the context: None, (B,) classes or (B, *) reals, *: ``Spec.context``.
         given: (B,) number of leading coordinates of x that are given and not scored, as in a window of text whose
             beginning is context: what is measured is p(x_given.. | x_..given). None: all of x is scored.
         progress: the fraction of the training budget that is used, in [0, 1]; 1 outside training.

@@ -227,6 +227,8 @@ class Preprocess(nn.Module):
     def _fit_context(self, split: Split) -> None:
         y = torch.cat([batch.y.cpu() for batch in _chunks(split) if batch.y is not None])
         mean, std = y.double().mean(0), y.double().std(0, correction=0)
+        if len(self.spec.context) > 1:  # an image may have a pixel that never changes
+            std = torch.where(std > 0, std, 1.0)
         if (std <= 0).any():
             column = int((std <= 0).nonzero()[0])
             raise ValueError(f"data.context: coordinate {column} of the context is constant in training: leave it out")
@@ -317,7 +319,7 @@ class Preprocess(nn.Module):
         return replace(batch, x=z, y=self.context(batch.y)), terms
 
     def context(self, y: Tensor | None) -> Tensor | None:
-        """The context y in data space -> what the model is given: vectors (B, C) standardised, classes as they are."""
+        """The context y in data space -> what the model is given: reals (B, *) standardised, classes as they are."""
         if y is None or not self.spec.context:
             return y
         if self.context_mean is not None and self.context_std is not None:  # else a run from before they were scaled
@@ -325,7 +327,7 @@ class Preprocess(nn.Module):
         return y.to(self.working.dtype)
 
     def checked_context(self, y: object, n: int) -> Tensor:
-        """A context as a user gives it, for n rows: (n,) classes or (n, C) reals in data space, C = 1 also as (n,).
+        """A context as a user gives it, for n rows: (n,) classes or (n, *) reals in data space, (n, 1) also as (n,).
 
         Args:
             y: a tensor, an array, lists of numbers.
@@ -337,9 +339,9 @@ class Preprocess(nn.Module):
         given, spec = numbers("y", y), self.spec
         if not (spec.classes or spec.context):
             raise UsageError("y: this data has neither classes nor a context")
-        if spec.context == 1 and given.ndim == 1:
+        if spec.context == (1,) and given.ndim == 1:
             given = given[:, None]
-        shape = (n,) if spec.classes else (n, spec.context)
+        shape = (n,) if spec.classes else (n, *spec.context)
         if tuple(given.shape) != shape:
             what = "classes" if spec.classes else "contexts"
             raise UsageError(f"y has shape {tuple(given.shape)}; {what} of {n} rows have {shape}")
@@ -393,7 +395,7 @@ class Preprocess(nn.Module):
         for name in ("mean", "std", *OPTIONAL):
             kept, own = state_dict.get(prefix + name), getattr(self, name)
             if name in OPTIONAL:
-                shape = (self.spec.dim + 1, 3) if name == "repeats" else (self.spec.context,)
+                shape = (self.spec.dim + 1, 3) if name == "repeats" else self.spec.context
                 own = None if kept is None else torch.zeros(shape, device=self.mean.device)
             if own is not None and kept is not None and kept.dtype == torch.float64:
                 own = own.double()

@@ -1,6 +1,7 @@
-"""The contract of the group ``metric``: how far samples of a model lie from held-out examples.
+"""The contract of the group ``metric``: how good a trained model is, beside its NLL.
 
-Distances are between examples *as they are shown*, so that no coordinate counts by the unit that it happens to have:
+A ``SampleMetric`` sees samples and held-out examples; a ``ModelMetric`` asks the model about these. Distances between
+samples are those of examples *as they are shown*, so that no coordinate counts by the unit that it happens to have:
 
 - ``levels:K`` and ``binary``: x / (K - 1), in [0, 1]; ``unit``: as it is.
 - ``categorical:K``: one-hot / sqrt(2), so that two different symbols are at distance 1.
@@ -24,6 +25,7 @@ from gencli.core.noise import Purpose, stream
 from gencli.core.spec import Batch, Spec, Support
 from gencli.data.base import Dataset
 from gencli.models.base import Model
+from gencli.models.subject import Subject
 
 
 def scaled(x: Tensor, spec: Spec) -> Tensor:
@@ -114,16 +116,20 @@ class Measured:
         se: its standard error over samples and reference; None: none is known.
         diagnostics: numbers that belong to it, the most telling first.
         facts: what else decides it, such as the hash of a network's weights.
+        drawn: samples that a ``ModelMetric`` drew; 0: it needed none.
+        examples: that a ``ModelMetric`` asked about; None: all of the split.
     """
 
     value: float
     se: float | None = None
     diagnostics: dict[str, float] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    drawn: int = 0
+    examples: int | None = None
 
 
-class Metric(ABC):
-    """A number that says how far samples are from a reference: a frozen dataclass whose fields are its options.
+class Metric(ABC):  # noqa: B024 (its two heirs have a method each)
+    """A number that says how good a trained model is: a frozen dataclass whose fields are its options.
 
     better: whether a ``lower`` or a ``higher`` value is better.
     needs: what it needs of data or model, in words, for ``gencli list metric``.
@@ -139,12 +145,28 @@ class Metric(ABC):
             ValueError: says what is needed.
         """
 
+
+class SampleMetric(Metric):
+    """How far samples are from a reference."""
+
     @abstractmethod
     def measure(self, samples: Samples) -> Measured:
         """Compare samples with their reference.
 
         Raises:
             ValueError: there are too few of them, or a setting does not fit them.
+        """
+
+
+class ModelMetric(Metric):
+    """What a model tells of held-out examples: by its likelihood, or by samples drawn for each of them."""
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> Measured:
+        """Ask a trained model about the examples of ``subject.split``.
+
+        Raises:
+            ValueError: there are too few of them, or a setting does not fit the model.
         """
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from gencli.core.options import Count, Range
-from gencli.metrics.base import Measured, Metric, Samples
+from gencli.metrics.base import Measured, SampleMetric, Samples
 
 _MANY = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class C2ST(Metric):
+class C2ST(SampleMetric):
     """Cross-validated accuracy of a network that tells samples from examples: 0.5 is perfect, 1 is told at a glance.
 
     As many samples as reference examples are taken; features are standardised within each fold's training part. Every

@@ -25,7 +25,7 @@ from gencli.core.noise import GLOBAL, mix_seed
 from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec
 from gencli.data.base import Dataset, Split
-from gencli.metrics.base import Measured, Metric, Samples, scaled
+from gencli.metrics.base import Measured, SampleMetric, Samples, scaled
 from gencli.metrics.frechet import between, jackknife
 from gencli.metrics.mmd import two_sample
 from gencli.models.base import Model
@@ -169,7 +169,7 @@ def cache_folder() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classified(Metric):
+class Classified(SampleMetric):
     """What the metrics of this module share: a classifier.
 
     Args:

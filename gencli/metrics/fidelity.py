@@ -21,7 +21,7 @@ from torch import Tensor
 from gencli.core.options import Count, Range
 from gencli.core.torchvision_compat import torchvision
 from gencli.data.base import Dataset
-from gencli.metrics.base import Measured, Metric, Samples
+from gencli.metrics.base import Measured, SampleMetric, Samples
 from gencli.models.base import Model
 
 
@@ -49,7 +49,7 @@ def _torch_fidelity() -> ModuleType:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fidelity(Metric):
+class Fidelity(SampleMetric):
     """What FID and KID share: a feature network of torch-fidelity.
 
     Args:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gencli.core.options import Count, Positive, Range
 from gencli.data.base import Dataset
-from gencli.metrics.base import Measured, Metric, Samples, row_blocks, squared_distances
+from gencli.metrics.base import Measured, SampleMetric, Samples, row_blocks, squared_distances
 from gencli.models.base import Model
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -96,7 +96,7 @@ def _degenerate(mean_square: float, rows: Tensor, columns: Tensor) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMD(Metric):
+class MMD(SampleMetric):
     """MMD^2 with a mixture of Gaussian kernels, k(x, y) = mean_s exp(-|x - y|^2 / (2 (s h)^2)).
 
     The estimate is unbiased, so it may be negative. ``p_value``: the rank of the value among permutations of samples
@@ -128,7 +128,7 @@ class MMD(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HammingMMD(Metric):
+class HammingMMD(SampleMetric):
     """MMD^2 with the exponential Hamming kernel k(x, y) = exp(-rate d(x, y)), d the number of coordinates that differ.
 
     The estimate is unbiased, so it may be negative. With rate 0.1 and 4,000 samples it is the number of the tables of

@@ -13,14 +13,14 @@ import torch
 
 from gencli.core.options import Positive
 from gencli.data.base import Dataset
-from gencli.metrics.base import Measured, Metric, Samples
+from gencli.metrics.base import Measured, SampleMetric, Samples
 from gencli.models.base import Model
 
 _HISTOGRAM = 5  # expected samples a mode that a chi-square test needs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Modes(Metric):
+class Modes(SampleMetric):
     """The number of modes with at least one sample within ``sigmas`` standard deviations of their centre.
 
     ``within`` is the share of such samples, with its binomial error; ``kl`` (nats, from uniform) and ``chi2_p`` say

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from gencli.core.options import Count
-from gencli.metrics.base import Measured, Metric, Samples, row_blocks, squared_distances
+from gencli.metrics.base import Measured, SampleMetric, Samples, row_blocks, squared_distances
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrecisionRecall(Metric):
+class PrecisionRecall(SampleMetric):
     """precision: the share of samples in the reference's manifold; recall: the share of the reference in theirs.
 
     The value is their harmonic mean. Both depend on n and k: exact samples reach less than 1. ``density`` counts the

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from gencli.core.options import Range
-from gencli.metrics.base import Measured, Metric, Samples
+from gencli.metrics.base import Measured, SampleMetric, Samples
 
 _SLICES = 50  # at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlicedWasserstein(Metric):
+class SlicedWasserstein(SampleMetric):
     """SW_2 between samples and reference, in the unit of the data as they are shown.
 
     The estimate is biased: exact samples have a value above 0 too, which ``floor`` tells, the value between disjoint

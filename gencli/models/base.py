@@ -52,17 +52,17 @@ class Model(nn.Module, ABC):
     @property
     def context_dim(self) -> int:
         """Dimension of the context vector that the networks get; 0 for an unconditional model."""
-        return (self.spec.classes or self.spec.context) if self.conditional else 0
+        return (self.spec.classes or self.spec.context_dim) if self.conditional else 0
 
     def context(self, y: Tensor | None) -> Tensor | None:
-        """y as a vector: one-hot classes (B, classes) or the reals (B, C) themselves; None if unconditional."""
+        """y as a vector: one-hot classes (B, classes) or the reals themselves (B, C), flat; None if unconditional."""
         if not self.conditional:
             return None
         if y is None:
             raise ValueError("this model is conditional: it needs y")
         if self.spec.classes:
             return F.one_hot(y, self.spec.classes).float()
-        return y
+        return y.flatten(1)
 
     def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
         """Warning signs that are measured on a few validation examples and logged; a flow's round-trip error."""

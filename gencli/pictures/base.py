@@ -7,10 +7,13 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from gencli.core.errors import UsageError
 from gencli.models.base import Model
 from gencli.pictures import style
 from gencli.run.assembly import Parts
 from gencli.run.drawing import Drawing
+from gencli.run.subject import ask
+from gencli.samplers.base import Answer, Question
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,18 @@ class Picture(Drawing):
         Raises:
             UsageError: the data or the model cannot be shown like this.
         """
+
+
+class AnswerPicture(Picture):
+    """The picture of a question's answer; it has the question's name in its own group."""
+
+    option: ClassVar[str]
+
+    @abstractmethod
+    def of(self, answer: Answer, parts: Parts) -> Drawn:
+        """The picture of an answer, drawn in the style that is ``applied``."""
+
+    def make(self, parts: Parts, n: int, seed: int) -> Drawn:
+        if not isinstance(parts.sampler, Question) or parts.sampler.option != self.option:
+            raise UsageError(f"picture={self.option} shows an answer: sampler={self.option} asks the question")
+        return self.of(ask(parts, n, seed), parts)

@@ -19,6 +19,7 @@ from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
+from gencli.samplers.base import Sampler
 
 COLUMNS, ROWS, CURVE = 8, 6, 200
 
@@ -57,7 +58,7 @@ class Magnetisation(Picture):
         found = model.torus()
         if found is None or 1 in found[1:]:
             raise UsageError("picture=magnetisation is for a torus with model.couplings=shared and model.fields=none")
-        if sampler is None:
+        if not isinstance(sampler, Sampler):
             raise UsageError("picture=magnetisation needs a sampler, such as sampler=chain")
         parameter, height, width = found
         own = float(parameter.detach())

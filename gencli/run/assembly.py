@@ -27,7 +27,7 @@ from gencli.run import checkpoint as checkpoints
 from gencli.run.build import resolve
 from gencli.run.device import resolve_device
 from gencli.run.opened import builder
-from gencli.samplers.base import Sampler
+from gencli.samplers.base import Procedure, Question
 
 PLACES = ("root", "path", "val_path", "test_path")
 """Options of data sets that say where files lie, which may change after training."""
@@ -68,7 +68,7 @@ class Parts:
     preprocess: Preprocess
     model: Model
     objective: Objective[Any]
-    sampler: Sampler[Any] | None
+    sampler: Procedure[Any] | None
     estimator: Estimator[Any] | None
     learned: Learned = field(default_factory=Learned)
     weights: str = "raw"
@@ -114,7 +114,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         model_class = resolve(cfg["model"], Model, trust)
         make_model = build.factory(cfg["model"], Model, given=1)
         make_objective = build.factory(cfg["objective"], Objective, given=1)
-        make_sampler = build.factory(cfg["sampler"], Sampler) if cfg.get("sampler") else None
+        make_sampler = build.factory(cfg["sampler"], Procedure) if cfg.get("sampler") else None
         make_estimator = build.factory(cfg["estimator"], Estimator) if cfg.get("estimator") else None
 
         way = options.check(way, options.of_class(Preprocess), "data", "preprocessing")
@@ -195,7 +195,7 @@ def data_factory(
     return made
 
 
-def check_capabilities(group: str, part: Objective[Any] | Sampler[Any] | Estimator[Any], model: Model) -> None:
+def check_capabilities(group: str, part: Objective[Any] | Procedure[Any] | Estimator[Any], model: Model) -> None:
     """Whether a model offers what a partner requires.
 
     Raises:
@@ -215,7 +215,7 @@ def refuse_unused_context(parts: Parts) -> None:
     Raises:
         UsageError: names the keys to change.
     """
-    context = parts.dataset.spec.context
+    context = parts.dataset.spec.context_dim
     if context and not parts.model.conditional:
         raise UsageError(
             f"data.context: this model would not be told the data's context of {context} numbers: "
@@ -223,7 +223,18 @@ def refuse_unused_context(parts: Parts) -> None:
         )
 
 
-def check_part(group: str, part: Sampler[Any] | Estimator[Any], parts: Parts) -> None:
+def refuse_question(parts: Parts) -> None:
+    """Refuse to train with a question for sampler, whose answers are no samples of the model.
+
+    Raises:
+        UsageError: says how it is asked.
+    """
+    if isinstance(parts.sampler, Question):
+        name = parts.sampler.option
+        raise UsageError(f"sampler={name} asks a trained model: gencli sample run=RUN sampler={name}")
+
+
+def check_part(group: str, part: Procedure[Any] | Estimator[Any], parts: Parts) -> None:
     """Whether a sampler or estimator can serve the model of a run, as it is trained, on its data.
 
     Raises:

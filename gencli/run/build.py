@@ -28,6 +28,7 @@ from gencli.models.base import Model
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import Network
 from gencli.paths.base import Path as ProbabilityPath
+from gencli.samplers.base import Procedure
 
 T = TypeVar("T")
 
@@ -148,13 +149,15 @@ def resolve(node: Mapping[str, Any], kind: type[T], trust: Sequence[str], group:
         raise UsageError(f"{group}._target_={target}: {module_name} has no {name}. {near(name, names)}".rstrip())
     own = inspect.isclass(found) and found.__module__.partition(".")[0] == package
     if not own or not issubclass(found, kind):
-        raise UsageError(f"{group}._target_={target}: this is no {kind.__name__} of {package}")
+        what = "Sampler" if kind is Procedure else kind.__name__
+        raise UsageError(f"{group}._target_={target}: this is no {what} of {package}")
     return found
 
 
 def group_of(kind: type) -> str:
     """The config group of a contract."""
-    return "data" if kind is Dataset else kind.__name__.lower()
+    names: dict[type, str] = {Dataset: "data", Procedure: "sampler"}
+    return names.get(kind, kind.__name__.lower())
 
 
 def _refusal(error: BaseException, where: str, target: str, declared: options.Options) -> UsageError:

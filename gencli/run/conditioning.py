@@ -43,9 +43,9 @@ def chosen(parts: Parts) -> Tensor | None:
         return None
     rows = sampler.context if isinstance(sampler.context[0], list) else [sampler.context]
     for row in rows:
-        if not isinstance(row, list) or len(row) != spec.context:
+        if not isinstance(row, list) or len(row) != spec.context_dim:
             names = f" ({quoted(', '.join(parts.dataset.context_names() or []))})".replace(" ()", "")
-            needed = f"{spec.context} numbers{names} are needed, or a list of such lists"
+            needed = f"{spec.context_dim} numbers{names} are needed, or a list of such lists"
             raise UsageError(f"sampler.context={quoted(sampler.context)}: {needed}")
     return checked(parts, rows, "sampler.context")
 
@@ -126,7 +126,7 @@ def _array(path: Path) -> np.ndarray | None:
 def _columns(table: Table, parts: Parts) -> np.ndarray:
     """The columns of a table that are the class (K,) or the context (K, C): by name, or all where they have none."""
     spec, names = parts.dataset.spec, parts.dataset.context_names()
-    width = 1 if spec.classes else spec.context
+    width = 1 if spec.classes else spec.context_dim
     if names and table.dialect.header:
         table.need(names)
     elif len(table.columns) != width:

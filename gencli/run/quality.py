@@ -1,4 +1,4 @@
-"""Metrics on samples: draw from a built model, compare with held-out examples, write a record for each metric.
+"""Metrics: samples of a built model beside held-out examples, or what it tells of these; a record for each metric.
 
 Nothing here opens the training split unless it is the reference that was asked for, or a metric's own option names it.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.spec import Batch
 from gencli.data.base import Split
-from gencli.metrics.base import Measured, Metric, Samples, space
+from gencli.metrics.base import Measured, Metric, ModelMetric, SampleMetric, Samples, space
 from gencli.models.base import DirectSampling
 from gencli.run import naming
 from gencli.run.assembly import Parts
@@ -24,6 +24,7 @@ from gencli.run.measure import Measurement, Quantity
 from gencli.run.opened import builder
 from gencli.run.record import MetricRecord
 from gencli.run.sampling import draw
+from gencli.run.subject import subject
 
 MOST = 10_000
 """Reference examples that are taken of a larger split, and samples, unless more samples are asked for."""
@@ -43,8 +44,9 @@ def build(config: Mapping[str, Any] | None, parts: Parts, trust: Sequence[str]) 
         except ValueError as error:
             raise UsageError(str(error)) from error
     sampler = parts.sampler
-    if metrics and sampler is None:
-        raise UsageError(f"metrics=[{','.join(metrics)}] compare samples, and this model has no sampler")
+    compared = [name for name, metric in metrics.items() if isinstance(metric, SampleMetric)]
+    if compared and sampler is None:
+        raise UsageError(f"metrics=[{','.join(compared)}] compare samples, and this model has no sampler")
     if metrics and sampler is not None:
         for option, why in (
             ("classes", "the labels of the samples are those of the reference examples"),
@@ -66,8 +68,8 @@ def reference_of(split: Split, n: int | None) -> Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleMetrics(Quantity[MetricRecord]):
-    """Samples, drawn once, and compared with a split by every metric.
+class Metrics(Quantity[MetricRecord]):
+    """Metrics on a split; samples are drawn once, for all that compare samples.
 
     A conditional model is given the labels (or contexts) of the reference, in turn, so that its samples have the
     reference's share of each.
@@ -87,18 +89,27 @@ class SampleMetrics(Quantity[MetricRecord]):
             UsageError: there is no such split, or too few samples for a metric.
             RunFailed: a sample is not finite.
         """
-        split = at.examples
+        split, samples = at.examples, None
         if self.n is not None and self.n < 1:
             raise UsageError(f"n={self.n}: at least 1")
-        started = time.perf_counter()
-        samples, said = _draw(at, reference_of(split, self.n), self.n)
-        drawn = round(time.perf_counter() - started, 2)
-        facts = self._facts(at, samples, said) | at.facts(split)
+        drawn, facts = 0.0, self._facts(at) | at.facts(split)
         differing = [f"n={self.n}"] if self.n is not None else []
         differing += _sampled(at)
         for name, metric in self.metrics.items():
+            if isinstance(metric, SampleMetric) and samples is None:
+                started = time.perf_counter()
+                samples, facts["sampler_diagnostics"] = _draw(at, reference_of(split, self.n), self.n)
+                drawn = round(time.perf_counter() - started, 2)
             began = time.perf_counter()
-            found = _measured(metric, samples)
+            found = _measured(metric, samples, at)
+            counts = (
+                (len(samples.x), len(samples.reference.x))
+                if isinstance(metric, SampleMetric) and samples
+                else (
+                    found.drawn,
+                    len(split) if found.examples is None else found.examples,
+                )
+            )
             settings = {key: value for key, value in at.config["metrics"][name].items() if key != "_target_"}
             record = MetricRecord(
                 metric=name,
@@ -107,21 +118,21 @@ class SampleMetrics(Quantity[MetricRecord]):
                 better=metric.better,
                 diagnostics=found.diagnostics,
                 settings=settings | found.facts,
+                n_samples=counts[0],
+                n_reference=counts[1],
                 **facts,
-                seconds_sampling=drawn,
+                seconds_sampling=drawn if isinstance(metric, SampleMetric) else 0.0,
                 seconds=round(time.perf_counter() - began, 2),
             )
             base = naming.usual("metric", name, at.trained, metric)
             yield record, None, [*naming.changed(at.config["metrics"][name], base), *differing]
 
-    def _facts(self, at: Measurement, samples: Samples, said: dict[str, float]) -> dict[str, Any]:
+    def _facts(self, at: Measurement) -> dict[str, Any]:
         """What the records of all metrics share."""
         parts, spec = at.parts, at.parts.dataset.spec
         context = "the reference's labels" if spec.classes else "the reference's contexts"
         settings = at.config["sampler"] or {}
         return {
-            "n_samples": len(samples.x),
-            "n_reference": len(samples.reference.x),
             "protocol": {
                 "data": parts.dataset.name,
                 "binarization": parts.dataset.binarization,
@@ -130,7 +141,7 @@ class SampleMetrics(Quantity[MetricRecord]):
             "context": context if parts.model.conditional else None,
             "sampler": at.config["choices"].get("sampler"),
             "sampler_settings": {key: value for key, value in settings.items() if key != "_target_"},
-            "sampler_diagnostics": said,
+            "sampler_diagnostics": {},
             "passes": parts.model.passes if isinstance(parts.model, DirectSampling) else None,
         }
 
@@ -166,8 +177,12 @@ def _draw(at: Measurement, reference: Batch, n: int | None) -> tuple[Samples, di
 
 
 @torch.no_grad()
-def _measured(metric: Metric, samples: Samples) -> Measured:
+def _measured(metric: Metric, samples: Samples | None, at: Measurement) -> Measured:
     try:
+        if isinstance(metric, ModelMetric):
+            return metric.measure(subject(at.parts, at.split, at.seed, at.batch_size))
+        assert isinstance(metric, SampleMetric)
+        assert samples is not None
         return metric.measure(samples)
     except ValueError as error:
         raise UsageError(str(error)) from error

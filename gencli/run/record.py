@@ -174,12 +174,12 @@ class NLLRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRecord(Record):
-    """How far samples of a model lie from held-out examples.
+    """How far samples of a model lie from held-out examples, or what the model tells of these.
 
     Args:
         se: standard error over samples and reference; None: none is known.
         better: ``lower`` or ``higher``.
-        n_samples: samples.
+        n_samples: samples; 0: the model was asked for none.
         n_reference: examples.
         context: what a conditional model was given.
         sampler: its name.
@@ -212,10 +212,8 @@ class MetricRecord(Record):
         """Value, error, what belongs to it, counts."""
         error = "" if self.se is None else f" ± {self.se:.2g}"
         told = "".join(f", {key} {value:.4g}" for key, value in self.diagnostics.items() if key[:3] != "se_")
-        return (
-            f"{self.split} {self.metric} {self.value:.5g}{error}{told} "
-            f"({self.better} is better; {self.n_samples:,} samples, {self.n_reference:,} examples)"
-        )
+        counts = (f"{self.n_samples:,} samples, " if self.n_samples else "") + f"{self.n_reference:,} examples"
+        return f"{self.split} {self.metric} {self.value:.5g}{error}{told} ({self.better} is better; {counts})"
 
 
 def bits_per_dim(nats: float, dim: int) -> float:

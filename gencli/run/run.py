@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.opened import builder
 from gencli.run.scoring import held_out_streams, score_rows
+from gencli.run.subject import ask
+from gencli.samplers.base import Answer, Question
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -200,6 +203,25 @@ class Run:
             raise UsageError(f"picture={name} needs {' and '.join(lacking)}, which the model lacks")
         return drawing.show(self.parts, n, seed)
 
+    def ask(self, name: str, n: int | None = None, seed: int = 0, **options: Any) -> Answer:
+        """Put a question to the model, as ``gencli sample run=... sampler=NAME`` does; nothing is written.
+
+        Args:
+            name: a question of the group ``sampler``.
+            n: rows that it is about; None: as many as is usual.
+            seed: of everything random.
+            options: the question's own.
+
+        Raises:
+            UsageError: there is no such question, or it does not fit model and data.
+        """
+        from gencli.config.compose import compose, quote
+
+        section = compose("sample", [f"run={quote(str(self.path))}", f"sampler={name}"])["sampler"]
+        question = builder(self.trust).component({**section, **options}, Question, group="sampler")
+        check_part("sampler", question, self.parts)
+        return ask(replace(self.parts, sampler=question), n, seed)
+
     def export(self, path: str | Path = "model.safetensors") -> Path:
         """Write the model's weights for use without gencli: its state dict as safetensors; returns the file.
 
@@ -324,7 +346,7 @@ class Run:
         for name in sorted({*options} - {*chosen}):
             raise UsageError(f"options for {name}, which is not among metrics=[{','.join(metrics)}]")
         wanted = {name: {**node, **options.get(name, {})} for name, node in chosen.items()}
-        quantity = quality.SampleMetrics(metrics=quality.build(wanted, self.parts, self.trust), n=n)
+        quantity = quality.Metrics(metrics=quality.build(wanted, self.parts, self.trust), n=n)
         records = measure(self._measurement(split, seed, batch_size, metrics=wanted), quantity)
         return {record.metric: record.plain() for record, _ in records}
 

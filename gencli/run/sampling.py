@@ -17,7 +17,7 @@ from gencli.data.base import Dataset, Split
 from gencli.models.base import Autoregressive
 from gencli.run import conditioning
 from gencli.run.assembly import Parts
-from gencli.samplers.base import Samples
+from gencli.samplers.base import Sampler, Samples
 
 REGIONS: dict[str, Callable[[int, int], tuple[slice, slice]]] = {
     "top_half": lambda h, w: (slice(0, h // 2), slice(None)),
@@ -64,6 +64,10 @@ def draw(
         raise UsageError(f"n={n}: at least 1")
     if parts.sampler is None:
         raise UsageError("this model has no sampler; see `gencli list model`")
+    if not isinstance(parts.sampler, Sampler):
+        raise UsageError(
+            "sampler: a question draws no samples of the model: gencli sample run=RUN sampler=NAME asks it"
+        )
     y = checked_context(parts, y, n) if y is not None else labels(parts, n)
     x_given, mask = _given(parts, n)
     drawn: list[Samples] = []

@@ -30,7 +30,7 @@ from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text, seen
-from gencli.run.assembly import Parts, assemble, load_weights, loggers, placed, refuse_unused_context
+from gencli.run.assembly import Parts, assemble, load_weights, loggers, placed, refuse_question, refuse_unused_context
 from gencli.run.device import on_this_rank, slow_precision, threads
 from gencli.run.folder import RunFolder
 from gencli.run.opened import refuse_other_contexts
@@ -139,6 +139,7 @@ class Session:
         cfg["trainer"] = settled(cfg["trainer"], parts, world)
         if not resumed:
             refuse_unused_context(parts)
+            refuse_question(parts)
         precision(sections.trainer(cfg["trainer"]), parts.device, world)
         check_sampler(parts)
         rounded = splits.prepare(parts, test)

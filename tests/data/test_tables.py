@@ -130,7 +130,7 @@ def test_one_array_is_split(array, shape, support, tmp_path):
 def test_array_options(tmp_path):
     path = save(tmp_path / "a.npz", x=np.arange(60).reshape(20, 3) % 5, labels=RNG.normal(size=(20, 2)))
     data = Array(path, support="levels:5", val=0.25, test=0.0)
-    assert (data.spec.context, data.spec.classes) == (2, None)
+    assert (data.spec.context, data.spec.classes) == ((2,), None)
     assert len(data.split("val")) == 5
     assert data.split("test") is None
     assert data.split("train").x.dtype == torch.uint8
@@ -227,7 +227,7 @@ def test_csv_columns_labels_and_split(tmp_path):
     assert data.split("val") is None
     other = CSV(path, columns=["b"], context=["a"], val=0.0, test=0.0)
     assert sorted(other.split("train").y.flatten().tolist()) == [1, 3, 5]
-    assert other.spec.context == 1
+    assert other.spec.context == (1,)
 
 
 def test_csv_without_header_and_compressed(tmp_path):

@@ -138,7 +138,7 @@ def test_runs_older_than_schemas_read_labels_as_they_did(tmp_path):
     assert data.whole().y.tolist() == (np.arange(20) % 3 + 1).tolist()
     floats = Array(save(tmp_path / "b.npz", x=X, labels=np.arange(20.0)))
     floats.older()
-    assert (floats.spec.classes, floats.spec.context) == (None, 1)
+    assert (floats.spec.classes, floats.spec.context) == (None, (1,))
 
 
 DTYPES = [

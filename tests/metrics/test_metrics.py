@@ -253,7 +253,7 @@ def test_no_metric_opens_the_training_split(tmp_path):
     from gencli.data.preprocess import Preprocess
     from gencli.run.assembly import Parts
     from gencli.run.measure import Measurement, measure
-    from gencli.run.quality import SampleMetrics
+    from gencli.run.quality import Metrics
     from gencli.samplers.direct import Direct
 
     data = Data(REAL, test=TensorSplit(draw(100, 5)))
@@ -266,7 +266,7 @@ def test_no_metric_opens_the_training_split(tmp_path):
     def records_of(split, batch_size=64):
         where = {"parts": parts, "run": tmp_path, "config": config, "trained": own | {"trainer": {"ema_decay": 0}}}
         at = Measurement(**where, split=split, seed=0, batch_size=batch_size)
-        return [record for record, _ in measure(at, SampleMetrics(metrics=ALL))]
+        return [record for record, _ in measure(at, Metrics(metrics=ALL))]
 
     records = records_of("test")
     assert [(r.n_samples, r.n_reference) for r in records] == [(100, 100)] * 4

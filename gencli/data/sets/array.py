@@ -105,7 +105,7 @@ class Array(UserFiles):
             axes = "(C, H, W)" + (", of (H, W, C)" if self._turned else "") if spec.kind == "image" else ""
             x = " x ".join(map(str, spec.shape))
             y = f"; {len(classes)} classes: {listed(classes)}" if classes else ""
-            y += f"; a context of {spec.context} reals" if spec.context else ""
+            y += f"; a context of {spec.context_dim} reals" if spec.context else ""
             if classes and any(found.dtype.kind == "f" for found in self._all_labels().values()):
                 y += " (floats, but whole numbers; of shape (N, 1) they would be a context)"
             lines.append(f"{found} {spec.kind}s of {x} {axes}".rstrip() + f", {spec.support}{y}")
@@ -190,8 +190,9 @@ class Array(UserFiles):
 
     def _context(self, y: np.ndarray, key: str) -> Tensor:
         y = y.reshape(len(y), int(np.prod(y.shape[1:])))
-        if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context or not np.isfinite(y).all():
-            raise self._error(f"{key} holds {_kind(y)}; a context of {self.spec.context} reals, all finite, is needed")
+        if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context_dim or not np.isfinite(y).all():
+            needed = f"a context of {self.spec.context_dim} reals, all finite, is needed"
+            raise self._error(f"{key} holds {_kind(y)}; {needed}")
         return torch.from_numpy(_numbers(y, key).astype(np.float64))
 
     # --- the file ------------------------------------------------------------------------------------------------

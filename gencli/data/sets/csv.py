@@ -144,7 +144,7 @@ class CSV(UserFiles):
         found = Meaning.parse(schema, labelled=self._label is not None)
         classes = None if found.classes is None else len(found.classes)
         support = Support.of_columns([c.support for c in found.kinds]) if found.kinds else self._support
-        return Spec((len(found.columns),), support, classes, len(self._context))
+        return Spec((len(found.columns),), support, classes, (len(self._context),) if self._context else ())
 
     def to_rows(self, x: Tensor) -> dict[str, list[Any]]:
         found, support = self._meaning, self._support

@@ -182,7 +182,7 @@ def _alike(model: TimeField, teacher: VelocityField) -> bool:
     x = torch.randn(len(t), *model.spec.shape, generator=torch.Generator().manual_seed(0))
     y = torch.full((len(t),), 0) if model.conditional and model.spec.classes else None
     if model.conditional and y is None:
-        y = torch.zeros(len(t), model.spec.context)
+        y = torch.zeros(len(t), *model.spec.context)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x, t = x.to(device), t.to(device)
     y = None if y is None else y.to(device)

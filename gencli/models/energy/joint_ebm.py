@@ -1,6 +1,6 @@
 """A classifier that is a density, too: the logits of a network are the energies of x with each class.
 
-    E(x, y) = -f(x)[y] - log q(x),    E(x) = -log sum_y exp(f(x)[y]) - log q(x),    p(y | x) = softmax f(x)
+E(x, y) = -f(x)[y] - log q(x),    E(x) = -log sum_y exp(f(x)[y]) - log q(x),    p(y | x) = softmax f(x)
 """
 
 from __future__ import annotations

@@ -48,9 +48,7 @@ class EnergyObjective(Objective[Unnormalized]):
 
     score_name = "loss"
 
-    def __init__(
-        self, spec: Spec, *, regularization: NonNegative = 0.0, classification: NonNegative = 1.0
-    ) -> None:
+    def __init__(self, spec: Spec, *, regularization: NonNegative = 0.0, classification: NonNegative = 1.0) -> None:
         super().__init__(spec)
         self.regularization, self.classification = regularization, classification
 
@@ -62,6 +60,8 @@ class EnergyObjective(Objective[Unnormalized]):
                 f"objective.classification={self.classification:g}: this model has no p(y | x); leave it at 1, or take "
                 "model=joint_ebm"
             )
+        if self.classification and isinstance(model, Classifier):
+            self.score_name = f"{type(self).score_name}+labels"
         return Learned()
 
     def turns(self, model: Unnormalized) -> list[Turn]:

@@ -85,8 +85,8 @@ class Classifier(Model):
 class JointEnergy(Unnormalized, Classifier):
     """An energy of x and its class together, p(x, y) = exp(-E(x, y)) / Z.
 
-    So E(x) = -log sum_y exp(-E(x, y)) has the same Z, and p(y | x) = exp(E(x) - E(x, y)) needs none. ``energy`` is E(x),
-    whatever y it is given.
+    So E(x) = -log sum_y exp(-E(x, y)) has the same Z, and p(y | x) = exp(E(x) - E(x, y)) needs none. ``energy`` is
+    E(x), whatever y it is given.
     """
 
     @abstractmethod

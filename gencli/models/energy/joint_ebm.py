@@ -1,6 +1,6 @@
 """A classifier that is a density, too: the logits of a network are the energies of x with each class.
 
-E(x, y) = -f(x)[y] - log q(x),    E(x) = -log sum_y exp(f(x)[y]) - log q(x),    p(y | x) = softmax f(x)
+With a base density q of x, E(x, y) = -f(x)[y] - log q(x) and p(y | x) = softmax f(x).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gencli.models.structure import JointEnergy
 class JointEBM(TiltedReals, JointEnergy):
     """p(x, y) = exp(f(x)[y]) q(x) / Z: a network f with an output a class, which tilts a base density q of x.
 
-    Its density of x is the sum over classes, whose Z every estimator of an energy measures. p(y | x) is the softmax of f,
-    in which neither Z nor q has a part.
+    So E(x) = -log sum_y exp(f(x)[y]) - log q(x), whose Z every estimator of an energy measures, and p(y | x) is the
+    softmax of f(x), in which neither Z nor q has a part.
 
     Args:
         spec: what one example is; it has classes.

@@ -35,8 +35,8 @@ def class_nats(model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
 class EnergyObjective(Objective[Unnormalized]):
     """An objective of any energy, which moves every parameter that is free.
 
-    A model that has p(y | x) learns it from the labels at the same time: to the loss of x it adds a E[-log p(y | x)] with
-    a = ``classification``, which for a = 1 makes the loss one of p(x, y).
+    A model that has p(y | x) learns it from the labels at the same time: a E[-log p(y | x)] is added to the loss of x,
+    and to its score. With a likelihood of x, a = 1 makes the loss that of p(x, y).
 
     Args:
         spec: of model space.

@@ -74,6 +74,42 @@ class LinearFeatures(Model):
         """The weights of each hidden unit, in the shape of x: (H, *)."""
 
 
+class Classifier(Model):
+    """A model that says which class an example is of: it has p(y | x) in closed form."""
+
+    @abstractmethod
+    def log_classes(self, x: Tensor) -> Tensor:
+        """log p(y | x) in nats of every class y: (B, *) -> (B, K)."""
+
+
+class JointEnergy(Unnormalized, Classifier):
+    """An energy of x and its class together, p(x, y) = exp(-E(x, y)) / Z.
+
+    So E(x) = -log sum_y exp(-E(x, y)) has the same Z, and p(y | x) = exp(E(x) - E(x, y)) needs none. ``energy`` is
+    E(x), whatever y it is given.
+    """
+
+    @abstractmethod
+    def joint(self, x: Tensor) -> Tensor:
+        """E(x, y) in nats of every class y: (B, *) -> (B, K)."""
+
+
+class HiddenUnits(Unnormalized):
+    """An energy E(x, h) of x and H hidden bits, given each of which the coordinates of the other are independent."""
+
+    @abstractmethod
+    def hidden(self, x: Tensor) -> Tensor:
+        """p(h_j = 1 | x): (B, *) -> (B, H)."""
+
+    @abstractmethod
+    def visible(self, h: Tensor) -> Tensor:
+        """E[x | h] (B, *) of hidden bits h (B, H)."""
+
+    @abstractmethod
+    def draw_visible(self, h: Tensor, noise: Noise) -> Tensor:
+        """x ~ p(x | h), (B, *), of hidden bits h (B, H)."""
+
+
 class Annealable(Unnormalized):
     """An energy with a path of its own to a density with known Z, better than that by powers of two densities."""
 

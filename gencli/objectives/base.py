@@ -55,7 +55,7 @@ class Objective(nn.Module, Partner[M], ABC):
     """
 
     continuous: ClassVar[bool] = False
-    score_name: ClassVar[str] = "nll"
+    score_name: str = "nll"
     initial_examples: int = 0
 
     def __init__(self, spec: Spec) -> None:

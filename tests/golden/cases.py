@@ -381,6 +381,11 @@ CASES: dict[str, Case] = {
         (ANNEALED, "estimator=bridge estimator.chains=8 estimator.betas=4 estimator.refresh=3"),
         ("sampler=gibbs sampler.steps=4 sampler.warmup=2",),
     ),
+    "joint_ebm": Case(
+        f"model=joint_ebm objective=cross_entropy {DIGITS} data.flatten=true {NET8} model.covariance=diagonal "
+        f"{IMPORTANCE}",
+        samplers=(MALA,),
+    ),
     "discrete_ebm": Case(
         f"model=discrete_ebm {BITS8} data.flatten=true {NET8} objective.samples=4 {ANNEALED} "
         "sampler=gibbs_with_gradients sampler.steps=4 sampler.warmup=0"

@@ -26,7 +26,7 @@ from gencli.models.base import DataInitialized, Model, Unnormalized
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.reference import Reference
-from gencli.models.structure import Annealable, BlockGibbs, Enumerable, LinearFeatures
+from gencli.models.structure import Annealable, BlockGibbs, Enumerable, HiddenUnits, LinearFeatures
 
 CELLS = 1 << 21
 """Most numbers of a tensor that is laid out for many changes at once."""
@@ -73,15 +73,27 @@ class Units:
         flip, stays = torch.cat(found, 1), x[:, where, None] == torch.arange(2, device=x.device)
         return flip[..., None].masked_fill(stays, 0.0)
 
+    def hidden(self, x: Tensor) -> Tensor:
+        """p(h_j = 1 | x): (n, D) -> (n, H)."""
+        return torch.addmm(self.c, x, self.V.T).sigmoid_()
+
+    def visible(self, h: Tensor) -> Tensor:
+        """E[x | h]: (n, H) -> (n, D)."""
+        if self.precision is None:
+            return torch.addmm(self.a, h, self.V).sigmoid_()
+        return self.a + (h @ self.V) / self.precision
+
+    def draw_visible(self, h: Tensor, noise: Noise) -> Tensor:
+        """x ~ p(x | h): (n, H) -> (n, D)."""
+        mean = self.visible(h)
+        if self.precision is None:
+            return (noise.rand(*mean.shape).to(mean) < mean).to(mean)
+        return mean + self.precision.rsqrt() * noise.randn(*mean.shape).to(mean)
+
     def resample(self, x: Tensor, noise: Noise) -> Tensor:
         """h given x, then x given h: (n, D) -> (n, D)."""
-        p = torch.addmm(self.c, x, self.V.T).sigmoid_()
-        h = (noise.rand(*p.shape).to(p) < p).to(p)
-        if self.precision is None:
-            p = torch.addmm(self.a, h, self.V).sigmoid_()
-            return (noise.rand(*p.shape).to(p) < p).to(p)
-        mean = self.a + (h @ self.V) / self.precision
-        return mean + self.precision.rsqrt() * noise.randn(*mean.shape).to(mean)
+        p = self.hidden(x)
+        return self.draw_visible((noise.rand(*p.shape).to(p) < p).to(p), noise)
 
     @property
     def smaller(self) -> int:
@@ -101,7 +113,7 @@ class Units:
         return own + level + seen @ self.a + 0.5 * seen.square() @ (1 / self.precision)
 
 
-class Bipartite(BlockGibbs, Enumerable):
+class Bipartite(BlockGibbs, Enumerable, HiddenUnits):
     """What follows from the numbers of an RBM, wherever they come from."""
 
     @abstractmethod
@@ -120,6 +132,18 @@ class Bipartite(BlockGibbs, Enumerable):
     def resample(self, x: Tensor, noise: Noise, y: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return self.units().resample(x.flatten(1), noise).view_as(x)
+
+    @torch.no_grad()
+    def hidden(self, x: Tensor) -> Tensor:
+        return self.units().hidden(x.flatten(1))
+
+    @torch.no_grad()
+    def visible(self, h: Tensor) -> Tensor:
+        return self.units().visible(h).view(-1, *self.spec.shape)
+
+    @torch.no_grad()
+    def draw_visible(self, h: Tensor, noise: Noise) -> Tensor:
+        return self.units().draw_visible(h, noise).view(-1, *self.spec.shape)
 
     @property
     def terms(self) -> int:

@@ -18,40 +18,78 @@ from gencli.core.spec import Batch, Spec
 from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.methods.chains import require_pairs
 from gencli.models.base import Unnormalized
+from gencli.models.structure import Classifier
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.energy.discrete_perturbations import local
 from gencli.objectives.energy.perturbations import Gaussian
 
 
+def class_nats(model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
+    """-log p(y | x) in nats, and whether y is the likeliest class, of each labelled row: (B,), (B,)."""
+    assert batch.y is not None
+    log_p = model.log_classes(batch.x)
+    return -log_p.gather(1, batch.y[:, None]).squeeze(1), (log_p.detach().argmax(1) == batch.y).float()
+
+
 class EnergyObjective(Objective[Unnormalized]):
     """An objective of any energy, which moves every parameter that is free.
+
+    A model that has p(y | x) learns it from the labels at the same time: a E[-log p(y | x)] is added to the loss of x,
+    and to its score. With a likelihood of x, a = 1 makes the loss that of p(x, y).
 
     Args:
         spec: of model space.
         regularization: alpha of alpha E[E(x)^2], which holds the level of the energies (Du and Mordatch, "Implicit
             generation and modeling with energy-based models", 2019).
+        classification: a, of models of x and its class (Grathwohl et al., "Your classifier is secretly an energy based
+            model and you should treat it like one", 2020).
     """
 
     score_name = "loss"
 
-    def __init__(self, spec: Spec, *, regularization: NonNegative = 0.0) -> None:
+    def __init__(self, spec: Spec, *, regularization: NonNegative = 0.0, classification: NonNegative = 1.0) -> None:
         super().__init__(spec)
-        self.regularization = regularization
+        self.regularization, self.classification = regularization, classification
 
     def bind(self, model: Unnormalized) -> Learned:
         if not any(p.requires_grad for p in model.parameters()):
             raise ValueError("the model has no parameter to train")
+        if self.classification != 1 and not isinstance(model, Classifier):
+            raise ValueError(
+                f"objective.classification={self.classification:g}: this model has no p(y | x); leave it at 1, or take "
+                "model=joint_ebm"
+            )
+        if self.classification and isinstance(model, Classifier):
+            self.score_name = f"{type(self).score_name}+labels"
         return Learned()
 
     def turns(self, model: Unnormalized) -> list[Turn]:
         own = [p for p in self.parameters() if p.requires_grad]
         moved = [p for p in model.parameters() if p.requires_grad] + own
-        return [Turn("model", moved, lambda batch, noise: self.loss(model, batch, noise))]
+        return [Turn("model", moved, lambda batch, noise: self._labelled(model, batch, self.loss(model, batch, noise)))]
+
+    def _labelled(self, model: Unnormalized, batch: Batch, loss: Loss) -> Loss:
+        """The loss with that of the labels, where the model has them."""
+        if not self.classification or batch.y is None or not isinstance(model, Classifier):
+            return loss
+        nats, right = (values.mean() for values in class_nats(model, batch))
+        logs = {"nll_y": nats.detach(), "accuracy": right}
+        return Loss(loss.value + self.classification * nats, loss.logs | logs)
 
     @abstractmethod
     def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
-        """Of a training batch."""
+        """Of x in a training batch."""
+
+    def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+        value = self.score_of_x(model, batch, noise)
+        if not self.classification or batch.y is None or not isinstance(model, Classifier):
+            return value
+        return value + self.classification * class_nats(model, batch)[0]
+
+    @abstractmethod
+    def score_of_x(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+        """The validation score of each row without its label: (B,)."""
 
     def held_level(self, *energies: Tensor) -> Tensor | float:
         """The regularization of some energies."""
@@ -73,7 +111,7 @@ class RowObjective(EnergyObjective):
             value = value + self.held_level(model.energy(batch.x, batch.y))
         return Loss(value)
 
-    def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+    def score_of_x(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         with torch.enable_grad():  # a score needs dE/dx even where no parameter is trained
             return self.rows(model, batch, noise).detach()
 
@@ -164,7 +202,7 @@ class ChainObjective(EnergyObjective):
         if not self.spec.support.discrete:
             self.scale.copy_(0.5 * deviation_of(examples.x))
 
-    def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+    def score_of_x(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         perturbation = local(self.spec) if self.spec.support.discrete else Gaussian(t=self.scale.square())
         others, rho = perturbation.draw(batch.x, self.SAMPLES, noise)
         return contrast(model, batch, others, 1.0, rho)

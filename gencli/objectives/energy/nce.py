@@ -80,6 +80,6 @@ class NCE(EnergyObjective):
             value = value + self.held_level(model.energy(batch.x, batch.y))
         return Loss(value, {"log_z": self.c.detach().clone()})
 
-    def score(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
+    def score_of_x(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         of_data, of_noise = self.rows(model, batch, noise)
         return of_data + of_noise

@@ -57,6 +57,7 @@ Choose parts (gencli list shows all):
 
 Parts within parts are chosen by where they stand:
   net@model.net=mlp                 the network of a model
+  net@model.context=pyramid         features of a conditional model's context
   net@objective.critic=mlp          the critic of an adversarial objective
   path@model.path=ve                the path of a diffusion
   kernel@objective.kernel=gibbs     the chains of cd, pcd, mcmc_mle

@@ -245,7 +245,8 @@ def to_plain(
         UsageError: a value is missing or makes no sense, or the parts do not fit each other.
     """
     # "net@model.net" is told as "net", "net@objective.critic" as "critic"; schema/... and hydra/... are no choices.
-    named = {group.rpartition(".")[2]: choice for group, choice in choices.items() if "/" not in group}
+    told = {group: choice for group, choice in choices.items() if "/" not in group and (choice or "@" not in group)}
+    named = {group.rpartition(".")[2]: choice for group, choice in told.items()}
 
     _check_keys(cfg)
     missing = sorted(OmegaConf.missing_keys(cfg))

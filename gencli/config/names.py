@@ -280,6 +280,8 @@ def no_such_key(full: str, value: str, siblings: Iterable[str], verb: str = "tra
     """
     parent, _, key = full.rpartition(".")
     start = f"{full}: there is no such key{f' in {parent}' if parent else ''}."
+    if group := _left_open(full):
+        return f"{full}: a {group} stands here if one is chosen: {group}@{full}=NAME (gencli list {group})"
     if found := keys_for(full, value, verb):
         return f"{start} {meant(found)}"
     beside = near(key, siblings)
@@ -288,6 +290,13 @@ def no_such_key(full: str, value: str, siblings: Iterable[str], verb: str = "tra
     if not beside.startswith("Did") and (found := keys_for(full, value, verb, fuzzy=True)):
         return f"{start} {meant(found)}"
     return f"{start} {beside}".rstrip()
+
+
+def _left_open(full: str) -> str | None:
+    """The group of which an option may stand at a key, and none does by itself."""
+    owner, _, at = full.partition(".")
+    options = catalog.options(owner).values() if at else ()
+    return next((option.nested[at] for option in options if at in option.nested and not option.held.get(at)), None)
 
 
 def _having(full: str) -> str:

@@ -58,6 +58,16 @@ def generator_latents(dim: int) -> int:
     return min(4 * latents(dim), 128)
 
 
+def features(dim: int) -> int:
+    """Features that a network finds in a context of C numbers: four for each latent of an autoencoder, at most 128.
+
+    Example:
+        >>> [features(dim) for dim in (1, 2, 8, 64, 1617)]
+        [4, 8, 24, 64, 128]
+    """
+    return min(4 * latents(dim), 128)
+
+
 def gradient_penalty(dim: int) -> float:
     """Lambda of a Wasserstein critic's penalty: D / 20, at most 10.
 

@@ -169,6 +169,11 @@ class Spec:
         return math.prod(self.context) if self.context else 0
 
     @property
+    def context_kind(self) -> str:
+        """What y is: ``labels``, or a ``vector``, ``sequence`` (T, C) or ``image`` of reals."""
+        return "labels" if self.classes else {2: "sequence", 3: "image"}.get(len(self.context), "vector")
+
+    @property
     def dim(self) -> int:
         """D, the number of coordinates."""
         return math.prod(self.shape)

@@ -5,26 +5,27 @@ Shapes: B rows in a batch, ``*`` the event shape, C the context's dimension. Lik
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar, get_args
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Given, Spec
 from gencli.kernels.energy import brute_force, turned_over
+from gencli.models.context import Contextual
 from gencli.models.distributions import Conditional
+from gencli.nn.base import NetworkFactory
 from gencli.paths.base import Path, Prediction
 
 ModelFactory = Callable[["Spec"], "Model"]
 """What an objective or estimator gets for a density of its own, such as noise: a specification -> a new model."""
 
 
-class Model(nn.Module, ABC):
+class Model(Contextual):
     """A generative model in model space; it inherits the capabilities that it offers.
 
     ``supports``: the kinds of x that it takes. ``shapes``: its event shapes. ``layouts``: what a coordinate may be the
@@ -33,36 +34,18 @@ class Model(nn.Module, ABC):
     Args:
         spec: shape and support of what it models.
         conditional: model p(x given y) instead of p(x).
+        context: network from y to features that all others see; None: they see y itself.
 
     Raises:
-        ValueError: conditional on data without labels or context.
+        ValueError: conditional on data without labels or context, or a network for classes, or for no context.
     """
 
     supports: ClassVar[tuple[str, ...]] = ("real",)
     shapes: ClassVar[tuple[str, ...]] = ("vector",)
     layouts: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, spec: Spec, *, conditional: bool = False) -> None:
-        super().__init__()
-        if conditional and not (spec.classes or spec.context):
-            raise ValueError("model.conditional=true needs data with labels or a context; this data has neither")
-        self.spec = spec
-        self.conditional = conditional
-
-    @property
-    def context_dim(self) -> int:
-        """Dimension of the context vector that the networks get; 0 for an unconditional model."""
-        return (self.spec.classes or self.spec.context_dim) if self.conditional else 0
-
-    def context(self, y: Tensor | None) -> Tensor | None:
-        """y as a vector: one-hot classes (B, classes) or the reals themselves (B, C), flat; None if unconditional."""
-        if not self.conditional:
-            return None
-        if y is None:
-            raise ValueError("this model is conditional: it needs y")
-        if self.spec.classes:
-            return F.one_hot(y, self.spec.classes).float()
-        return y.flatten(1)
+    def __init__(self, spec: Spec, *, conditional: bool = False, context: NetworkFactory | None = None) -> None:
+        super().__init__(spec, conditional=conditional, context=context)
 
     def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
         """Warning signs that are measured on a few validation examples and logged; a flow's round-trip error."""

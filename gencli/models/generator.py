@@ -26,15 +26,22 @@ class Generator(Reparameterized):
         spec: what one example is.
         net: makes the network from (latent,) to the event shape.
         conditional: model p(x given y).
+        context: network from y to features that all others see; None: they see y itself.
         latent: number of latents; auto: ``sizes.generator_latents``.
     """
 
     shapes = ("vector", "image")
 
     def __init__(
-        self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, latent: Auto[Count] = "auto"
+        self,
+        spec: Spec,
+        *,
+        net: NetworkFactory,
+        conditional: bool = False,
+        context: NetworkFactory | None = None,
+        latent: Auto[Count] = "auto",
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         self.latent = sizes.settle(self, "latent", latent, sizes.generator_latents(spec.dim))
         self.net = net((self.latent,), spec.shape, self.context_dim)
 

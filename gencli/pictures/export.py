@@ -59,7 +59,7 @@ def export(parts: Parts, run: Path, stem: str, asked: Sequence[str], x: Tensor, 
         stem: of the files' names.
         asked: names of formats that ``formats`` has let pass.
         x: (n, *) in data units.
-        y: (n,) classes or (n, C) contexts that they were drawn for; None: none.
+        y: (n,) classes or (n, *) contexts that they were drawn for; None: none.
     """
     x, y = x.cpu(), None if y is None else y.cpu()
     contents = {name: _CONTENT[name](parts.dataset, x, y) for name in asked}
@@ -108,6 +108,7 @@ def _table(dataset: Dataset, x: Tensor, y: Tensor | None) -> dict[str, Any]:
     if y.dim() == 1:
         cells = y.numpy() if classes is None else [classes[k] for k in y.tolist()]
         return columns | {(names or ["label"])[0]: cells}
+    y = y.flatten(1)
     return columns | {name: y[:, k].numpy() for k, name in enumerate(names or [f"y{k}" for k in range(y.shape[1])])}
 
 

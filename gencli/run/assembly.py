@@ -88,7 +88,7 @@ class Parts:
             **self.preprocess.protocol(),
             "binarization": self.dataset.binarization,
             "train_on": self.dataset.train_on,
-            "context": None if not self.model.conditional else "labels" if self.dataset.spec.classes else "vector",
+            "context": self.dataset.spec.context_kind if self.model.conditional else None,
             **self.dataset.protocol(),
         }
 

@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def chosen(parts: Parts) -> Tensor | None:
-    """The rows y (K,) or (K, C) that the sampler's options ``classes`` and ``context`` name; None: they name none.
+    """The rows y (K,) or (K, *) that the sampler's options ``classes`` and ``context`` name; None: they name none.
 
     Raises:
         UsageError: the model takes no such condition, or there is no such class, or a context has another width.
@@ -41,6 +41,8 @@ def chosen(parts: Parts) -> Tensor | None:
         return torch.tensor(class_numbers(parts.dataset, sampler.classes, "sampler.classes"))
     if sampler.context is None:
         return None
+    if len(spec.context) > 1:
+        raise UsageError(f"sampler.context: this context has the shape {spec.context}: context=FILE, an .npy (K, *)")
     rows = sampler.context if isinstance(sampler.context[0], list) else [sampler.context]
     for row in rows:
         if not isinstance(row, list) or len(row) != spec.context_dim:
@@ -85,7 +87,7 @@ def class_numbers(dataset: Dataset, values: Sequence[int | str], key: str) -> li
 
 
 def from_file(text: str, parts: Parts) -> Tensor:
-    """The rows y of ``context=FILE``: a table with the columns of the run by name, or an array (K,) or (K, C).
+    """The rows y of ``context=FILE``: a table with the columns of the run by name, or an array (K,) or (K, *).
 
     An ``.npz`` of samples gives its ``labels``.
 
@@ -126,6 +128,10 @@ def _array(path: Path) -> np.ndarray | None:
 def _columns(table: Table, parts: Parts) -> np.ndarray:
     """The columns of a table that are the class (K,) or the context (K, C): by name, or all where they have none."""
     spec, names = parts.dataset.spec, parts.dataset.context_names()
+    if len(spec.context) > 1:
+        raise UsageError(
+            f"{table.where} is a table; this context has the shape {spec.context}: an .npy (K, *) is needed"
+        )
     width = 1 if spec.classes else spec.context_dim
     if names and table.dialect.header:
         table.need(names)

@@ -17,6 +17,7 @@ from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.lazy import UserFiles, counted, listed, names_of
 from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
+from gencli.data.statistics import copied
 from gencli.data.tables import in_order
 
 LABELS = {name: f"{name}_labels" for name in SPLITS}
@@ -26,9 +27,9 @@ class Array(UserFiles):
     """Arrays of a file, read without unpickling.
 
     Keys ``train``, ``val``, ``test``, with ``train_labels`` ... for classes (whole numbers or text, which are numbered
-    in sorted order) or a context (floats (N, C)); of these only ``train`` is needed. Or one array, with ``labels``
-    beside it in an ``.npz``, that gets a fixed seeded split. (N,) and (N, D) are vectors; (N, H, W), (N, C, H, W) and
-    (N, H, W, C) with C = 1 or 3 images.
+    in sorted order) or a context (floats: vectors (N, C), sequences (N, T, C), images (N, C, H, W) or (N, H, W, C)); of
+    these only ``train`` is needed. Or one array, with ``labels`` beside it in an ``.npz``, that gets a fixed seeded
+    split. (N,) and (N, D) are vectors; (N, H, W), (N, C, H, W) and (N, H, W, C) with C = 1 or 3 images.
 
     Args:
         path: the file.
@@ -78,7 +79,7 @@ class Array(UserFiles):
             raise self._error("the labels of one split are classes, those of another a context")
         if self.old and all(y.dtype.kind in "iu" for y in labels.values()):
             classes = [str(k) for k in range(1 + max(map(int, classes), default=-1))]
-        context = 0 if classes or not labels else int(np.prod(next(iter(labels.values())).shape[1:]))
+        context = 0 if classes or not labels else _context_shape(next(iter(labels.values())))
         return {
             "shape": list(x.shape[1:]),
             "support": str(self.support or self._inferred(x)),
@@ -88,9 +89,10 @@ class Array(UserFiles):
 
     def specify(self, schema: Mapping[str, Any]) -> Spec:
         shape, context, classes = schema["shape"], schema["context"], names_of(schema)
-        if not shape or not all(type(n) is int and n > 0 for n in (*shape, context + 1)):
+        y = tuple(context) if isinstance(context, list) else (context,) if context else ()
+        if not shape or not all(type(n) is int and n > 0 for n in (*shape, *y)):
             raise ValueError(f"shape {shape}, context {context}")
-        return Spec(tuple(shape), Support.parse(str(schema["support"])), len(classes) if classes else None, context)
+        return Spec(tuple(shape), Support.parse(str(schema["support"])), len(classes) if classes else None, y)
 
     def class_names(self) -> list[str] | None:
         return names_of(self.meaning)
@@ -105,7 +107,7 @@ class Array(UserFiles):
             axes = "(C, H, W)" + (", of (H, W, C)" if self._turned else "") if spec.kind == "image" else ""
             x = " x ".join(map(str, spec.shape))
             y = f"; {len(classes)} classes: {listed(classes)}" if classes else ""
-            y += f"; a context of {spec.context_dim} reals" if spec.context else ""
+            y += f"; a context of {' x '.join(map(str, spec.context))} reals" if spec.context else ""
             if classes and any(found.dtype.kind == "f" for found in self._all_labels().values()):
                 y += " (floats, but whole numbers; of shape (N, 1) they would be a context)"
             lines.append(f"{found} {spec.kind}s of {x} {axes}".rstrip() + f", {spec.support}{y}")
@@ -175,7 +177,15 @@ class Array(UserFiles):
             y = self._classes(found, labels) if spec.classes else self._context(found, labels)
         if rows is not None:
             x, y = x[rows], None if y is None else y[torch.from_numpy(rows)]
-        return TensorSplit(to_support(x, spec.support, where), y) if len(x) else None
+        if len(x) == 0:
+            return None
+        found = TensorSplit(to_support(x, spec.support, where), y)
+        if name == "train" and spec.context and not self.kept and y is not None and (pair := copied(found.x, y)):
+            raise self._error(
+                f"coordinate {pair[1]} of {labels} tells coordinate {pair[0]} of x (it is a copy, but for shift and "
+                "scale): no density has a limit there; leave one of them out"
+            )
+        return found
 
     def _classes(self, y: np.ndarray, key: str) -> Tensor:
         numbers = {name: k for k, name in enumerate(self.class_names() or ())}
@@ -189,9 +199,13 @@ class Array(UserFiles):
         return torch.tensor([numbers[name] for name in names])[torch.from_numpy(codes)]
 
     def _context(self, y: np.ndarray, key: str) -> Tensor:
-        y = y.reshape(len(y), int(np.prod(y.shape[1:])))
-        if y.dtype.kind not in "biuf" or y.shape[1] != self.spec.context_dim or not np.isfinite(y).all():
-            needed = f"a context of {self.spec.context_dim} reals, all finite, is needed"
+        shape = self.spec.context
+        if len(shape) == 3 and y.ndim == 4 and y.shape[1:] != shape and channels_last(y.shape[1:]):
+            y = np.moveaxis(y, 3, 1)
+        if len(shape) == 1:  # (N,) too, and what older runs read as vectors
+            y = y.reshape(len(y), int(np.prod(y.shape[1:])))
+        if y.dtype.kind not in "biuf" or y.shape[1:] != shape or not np.isfinite(y).all():
+            needed = f"a context of {' x '.join(map(str, shape))} reals, all finite, is needed"
             raise self._error(f"{key} holds {_kind(y)}; {needed}")
         return torch.from_numpy(_numbers(y, key).astype(np.float64))
 
@@ -251,7 +265,7 @@ class Array(UserFiles):
         if y.dtype.kind == "f" or (y.dtype.kind in "biuU" and y.ndim == 1):
             return y
         hint = " (of one-hot rows: labels.argmax(1))" if y.ndim == 2 and y.dtype.kind in "biu" else ""
-        raise self._error(f"{key} holds {_kind(y)}: one class a row{hint}, or floats (N, C), a context, is expected")
+        raise self._error(f"{key} holds {_kind(y)}: one class a row{hint}, or floats (N, *), a context, is expected")
 
     def _value(self, key: str) -> np.ndarray:
         try:
@@ -336,6 +350,14 @@ def _shaped(x: np.ndarray, where: str) -> np.ndarray:
             f"{where} is an array of shape {x.shape}: (N,), (N, D), (N, H, W), (N, C, H, W) or (N, H, W, C) is expected"
         )
     return x[:, None] if x.ndim in (1, 3) else x
+
+
+def _context_shape(y: np.ndarray) -> int | list[int]:
+    """The length of context vectors (N, C), or the shape of sequences (N, T, C) and images, (C, H, W)."""
+    shape = list(y.shape[1:])
+    if len(shape) == 3 and channels_last(y.shape[1:]):
+        shape = [shape[2], *shape[:2]]
+    return shape if 2 <= len(shape) <= 3 else int(np.prod(shape))
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:

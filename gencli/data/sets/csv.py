@@ -20,6 +20,7 @@ from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import UserFiles, listed
 from gencli.data.sets.array import to_support
 from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype
+from gencli.data.statistics import copied
 from gencli.data.tables import Table, in_order, of_cells, read
 
 
@@ -308,7 +309,15 @@ class CSV(UserFiles):
         if len(rows) == 0:
             raise UsageError(f"{self._table.where} has {len(self._table)} rows, and none for training")
         whole = self._rows
-        return TensorSplit(whole.x[rows], None if whole.y is None else whole.y[rows])
+        found = TensorSplit(whole.x[rows], None if whole.y is None else whole.y[rows])
+        asked = name == "train" and self._context and not self.kept
+        if asked and found.y is not None and (pair := copied(found.x, found.y)):
+            d, c = self._meaning.columns[pair[0]], self._context[pair[1]]
+            raise UsageError(
+                f"data.context: column '{quoted(c)}' tells column '{quoted(d)}' of x (it is a copy, but for shift and "
+                "scale): no density has a limit there; leave one of them out"
+            )
+        return found
 
     @cached_property
     def _positions(self) -> dict[str, np.ndarray]:

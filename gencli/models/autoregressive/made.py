@@ -22,6 +22,7 @@ from gencli.core.spec import Given, Spec
 from gencli.models.autoregressive.encodings import Kind, encoding_of
 from gencli.models.base import Autoregressive, DataInitialized, Ensemble
 from gencli.models.distributions import Conditional, Conditionals, Fair, head_of
+from gencli.nn.base import NetworkFactory
 from gencli.nn.masked import MaskedMLP
 
 
@@ -34,6 +35,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
     Args:
         spec: what one example is.
         conditional: model p(x given y).
+        context: network from y to features that all others see; None: they see y itself.
         hidden: width of each hidden layer; auto: one layer of ``sizes.width``.
         activation: of the hidden units: ``relu``, ``elu``, ``silu``, ``softplus`` or ``tanh``.
         dropout: probability that a hidden unit is dropped in training.
@@ -62,6 +64,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         spec: Spec,
         *,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         hidden: Auto[Annotated[Sequence[Count], Range(low=1)]] = "auto",
         activation: Literal["relu", "elu", "silu", "softplus", "tanh"] = "relu",
         dropout: BelowOne = 0.0,
@@ -72,7 +75,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         components: Count | None = None,
         encoding: Kind | None = None,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         self.distribution = head_of(spec.support, conditionals, components)
         self.encoding = encoding_of(spec.support, encoding)
         self.members = masks

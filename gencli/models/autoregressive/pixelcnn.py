@@ -21,6 +21,7 @@ from gencli.core.spec import Given, Spec
 from gencli.models.autoregressive.encodings import Encoding
 from gencli.models.base import Autoregressive
 from gencli.models.distributions import Categorical, CategoricalHead, Conditional, PixelMixtureHead
+from gencli.nn.base import NetworkFactory
 from gencli.nn.causal_conv import CausalNet, GatedStacks, ShiftedResNet
 
 Window = Annotated[int, Range(low=3)]
@@ -41,8 +42,8 @@ class Raster(Autoregressive):
     shapes = ("image",)
     net: CausalNet
 
-    def __init__(self, spec: Spec, *, conditional: bool = False) -> None:
-        super().__init__(spec, conditional=conditional)
+    def __init__(self, spec: Spec, *, conditional: bool = False, context: NetworkFactory | None = None) -> None:
+        super().__init__(spec, conditional=conditional, context=context)
         self.natural = spec.shape[0] == 1  # else x lies channel by channel, and is drawn pixel by pixel
         self.encoding = Encoding("onehot" if spec.support.kind == "categorical" else "value", spec.support.size)
 
@@ -99,6 +100,7 @@ class PixelCNN(Raster):
     Args:
         spec: what one example is.
         conditional: model p(x given y).
+        context: network from y to features that all others see; None: they see y itself.
         width: channels of each stack.
         layers: number of gated layers.
         kernel: side of their windows, odd.
@@ -121,6 +123,7 @@ class PixelCNN(Raster):
         spec: Spec,
         *,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         width: Count = 32,
         layers: Count = 5,
         kernel: Window = 3,
@@ -128,7 +131,7 @@ class PixelCNN(Raster):
         hidden: Count = 64,
         dropout: BelowOne = 0.0,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         for name, side in (("kernel", kernel), ("first", first)):
             if side % 2 == 0:
                 raise ValueError(f"model.{name}={side}: an odd number is needed")
@@ -199,6 +202,7 @@ class PixelCNNPP(Raster):
     Args:
         spec: what one example is.
         conditional: model p(x given y).
+        context: network from y to features that all others see; None: they see y itself.
         width: channels of each stream.
         blocks: residual blocks, of two convolutions each.
         components: M, of the mixture of ``PixelMixtureHead``.
@@ -216,12 +220,13 @@ class PixelCNNPP(Raster):
         spec: Spec,
         *,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         width: Count = 32,
         blocks: Count = 4,
         components: Count = 5,
         dropout: BelowOne = 0.0,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         self.distribution = PixelMixtureHead(spec.support.size, spec.shape[0], components)
         self.net = ShiftedResNet(spec.shape, self.context_dim, width=width, blocks=blocks, dropout=dropout)
         self.last = nn.Conv2d(width, self.distribution.n_params, 1)

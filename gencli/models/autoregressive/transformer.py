@@ -22,6 +22,7 @@ from gencli.models.autoregressive.columns import Columns
 from gencli.models.base import Autoregressive
 from gencli.models.distributions import CategoricalHead, Conditional, Head, head_of
 from gencli.nn.attention import Activation, Cache, CausalTransformer
+from gencli.nn.base import NetworkFactory
 
 
 class Transformer(Autoregressive):
@@ -38,6 +39,7 @@ class Transformer(Autoregressive):
     Args:
         spec: what one example is; its D coordinates are the window.
         conditional: model p(x given y).
+        context: network from y to features that all others see; None: they see y itself.
         layers: number of blocks.
         heads: of the attention.
         width: of a token.
@@ -61,6 +63,7 @@ class Transformer(Autoregressive):
         spec: Spec,
         *,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         layers: Count = 4,
         heads: Count = 4,
         width: Count = 128,
@@ -70,7 +73,7 @@ class Transformer(Autoregressive):
         tied: bool = True,
         components: Count | None = None,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         self.dropout = dropout
         self.distribution: Head
         self.columns: Columns | None = None
@@ -90,7 +93,7 @@ class Transformer(Autoregressive):
         )
         self.head = None if tied or self.columns else nn.Linear(width, spec.support.size, bias=False)
         for name, weight in self.named_parameters():
-            if not name.startswith("body."):
+            if not name.startswith(("body.", "context_net.")):
                 nn.init.normal_(weight, std=0.02)
         self.natural = spec.kind != "image" or spec.shape[0] == 1
 

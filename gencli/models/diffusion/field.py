@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from gencli.core.options import BelowOne, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import like
-from gencli.models.base import DataInitialized, TimeField
+from gencli.models.base import DataInitialized, Model, TimeField
+from gencli.models.context import beside
 from gencli.nn.base import NetworkFactory
 from gencli.nn.fourier import Fourier
 from gencli.paths.base import Path, Prediction
@@ -29,7 +30,8 @@ class NetworkField(TimeField, DataInitialized):
     """A network on a path.
 
     The mean m and the standard deviation s of every coordinate are measured on training examples. With those,
-    V = alpha^2 s^2 + sigma^2 is the variance of x_t, and the network sees (x_t - alpha m) / sqrt(V).
+    V = alpha^2 s^2 + sigma^2 is the variance of x_t, and the network sees (x_t - alpha m) / sqrt(V). A context that is
+    an image of the size of x joins that as further channels, unless ``context`` makes features of it.
 
     ``edm`` derives from the path what "Elucidating the design space of diffusion-based generative models" (Karras et
     al., 2022) has for VE: the best prediction for normal data of independent coordinates, which is linear in x_t, is
@@ -42,6 +44,7 @@ class NetworkField(TimeField, DataInitialized):
         net: network of x_t, time and class.
         path: how data become noise.
         conditional: model p(x given y) as well.
+        context: network from y to features that all others see; None: they see y itself.
         prediction: what the network gives: ``edm`` (above), ``eps``, ``x0`` or ``v`` (velocity / W).
         label_dropout: probability that training hides a label, so that the model knows p(x) too, as guidance needs.
         timesteps: T, to train and to draw on T discrete times only; None: continuous time.
@@ -66,11 +69,12 @@ class NetworkField(TimeField, DataInitialized):
         net: NetworkFactory,
         path: Callable[[], Path],
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         prediction: Literal["edm", "eps", "x0", "v"] = "edm",
         label_dropout: BelowOne = 0.0,
         timesteps: Count | None = None,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         if label_dropout and not (conditional and spec.classes):
             raise ValueError(f"model.label_dropout={label_dropout} needs model.conditional=true and data with classes")
         self.path, self.prediction = path(), prediction
@@ -82,7 +86,8 @@ class NetworkField(TimeField, DataInitialized):
             raise ValueError("model.prediction=x0: this path starts without noise; raise model.path.t_min, or edm, v")
         self.time = Fourier()
         self.learned = bool(self.path.interior())
-        self.net = net(spec.shape, spec.shape, (1 if self.learned else 2) * self.time.size + self.context_dim)
+        clock = (1 if self.learned else 2) * self.time.size
+        self.net = net(seen(self), spec.shape, clock + (0 if self.context_channels else self.context_dim))
         self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))
 
@@ -104,7 +109,7 @@ class NetworkField(TimeField, DataInitialized):
         if self.conditional and self.spec.classes:
             labels = torch.full((len(t),), -1, device=t.device) if y is None else y
             features.append(F.one_hot(labels.clamp(min=0), self.spec.classes) * (labels >= 0)[:, None])
-        elif self.conditional:
+        elif self.conditional and not self.context_channels:
             context = self.context(y)
             assert context is not None
             features.append(context)
@@ -118,13 +123,22 @@ class NetworkField(TimeField, DataInitialized):
         mean, std = self.mean.to(x), self.std.to(x)
         V = (alpha * std).square() + sigma.square()
         away = x - alpha * mean
-        out = self.net((away / V.sqrt()).to(self.mean), self._context(t, y)).to(x)
+        scaled = (away / V.sqrt()).to(self.mean)
+        if self.context_channels:
+            scaled = beside(scaled, y, self.context_channels)
+        out = self.net(scaled, self._context(t, y)).to(x)
         if self.prediction != "edm":
             return Prediction.of(path, x, t, **{self.prediction: out})
         W = path.turn(t)
         a, b = like(path.d_alpha(t) / W, x), like(path.d_sigma(t) / W, x)
         scale = std / V.sqrt()
         return Prediction(path, x, t, a * mean + (a * alpha * std.square() + b * sigma) / V * away + scale * out, scale)
+
+
+def seen(model: Model) -> tuple[int, ...]:
+    """The shape of what the network of a field sees: that of x, with the channels of an image y behind its own."""
+    channels, *grid = model.spec.shape
+    return (channels + model.context_channels, *grid)
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

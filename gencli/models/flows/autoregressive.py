@@ -21,6 +21,7 @@ from gencli.models.flows import maps
 from gencli.models.flows.flow import Chain, Flow, Inverse, Transform
 from gencli.models.flows.layers import ActNorm, Marginal, Permutation
 from gencli.models.flows.maps import Affine, Bins, Map, RationalQuadratic
+from gencli.nn.base import NetworkFactory
 from gencli.nn.masked import MaskedMLP
 
 
@@ -60,6 +61,7 @@ class AutoregressiveFlow(Flow):
         spec: what one example is.
         map: the monotone map of one coordinate.
         conditional: model p(x given y).
+        context: network from y to features that all others see; None: they see y itself.
         transforms: number of transforms.
         hidden: width of each hidden layer of a MADE; auto: two layers of ``sizes.width``, half of it
             where a coordinate has more than two parameters, as those of a spline.
@@ -76,13 +78,14 @@ class AutoregressiveFlow(Flow):
         *,
         map: Map,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         transforms: Count = 5,
         hidden: Auto[Sequence[Count]] = "auto",
         dropout: BelowOne = 0.0,
         inverse: bool = False,
         marginal: maps.Marginal = 0,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         D = spec.dim
         own = sizes.width(D, 0.5 if map.n_params > 2 else 1.0)
         widths = sizes.settle(self, "hidden", hidden, [own] * 2)

@@ -128,6 +128,7 @@ class CouplingFlow(Flow):
         mixing: what comes before each coupling: ``masks`` (fixed alternating masks), ``random`` (fixed
             permutations), ``linear`` (learned LU-decomposed maps: 1x1 convolutions on images).
         conditional: model p(x given y).
+        context: network from y to features that all others see; None: they see y itself.
         net: makes the networks.
         couplings: number of couplings of a vector flow.
         levels: scales of an image flow; None: halve while height and width are even and above 4.
@@ -148,12 +149,13 @@ class CouplingFlow(Flow):
         mixing: Mixing,
         net: NetworkFactory,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         couplings: Count = 8,
         levels: Count | None = None,
         steps: Count = 6,
         marginal: maps.Marginal = 0,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         if spec.dim < 2:
             raise ValueError("a coupling flow needs at least 2 coordinates: model=maf or model=nsf_ar takes one")
         front: list[Transform] = [ActNorm(spec.shape[0])]
@@ -185,8 +187,18 @@ class NICE(CouplingFlow):
 
     shapes = ("vector",)
 
-    def __init__(self, spec: Spec, *, net: NetworkFactory, conditional: bool = False, couplings: Count = 6) -> None:
-        super().__init__(spec, map=Additive(), mixing="masks", net=net, conditional=conditional, couplings=couplings)
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        net: NetworkFactory,
+        conditional: bool = False,
+        context: NetworkFactory | None = None,
+        couplings: Count = 6,
+    ) -> None:
+        super().__init__(
+            spec, map=Additive(), mixing="masks", net=net, conditional=conditional, context=context, couplings=couplings
+        )
 
 
 class AffineCoupling(CouplingFlow):

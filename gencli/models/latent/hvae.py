@@ -40,6 +40,7 @@ class HVAE(LatentVariable, DataInitialized):
         spec: what one example is.
         net: makes the networks between x and z_1.
         conditional: model p(x given y): the networks between x and z_1 see y.
+        context: network from y to features that all others see; None: they see y itself.
         latent: dimension of each layer, z_1 (next to the data) first; two or more. auto: two, z_1 of twice
             ``sizes.latents`` and at most D, z_2 of half as many.
         hidden: widths of the hidden layers of each network between z_l and z_{l+1}, l = 1 first. auto: two layers each,
@@ -67,6 +68,7 @@ class HVAE(LatentVariable, DataInitialized):
         *,
         net: NetworkFactory,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         latent: Auto[Annotated[Sequence[Count], Range(low=2)]] = "auto",
         hidden: Auto[Sequence[Sequence[Count]]] = "auto",
         activation: Activation = "tanh",
@@ -74,7 +76,7 @@ class HVAE(LatentVariable, DataInitialized):
         components: Count = 3,
         variance: Variance = "shared",
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         first = min(2 * sizes.latents(spec.dim), spec.dim)
         layers: Sequence[int] = sizes.settle(self, "latent", latent, [first, (first + 1) // 2])
         own = [[sizes.width(low)] * 2 for low in layers[:-1]]

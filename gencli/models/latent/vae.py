@@ -40,6 +40,7 @@ class VAE(LatentVariable, DataInitialized):
         spec: what one example is.
         net: makes the encoder's and the decoder's network.
         conditional: model p(x given y): encoder and decoder see y, the prior does not.
+        context: network from y to features that all others see; None: they see y itself.
         latent: d; auto: ``sizes.latents``.
         decoder: ``bernoulli``, ``categorical``, ``logistic``, ``gaussian``, or ``auto``: what suits the data's support.
         components: logistics in a logistic decoder's mixture.
@@ -68,6 +69,7 @@ class VAE(LatentVariable, DataInitialized):
         *,
         net: NetworkFactory,
         conditional: bool = False,
+        context: NetworkFactory | None = None,
         latent: Auto[Count] = "auto",
         decoder: DecoderName = "auto",
         components: Count = 3,
@@ -77,7 +79,7 @@ class VAE(LatentVariable, DataInitialized):
         prior_components: Count = 500,
         flow: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(spec, conditional=conditional)
+        super().__init__(spec, conditional=conditional, context=context)
         if conditional and prior == "vamp":
             raise ValueError("model.prior=vamp: its pseudo-inputs have no y; standard, mixture or flow")
         chosen = FlowOptions(

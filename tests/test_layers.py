@@ -20,7 +20,7 @@ ROOMS = {
     "report": {"core", "config"},
     "kernels": {"core"},
     "models": {"core", "paths", "nn", "kernels", "data"},
-    "metrics": {"core", "data", "models"},
+    "metrics": {"core", "data", "models", "methods"},
     "methods": {"core", "models", "kernels"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
     "samplers": {"core", "paths", "models", "kernels", "methods", "data"},

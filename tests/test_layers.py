@@ -20,7 +20,7 @@ ROOMS = {
     "report": {"core", "config"},
     "kernels": {"core"},
     "models": {"core", "paths", "nn", "kernels", "data"},
-    "metrics": {"core", "data", "models"},
+    "metrics": {"core", "data", "models", "methods"},
     "methods": {"core", "models", "kernels"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
     "samplers": {"core", "paths", "models", "kernels", "methods", "data"},
@@ -56,7 +56,7 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 """Rooms of options, of which other rooms see the contract: ``base.py``."""
 
 BESIDES = {
-    "models": {"distributions", "structure", "subject", "trained"},
+    "models": {"distributions", "known", "structure", "subject", "trained"},
     "data": {"preprocess", "split", "loading", "tables", "networks"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files", "export", "style"},  # what training and the command sample write

@@ -119,6 +119,13 @@ _RECORD: dict[str, tuple[type, ...]] = {
 }
 
 
+def names_run(key: str, value: object) -> bool:
+    """Whether an option names a run by its folder: a base, noise, a teacher, a target other than the data's own."""
+    if key == "target":
+        return isinstance(value, str) and value != "data"
+    return key in ("run", "teacher") and value is not None
+
+
 def config(run: Path) -> dict[str, Any]:
     """A run's config.yaml, with each section's keys in their places; trainer and optimizer complete and of their types.
 

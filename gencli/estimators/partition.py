@@ -17,9 +17,9 @@ from torch import Tensor
 from gencli.core.errors import RunFailed
 from gencli.core.noise import Noise
 from gencli.core.options import Positive, Range
-from gencli.core.spec import Batch
+from gencli.core.spec import Batch, Bound
 from gencli.estimators.base import Estimate, Estimator, Shared
-from gencli.methods import cubature
+from gencli.methods import cubature, integral
 from gencli.methods.annealing import Density
 from gencli.methods.weights import weighed
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, ModelFactory, Unnormalized
@@ -133,11 +133,7 @@ class Quadrature(PartitionEstimator):
     continuous = True
     bound = "exact"
     DRAWN: ClassVar[int] = 512  # samples of the model
-    AROUND: ClassVar[int] = 2048  # draws of the check
-    FRAMES: ClassVar[int] = 60
     CHUNK: ClassVar[int] = 16_384
-    REFUSED: ClassVar[float] = 1.0  # nats that may be left open
-    DISAGREES: ClassVar[float] = 5.0  # standard errors of the check
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         super().check(model, learned)
@@ -158,49 +154,11 @@ class Quadrature(PartitionEstimator):
         with torch.no_grad():
             drawn = (model.sample if isinstance(model, DirectSampling) else model.start)(self.DRAWN, noise=noise)
         known = torch.cat([x, drawn]).flatten(1).cpu().double().unique(dim=0)
-        low, high = known.amin(0), known.amax(0)
-        centre, half = (low + high) / 2, (0.75 * (high - low)).clamp(min=1e-6)
-        near, log_q = cubature.around(known, noise, self.AROUND)
-        mesh = cubature.Mesh(self.log_density(model, x), torch.cat([known, near]), 8 * torch.finfo(x.dtype).eps)
-        check = weighed(mesh.heights[len(known) :] - log_q)
-        cells = (32 if len(half) == 1 else 4) * (self.points // 256)  # a side, for the first look
-        core = mesh.add(*cubature.grid(centre, half, cells))
-        frames, tail = self._frames(mesh, centre, half, core, cells)
-        mesh.refine(self.tolerance / 2, self.points**2)
-        log_z, left = float(mesh.log_mass), mesh.error + tail
-        if left > self.REFUSED:
-            spent = mesh.evaluations > 0.9 * self.points**2
-            way = "raise estimator.points" if spent else "parts are finer than the precision of the energy resolves"
-            raise RunFailed(f"log Z still moves by {left:.2g} nats after {mesh.evaluations:,} evaluations: {way}")
-        away = 0.0 if check.collapsed else abs(check.log_mean - log_z) - self.DISAGREES * check.variance**0.5
-        error = max(left, away, abs(log_z) if isinstance(model, ExactLikelihood) else 0.0)
-        inside = ((mesh.centre - centre).abs() <= half).all(1)
-        said = {
-            "cells": float(len(mesh.centre)),
-            "evaluations": float(mesh.evaluations),
-            "mass_outside_box": float((mesh.halves[~inside].flatten().logsumexp(0) - mesh.log_mass).exp()),
-            "frames": float(frames),
-            "log_z_check": check.log_mean,
-            "log_z_check_se": math.inf if check.collapsed else check.variance**0.5,
-        }
-        return Shared("exact" if error <= self.tolerance else "estimate", log_z, error**2, diagnostics=said)
-
-    def _frames(self, mesh: cubature.Mesh, centre: Tensor, half: Tensor, core: Tensor, cells: int) -> tuple[int, float]:
-        """Lay frames around the box; how many, and the share of Z that lies beyond them if it goes on falling so."""
-        total, last, share = core, math.inf, math.nan
-        for frame in range(1, self.FRAMES + 1):
-            places, sizes = cubature.grid(centre, half * 2**frame, cells)
-            outer = ((places - centre).abs() > half * 2 ** (frame - 1)).any(1)
-            mass = mesh.add(places[outer], sizes[outer])
-            total = torch.logaddexp(total, mass)
-            share = float((mass - total).exp())
-            if share < 1e-3 * self.tolerance and mass < last:
-                ratio = float((mass - last).exp()) if math.isfinite(last) else 0.5
-                return frame, share * ratio / (1 - ratio)
-            if frame > 20 and not mass < last:
-                break
-            last = float(mass)
-        raise RunFailed(
-            f"this energy has no Z that quadrature could find: boxes up to 2^{frame} times the data's still "
-            f"add {share:.1%}. It does not grow away from the data: take model.base=gaussian"
-        )
+        f, finest = self.log_density(model, x), 8 * torch.finfo(x.dtype).eps
+        try:
+            found = integral.log_integral(f, known, noise, self.tolerance, self.points, finest)
+        except ArithmeticError as failed:
+            raise RunFailed(str(failed)) from failed
+        error = max(found.error, abs(found.value) if isinstance(model, ExactLikelihood) else 0.0)
+        bound: Bound = "exact" if error <= self.tolerance else "estimate"
+        return Shared(bound, found.value, error**2, diagnostics=found.diagnostics)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from gencli.core.spec import Spec
-from gencli.models.base import M, Model
+from gencli.models.base import M, Model, Unnormalized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,15 @@ class Learned:
         velocity: the velocity. Its flow draws samples and has a density.
         steps_of: the sampler that the model was distilled for, whose steps alone are valid; None: any sampler.
         timesteps: T, where only the T discrete times of ``TimeField.snap`` are valid; None: those of the model itself.
+        target: what the model was fitted to in place of examples: a run whose energy it is, not yet opened, or ``data``
+            for the known density of the data; None: to examples.
     """
 
     score: bool = True
     velocity: bool = True
     steps_of: str | None = None
     timesteps: int | None = None
+    target: TrainedRun | Literal["data"] | None = None
 
     @property
     def limit(self) -> str:
@@ -78,3 +81,20 @@ class TrainedRun(ABC):
         Raises:
             UsageError: as ``open``; or it has no density, no samples of its own, or is conditional.
         """
+
+    def target(self, model: Model) -> Unnormalized:
+        """The run's energy, in the space of another model, as what that one is fitted to.
+
+        Args:
+            model: what is fitted.
+
+        Raises:
+            UsageError: as ``open``.
+            ValueError: its model has no energy, or is conditional where the other is not, or the other way round.
+        """
+        energy = self.open(model.spec).model
+        if not isinstance(energy, Unnormalized):
+            raise ValueError("the model of this run has neither an energy nor a likelihood")
+        if energy.conditional != model.conditional:
+            raise ValueError(f"the model of this run has model.conditional={str(energy.conditional).lower()}")
+        return energy

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
-from gencli.models.base import M, Partner
+from gencli.models.base import ExactLikelihood, M, Partner
 from gencli.models.trained import Learned
 
 
@@ -45,8 +45,8 @@ class Turn:
 class Objective(nn.Module, Partner[M], ABC):
     """What training minimises. Critics, teachers and buffers are its own state.
 
-    In order: ``bind`` whenever a run is built or opened; to train, ``open`` before anything is written, ``start``, and
-    ``turns``; then ``score``. All get the same model.
+    In order: ``bind`` whenever a run is built or opened; to train, ``tell`` and ``open`` before anything is written,
+    ``start``, and ``turns``; then ``score``. All get the same model.
 
     score_name: what ``score`` measures: ``nll`` (nats a row in model space, or an upper bound of them, to which the
     caller adds the terms of preprocessing) or another name that is logged as it is. Lower is better.
@@ -75,6 +75,9 @@ class Objective(nn.Module, Partner[M], ABC):
             ValueError: an option that this model cannot honour; names the key to change.
         """
         return Learned()
+
+    def tell(self, density: ExactLikelihood | None) -> None:
+        """Take the true density of the data in model space, where it is known; before ``open``."""
 
     def open(self, model: M) -> None:
         """Open the runs that only training needs, such as a teacher; before anything is written.

@@ -89,7 +89,11 @@ class Builder:
                 values[key] = self.component(value, Kernel, group=f"{where}.{key}")
             elif _is_section(value):
                 values[key] = self._nested(value, f"{where}.{key}")
-            elif isinstance(value, str) and _admits(declared.hints.get(key), TrainedRun):
+            elif (
+                isinstance(value, str)
+                and _admits(declared.hints.get(key), TrainedRun)
+                and value not in options.choices(declared.hints[key])
+            ):
                 values[key] = self.opener(value, self.trust)
             elif key != "_target_":
                 values[key] = value

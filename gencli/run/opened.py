@@ -120,7 +120,7 @@ def _named(node: Any) -> list[Path]:
         return [folder for item in node for folder in _named(item)]
     if not isinstance(node, Mapping):
         return []
-    own = [Path(node[key]) for key in ("run", "teacher") if isinstance(node.get(key), str)]
+    own = [Path(value) for key, value in node.items() if stored.names_run(key, value)]
     return own + _named(list(node.values()))
 
 

@@ -363,7 +363,7 @@ def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
     found = {}
     for key, value in node.items():
         found[key] = _with_runs(value, data)
-        if key in ("run", "teacher") and value is not None:
+        if stored.names_run(key, value):
             folder = find_run(value).resolve()
             theirs = Run(folder).trained.get("data") or {}
             for name in sorted({*sections.PREPROCESSING} - {"flip"}):

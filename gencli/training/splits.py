@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gencli.core.errors import UsageError
 from gencli.data.base import Dataset
+from gencli.models.known import known
 from gencli.run.assembly import Parts
 
 
@@ -18,6 +19,7 @@ def prepare(parts: Parts, test: bool) -> str | None:
         UsageError: a teacher, a split or a statistic cannot be had.
     """
     try:
+        parts.objective.tell(known(parts.dataset, parts.preprocess))
         parts.objective.open(parts.model)
         whole = parts.dataset.split("train")
         assert whole is not None

@@ -71,7 +71,8 @@ class Dataset(ABC):
     None: data is measured in nats per example. ``typed``: paths as the user typed them, by the absolute ones.
     ``in_sample``: whether the test split is the training split, as where there is one observation; records say so.
     ``box``: outside of which real vectors have no density; preprocessing maps it onto R^D. None: there is no such box.
-    ``task``: of data that a simulator made, and ``target``: what of it is x.
+    ``task``: of data that a simulator made; ``target``: what of it is x; ``observations``: theta (K, D) and x (K, C) of
+    what posteriors are asked about, where nobody says.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Dataset(ABC):
     box: Box | None = None
     task: Task | None = None
     target: Target | None = None
+    observations: tuple[Tensor, Tensor] | None = None
 
     def protocol(self) -> dict[str, object]:
         """What else a number on this data depends on; joins the protocol of its records."""

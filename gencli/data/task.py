@@ -14,7 +14,6 @@ from torch import Tensor
 from gencli.core.spec import Support
 from gencli.data.box import Box
 
-
 Target: TypeAlias = Literal["parameters", "observations"]
 """What x of a data set is: theta, whose context is an observation, or an observation, whose context is theta."""
 
@@ -58,6 +57,11 @@ class Task(ABC):
     support: Support = Support("real")
     box: Box | None = None
     singular: bool = False
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Of theta's coordinates."""
+        return list(self.names) or [f"theta_{k + 1}" for k in range(self.prior.dim)]
 
     @abstractmethod
     def simulate(self, theta: Tensor, generator: torch.Generator) -> Tensor:

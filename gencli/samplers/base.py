@@ -105,8 +105,8 @@ class Answer:
 class Question(Procedure[M]):
     """A question about data that a trained model answers; ``gencli sample`` asks it, training does not.
 
-    ``option``: its name in the group ``sampler``. ``picture``: the option of the group ``picture`` that shows its answer;
-    None: it has the same name. ``usual_n``: rows, where nobody says.
+    ``option``: its name in the group ``sampler``. ``picture``: the option of the group ``picture`` that shows its
+    answer; None: it has the same name. ``usual_n``: rows, where nobody says.
     """
 
     option: ClassVar[str]

@@ -71,6 +71,8 @@ class Simulator(Lazy):
     shape_kind: ClassVar[str] = "vector"
     support: ClassVar[str] = "real"
     OBSERVATIONS = 10
+    task: Task
+    target: Target
 
     def __init__(
         self,
@@ -104,16 +106,8 @@ class Simulator(Lazy):
         return {"target": self.target}
 
     def context_names(self) -> list[str] | None:
-        return self.observation_names if self.target == "parameters" else self.parameter_names
-
-    @property
-    def parameter_names(self) -> list[str]:
-        """Of theta's coordinates."""
-        return list(self.task.names) or [f"theta_{k + 1}" for k in range(self.task.prior.dim)]
-
-    @property
-    def observation_names(self) -> list[str]:
-        """Of an observation's coordinates."""
+        if self.target == "observations":
+            return self.task.parameter_names
         return [f"x_{k + 1}" for k in range(self.task.observed)]
 
     def _generator(self, *parts: int) -> torch.Generator:
@@ -134,7 +128,7 @@ class Simulator(Lazy):
         return theta, x
 
     @cached_property
-    def observations(self) -> tuple[Tensor, Tensor]:
+    def observations(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """The ten parameters (10, D) and what was observed of them (10, C), the same for every seed."""
         return self._pairs(self.OBSERVATIONS, self._generator(0, 1))
 

@@ -3,6 +3,9 @@
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Bound, Given, Graph, Spec, Support
 from gencli.data.base import Dataset, Modes, Split
+from gencli.data.box import Box
+from gencli.data.priors import LogNormalPrior, NormalPrior, UniformPrior
+from gencli.data.task import Prior, Task
 from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.kernels.base import Energy, Info, Kernel, State
 from gencli.loggers.base import Logger
@@ -51,6 +54,7 @@ __all__ = [
     "Batch",
     "BlockGibbs",
     "Bound",
+    "Box",
     "Categorical",
     "Classifier",
     "Conditional",
@@ -75,6 +79,7 @@ __all__ = [
     "LatentVariable",
     "Learned",
     "LinearFeatures",
+    "LogNormalPrior",
     "Logger",
     "Loss",
     "Model",
@@ -83,11 +88,13 @@ __all__ = [
     "Network",
     "NetworkFactory",
     "Noise",
+    "NormalPrior",
     "Objective",
     "Pairwise",
     "Parametric",
     "Path",
     "Prediction",
+    "Prior",
     "Question",
     "Relaxed",
     "Reparameterized",
@@ -99,11 +106,13 @@ __all__ = [
     "State",
     "Subject",
     "Support",
+    "Task",
     "TimeField",
     "Torus",
     "TrainedModel",
     "TrainedRun",
     "Turn",
+    "UniformPrior",
     "Unnormalized",
     "VelocityField",
     "log_likelihood",

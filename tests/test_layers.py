@@ -20,8 +20,8 @@ ROOMS = {
     "report": {"core", "config"},
     "kernels": {"core"},
     "models": {"core", "paths", "nn", "kernels", "data"},
-    "metrics": {"core", "data", "models", "methods"},
-    "methods": {"core", "models", "kernels"},
+    "methods": {"core", "models", "kernels", "data"},
+    "metrics": {"core", "data", "kernels", "methods", "models"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
     "samplers": {"core", "paths", "models", "kernels", "methods", "data"},
     "estimators": {"core", "paths", "models", "kernels", "methods"},
@@ -57,7 +57,16 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 
 BESIDES = {
     "models": {"distributions", "known", "structure", "subject", "trained"},
-    "data": {"preprocess", "split", "loading", "tables", "networks"},  # the way of the examples, which is no option
+    "data": {
+        "preprocess",
+        "split",
+        "loading",
+        "tables",
+        "networks",
+        "box",
+        "priors",
+        "task",
+    },  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files", "export", "style"},  # what training and the command sample write
     "loggers": {"params"},  # what of a config they are told

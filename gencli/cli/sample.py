@@ -92,7 +92,9 @@ def _answer(cfg: Mapping[str, Any], run: Run, reporter: Reporter) -> list[Path]:
     for key in ("format", "context"):
         if cfg[key] is not None:
             raise UsageError(f"{key}={quoted(cfg[key])} is for samples, not for sampler={question.option}")
-    section = compose("sample", [f"run={quote(str(run.path))}", f"picture={question.option}"])["picture"]
+    section = compose("sample", [f"run={quote(str(run.path))}", f"picture={question.picture or question.option}"])[
+        "picture"
+    ]
     picture = builder(cfg["trust"]).component(section, AnswerPicture, group="picture")
     with reporter.progress(f"asking ({question.option})"):
         answer = ask(parts, cfg["n"], cfg["seed"], cfg.get("batch_size"))

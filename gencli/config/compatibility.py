@@ -200,8 +200,14 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
             )
 
 
-def refuse_untrusted(group: str, target: str, trust: Sequence[str]) -> None:
+def refuse_untrusted(group: str, target: str, trust: Sequence[str], *, option: bool = False) -> None:
     """Refuse a class that lies neither in gencli nor in a package that the user trusts on this command.
+
+    Args:
+        group: where it is named: a section, or the key of an option.
+        target: the dotted name.
+        trust: packages.
+        option: whether ``group`` is a key whose value is the name.
 
     Raises:
         UsageError: says how to trust its package.
@@ -209,7 +215,7 @@ def refuse_untrusted(group: str, target: str, trust: Sequence[str]) -> None:
     package = target.partition(".")[0]
     if package != "gencli" and package not in trust:
         raise UsageError(
-            f"{group}._target_={quoted(target)}: this class is not part of gencli and would run code of its own. "
+            f"{group}{'' if option else '._target_'}={quoted(target)}: this class is not part of gencli and would run code of its own. "
             f"If you know where it comes from, add trust=[{quoted(package)}]"
         )
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Spec
+from gencli.data.box import Box
+from gencli.data.task import Target, Task
 
 
 class Split(ABC):
@@ -68,6 +70,9 @@ class Dataset(ABC):
     are then windows, whose given part is not scored, ``entropy`` is a rate, and the model must be Autoregressive.
     None: data is measured in nats per example. ``typed``: paths as the user typed them, by the absolute ones.
     ``in_sample``: whether the test split is the training split, as where there is one observation; records say so.
+    ``box``: outside of which real vectors have no density; preprocessing maps it onto R^D. None: there is no such box.
+    ``task``: of data that a simulator made; ``target``: what of it is x; ``observations``: theta (K, D) and x (K, C) of
+    what posteriors are asked about, where nobody says.
     """
 
     name: str
@@ -80,6 +85,10 @@ class Dataset(ABC):
     per: Literal["char", "byte", "symbol"] | None = None
     typed: Mapping[str, str] = MappingProxyType({})
     in_sample: bool = False
+    box: Box | None = None
+    task: Task | None = None
+    target: Target | None = None
+    observations: tuple[Tensor, Tensor] | None = None
 
     def protocol(self) -> dict[str, object]:
         """What else a number on this data depends on; joins the protocol of its records."""
@@ -179,8 +188,8 @@ class Dataset(ABC):
         """
         return None
 
-    def log_density(self, x: Tensor) -> Tensor | None:
-        """log p (B,) in nats of the distribution that the data were drawn from; None: it is not known."""
+    def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor | None:
+        """log p(x given y) (B,) in nats of the distribution that data were drawn from; None: it is not known."""
         return None
 
     def to_image(self, x: Tensor) -> Tensor | None:

@@ -27,6 +27,7 @@ from gencli.core.options import Range
 from gencli.core.spec import Batch, Bound, Spec, Support
 from gencli.core.tensors import numbers
 from gencli.data.base import Split
+from gencli.data.box import Box
 from gencli.data.split import storage_dtype
 from gencli.data.statistics import TOLERABLE, Repeats, moved, some_rows
 
@@ -53,6 +54,8 @@ class Preprocess(nn.Module):
       density estimation" (Papamakarios, Pavlakou and Murray, 2017); log|dz/dv| = ln(1 - 2 alpha) - ln s - ln(1 - s).
     - ``standardize``: z = (v - mean) / std for each coordinate, with the statistics of the training split.
 
+    Reals within a ``box`` are mapped onto R^D first (``Box.unbounded``), and T is of what they become.
+
     z has the dtype of the module (``.double()`` for fp64). The chain itself is computed in float64 where x, or the
     statistics of ``standardize``, are of that type.
 
@@ -68,6 +71,7 @@ class Preprocess(nn.Module):
         flatten: images as vectors; done anyhow where the model supports only vectors.
         flip: mirror training images left-right with probability 1/2.
         unit: (o, w) of the data's own bins; None: (0, 1/K).
+        box: of reals that lie in one; None: they may lie anywhere.
 
     Raises:
         ValueError: a combination that makes no sense, or a model that cannot be reached from the data.
@@ -92,6 +96,7 @@ class Preprocess(nn.Module):
         flatten: bool = False,
         flip: bool = False,
         unit: tuple[float, float] | None = None,
+        box: Box | None = None,
     ) -> None:
         super().__init__()
         if flip and spec.kind != "image":
@@ -108,6 +113,7 @@ class Preprocess(nn.Module):
 
         self.stochastic = support.discrete and not self.untouched
         self.transform = "none" if self.untouched else transform
+        self.box = None if self.untouched else box
         self.levels = support.levels or 1
         self.offset, self.width = unit if unit and self.stochastic else (0.0, 1 / self.levels)
         if self.stochastic and dequantization != "uniform":
@@ -222,6 +228,8 @@ class Preprocess(nn.Module):
     def _values(self, x: Tensor) -> Tensor:
         """The values v in float64, of integers the centre of their bin."""
         x = x.cpu().double()
+        if self.box is not None:
+            return self.box.unbounded(x)[0]
         return self.offset + self.width * (x + 0.5) if self.stochastic else x
 
     def _fit_context(self, split: Split) -> None:
@@ -290,6 +298,8 @@ class Preprocess(nn.Module):
         """z = T(v) in the precision of x and of the statistics, and the terms."""
         terms: dict[str, Tensor] = {}
         v = x
+        if self.box is not None:
+            v, terms["box log|det|"] = self.box.unbounded(x)
         if u is not None:
             v = self.offset + self.width * (x + u)
             terms["bins"] = x.new_full((len(x),), -self.spec.dim * math.log(self.width))
@@ -367,6 +377,8 @@ class Preprocess(nn.Module):
             x = (x.sigmoid() - self.alpha) / (1 - 2 * self.alpha)
         elif self.transform == "standardize":
             x = x * self.std + self.mean
+        if self.box is not None:
+            x = self.box.bounded_at(x)
 
         support = self.spec.support
         if self.stochastic:
@@ -409,7 +421,7 @@ class Preprocess(nn.Module):
         return {
             "support": str(self.spec.support),
             "dequantization": "uniform" if self.stochastic else None,
-            "transform": [] if name == "none" else [name],
+            "transform": ["box"] * (self.box is not None) + ([] if name == "none" else [name]),
         }
 
 

@@ -78,15 +78,20 @@ class Picture(Drawing):
 
 
 class AnswerPicture(Picture):
-    """The picture of a question's answer; it has the question's name in its own group."""
+    """The picture of a question's answer.
+
+    ``option``: its name in its own group. ``question``: that of the question in the group ``sampler``; None: the same.
+    """
 
     option: ClassVar[str]
+    question: ClassVar[str | None] = None
 
     @abstractmethod
     def of(self, answer: Answer, parts: Parts) -> Drawn:
         """The picture of an answer, drawn in the style that is ``applied``."""
 
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
-        if not isinstance(parts.sampler, Question) or parts.sampler.option != self.option:
-            raise UsageError(f"picture={self.option} shows an answer: sampler={self.option} asks the question")
+        question = self.question or self.option
+        if not isinstance(parts.sampler, Question) or parts.sampler.option != question:
+            raise UsageError(f"picture={self.option} shows an answer: sampler={question} asks the question")
         return self.of(ask(parts, n, seed), parts)

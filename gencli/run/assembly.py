@@ -124,7 +124,8 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         if schema is None:  # runs of before this rule open
             refuse_layout(cfg, model_class, dataset)
         try:
-            preprocess = Preprocess(dataset.spec, model_class.supports, model_class.shapes, unit=dataset.unit, **way)
+            supports, shapes = model_class.supports, model_class.shapes
+            preprocess = Preprocess(dataset.spec, supports, shapes, unit=dataset.unit, box=dataset.box, **way)
         except Unreachable as error:
             place = compatibility.layout(cfg["data"].get("_target_"))
             hint = compatibility.others(cfg, dataset.spec.support.kind, place)

@@ -23,6 +23,7 @@ from gencli.config.stored import TARGET
 from gencli.core import options
 from gencli.core.errors import UsageError, near, quoted
 from gencli.data.base import Dataset
+from gencli.data.task import Task
 from gencli.kernels.base import Kernel
 from gencli.models.base import Model
 from gencli.models.trained import TrainedRun
@@ -95,6 +96,8 @@ class Builder:
                 and value not in options.choices(declared.hints[key])
             ):
                 values[key] = self.opener(value, self.trust)
+            elif isinstance(value, str) and ":" in value and _admits(declared.hints.get(key), Task):
+                values[key] = self._named(value, Task, f"{where}.{key}")
             elif key != "_target_":
                 values[key] = value
 
@@ -117,6 +120,29 @@ class Builder:
                 raise _refusal(error, where, node["_target_"], declared) from error
 
         return build
+
+    def _named(self, text: str, kind: type[T], key: str) -> T:
+        """What a class or function ``package.module:name`` of a trusted package gives when it is called.
+
+        Raises:
+            UsageError: its package is not trusted, there is no such name, or it gives something else.
+        """
+        module_name, _, name = text.partition(":")
+        if not re.fullmatch(TARGET, target := f"{module_name}.{name}"):
+            raise UsageError(f"{key}={quoted(text)}: {getattr(kind, 'words', kind.__name__)} is needed")
+        refuse_untrusted(key, target, self.trust, option=True)
+        try:
+            module = _import(module_name, target.partition(".")[0])
+        except ImportError as error:
+            raise UsageError(f"{key}={quoted(text)}: {error}. {_near_modules(module_name)}".rstrip()) from error
+        make = getattr(module, name, None)
+        if not callable(make):
+            named = [found for found, value in vars(module).items() if callable(value)]
+            raise UsageError(f"{key}={quoted(text)}: {module_name} has no {name}. {near(name, named)}".rstrip())
+        made = make()
+        if not isinstance(made, kind):
+            raise UsageError(f"{key}={quoted(text)}: this gives {type(made).__name__}, no {kind.__name__}")
+        return made
 
     def _nested(self, node: Mapping[str, Any], group: str) -> Callable[..., Any]:
         """The factory of a section within a section, of whichever kind its class is."""

@@ -91,7 +91,7 @@ class Answer:
     """What a trained model answers, in data units.
 
     Args:
-        arrays: by name, each with the n asked-for rows first: what was observed, the truth where it is known, draws.
+        arrays: by name, the first with the n asked-for rows: what was observed, the truth where it is known, draws.
         diagnostics: numbers about all rows, each standard error beside its own as ``<name>_se``.
         notes: sentences that belong to them.
     """
@@ -105,11 +105,12 @@ class Answer:
 class Question(Procedure[M]):
     """A question about data that a trained model answers; ``gencli sample`` asks it, training does not.
 
-    ``option``: its name in the group ``sampler``, which is also that of the picture that shows its answer.
-    ``usual_n``: rows, where nobody says.
+    ``option``: its name in the group ``sampler``. ``picture``: the option of the group ``picture`` that shows its
+    answer; None: it has the same name. ``usual_n``: rows, where nobody says.
     """
 
     option: ClassVar[str]
+    picture: ClassVar[str | None] = None
     usual_n: ClassVar[int] = 8
 
     @abstractmethod

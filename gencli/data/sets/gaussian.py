@@ -44,7 +44,7 @@ class Gaussian(Lazy):
         self.covariance = a @ a.T / dim + torch.eye(dim, dtype=torch.float64) / 4
         self.entropy = 0.5 * (dim * math.log(2 * math.pi * math.e) + float(torch.logdet(self.covariance)))
 
-    def log_density(self, x: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.distributions.MultivariateNormal(self.mean, self.covariance).log_prob(x.double())
 
     def load(self, name: str) -> TensorSplit:

@@ -69,7 +69,7 @@ class Mixture(Lazy):
         log_joint = [w.log() - 0.5 * (x - mu).square().sum(1) for w, mu in zip(self.weights, self.means, strict=True)]
         return torch.stack(log_joint).logsumexp(0) - 0.5 * self.spec.dim * math.log(2 * math.pi)
 
-    def log_density(self, x: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.log_prob(x)
 
     def load(self, name: str) -> TensorSplit:

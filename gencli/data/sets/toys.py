@@ -153,7 +153,7 @@ class Toy(Lazy):
         self.modes = MODES.get(which)
         self.sizes, self.seed = dict(zip(SPLITS, (train, val, test), strict=True)), seed
 
-    def log_density(self, x: Tensor) -> Tensor | None:
+    def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor | None:
         return toy_densities.log_density(self.name, x)
 
     def load(self, name: str) -> TensorSplit:

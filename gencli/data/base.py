@@ -68,6 +68,9 @@ class Dataset(ABC):
     are then windows, whose given part is not scored, ``entropy`` is a rate, and the model must be Autoregressive.
     None: data is measured in nats per example. ``typed``: paths as the user typed them, by the absolute ones.
     ``in_sample``: whether the test split is the training split, as where there is one observation; records say so.
+    ``follows``: of data in the order of time, whose y is the state before x, or several of which the latest comes last:
+    so many rows further on is the row whose y is ``following(y, x)``, unless a trajectory ends in between. ``entropy``
+    is then that of x given y. None elsewhere.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Dataset(ABC):
     per: Literal["char", "byte", "symbol"] | None = None
     typed: Mapping[str, str] = MappingProxyType({})
     in_sample: bool = False
+    follows: int | None = None
 
     def protocol(self) -> dict[str, object]:
         """What else a number on this data depends on; joins the protocol of its records."""
@@ -182,6 +186,10 @@ class Dataset(ABC):
     def log_density(self, x: Tensor) -> Tensor | None:
         """log p (B,) in nats of the distribution that the data were drawn from; None: it is not known."""
         return None
+
+    def following(self, y: Tensor, x: Tensor) -> Tensor:
+        """The context (n, *) of the step after x, which came of the context y; see ``follows``."""
+        return torch.cat([y.flatten(1)[:, self.spec.dim :], x.flatten(1).to(y)], 1).view(y.shape)
 
     def to_image(self, x: Tensor) -> Tensor | None:
         """Examples of data space as images (n, 1 or 3, H, W) in [0, 1]; None where there is nothing to look at."""

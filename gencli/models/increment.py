@@ -1,13 +1,12 @@
 """Where a state goes: the state before, a mean increment and correlated noise, both given by a network.
 
-    x = a y + b + r (mu(y) + L(y) eps),    eps ~ N(0, I)
+    x = A y + b + r (mu(y) + L(y) eps),    eps ~ N(0, I)
 
-x is the state after y, and a, b, r have a number for each coordinate. They start from the data: a y + b is the
-least-squares line of each coordinate (damped persistence), r the deviation that it leaves. So the network learns
-increments in their own unit, whatever the scales of x and y are, and starts at a forecast that is hard to beat by
-guessing. The density is normal and exact:
+x is the state after y. A, b and r, a number for each coordinate, start from the data: A y + b is the least-squares
+forecast, r the deviation that it leaves. So the identity need not be learned, on whatever scales x and y are, and the
+network learns what is left in its own unit. The density is normal and exact:
 
-    -log p(x given y) = |L^-1 z|^2 / 2 + log det L + sum log r + D/2 log 2 pi,    z = (x - a y - b) / r - mu(y)
+    -log p(x given y) = |L^-1 z|^2 / 2 + log det L + sum log r + D/2 log 2 pi,    z = (x - A y - b) / r - mu(y)
 """
 
 from __future__ import annotations
@@ -31,6 +30,8 @@ _BOUND = 5.0
 """Of a logarithm of a deviation that the network gives, in units of r."""
 _LEAST = 0.05
 """Share of a coordinate's variance that low-rank factors leave to it at the start."""
+_RIDGE = 1e-5
+"""Of the least-squares forecast, as a share of the mean variance of y."""
 
 
 class Increment(ExactLikelihood, Reparameterized, DataInitialized):
@@ -38,6 +39,7 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
 
     The context must be the state before x, or several of them of which the latest comes last: along the first axis of
     images, in the flat order of vectors. What else is known of the time may stand before them, a channel of an image.
+    A forecasts a vector by all of its context, and a pixel by what its own place had before.
 
     Args:
         spec: what one example is.
@@ -82,7 +84,7 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
         self.covariance, self.in_shape = covariance, context
         self.rank = min(rank, spec.dim) if covariance == "low_rank" else 0
         D = spec.dim
-        self.slope = nn.Parameter(torch.ones(spec.shape))
+        self.slope = nn.Parameter(torch.zeros(*spec.shape[:1], *context))  # A
         self.offset = nn.Parameter(torch.zeros(spec.shape))
         self.register_buffer("unit", torch.ones(spec.shape))  # r
         self.unit: Tensor
@@ -99,15 +101,19 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
             self.net = net(context, (each, D) if spec.kind == "vector" else (each * spec.shape[0], *spec.shape[1:]), 0)
 
     def _outputs(self, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """a y + b + r mu(y) as (B, D), and the network's other outputs: (B, P, D), of a full covariance (B, P)."""
-        flat = self.context(y)
-        assert flat is not None
-        state = flat[:, -self.spec.dim :]
-        out = self.net(flat.view(-1, *self.in_shape)).flatten(1)
-        D, r = self.spec.dim, self.unit.flatten()
-        mean = self.slope.flatten() * state + self.offset.flatten() + r * out[:, :D]
+        """A y + b + r mu(y) as (B, D), and the network's other outputs: (B, P, D), of a full covariance (B, P)."""
+        before, D = self._before(y), self.spec.dim
+        out = self.net(before).flatten(1)
+        line = torch.einsum("oi...,ni...->no...", self.slope, before) + self.offset
+        mean = line.flatten(1) + self.unit.flatten() * out[:, :D]
         rest = out[:, D:]
         return mean, rest if self.covariance == "full" else rest.view(len(out), -1, D)
+
+    def _before(self, y: Tensor | None) -> Tensor:
+        """The context (B, *) in its own shape; of vectors (B, C)."""
+        flat = self.context(y)
+        assert flat is not None
+        return flat.view(-1, *self.in_shape)
 
     def mean(self, y: Tensor) -> Tensor:
         """E(x given y): (B, *)."""
@@ -164,17 +170,19 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
-        flat = self.context(y)
-        assert flat is not None
-        after, before = x.flatten(1).double(), flat[:, -self.spec.dim :].double()
-        mean, centre = after.mean(0), before.mean(0)
-        spread = (before - centre).square().mean(0)
-        together = ((after - mean) * (before - centre)).mean(0)
-        slope = torch.where(spread > 0, together / spread.clamp(min=1e-300), 0.0)
-        residual = after - mean - slope * (before - centre)
+        before, after = self._before(y).double(), x.double()
+        centre, mean = before.mean(0), after.mean(0)
+        # of a pixel (*) alone: predictors (N, I, *) and x (N, O, *) as (*, N, I) and (*, N, O)
+        p, q = ((values - values.mean(0)).movedim((0, 1), (-2, -1)) for values in (before, after))
+        gram = p.mT @ p / len(x)
+        ridge = _RIDGE * gram.diagonal(dim1=-2, dim2=-1).mean() * torch.eye(p.shape[-1], device=p.device, dtype=p.dtype)
+        slope = torch.linalg.solve(gram + ridge, p.mT @ q / len(x))  # (*, I, O)
+        residual = (q - p @ slope).movedim((-2, -1), (0, 1)).flatten(1)
         unit = positive(residual.square().mean(0), "x follows from y without noise: it has no density").sqrt()
-        for own, value in ((self.slope, slope), (self.offset, mean - slope * centre), (self.unit, unit)):
-            own.copy_(value.view(self.spec.shape))
+        A = slope.movedim((-1, -2), (0, 1))
+        self.slope.copy_(A)
+        self.offset.copy_(mean - torch.einsum("oi...,i...->o...", A, centre))
+        self.unit.copy_(unit.view(self.spec.shape))
         self._initialize_covariance(residual / unit)
 
     def _initialize_covariance(self, residual: Tensor) -> None:

@@ -73,6 +73,9 @@ class Dataset(ABC):
     ``box``: outside of which real vectors have no density; preprocessing maps it onto R^D. None: there is no such box.
     ``task``: of data that a simulator made; ``target``: what of it is x; ``observations``: theta (K, D) and x (K, C) of
     what posteriors are asked about, where nobody says.
+    ``follows``: of data in the order of time, whose y is the state before x, or several of which the latest comes last:
+    so many rows further on is the row whose y is ``following(y, x)``, unless a trajectory ends in between. ``entropy``
+    is then that of x given y. None elsewhere.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Dataset(ABC):
     task: Task | None = None
     target: Target | None = None
     observations: tuple[Tensor, Tensor] | None = None
+    follows: int | None = None
 
     def protocol(self) -> dict[str, object]:
         """What else a number on this data depends on; joins the protocol of its records."""
@@ -191,6 +195,10 @@ class Dataset(ABC):
     def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor | None:
         """log p(x given y) (B,) in nats of the distribution that data were drawn from; None: it is not known."""
         return None
+
+    def following(self, y: Tensor, x: Tensor) -> Tensor:
+        """The context (n, *) of the step after x, which came of the context y; see ``follows``."""
+        return torch.cat([y.flatten(1)[:, self.spec.dim :], x.flatten(1).to(y)], 1).view(y.shape)
 
     def to_image(self, x: Tensor) -> Tensor | None:
         """Examples of data space as images (n, 1 or 3, H, W) in [0, 1]; None where there is nothing to look at."""

@@ -64,9 +64,11 @@ class Lazy(Dataset):
         if self._precise is None:  # this is the training split, or there is none
             self._precise = needs_float64(split.x), split.y is not None and needs_float64(split.y)
         keep_x, keep_y = self._precise
-        return TensorSplit(
+        kept = TensorSplit(
             split.x if keep_x else _narrow(split.x), split.y if split.y is None or keep_y else _narrow(split.y)
         )
+        kept.groups, kept.weights = split.groups, split.weights
+        return kept
 
     def to_image(self, x: Tensor) -> Tensor | None:
         """Images of 1 or 3 channels in [0, 1]; None for vectors."""

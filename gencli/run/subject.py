@@ -118,6 +118,12 @@ def subject(parts: Parts, split: str, seed: int, batch_size: int | None = None) 
     )
 
 
+def held_out_subject(parts: Parts, seed: int, batch_size: int | None = None) -> Subject:
+    """A run beside its test split, else validation, else what there is; see ``subject``."""
+    name = next((name for name in ("test", "val", "train") if parts.dataset.split(name) is not None), "test")
+    return subject(parts, name, seed, batch_size)
+
+
 def ask(parts: Parts, n: int | None, seed: int, batch_size: int | None = None) -> Answer:
     """The answer to the question that stands in place of a run's sampler, about its held-out examples.
 
@@ -132,9 +138,8 @@ def ask(parts: Parts, n: int | None, seed: int, batch_size: int | None = None) -
     """
     question = parts.sampler
     assert isinstance(question, Question)
-    name = next((name for name in ("test", "val", "train") if parts.dataset.split(name) is not None), "test")
     n = question.usual_n if n is None else n
     try:
-        return question.answer(subject(parts, name, seed, batch_size), n)
+        return question.answer(held_out_subject(parts, seed, batch_size), n)
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -57,7 +57,14 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 
 BESIDES = {
     "models": {"distributions", "structure", "subject", "trained"},
-    "data": {"preprocess", "split", "loading", "tables", "networks", "images"},  # the way of the examples, which is no option
+    "data": {
+        "preprocess",
+        "split",
+        "loading",
+        "tables",
+        "networks",
+        "images",
+    },  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files", "export", "style"},  # what training and the command sample write
     "loggers": {"params"},  # what of a config they are told

@@ -23,6 +23,8 @@ from gencli.methods.inverse import Observation
 from gencli.models.base import TimeField
 from gencli.paths.base import Prediction
 
+_FAINT = 0.01  # alpha_t / sigma_t below which nothing is told of z
+
 
 class Informed(TimeField):
     """A field whose predictions know z, a row of it for each row of x; ``label_dropout`` and times are the field's own.
@@ -61,5 +63,7 @@ class Informed(TimeField):
             away = (observed.z - seen).detach().double()
             weight = torch.cholesky_solve(away.T, factor).T.to(seen)
             (pull,) = torch.autograd.grad((seen * weight).sum(), at)
-        ratio = like(self.path.sigma(t) / self.path.alpha(t), x)  # x_0 moves by sigma_t ratio pull, v by -ratio pull
+        # x_0 moves by sigma_t ratio pull, v by -ratio pull; where almost no data is left, a learned slope is noise
+        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
+        ratio = like(torch.where(alpha > _FAINT * sigma, sigma / alpha.clamp(min=1e-12), 0.0), x)
         return Prediction(self.path, x, t, said.v.detach() - ratio * pull)

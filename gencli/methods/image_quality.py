@@ -16,7 +16,7 @@ from gencli.methods.operators import Operator
 
 WEIGHTS = tuple(float(w) for w in np.logspace(-2.5, 0.5, 10))
 """Of total variation, those that are tried on examples of validation, in units of the images' range."""
-_STEPS = 40
+_STEPS, _STILL = 40, 1e-3  # proximal steps at most, and the relative move at which they end
 
 
 def require() -> None:
@@ -66,7 +66,9 @@ def total_variation(operator: Operator, z: Tensor, weight: float, start: Tensor)
         new = _proximal(at + size * operator.adjoint(z - operator(at)), size * weight)
         after = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
         at = new + (momentum - 1) / after * (new - x)
-        x, momentum = new, after
+        moved, x, momentum = float((new - x).norm() / new.norm().clamp(min=1e-12)), new, after
+        if moved < _STILL:
+            break
     return x
 
 

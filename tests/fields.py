@@ -35,6 +35,31 @@ PATHS = {
 }
 
 
+class NormalField(TimeField):
+    """Data N(mean, S): x_t ~ N(alpha mean, C), C = alpha^2 S + sigma^2 I."""
+
+    def __init__(self, path: Path, mean: Tensor, S: Tensor) -> None:
+        super().__init__(Spec((len(mean),), Support("real")))
+        self.path, self.mean, self.S = path, mean.double(), S.double()
+
+    def predict(self, x, t, y=None):
+        at = t[:1].double()
+        alpha, sigma = self.path.alpha(at), self.path.sigma(at)
+        inverse = torch.linalg.inv(alpha**2 * self.S + sigma**2 * torch.eye(len(self.S)).double())
+        away = (x.double() - alpha * self.mean) @ inverse
+        x0, eps = self.mean + alpha * away @ self.S, sigma * away
+        W = self.path.turn(at)
+        v = self.path.d_alpha(at) / W * x0 + self.path.d_sigma(at) / W * eps
+        return Prediction(self.path, x, t, v.to(x))
+
+    def rest_given(self, known: list[int], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (n, F) and covariance (F, F) of the other coordinates given x (n, K)."""
+        rest = [k for k in range(len(self.S)) if k not in known]
+        gain = self.S[rest][:, known] @ torch.linalg.inv(self.S[known][:, known])
+        mean = self.mean[rest] + (x.double() - self.mean[known]) @ gain.T
+        return mean, self.S[rest][:, rest] - gain @ self.S[known][:, rest]
+
+
 class MixtureField(TimeField):
     """Data sum_k w_k N(mu_k, s^2 I): at time t a mixture of N(alpha mu_k, (alpha^2 s^2 + sigma^2) I).
 

@@ -66,6 +66,7 @@ BESIDES = {
         "box",
         "priors",
         "task",
+        "images",
     },  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files", "export", "style"},  # what training and the command sample write

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
@@ -368,18 +369,34 @@ class Preprocess(nn.Module):
             return given.float()
         return given.double()
 
+    def values(self, z: Tensor) -> Tensor:
+        """v = T^-1(z) of z in model space (B, *), shaped as x and differentiable: reals; of integers o + w (x + u)."""
+        v = z.reshape(len(z), *self.spec.shape) if self.spec.kind == "image" else z
+        if self.transform == "scale":
+            v = v + 0.5
+        elif self.transform == "logit":
+            v = (v.sigmoid() - self.alpha) / (1 - 2 * self.alpha)
+        elif self.transform == "standardize":
+            v = v * self.std + self.mean
+        return v if self.box is None else self.box.bounded_at(v)
+
+    def volume(self, z: Tensor) -> Tensor:
+        """-log|det dz/dv| at z (B, *) in model space, (B,) nats, differentiable: E(z) + volume is the energy of v."""
+        nats = z.new_zeros(len(z)) if self.box is None else self.box.unbounded(self.values(z))[1]
+        if self.transform == "logit":
+            inside = F.logsigmoid(z) + F.logsigmoid(-z)
+            return nats + inside.flatten(1).sum(1) - self.spec.dim * math.log(1 - 2 * self.alpha)
+        if self.transform == "standardize":
+            return nats + self.std.log().sum().to(z)
+        return nats
+
+    def centres(self, x: Tensor) -> Tensor:
+        """The values v of x in data space: reals as they are, of integers the centre of their bin o + w (x + 1/2)."""
+        return self.offset + self.width * (x.to(self.working.dtype) + 0.5) if self.stochastic else x
+
     def inverse(self, z: Tensor) -> Tensor:
         """Model space (B, *) -> data space, in the dtype in which data are kept; integers by floor and clamp."""
-        x = z.reshape(len(z), *self.spec.shape) if self.spec.kind == "image" else z
-        if self.transform == "scale":
-            x = x + 0.5
-        elif self.transform == "logit":
-            x = (x.sigmoid() - self.alpha) / (1 - 2 * self.alpha)
-        elif self.transform == "standardize":
-            x = x * self.std + self.mean
-        if self.box is not None:
-            x = self.box.bounded_at(x)
-
+        x = self.values(z)
         support = self.spec.support
         if self.stochastic:
             x = ((x - self.offset) / self.width).floor().clamp(0, self.levels - 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
+from gencli.core.regions import region
 from gencli.data.base import Split
 from gencli.models.base import ExactLikelihood
 from gencli.pictures import canvas, style
@@ -20,7 +21,6 @@ from gencli.pictures.plane import clouds_and_surface
 from gencli.pictures.surface import SHOWN, in_plane, log_density, some_data
 from gencli.pictures.tables import marginals
 from gencli.run.assembly import Parts
-from gencli.run.sampling import region
 
 NETWORKS = 7
 """Samples of networks drawn beside the observed one."""

@@ -39,7 +39,7 @@ class Procedure(Partner[M], ABC):
     """What the group ``sampler`` offers: a sampler or a question; its options are its fields.
 
     What it can complete or draw for it says by fields of its own: ``given`` (what is kept of held-out examples: a
-    region of images, ``sampling.REGIONS``, or a list of a vector's coordinates), ``prompt`` (the text to go on from),
+    region of images, ``regions.REGIONS``, or a list of a vector's coordinates), ``prompt`` (the text to go on from),
     ``length`` (symbols to draw of sequences that may be longer or shorter than the model's window), ``classes``,
     ``context``. ``caveat``: what is to be said of completions that are not draws of p(rest | given).
     """

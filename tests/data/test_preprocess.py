@@ -264,3 +264,20 @@ def test_digits_entropy_of_pixels_survives_the_chain():
     density = p.gather(1, bins.T).T * 17  # piecewise constant in [0, 1)
     nll = -density.log().sum(1) + sum(terms.values())
     torch.testing.assert_close(nll, -p.gather(1, test.T).T.log().sum(1))
+
+
+@pytest.mark.parametrize(("support", "transform"), [c for c in CHAINS if c[0] != "categorical:7"])
+def test_values_are_the_way_back_without_rounding_and_volume_is_what_the_terms_say(support, transform):
+    p = Preprocess(spec(support), ("real",), VECTORS, transform=transform, alpha=0.05).double()
+    if transform == "standardize":
+        p.mean.copy_(torch.linspace(0, 1, 6))
+        p.std.copy_(torch.linspace(0.5, 2, 6))
+    K = p.levels
+    x = torch.rand(5, 6, generator=torch.Generator().manual_seed(1)).double()
+    x = (K * x).floor() if p.stochastic else x
+    z, terms = p(x, Fixed(torch.full((1, 1), 0.5)))
+    torch.testing.assert_close(p.values(z), p.centres(x))  # u = 1/2 is the centre of a bin
+    told = sum((term for name, term in terms.items() if name != "bins"), torch.zeros(5).double())
+    torch.testing.assert_close(p.volume(z), told)
+    exact = torch.autograd.functional.jacobian(p.values, z[:1]).squeeze()  # dv/dz
+    torch.testing.assert_close(torch.linalg.slogdet(exact.squeeze(1))[1], p.volume(z)[0])

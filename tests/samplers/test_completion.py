@@ -8,19 +8,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from fields import PATHS, gaussian, three
+from fields import PATHS, NormalField, gaussian, three
 from PIL import Image
 
 import gencli
 from gencli.cli import main as cli
 from gencli.core.errors import UsageError
 from gencli.core.noise import RowNoise
+from gencli.core.regions import region
 from gencli.core.spec import Given, Spec, Support
-from gencli.models.base import TimeField
 from gencli.models.trained import Learned
-from gencli.paths.base import Path, Prediction
 from gencli.paths.schedules import VP, Straight
-from gencli.run.sampling import region
 from gencli.samplers.diffusion.ddim import DDIM, DDPM
 from gencli.samplers.diffusion.edm import EDM
 from gencli.samplers.diffusion.sde import EulerMaruyama, PredictorCorrector
@@ -28,31 +26,6 @@ from gencli.samplers.diffusion.sde import EulerMaruyama, PredictorCorrector
 
 def noise(n, seed=0):
     return RowNoise(seed, torch.arange(n))
-
-
-class NormalField(TimeField):
-    """Data N(mean, S): x_t ~ N(alpha mean, C), C = alpha^2 S + sigma^2 I."""
-
-    def __init__(self, path: Path, mean: torch.Tensor, S: torch.Tensor) -> None:
-        super().__init__(Spec((len(mean),), Support("real")))
-        self.path, self.mean, self.S = path, mean.double(), S.double()
-
-    def predict(self, x, t, y=None):
-        at = t[:1].double()
-        alpha, sigma = self.path.alpha(at), self.path.sigma(at)
-        inverse = torch.linalg.inv(alpha**2 * self.S + sigma**2 * torch.eye(len(self.S)).double())
-        away = (x.double() - alpha * self.mean) @ inverse
-        x0, eps = self.mean + alpha * away @ self.S, sigma * away
-        W = self.path.turn(at)
-        v = self.path.d_alpha(at) / W * x0 + self.path.d_sigma(at) / W * eps
-        return Prediction(self.path, x, t, v.to(x))
-
-    def rest_given(self, known: list[int], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean (n, F) and covariance (F, F) of the other coordinates given x (n, K)."""
-        rest = [k for k in range(len(self.S)) if k not in known]
-        gain = self.S[rest][:, known] @ torch.linalg.inv(self.S[known][:, known])
-        mean = self.mean[rest] + (x.double() - self.mean[known]) @ gain.T
-        return mean, self.S[rest][:, rest] - gain @ self.S[known][:, rest]
 
 
 def complete(sampler, field, at: dict[int, float], n: int, seed: int = 1) -> torch.Tensor:

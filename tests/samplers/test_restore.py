@@ -1,0 +1,180 @@
+"""The question of restoration, asked of a run: what it answers, what it reads, what it refuses."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fields import three
+from PIL import Image
+
+import gencli
+from gencli.cli import main as cli
+from gencli.core.errors import UsageError
+from gencli.core.spec import Spec, Support
+from gencli.models.classical.gaussian import Gaussian
+from gencli.models.latent.vae import VAE
+from gencli.models.trained import Learned
+from gencli.paths.schedules import VP
+from gencli.samplers.restore import Restore
+
+SIDE = 8
+FEW = {"draws": 19, "chains": 4, "warmup": 20, "steps": 10}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A normal law of small images of 16 levels, whose pixels are like their neighbours."""
+    folder = tmp_path_factory.mktemp("restored")
+    rough = torch.randn(400, 1, SIDE + 2, SIDE + 2, generator=torch.Generator().manual_seed(0))
+    x = (8 + 9 * torch.nn.functional.avg_pool2d(rough, 3, 1)).round().clamp(0, 15).to(torch.uint8).numpy()
+    np.savez(folder / "x.npz", train=x[:300], val=x[300:340], test=x[340:])
+    data = ["data=array", f"data.path={folder / 'x.npz'}", "data.support=levels:16", "data.transform=scale"]
+    return gencli.train([*data, "model=gaussian", "logger=none", "n=0", "device=cpu", f"run_dir={folder / 'run'}"])
+
+
+def test_an_answer_has_the_truth_what_was_seen_and_the_posterior(run):
+    pytest.importorskip("skimage")
+    answer = run.ask("restore", 5, noise=0.2, **FEW)
+    x = answer.arrays
+    assert x["draws"].shape == (5, 19, 1, SIDE, SIDE)
+    torch.testing.assert_close(x["mean"], x["draws"].mean(1))
+    truth = run.parts.dataset.split("test").gather(torch.arange(5)).x
+    torch.testing.assert_close(x["original"], (truth + 0.5) / 16)
+    assert (x["degraded"] - x["original"]).std() == pytest.approx(0.2, rel=0.15)
+    said = answer.diagnostics
+    assert said["psnr_degraded"] < said["psnr_total_variation"] < said["psnr_mean"]
+    for estimate in ("degraded", "map", "mean", "total_variation"):
+        assert said[f"psnr_{estimate}_se"] > 0
+        assert -1 < said[f"ssim_{estimate}"] < 1
+    # under a normal law MAP is the posterior mean
+    assert said["psnr_map"] == pytest.approx(said["psnr_mean"], abs=1)
+    assert 0.8 < said["coverage_90"] < 1
+
+
+def test_a_row_does_not_depend_on_how_many_there_are(run):
+    pytest.importorskip("skimage")
+    two, three_rows = (run.ask("restore", n, method="map").arrays for n in (2, 3))
+    for name in ("observed", "map"):
+        assert torch.equal(two[name], three_rows[name][:2])
+    assert "draws" not in two
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "size"),
+    [
+        ("inpaint", {"given": "left_half"}, 32),
+        ("deblur", {"blur": "box", "width": 3.0}, 64),
+        ("superresolve", {"factor": 4}, 4),
+    ],
+)
+def test_an_observation_of_ones_own_is_restored(run, tmp_path, task, options, size):
+    side = 2 if task == "superresolve" else SIDE
+    pixels = np.full((side, side), 128, dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "mine.png")
+    np.save(tmp_path / "mine.npy", pixels[None, None] / 255)
+    found = [
+        run.ask("restore", 1, task=task, method="map", input=str(tmp_path / name), **options)
+        for name in ("mine.png", "mine.npy")
+    ]
+    assert found[0].arrays["observed"].shape == (1, size)
+    torch.testing.assert_close(found[0].arrays["map"], found[1].arrays["map"])
+    assert found[0].arrays["map"].shape == (1, 1, SIDE, SIDE)
+    assert "original" not in found[0].arrays
+    assert not [name for name in found[0].diagnostics if name.startswith("psnr")]
+
+
+def test_a_matrix_of_ones_own(run, tmp_path):
+    A = np.random.default_rng(0).normal(size=(70, SIDE**2)).astype(np.float32)
+    np.save(tmp_path / "A.npy", A)
+    truth = torch.full((1, SIDE**2), 0.55)
+    np.save(tmp_path / "z.npy", truth.numpy() @ A.T)
+    answer = run.ask(
+        "restore", 1, task="matrix", matrix=str(tmp_path / "A.npy"), input=str(tmp_path / "z.npy"), method="map",
+        noise=0.001,
+    )  # fmt: skip
+    torch.testing.assert_close(answer.arrays["map"].flatten(1), truth, atol=0.01, rtol=0)
+
+
+def test_files_of_strangers_are_data_or_refused(run, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('ran')",))
+
+    np.save(tmp_path / "code.npy", np.array([Code()], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "text.npy", np.array(["a"]))
+    np.save(tmp_path / "nan.npy", np.full((3, SIDE**2), np.nan))
+    np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    for name, words in {
+        "code": "cannot be read",
+        "empty": "cannot be read",
+        "none": "cannot be read",
+        "text": "numbers",
+        "nan": "not finite",
+        "wide": r"\(m, 64\) is needed",
+    }.items():
+        with pytest.raises(UsageError, match=words) as caught:
+            run.ask("restore", 1, task="matrix", matrix=str(tmp_path / f"{name}.npy"))
+        assert "\n" not in str(caught.value)
+        assert "sampler.matrix" in str(caught.value)
+    Image.fromarray(np.zeros((5, 4), dtype=np.uint8)).save(tmp_path / "small.png")
+    with pytest.raises(UsageError, match="4 x 5 pixels; 8 x 8"):
+        run.ask("restore", 1, input=str(tmp_path / "small.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "inpaint"}, "given=null: sampler.task=inpaint needs it"),
+        ({"given": "top_half"}, "given=top_half: is for sampler.task=inpaint"),
+        ({"task": "inpaint", "given": "top"}, "Did you mean top_half"),
+        ({"task": "superresolve", "factor": 3}, "factor=3 does not divide"),
+        ({"task": "deblur", "blur": "box", "width": 2.5}, "whole number"),
+        ({"draws": 50, "chains": 2, "steps": 20}, "draws=50"),
+        ({"draws": 5}, "at least 19"),
+        ({"method": "guided"}, "needs a model with a score"),
+        ({"task": "denoize"}, "denoise"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(run, options, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        run.ask("restore", 1, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_that_have_no_posterior_are_refused():
+    real, bits = Spec((2,), Support("real")), Spec((4,), Support("binary"))
+    ask, learned = Restore(), Learned()
+    assert ask.way(Gaussian(real), learned) == "chain"
+    field = three(VP())
+    assert ask.way(field, learned) == "guided"
+    with pytest.raises(ValueError, match=r"velocity only.*score"):
+        ask.way(field, Learned(score=False))
+    with pytest.raises(ValueError, match="method=chain needs an energy"):
+        Restore(method="chain").way(field, learned)
+    with pytest.raises(ValueError, match="neither an energy nor a score"):
+        ask.way(VAE(real), learned)
+    with pytest.raises(ValueError, match="x is binary"):
+        ask.way(VAE(bits), learned)
+
+
+def test_without_the_extra_it_says_how_to_get_it(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    with pytest.raises(UsageError, match=r"pip install gencli-nll\[images\]"):
+        run.ask("restore", 1)
+
+
+def test_the_command_writes_arrays_and_a_picture(run, capsys):
+    pytest.importorskip("skimage")
+    words = [f"sampler.{key}={value}" for key, value in FEW.items()]
+    assert cli.main(["sample", f"run={run.path}", "sampler=restore", "n=2", "sampler.noise=0.2", *words]) == 0
+    out = capsys.readouterr().out
+    assert "psnr mean" in out
+    assert "±" in out
+    assert "in units of 0 to 1" in out
+    (png,) = (run.path / "samples").glob("restore*.png")
+    assert Image.open(png).size[0] > 300
+    with np.load(png.with_suffix(".npz"), allow_pickle=False) as arrays:
+        assert {"original", "observed", "degraded", "map", "mean", "deviation", "draws", "total_variation"} == {*arrays}

@@ -13,7 +13,7 @@ from gencli.estimators.bridge import Bridge
 from gencli.estimators.partition import Quadrature
 from gencli.models.base import LatentVariable
 
-CODES = 2048
+CODES = 512
 """Draws of the prior: where quadrature looks first."""
 
 
@@ -42,8 +42,12 @@ class LatentEstimator(Estimator[LatentVariable]):
         energy = model.latent_energy
         if energy is None:
             return Shared(self.bound, 0.0)
-        measure = Quadrature() if energy.spec.dim <= 2 else Bridge(chains=self.chains, betas=self.betas)
-        found = measure.prepare(energy, Batch(model.codes(CODES, noise)), noise)
+        found: Shared
+        if energy.spec.dim <= 2:
+            found = Quadrature().prepare(energy, Batch(model.codes(CODES, noise)), noise)
+        else:
+            start = energy.start(CODES, noise=noise)  # its spread is the scale of the first steps
+            found = Bridge(chains=self.chains, betas=self.betas).prepare(energy, Batch(start), noise)
         said = {key if key.startswith("log_z") else f"log_z_{key}": v for key, v in found.diagnostics.items()}
         return replace(found, bound="upper" if found.bound in ("exact", "upper") else "estimate", diagnostics=said)
 

@@ -90,7 +90,7 @@ class LatentObjective(Objective[LatentVariable]):
         return nullcontext() if energy is None or self.prior != "energy_discrepancy" else frozen(energy)
 
     def learning(self, model: LatentVariable, batch: Batch, noise: Noise) -> tuple[Tensor | float, Tensor | float]:
-        """What the loss of the bound lacks: a term with the gradient of log Z, and a loss of the prior by itself."""
+        """What the loss of the bound lacks: a 0 with the gradient of log Z, and a loss of the prior by itself."""
         energy = model.latent_energy
         if energy is None:
             return 0.0, 0.0
@@ -102,7 +102,8 @@ class LatentObjective(Objective[LatentVariable]):
         with frozen(energy):
             start = energy.start(len(batch.x), noise=noise).to(next(energy.parameters()))
             z, _ = walk(Langevin(step_size=self.prior_step_size), energy_of(energy), start, noise, self.prior_steps)
-        return -energy.energy(z).mean(), 0.0
+        mean = energy.energy(z).mean()
+        return mean.detach() - mean, 0.0  # log Z itself is not known
 
     def _perturbation(self, z: Tensor) -> Perturbation:
         if self.prior_t == "auto":

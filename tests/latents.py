@@ -27,9 +27,11 @@ VAES = {
     "vae-mixture": {"prior": "mixture", "prior_components": 7},
     "vae-vamp": {"prior": "vamp", "prior_components": 7},
     "vae-flow": {"prior": "flow", "flow": FLOW},
+    "vae-energy": {"prior": "energy", "energy": {"hidden": [8], "steps": 10}},
     "vae-iaf-flow": {"posterior": "iaf", "prior": "flow", "flow": FLOW},
 }
-NAMES = [*VAES, "hvae", "hvae-3"]
+NAMES = [*(name for name in VAES if name != "vae-energy"), "hvae", "hvae-3"]
+"""Models whose log weights are of a normalised p(x, z)."""
 
 
 def noise(n: int, seed: int = 3) -> RowNoise:

@@ -9,12 +9,13 @@ import torch
 from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Batch
-from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.estimators.base import Estimate, Shared
+from gencli.estimators.latent import LatentEstimator, log_z_of
 from gencli.models.base import LatentVariable
 
 
 @dataclass(frozen=True, kw_only=True)
-class ELBO(Estimator[LatentVariable]):
+class ELBO(LatentEstimator):
     """Distortion plus rate, in nats, averaged over a few samples of z a row.
 
     Args:
@@ -23,12 +24,13 @@ class ELBO(Estimator[LatentVariable]):
 
     samples: Count = 16
 
-    bound = "upper"
+    def prepare(self, model: LatentVariable, examples: Batch | None, noise: Noise) -> Shared:
+        return self.measure_prior(model, noise)
 
     def nll(self, model: LatentVariable, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         terms = [model.elbo(batch.x, batch.y, noise=noise) for _ in range(self.samples)]
         distortion = torch.stack([t.distortion for t in terms])
-        rate = torch.stack([t.rate.sum(1) for t in terms])
+        rate = torch.stack([t.rate.sum(1) for t in terms]) + log_z_of(model, shared)
         nll = distortion + rate
         return Estimate(
             nll.mean(0),

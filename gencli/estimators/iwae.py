@@ -12,7 +12,8 @@ from gencli.core import tensors
 from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Batch
-from gencli.estimators.base import Estimate, Estimator, Shared
+from gencli.estimators.base import Estimate, Shared
+from gencli.estimators.latent import LatentEstimator, log_z_of
 from gencli.methods import weights
 from gencli.models.base import LatentVariable
 
@@ -24,7 +25,7 @@ COARSE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class IWAE(Estimator[LatentVariable]):
+class IWAE(LatentEstimator):
     """The k-sample importance-weighted bound, in nats.
 
     Each row is encoded once and its samples are decoded in pieces, so that memory does not grow with k but for the k
@@ -45,7 +46,6 @@ class IWAE(Estimator[LatentVariable]):
     k: Count = 5000
     rows: Count = 2000
 
-    bound = "upper"
     examples = 2000
 
     def coarse(self) -> IWAE:
@@ -54,9 +54,9 @@ class IWAE(Estimator[LatentVariable]):
     def prepare(self, model: LatentVariable, examples: Batch | None, noise: Noise) -> Shared:
         assert examples is not None
         variance = model.encode(examples.x, examples.y).var(0)
-        return Shared(
-            self.bound, diagnostics={"active_units": float((variance > ACTIVE).sum()), "latent_dim": len(variance)}
-        )
+        said = {"active_units": float((variance > ACTIVE).sum()), "latent_dim": len(variance)}
+        prior = self.measure_prior(model, noise)
+        return replace(prior, diagnostics={**said, **prior.diagnostics})
 
     def log_weights(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
         """All k log weights of each row, (B, k) float64."""
@@ -75,18 +75,18 @@ class IWAE(Estimator[LatentVariable]):
         k = log_w.shape[1]
         terms = model.elbo(batch.x, batch.y, noise=noise)
         ess, pareto_k = tensors.ess(log_w), weights.pareto_k(log_w)
-        tenth = max(1, k // 10)
+        log_z, tenth = log_z_of(model, shared), max(1, k // 10)
         return Estimate(
-            math.log(k) - log_w.logsumexp(1),
+            log_z + math.log(k) - log_w.logsumexp(1),
             ((k / ess - 1) / (k - 1)).clamp(min=0) if k > 1 else None,  # ess <= k, but for rounding
             {
                 "k": torch.full_like(ess, k),
                 "ess": ess,
                 **({} if pareto_k.isnan().all() else {"pareto_k": pareto_k}),
                 "collapsed": weights.collapsed(log_w, ess, pareto_k).double(),
-                "nll_tenth": math.log(tenth) - log_w[:, :tenth].logsumexp(1),
-                "negative_elbo": -log_w.mean(1),
+                "nll_tenth": log_z + math.log(tenth) - log_w[:, :tenth].logsumexp(1),
+                "negative_elbo": log_z - log_w.mean(1),
                 "distortion": terms.distortion,
-                "rate": terms.rate.sum(1),
+                "rate": terms.rate.sum(1) + log_z,
             },
         )

@@ -176,6 +176,12 @@ class DirectSampling(Model):
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         """n samples (n, *) in model space; temperature scales the standard deviation of the base noise."""
 
+    def draw(
+        self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0
+    ) -> tuple[Tensor, dict[str, float]]:
+        """``sample``, and what is to be said of how it was drawn, such as the acceptance of a chain of codes."""
+        return self.sample(n, y, noise=noise, temperature=temperature), {}
+
 
 class Reparameterized(DirectSampling):
     """Samples are differentiable: x = g(eps; theta, y), with normal noise eps that does not depend on theta.
@@ -279,6 +285,19 @@ class LatentVariable(DirectSampling):
 
     latent_dim: int
     stoppable: bool = True
+
+    @property
+    def latent_energy(self) -> Unnormalized | None:
+        """The prior where it is known up to its log Z only: p(z) = exp(-energy(z)) / Z; None: it is normalised.
+
+        ``log_weights`` and ``elbo`` then have -energy(z) in place of log p(z): their values are too high by log Z, and
+        only with it an NLL.
+        """
+        return None
+
+    def posterior_codes(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Tensor:
+        """z ~ q(z | x), a draw a row (B, d), for what learns a ``latent_energy``; other models need none."""
+        raise NotImplementedError
 
     @abstractmethod
     def infer(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:

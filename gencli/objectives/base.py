@@ -49,7 +49,8 @@ class Objective(nn.Module, Partner[M], ABC):
     ``start``, and ``turns``; then ``score``. All get the same model.
 
     score_name: what ``score`` measures: ``nll`` (nats a row in model space, or an upper bound of them, to which the
-    caller adds the terms of preprocessing) or another name that is logged as it is. Lower is better.
+    caller adds the terms of preprocessing) or another name that is logged as it is. Lower is better. ``bind`` may
+    change it.
     initial_examples: the most training examples that ``start`` wants to see; 0: it gets none.
     continuous: whether it moves x in R^D, which bits and levels do not bear; samplers and estimators say so too.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -12,10 +12,11 @@ from gencli.core.options import Count
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import LatentVariable
 from gencli.models.trained import Learned
-from gencli.objectives.base import Loss, Objective, Turn
+from gencli.objectives.base import Loss, Turn
+from gencli.objectives.latent import LatentObjective
 
 
-class IWAE(Objective[LatentVariable]):
+class IWAE(LatentObjective):
     """-log 1/k sum_i w_i from k samples a row, averaged over the batch, in nats; k = 1 is the ELBO.
 
     The gradient is that of the bound (``plain``), or for the parameters of q the doubly reparameterised one (``dreg``),
@@ -27,30 +28,31 @@ class IWAE(Objective[LatentVariable]):
         spec: what one example is.
         k: samples a row.
         gradient: ``plain`` or ``dreg``.
+        prior: the options of ``LatentObjective``, of a prior that is an energy.
 
     References:
         Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
         Tucker, Lawson, Gu and Maddison, "Doubly reparameterized gradient estimators for Monte Carlo objectives", 2019.
     """
 
-    def __init__(self, spec: Spec, k: Count = 5, gradient: Literal["plain", "dreg"] = "plain") -> None:
-        super().__init__(spec)
+    def __init__(self, spec: Spec, k: Count = 5, gradient: Literal["plain", "dreg"] = "plain", **prior: Any) -> None:
+        super().__init__(spec, **prior)
         self.k, self.gradient = k, gradient
 
     def bind(self, model: LatentVariable) -> Learned:
         if self.gradient == "dreg" and not model.stoppable:
             raise ValueError("objective.gradient=dreg: this model's q has no parameters of its own; take plain")
-        return Learned()
+        return super().bind(model)
 
     def _bound(self, log_w: Tensor) -> Tensor:
         return log_w.logsumexp(1) - math.log(self.k)
 
     def turns(self, model: LatentVariable) -> list[Turn]:
 
-        def plain(batch: Batch, noise: Noise) -> Loss:
-            return Loss(-self._bound(model.log_weights(batch.x, self.k, batch.y, noise=noise)).mean())
+        def plain(batch: Batch, noise: Noise) -> Tensor:
+            return -self._bound(model.log_weights(batch.x, self.k, batch.y, noise=noise)).mean()
 
-        def dreg(batch: Batch, noise: Noise) -> Loss:
+        def dreg(batch: Batch, noise: Noise) -> Tensor:
             share: list[Tensor] = []  # v (B, k), known once all the weights are
 
             def through(z: Tensor) -> Tensor:
@@ -60,10 +62,17 @@ class IWAE(Objective[LatentVariable]):
 
             log_w = model.log_weights(batch.x, self.k, batch.y, noise=noise, through=through)
             share.append(log_w.detach().softmax(1))
-            bound = self._bound(log_w).mean()
-            return Loss(-bound)  # its gradient in log w_i is v_i; the hook multiplies what goes on through z_i by v_i
+            return -self._bound(
+                log_w
+            ).mean()  # its gradient in log w_i is v_i; the hook multiplies what goes on through z_i by v_i
 
-        return [Turn("model", list(model.parameters()), dreg if self.gradient == "dreg" else plain)]
+        def loss(batch: Batch, noise: Noise) -> Loss:
+            with self.bounding(model):
+                value = (dreg if self.gradient == "dreg" else plain)(batch, noise)
+            return Loss(value + sum(self.learning(model, batch, noise)))
+
+        return [Turn("model", list(model.parameters()), loss)]
 
     def score(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
-        return -self._bound(model.log_weights(batch.x, self.k, batch.y, noise=noise))
+        log_w = model.log_weights(batch.x, self.k, batch.y, noise=noise)
+        return self.log_z(model, len(batch.x), noise) - self._bound(log_w)

@@ -26,4 +26,4 @@ class Direct(Sampler[DirectSampling]):
     def sample(
         self, model: DirectSampling, n: int, y: Tensor | None, noise: Noise, given: Given | None = None
     ) -> Samples:
-        return Samples(model.sample(n, y, noise=noise, temperature=self.temperature))
+        return Samples(*model.draw(n, y, noise=noise, temperature=self.temperature))

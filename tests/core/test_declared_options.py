@@ -56,7 +56,7 @@ DIFFERS = {
     "estimator/bridge": {"base", "base.widen"},
     "estimator/importance": {"proposal", "proposal.kind", "proposal.widen"},
     "estimator/smc": {"base", "base.widen"},
-    "model/vae": {"flow"},
+    "model/vae": {"energy", "flow"},
     # the parts of a network that stand in one section, each with a size of its own
     "net/auto": {"image.blocks", "image.width", "tiny.dropout", "tiny.hidden"},
     "net/energy": {"vector.hidden"},

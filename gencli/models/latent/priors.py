@@ -1,4 +1,4 @@
-"""Priors p(z) of a latent variable model."""
+"""Priors p(z) of a latent variable model that are normalised, and what all priors are."""
 
 from __future__ import annotations
 
@@ -35,22 +35,29 @@ class FlowOptions:
     features: Natural = 64
 
 
-PriorName = Literal["standard", "mixture", "vamp", "flow"]
+PriorName = Literal["standard", "mixture", "vamp", "flow", "energy"]
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What an encoder's network reads, (N, *), -> mean and log standard deviation of q(z | x), (N, d) each."""
 
 
 class Prior(nn.Module):
-    """A normalised density of codes z."""
+    """A density of codes z: normalised, or ``Unnormalized`` beside, and then known up to log Z."""
+
+    passes: int = 0
+    """Sequential network passes before z is drawn; of chains."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
-        """(N, d) -> (N,) nats."""
+        """(N, d) -> (N,) nats; of an unnormalised one log p(z) + log Z."""
 
     @abstractmethod
     def sample(self, n: int, noise: Noise, temperature: float = 1.0) -> Tensor:
         """(n, d); temperature scales the standard deviation of the base noise."""
+
+    def draw(self, n: int, noise: Noise, temperature: float = 1.0) -> tuple[Tensor, dict[str, float]]:
+        """``sample``, and what is to be said of how z was drawn; nothing where draws are independent and exact."""
+        return self.sample(n, noise, temperature), {}
 
     def initialize(self, inputs: Tensor) -> None:
         """Set what starts from training examples, as the encoder's network reads them (N, *)."""
@@ -166,22 +173,3 @@ class FlowPrior(Prior):
 
     def sample(self, n: int, noise: Noise, temperature: float = 1.0) -> Tensor:
         return self.flow.sample(n, noise=noise, temperature=temperature)
-
-
-def make_prior(
-    name: PriorName, dim: int, encoder: Encoder, shape: Sequence[int], *, components: int, flow: FlowOptions
-) -> Prior:
-    """The prior that a config names.
-
-    Raises:
-        ValueError: it needs more latents.
-    """
-    if name == "flow" and dim < 2:
-        raise ValueError("model.prior=flow: a coupling flow needs model.latent of at least 2")
-    if name == "mixture":
-        return MixturePrior(dim, components)
-    if name == "vamp":
-        return VampPrior(encoder, shape, components)
-    if name == "flow":
-        return FlowPrior(dim, flow.transforms, flow.hidden)
-    return StandardNormal(dim)

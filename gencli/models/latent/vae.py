@@ -3,7 +3,7 @@
     p(x) = integral p(x | z) p(z) dz,    z = mu(x) + s(x) eps ~ q(z | x), on top of which a flow may follow.
 
 q may carry a flow (inverse autoregressive or Real NVP, those of ``models/flows``), the prior may be a mixture,
-the VampPrior or a flow, and the decoder's distribution follows the data's support.
+the VampPrior, a flow or an energy, and the decoder's distribution follows the data's support.
 """
 
 from __future__ import annotations
@@ -20,14 +20,23 @@ from gencli.core.noise import Noise
 from gencli.core.options import Auto, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI, frozen
-from gencli.models.base import DataInitialized, Elbo, LatentVariable
+from gencli.models.base import DataInitialized, Elbo, LatentVariable, Unnormalized
 from gencli.models.flows.autoregressive import Autoregressive
 from gencli.models.flows.coupling import Coupling
 from gencli.models.flows.flow import Chain, Transform
 from gencli.models.flows.layers import Permutation
 from gencli.models.flows.maps import Affine
 from gencli.models.latent.decoders import DecoderName, Inputs, Variance, make_decoder
-from gencli.models.latent.priors import FlowOptions, PriorName, StandardNormal, make_prior
+from gencli.models.latent.energy_prior import EnergyOptions, EnergyPrior
+from gencli.models.latent.priors import (
+    FlowOptions,
+    FlowPrior,
+    MixturePrior,
+    Prior,
+    PriorName,
+    StandardNormal,
+    VampPrior,
+)
 from gencli.nn.base import NetworkFactory
 from gencli.nn.masked import MaskedMLP
 from gencli.nn.mlp import MLP
@@ -46,9 +55,10 @@ class VAE(LatentVariable, DataInitialized):
         components: logistics in a logistic decoder's mixture.
         variance: of a Gaussian decoder: ``shared``, ``pixel`` or ``network``.
         posterior: ``gaussian`` (diagonal), or a flow on top of it: ``iaf`` or ``realnvp``.
-        prior: ``standard``, ``mixture``, ``vamp`` or ``flow`` (Real NVP).
+        prior: ``standard``, ``mixture``, ``vamp``, ``flow`` (Real NVP) or ``energy``, which is unnormalised.
         prior_components: normals of a mixture, pseudo-inputs of a VampPrior.
         flow: of a posterior or prior that is one: ``transforms``, ``hidden`` and ``features``, as in ``FlowOptions``.
+        energy: of a prior that is one: ``hidden``, ``activation``, ``steps``, ``step_size``, as in ``EnergyOptions``.
 
     Raises:
         ValueError: an impossible choice, such as a decoder that gives this data no probability.
@@ -58,6 +68,7 @@ class VAE(LatentVariable, DataInitialized):
         Kingma et al., "Improved variational inference with inverse autoregressive flow", 2016.
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015.
         Tomczak and Welling, "VAE with a VampPrior", 2018.
+        Pang, Han, Nijkamp, Zhu and Wu, "Learning latent space energy-based prior model", 2020.
     """
 
     supports = ("real", "binary", "levels", "categorical")
@@ -78,12 +89,16 @@ class VAE(LatentVariable, DataInitialized):
         prior: PriorName = "standard",
         prior_components: Count = 500,
         flow: Mapping[str, Any] | None = None,
+        energy: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional, context=context)
         if conditional and prior == "vamp":
-            raise ValueError("model.prior=vamp: its pseudo-inputs have no y; standard, mixture or flow")
+            raise ValueError("model.prior=vamp: its pseudo-inputs have no y; standard, mixture, flow or energy")
         chosen = FlowOptions(
             **options.check(flow or {}, options.of_dataclass(FlowOptions), "model.flow", "a flow on z")
+        )
+        tilt = EnergyOptions(
+            **options.check(energy or {}, options.of_dataclass(EnergyOptions), "model.energy", "an energy of z")
         )
         features = chosen.features if posterior != "gaussian" else 0
         latent = self.latent_dim = sizes.settle(self, "latent", latent, sizes.latents(spec.dim))
@@ -92,10 +107,31 @@ class VAE(LatentVariable, DataInitialized):
         self.decoder = make_decoder(
             decoder, spec, net, latent, self.context_dim, components=components, variance=variance
         )
-        self.prior = make_prior(
-            prior, latent, self._moments, self.inputs.shape, components=prior_components, flow=chosen
-        )
+        self.prior = self._make_prior(prior, prior_components, chosen, tilt)
         self.flow = None if posterior == "gaussian" else _posterior_flow(posterior, latent, chosen)
+
+    def _make_prior(self, name: PriorName, components: int, flow: FlowOptions, energy: EnergyOptions) -> Prior:
+        """The prior that a config names.
+
+        Raises:
+            ValueError: it needs more latents.
+        """
+        match name:
+            case "standard":
+                return StandardNormal(self.latent_dim)
+            case "mixture":
+                return MixturePrior(self.latent_dim, components)
+            case "vamp":
+                return VampPrior(self._moments, self.inputs.shape, components)
+            case "energy":
+                return EnergyPrior(self.latent_dim, energy)
+        if self.latent_dim < 2:
+            raise ValueError("model.prior=flow: a coupling flow needs model.latent of at least 2")
+        return FlowPrior(self.latent_dim, flow.transforms, flow.hidden)
+
+    @property
+    def latent_energy(self) -> Unnormalized | None:
+        return self.prior if isinstance(self.prior, Unnormalized) else None
 
     def _context(self, y: Tensor | None) -> Tensor | None:
         context = self.context(y)
@@ -161,15 +197,21 @@ class VAE(LatentVariable, DataInitialized):
         inferred = self.infer(x, y)
         z, log_q = self._sample_q(inferred, 1, noise)
         distortion = -self.decoder.log_prob(x.to(z), z, self._context(y))[:, 0]
-        if self.flow is None and isinstance(self.prior, StandardNormal):
+        if self.flow is None and isinstance(self.prior, StandardNormal | EnergyPrior):
             mean, log_std = inferred
-            return Elbo(distortion, 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std)
+            rate = 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std
+            if isinstance(self.prior, EnergyPrior):  # KL(q || N(0, I)) + E_q f
+                rate = torch.cat([rate, self.prior.tilt(z[:, 0])[:, None]], 1)
+            return Elbo(distortion, rate)
         return Elbo(distortion, log_q - self.prior.log_prob(z[:, 0])[:, None])
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """The mean of a Gaussian q(z | x); with a flow on top, where the flow takes the mean of its base."""
         mean, _, *features = self.infer(x, y)
         return mean if self.flow is None else self.flow(mean, features[0])[0]
+
+    def posterior_codes(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Tensor:
+        return self._sample_q(self.infer(x, y), 1, noise)[0][:, 0]
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.decoder.mean(z, self._context(y))
@@ -179,8 +221,17 @@ class VAE(LatentVariable, DataInitialized):
 
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         """x ~ p(x | z), z ~ p(z); temperature is that of z."""
-        z = self.prior.sample(n, noise, temperature).to(self.decoder.bias)
-        return self.decoder.sample(z, self._context(y), noise=noise)
+        return self.draw(n, y, noise=noise, temperature=temperature)[0]
+
+    def draw(
+        self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0
+    ) -> tuple[Tensor, dict[str, float]]:
+        z, said = self.prior.draw(n, noise, temperature)
+        return self.decoder.sample(z.to(self.decoder.bias), self._context(y), noise=noise), said
+
+    @property
+    def passes(self) -> int:
+        return self.prior.passes + 1
 
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:

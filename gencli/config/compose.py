@@ -19,6 +19,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -76,9 +77,14 @@ def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
 @contextmanager
 def initialized(config_dirs: Sequence[str]) -> Iterator[list[str]]:
     """Hydra over gencli's options; gives the override by which it looks into the user's own directories too."""
-    with initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
-        places = [quote(f"file://{Path(folder).resolve()}") for folder in config_dirs]
-        yield [f"hydra.searchpath=[{','.join(places)}]"] if places else []
+    outer = GlobalHydra.instance().hydra  # of a command that composes a section while it runs
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(locate.config_dir()), job_name="gencli", version_base="1.3"):
+            places = [quote(f"file://{Path(folder).resolve()}") for folder in config_dirs]
+            yield [f"hydra.searchpath=[{','.join(places)}]"] if places else []
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def chosen(hydra: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 """Rooms of options, of which other rooms see the contract: ``base.py``."""
 
 BESIDES = {
-    "models": {"distributions", "structure", "subject", "trained"},
+    "models": {"bayes", "distributions", "structure", "subject", "trained"},
     "data": {"preprocess", "split", "loading", "tables", "networks"},  # the way of the examples, which is no option
     "samplers": {"chain", "diffusion.walk"},  # what the pictures of chains and of paths watch
     "pictures": {"samples", "files", "export", "style"},  # what training and the command sample write

@@ -9,7 +9,8 @@ from labelled import MEANS, Both, GivenClass, TwoNormals, known
 
 from gencli.core.spec import Spec, Support
 from gencli.data.split import TensorSplit
-from gencli.metrics.classification import Classification, bayes, calibration, log_posterior, prior_of
+from gencli.metrics.classification import Classification, calibration
+from gencli.models.bayes import bayes, log_posterior, prior_of
 
 SHARES = {"train": 0.8, "test": 0.5}
 

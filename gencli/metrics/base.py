@@ -115,7 +115,7 @@ class Measured:
         value: the number that runs are ranked by.
         se: its standard error over samples and reference; None: none is known.
         diagnostics: numbers that belong to it, the most telling first.
-        facts: what else decides it, such as the hash of a network's weights.
+        facts: what else decides it, such as the hash of a network's weights; ``says``: what the value is, in words.
         drawn: samples that a ``ModelMetric`` drew; 0: it needed none.
         examples: that a ``ModelMetric`` asked about; None: all of the split.
     """

@@ -213,7 +213,8 @@ class MetricRecord(Record):
         error = "" if self.se is None else f" ± {self.se:.2g}"
         told = "".join(f", {key} {value:.4g}" for key, value in self.diagnostics.items() if key[:3] != "se_")
         counts = (f"{self.n_samples:,} samples, " if self.n_samples else "") + f"{self.n_reference:,} examples"
-        return f"{self.split} {self.metric} {self.value:.5g}{error}{told} ({self.better} is better; {counts})"
+        says = f", {self.settings['says']}" if self.settings.get("says") else ""
+        return f"{self.split} {self.metric} {self.value:.5g}{error}{says}{told} ({self.better} is better; {counts})"
 
 
 def bits_per_dim(nats: float, dim: int) -> float:

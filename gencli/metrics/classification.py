@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencli.core.bounds import WORDS
 from gencli.core.noise import Purpose, stream
 from gencli.core.options import Auto, Count
-from gencli.core.spec import Bound
 from gencli.data.base import Dataset
 from gencli.data.split import at_most
 from gencli.metrics.base import Measured, ModelMetric
@@ -23,14 +23,6 @@ from gencli.models.subject import Subject
 
 REPLICATES = 200
 """Of the bootstrap, and simulated data sets of the floor."""
-
-LIKELIHOODS: dict[Bound, str] = {
-    "exact": "exact likelihoods",
-    "upper": "lower bounds on the likelihoods: an approximation",
-    "lower": "upper bounds on the likelihoods: an approximation",
-    "estimate": "estimates of the likelihoods: an approximation",
-}
-"""What p(y | x) is made of, by what the NLL of a run is to the true one."""
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
@@ -121,13 +113,17 @@ class Classification(ModelMetric):
             raise ValueError("metrics=[classification] needs at least 2 examples")
         prior = None if own else prior_of(subject, self.prior)
         log_p = log_posterior(subject, batch.x, prior)
-        facts = {"posterior": "the model's own p(y | x)"}
-        if prior is not None:
-            facts = {"posterior": f"by Bayes' rule from {LIKELIHOODS[subject.bound]}"}
-            never = [str(k) for k, share in enumerate(prior.tolist()) if not share]
-            if never:
-                facts["never_seen"] = f"classes {', '.join(never)} have p(y) = 0: the training split has none of them"
-        return self.of(log_p, batch.y.cpu(), subject.seed, facts)
+        return self.of(log_p, batch.y.cpu(), subject.seed, self._facts(subject, prior))
+
+    def _facts(self, subject: Subject, prior: Tensor | None) -> dict[str, str]:
+        """Where p(y | x) comes from, and what should make one doubt it."""
+        if prior is None:
+            return {"says": "by its own p(y | x)"}
+        doubts = [] if subject.bound == "exact" else ["so that p(y | x) is an approximation"]
+        never = [str(k) for k, share in enumerate(prior.tolist()) if not share]
+        if never:
+            doubts.append(f"no training example of classes {', '.join(never)}")
+        return {"says": ", ".join([f"by Bayes' rule from NLLs ({WORDS[subject.bound]})", *doubts])}
 
     def of(self, log_p: Tensor, y: Tensor, seed: int, facts: dict[str, str]) -> Measured:
         """The measurement of log p(y | x) (n, K) beside labels (n,)."""

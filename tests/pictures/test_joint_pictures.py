@@ -48,7 +48,7 @@ def test_a_joint_run_logs_both_parts_and_is_classified(joint, capsys):
     assert "higher is better; 300 examples" in capsys.readouterr().out
     found = record(joint, "classification")
     assert 0 <= found["value"] <= 1
-    assert found["settings"]["posterior"] == "the model's own p(y | x)"
+    assert found["settings"]["says"] == "by its own p(y | x)"
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_a_conditional_run_is_a_classifier_by_its_own_likelihoods(conditional):
     found = record(run, "classification")
     assert found["diagnostics"]["nll_y"] == pytest.approx(-log_p[np.arange(60), y].mean(), abs=1e-4)
     assert found["value"] == pytest.approx((log_p.argmax(1) == y).mean())
-    assert found["settings"]["posterior"] == "by Bayes' rule from exact likelihoods"
+    assert found["settings"]["says"] == "by Bayes' rule from NLLs (exact)"
 
 
 @pytest.mark.slow

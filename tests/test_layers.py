@@ -56,7 +56,7 @@ CONTRACT_ONLY = {"models", "objectives", "samplers", "estimators", "paths", "dat
 """Rooms of options, of which other rooms see the contract: ``base.py``."""
 
 BESIDES = {
-    "models": {"distributions", "forecast", "known", "structure", "subject", "trained"},
+    "models": {"bayes", "distributions", "forecast", "known", "structure", "subject", "trained"},
     "data": {
         "preprocess",
         "split",

@@ -1,7 +1,4 @@
-"""How well a model tells classes: its own p(y | x), or that of Bayes' rule from p(x | y) and the classes' shares.
-
-p(y | x) = p(x | y) p(y) / sum_y' p(x | y') p(y')
-"""
+"""How well a model tells classes: accuracy, nats and calibration of p(y | x)."""
 
 from __future__ import annotations
 
@@ -13,90 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencli.core.bounds import WORDS
 from gencli.core.noise import Purpose, stream
 from gencli.core.options import Auto, Count
-from gencli.core.spec import Batch, Bound
-from gencli.data.base import Dataset, Split
+from gencli.data.base import Dataset
 from gencli.data.split import at_most
 from gencli.metrics.base import Measured, ModelMetric
 from gencli.models.base import Model
+from gencli.models.bayes import log_posterior, prior_of
 from gencli.models.structure import Classifier
 from gencli.models.subject import Subject
 
 REPLICATES = 200
 """Of the bootstrap, and simulated data sets of the floor."""
-
-LIKELIHOODS: dict[Bound, str] = {
-    "exact": "exact likelihoods",
-    "upper": "lower bounds on the likelihoods: an approximation",
-    "lower": "upper bounds on the likelihoods: an approximation",
-    "estimate": "estimates of the likelihoods: an approximation",
-}
-"""What p(y | x) is made of, by what the NLL of a run is to the true one."""
-
-
-def shares(split: Split, classes: int, rows: int = 500) -> Tensor:
-    """The share of each class in a split, (K,) float64."""
-    counts = torch.zeros(classes, dtype=torch.float64)
-    for index in torch.arange(len(split)).split(rows):
-        y = split.gather(index).y
-        assert y is not None
-        counts += torch.bincount(y.cpu(), minlength=classes)
-    return counts / counts.sum()
-
-
-def bayes(log_likelihoods: Tensor, prior: Tensor) -> Tensor:
-    """log p(y | x) (n, K) from log p(x | y) (n, K) and p(y) (K,).
-
-    Raises:
-        ValueError: no class explains some x, all of them have density zero there.
-    """
-    log_joint = log_likelihoods.double() + prior.double().log()
-    level = log_joint.logsumexp(1, keepdim=True)
-    lost = int((~level.isfinite()).sum())
-    if lost:
-        raise ValueError(f"p(x | y) is 0, or no number, for every class at {lost} of {len(level)} examples")
-    return log_joint - level
-
-
-def log_posterior(subject: Subject, x: Tensor, prior: Tensor | None) -> Tensor:
-    """log p(y | x) of examples (n, *) of data space: (n, K) float64 on the CPU.
-
-    A model with its own p(y | x) is asked for it, at one draw of the dequantization. Else K likelihoods are measured
-    for each x, all with the same noise.
-
-    Args:
-        subject: a classifier, or a model of p(x | y).
-        x: (n, *).
-        prior: p(y) (K,); None: the model's own p(y | x) needs none.
-    """
-    model, classes = subject.model, subject.dataset.spec.classes
-    assert classes
-    if isinstance(model, Classifier):
-        found = []
-        for rows in torch.arange(len(x)).split(subject.batch_size):
-            z, _ = subject.preprocess(x[rows].to(subject.device), subject.noise(rows, 20))
-            found.append(model.log_classes(z).double().cpu())
-        return torch.cat(found)
-    assert prior is not None
-    nats = [subject.nll(Batch(x, torch.full((len(x),), k))) for k in range(classes)]
-    return bayes(-torch.stack(nats, 1), prior)
-
-
-def prior_of(subject: Subject, kind: Literal["training", "uniform"]) -> Tensor:
-    """p(y), (K,): the shares of the training split, or 1 / K.
-
-    Raises:
-        ValueError: there is no training split.
-    """
-    classes = subject.dataset.spec.classes
-    assert classes
-    if kind == "uniform":
-        return torch.full((classes,), 1 / classes, dtype=torch.float64)
-    split = subject.dataset.split("train")
-    if split is None:
-        raise ValueError("metrics.classification.prior=training: there is no training split; take prior=uniform")
-    return shares(split, classes, subject.batch_size)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
@@ -187,13 +113,17 @@ class Classification(ModelMetric):
             raise ValueError("metrics=[classification] needs at least 2 examples")
         prior = None if own else prior_of(subject, self.prior)
         log_p = log_posterior(subject, batch.x, prior)
-        facts = {"posterior": "the model's own p(y | x)"}
-        if prior is not None:
-            facts = {"posterior": f"by Bayes' rule from {LIKELIHOODS[subject.bound]}"}
-            never = [str(k) for k, share in enumerate(prior.tolist()) if not share]
-            if never:
-                facts["never_seen"] = f"classes {', '.join(never)} have p(y) = 0: the training split has none of them"
-        return self.of(log_p, batch.y.cpu(), subject.seed, facts)
+        return self.of(log_p, batch.y.cpu(), subject.seed, self._facts(subject, prior))
+
+    def _facts(self, subject: Subject, prior: Tensor | None) -> dict[str, str]:
+        """Where p(y | x) comes from, and what should make one doubt it."""
+        if prior is None:
+            return {"says": "by its own p(y | x)"}
+        doubts = [] if subject.bound == "exact" else ["so that p(y | x) is an approximation"]
+        never = [str(k) for k, share in enumerate(prior.tolist()) if not share]
+        if never:
+            doubts.append(f"no training example of classes {', '.join(never)}")
+        return {"says": ", ".join([f"by Bayes' rule from NLLs ({WORDS[subject.bound]})", *doubts])}
 
     def of(self, log_p: Tensor, y: Tensor, seed: int, facts: dict[str, str]) -> Measured:
         """The measurement of log p(y | x) (n, K) beside labels (n,)."""

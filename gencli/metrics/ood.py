@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencli.core.bounds import WORDS
 from gencli.core.errors import UsageError, quoted
 from gencli.core.options import Count
 from gencli.core.spec import Batch
@@ -90,7 +91,7 @@ class OutOfDistribution(ModelMetric):
         if above is not None:
             told["ratio"], told["se_ratio"] = auroc(*(part.numpy() for part in above.split(sizes)[:2]))
         told["nats_apart"] = float(inside.mean() - outside.mean())
-        facts = {"score": _words(subject), "outside": f"{sizes[1]} examples"}
+        facts = {"says": f"by {_words(subject)}", "outside": f"{sizes[1]} examples"}
         return Measured(value, se, told, facts, examples=sizes[0])
 
     def _other(self, subject: Subject) -> Split:
@@ -128,9 +129,8 @@ def _energy(model: Model) -> Unnormalized | None:
 def _words(subject: Subject) -> str:
     """What log p(x) is."""
     if _energy(subject.model) is not None:
-        return "-E(x): log p(x) but for log Z"
-    words = {"exact": "log p(x), exact", "upper": "a lower bound on log p(x)", "lower": "an upper bound on log p(x)"}
-    return words.get(subject.bound, "an estimate of log p(x)")
+        return "-E(x), which is log p(x) but for log Z"
+    return f"-NLL ({WORDS[subject.bound]})"
 
 
 def _scores(subject: Subject, x: Tensor, background: Unnormalized | None) -> tuple[Tensor, Tensor | None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gencli.core.errors import UsageError, quoted
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.core.options import Count
-from gencli.metrics.classification import log_posterior, prior_of
+from gencli.models.bayes import log_posterior, prior_of
 from gencli.models.structure import Classifier, HiddenUnits
 from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture

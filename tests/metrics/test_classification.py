@@ -9,7 +9,8 @@ from labelled import MEANS, Both, GivenClass, TwoNormals, known
 
 from gencli.core.spec import Spec, Support
 from gencli.data.split import TensorSplit
-from gencli.metrics.classification import Classification, bayes, calibration, log_posterior, prior_of
+from gencli.metrics.classification import Classification, calibration
+from gencli.models.bayes import bayes, log_posterior, prior_of
 
 SHARES = {"train": 0.8, "test": 0.5}
 
@@ -56,7 +57,7 @@ def test_a_class_may_be_missing_in_a_split():
     data = TwoNormals(SHARES, classes=3)  # class 2 was never seen: whatever p(x | 2) is, it is not taken
     measured = Classification().measure(known(GivenClass(data.spec, means), data))
     assert measured.value == Classification().measure(known(GivenClass(data.spec), TwoNormals(SHARES))).value
-    assert measured.facts["never_seen"].startswith("classes 2 have p(y) = 0")
+    assert measured.facts["says"] == "by Bayes' rule from NLLs (exact), no training example of classes 2"
 
 
 def test_a_joint_energy_is_asked_itself_and_bounds_are_told():
@@ -64,10 +65,11 @@ def test_a_joint_energy_is_asked_itself_and_bounds_are_told():
     own = Classification().measure(known(Both(data.spec, torch.tensor([0.8, 0.2])), data))
     bayesian = Classification().measure(known(GivenClass(data.spec), data, bounded="upper"))
     assert own.diagnostics == pytest.approx(bayesian.diagnostics, abs=1e-5)
-    assert own.facts["posterior"] == "the model's own p(y | x)"
-    assert bayesian.facts["posterior"].endswith("lower bounds on the likelihoods: an approximation")
+    assert own.facts["says"] == "by its own p(y | x)"
+    told = "by Bayes' rule from NLLs (upper bound), so that p(y | x) is an approximation"
+    assert bayesian.facts["says"] == told
     exact = Classification().measure(known(GivenClass(data.spec), data))
-    assert exact.facts["posterior"] == "by Bayes' rule from exact likelihoods"
+    assert exact.facts["says"] == "by Bayes' rule from NLLs (exact)"
     few = Classification(examples=50).measure(known(GivenClass(data.spec), data))
     assert few.examples == 50
 

@@ -66,7 +66,7 @@ def test_an_energy_ranks_as_its_density_does_whatever_its_normaliser_is():
     assert found.diagnostics["typicality"] == pytest.approx(auroc(-abs(p - centre), -abs(q - centre))[0])
     ratio = [a + 0.5 * part.square().sum(1).double().numpy() for a, part in ((p, x), (q, y))]
     assert found.diagnostics["ratio"] == pytest.approx(auroc(*ratio)[0], abs=1e-4)
-    assert found.facts["score"] == "-E(x): log p(x) but for log Z"
+    assert found.facts["says"] == "by -E(x), which is log p(x) but for log Z"
     assert found.examples == 400
 
 
@@ -76,7 +76,7 @@ def test_a_likelihood_is_measured_and_named_by_its_bound():
     subject = known(model, data, others={"far": other(3.0)}, bounded="upper")
     found = OutOfDistribution(against="far", examples=200).measure(subject)
     assert found.value > 0.9
-    assert found.facts["score"] == "a lower bound on log p(x)"
+    assert found.facts["says"] == "by -NLL (upper bound)"
     assert found.examples == 200
     assert "ratio" not in found.diagnostics
 

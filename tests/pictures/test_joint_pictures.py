@@ -43,12 +43,12 @@ def record(run, name):
 def test_a_joint_run_logs_both_parts_and_is_classified(joint, capsys):
     lines = [json.loads(line) for line in (joint / "metrics.jsonl").read_text().splitlines()]
     assert {"nll_y", "accuracy", "loss"} <= {key for line in lines for key in line if line["split"] == "train"}
-    assert "energy_discrepancy+labels" in lines[-1]
+    assert "loss+labels" in lines[-1]
     assert cli.main(["eval", f"run={joint}", "metrics=[classification]", "device=cpu"]) == 0
     assert "higher is better; 300 examples" in capsys.readouterr().out
     found = record(joint, "classification")
     assert 0 <= found["value"] <= 1
-    assert found["settings"]["posterior"] == "the model's own p(y | x)"
+    assert found["settings"]["says"] == "by its own p(y | x)"
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_a_conditional_run_is_a_classifier_by_its_own_likelihoods(conditional):
     found = record(run, "classification")
     assert found["diagnostics"]["nll_y"] == pytest.approx(-log_p[np.arange(60), y].mean(), abs=1e-4)
     assert found["value"] == pytest.approx((log_p.argmax(1) == y).mean())
-    assert found["settings"]["posterior"] == "by Bayes' rule from exact likelihoods"
+    assert found["settings"]["says"] == "by Bayes' rule from NLLs (exact)"
 
 
 @pytest.mark.slow
@@ -80,15 +80,8 @@ def test_pictures_of_a_conditional_flow_and_of_hidden_units(conditional, tmp_pat
     run, _ = conditional
     for name in ("interpretation", "generation"):
         assert cli.main(["sample", f"run={run}", f"picture={name}", "n=4", "device=cpu"]) == 0
-    rbm = [
-        "model=rbm",
-        "model.hidden=6",
-        "data=digits",
-        "data.binarize=7",
-        "estimator=null",
-        f"run_dir={tmp_path / 'rbm'}",
-    ]
-    gencli.train([*rbm, "objective.buffer=32", "objective.steps=1", *FEW])
+    rbm = ["model=rbm", "model.hidden=6", "data=digits", "data.binarize=7", "objective.buffer=32", "objective.steps=1"]
+    gencli.train([*rbm, "estimator=null", *FEW, f"run_dir={tmp_path / 'rbm'}"])
     for words in (["picture=interpretation"], ["picture=generation"], ["picture=generation", "picture.by=minimum"]):
         assert cli.main(["sample", f"run={tmp_path / 'rbm'}", *words, "n=4", "device=cpu"]) == 0
 
@@ -98,10 +91,7 @@ def test_pictures_of_a_conditional_flow_and_of_hidden_units(conditional, tmp_pat
     ("words", "message"),
     [
         (["metrics=[ood]"], "metrics=[ood] needs another data set: metrics.ood.against=NAME"),
-        (
-            ["metrics=[ood]", "metrics.ood.against=moons"],
-            "metrics.ood.against=moons: its examples are real of shape (2,)",
-        ),
+        (["metrics=[ood]", "metrics.ood.against=moons"], "against=moons: its examples are real of shape (2,)"),
         (["metrics=[ood]", "metrics.ood.against=fashion_mnst"], "fashion_mnist"),
         (["metrics=[classification]", "metrics.classification.prior=uniform"], "p(y given x) of its own"),
     ],

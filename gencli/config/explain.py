@@ -14,7 +14,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from gencli.config import catalog, names
+from gencli.config import catalog, names, schema
 from gencli.config.sections import TrainerOptions
 from gencli.config.stored import GROUPS
 from gencli.core import options
@@ -49,7 +49,7 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
         value = "" if isinstance(error, ConfigCompositionException) and "override" not in str(error) else str(error)
         overridden = re.search(r"override \+*(\S+)", value)
         where = overridden[1] if overridden else cause.full_key or ""
-        if "incompatible with type hint" in str(cause.msg) and (needed := _declared(where)):
+        if "incompatible with type hint" in str(cause.msg) and (needed := _declared(where, verb)):
             return f"{where}: {needed} is needed"
         return f"{where}: {str(cause.msg or cause).splitlines()[0]}"
 
@@ -65,10 +65,11 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
     return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
 
 
-def _declared(where: str) -> str | None:
-    """What a key of the section ``trainer`` may be, whose union of types OmegaConf tells in its own words."""
+def _declared(where: str, verb: str) -> str | None:
+    """What a key may be whose union of types OmegaConf tells in its own words: of a command or of its trainer."""
     section, _, key = where.partition("=")[0].rpartition(".")
-    hint = options.of_dataclass(TrainerOptions).hints.get(key) if section == "trainer" else None
+    kinds = {"": {"train": schema.Train, "sample": schema.Sample, "eval": schema.Eval}[verb], "trainer": TrainerOptions}
+    hint = options.of_dataclass(kinds[section]).hints.get(key) if section in kinds else None
     return None if hint is None else options.words(hint)
 
 

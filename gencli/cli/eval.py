@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gencli.core import distributed
-from gencli.core.errors import Interrupted, RunFailed, UsageError
+from gencli.core.errors import Interrupted, RunFailed, UsageError, quoted
 from gencli.run import quality, ranks
 from gencli.run.device import on_this_rank
 from gencli.run.measure import Measurement, Quantity, measure
@@ -53,6 +53,8 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
             reporter=reporter,
         )
         quantities, out = _quantities(cfg, run), _scores_file(cfg)
+        if unfinished := _unfinished(run):
+            reporter.warn(unfinished)
         len(at.examples)  # opens a new file, of which something is to be said
         for line in run.parts.dataset.understood():
             reporter.say(line)
@@ -77,6 +79,16 @@ def evaluate_run(cfg: Mapping[str, Any]) -> list[Record]:
                 f"{record.n_nonfinite} of {record.n_examples} examples have no finite NLL: the value is inf"
             )
     return records
+
+
+def _unfinished(run: Run) -> str | None:
+    """What is to be said of a run whose training has not ended by itself."""
+    info = run.info
+    if info["status"] == "finished":
+        return None
+    step, resume = (info.get("progress") or {}).get("step", 0), f"gencli train resume={relative(run.path)}"
+    more = "" if info["status"] == "running" else f": {resume} goes on"
+    return f"training of this run has not finished ({quoted(info['status'], 20)}, step {step}){more}"
 
 
 def _measured(at: Measurement, quantities: Sequence[Quantity[Any]]) -> Iterator[tuple[Record, Path]]:

@@ -9,6 +9,8 @@ from gencli.cli.help import Parser
 from gencli.cli.option_page import facts, option_page, wrapped
 from gencli.config import catalog, compatibility, names
 from gencli.config.catalog import Option
+from gencli.config.sections import SearchOptions
+from gencli.core import options
 from gencli.core.errors import UsageError, near, quoted
 
 FAMILIES = {
@@ -31,6 +33,16 @@ LAYOUTS = {
 """Families of data by how their coordinates are laid out."""
 
 
+SEARCHES = {
+    "tpe": "tree-structured Parzen estimators (Bergstra et al., 2011); choices and numbers",
+    "cmaes": "evolution of a normal distribution (Hansen and Ostermeier, 2001); numbers, choices at random",
+    "gp": "a Gaussian process; choices and numbers",
+    "grid": "each combination of values and ranges once",
+    "random": "uniform draws",
+}
+"""What proposes the jobs of a search, which is no group of parts: Optuna's samplers."""
+
+
 def main(words: Sequence[str]) -> int:
     """Print the groups, one of them, or one option in full.
 
@@ -49,6 +61,8 @@ def main(words: Sequence[str]) -> int:
         if args.matrix:
             raise UsageError("--matrix is of one group: gencli list model --matrix")
         lines = overview(args.config_dir, width)
+    elif args.group == "search" and args.name is None and not args.matrix:
+        lines = search_page(width)
     else:
         found = options_of(args.group, args.config_dir)
         if args.name is not None:
@@ -114,6 +128,21 @@ def _more(width: int) -> list[str]:
         "gencli list GROUP tells more of its options, gencli list GROUP NAME all of one, such as: gencli list model maf"
     )
     return wrapped(text, width, 0)
+
+
+def search_page(width: int) -> list[str]:
+    """What ``search=`` may be, and its keys; a search is a sweep, and no group of parts."""
+    lines = wrapped(
+        "search=NAME has Optuna choose the jobs of a sweep: gencli train -m search=tpe search.trials=30", width, 0
+    )
+    column = max(map(len, SEARCHES)) + 2
+    for name, text in SEARCHES.items():
+        lines += entry(name, text, column, width)
+    declared = options.of_dataclass(SearchOptions)
+    for name, hint in declared.hints.items():
+        if name != "sampler":
+            lines += wrapped(f"search.{name}: {options.words(hint)}".rstrip(","), width, 2, 4)
+    return lines
 
 
 def group_page(group: str, config_dirs: Sequence[str], width: int) -> list[str]:

@@ -94,9 +94,9 @@ def _options(option: Option, config_dirs: Sequence[str], width: int) -> Iterator
         yield from wrapped(told, width, 6)
     for at, group in option.nested.items():
         yield from wrapped(f"{group}@{section}.{at}=NAME", width, 2, 4)
-        own = f"its {group}" if option.held.get(at) or at not in known else known[at].about.rstrip(".")
+        what = f"its {group}" if option.held.get(at) or at not in known else known[at].about.rstrip(".")
         held = f", {option.held[at]} by itself" if option.held.get(at) else ""
-        yield from wrapped(f"{own}{held}; gencli list {group} tells which there are", width, 6)
+        yield from wrapped(f"{what}{held}; gencli list {group} tells which there are", width, 6)
 
 
 def _section(option: Option) -> str:

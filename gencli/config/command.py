@@ -133,6 +133,8 @@ def call(verb: str, words: list[str], work: Work, report: Report, launch: Launch
             _refuse_keys_of_sweeps(args.overrides, f"gencli {verb} -m as it stands here runs its jobs by Hydra")
             return _sweep(Task(verb, work, report, config_dirs), flags, args.overrides)
         _refuse_keys_of_sweeps(args.overrides, "without -m this is no sweep")
+        if own := clusters.ours(parsed):
+            raise UsageError(f"hydra/launcher={own}: a launcher runs the jobs of a sweep: add -m (gencli train -m ...)")
         overrides = [] if args.hydra_help else args.overrides  # Hydra's help page knows no group of ours
         prepared = prepare(verb, overrides, config_dirs, need_run=not (args.hydra_help or args.info))
         if args.cfg and prepared.run_config is not None:

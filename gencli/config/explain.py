@@ -14,8 +14,10 @@ from hydra.errors import (
 )
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from gencli.config import catalog, names
+from gencli.config import catalog, names, schema
+from gencli.config.sections import TrainerOptions
 from gencli.config.stored import GROUPS
+from gencli.core import options
 from gencli.core.errors import near
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -47,6 +49,8 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
         value = "" if isinstance(error, ConfigCompositionException) and "override" not in str(error) else str(error)
         overridden = re.search(r"override \+*(\S+)", value)
         where = overridden[1] if overridden else cause.full_key or ""
+        if "incompatible with type hint" in str(cause.msg) and (needed := _declared(where, verb)):
+            return f"{where}: {needed} is needed"
         return f"{where}: {str(cause.msg or cause).splitlines()[0]}"
 
     first = [line.strip() for line in str(cause).splitlines() if line.strip()]
@@ -59,6 +63,14 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
     if text.startswith("Sweep parameters"):
         return f"{text}: add -m"
     return f"a config cannot be read: {text}" if isinstance(error, yaml.YAMLError) else text
+
+
+def _declared(where: str, verb: str) -> str | None:
+    """What a key may be whose union of types OmegaConf tells in its own words: of a command or of its trainer."""
+    section, _, key = where.partition("=")[0].rpartition(".")
+    kinds = {"": {"train": schema.Train, "sample": schema.Sample, "eval": schema.Eval}[verb], "trainer": TrainerOptions}
+    hint = options.of_dataclass(kinds[section]).hints.get(key) if section in kinds else None
+    return None if hint is None else options.words(hint)
 
 
 def _not_here(choice: str) -> str:

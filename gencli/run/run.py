@@ -7,26 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from gencli.config import stored
 from gencli.config.locate import checkpoint_in, find_run
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.files import inside
-from gencli.core.noise import Noise
-from gencli.core.spec import Batch, Support
-from gencli.core.tensors import numbers
-from gencli.data.split import storage_dtype
 from gencli.estimators.base import Estimator
-from gencli.models.base import ExactLikelihood, Model, log_likelihood
+from gencli.models.base import ExactLikelihood, Model
 from gencli.run import plain_weights, quality, sampling, show
 from gencli.run.assembly import PLACES, Parts, check_part, restore
+from gencli.run.conditioned import Conditioned, one
 from gencli.run.drawing import Drawing
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.opened import builder
-from gencli.run.scoring import held_out_streams, score_rows
+from gencli.run.rows import checked_rows, log_prob
 from gencli.run.subject import ask
 from gencli.samplers.base import Answer, Question
 
@@ -149,7 +145,7 @@ class Run:
 
         Args:
             x: (B, *) examples in data units.
-            y: (B,) labels or (B, C) contexts of a conditional model.
+            y: (B,) labels or (B, *) contexts of a conditional model.
             seed: of the dequantization.
             given: (B,) number of leading symbols of each row that are context and not scored; only of text.
             ids: (B,) positions of the rows in their split, which name their noise; None: 0, 1, 2 ...
@@ -158,26 +154,23 @@ class Run:
             UsageError: this model has no normalised density, or x is not in data space, or y no context of x.
         """
         parts = self.parts
-        model = parts.model
-        if not isinstance(model, ExactLikelihood):
+        if not isinstance(parts.model, ExactLikelihood):
             raise UsageError(
                 f"model={self.config['choices']['model']} has no exact likelihood: see `gencli list model`"
             )
-        batch = self._rows(x, y, given)
-        rows = torch.arange(len(batch.x))
-        named = rows if ids is None else numbers("ids", ids).cpu()
-        if named.shape != rows.shape or named.is_floating_point():
-            raise UsageError(f"log_prob(x, ids=...): {named.numel()} ids for {len(rows)} rows, an integer each")
+        return log_prob(parts, checked_rows(parts, x, y, given), seed, ids, self.config["trainer"]["eval_batch_size"])
 
-        def score(batch: Batch, noise: Noise) -> Tensor:
-            return -log_likelihood(model, batch)
+    def condition(self, y: Any) -> Conditioned:
+        """The density p(x given y) at one y, with ``sample``, ``log_prob`` and ``nll`` of its own.
 
-        streams = held_out_streams(seed, (parts.estimator or Estimator).draws)
-        total = []
-        for some in rows.split(self.config["trainer"]["eval_batch_size"]):
-            there = batch.rows(some).to(parts.device)
-            total.append(-score_rows(parts.preprocess, score, there, named[some].to(parts.device), streams).nll)
-        return torch.cat(total)
+        Args:
+            y: in the units of the data: a class by name or number, a context vector as numbers or by the names of its
+                columns, ``{"age": 40, "dose": 0.1}``, an image as an array of its shape.
+
+        Raises:
+            UsageError: the model is not conditional, there is no such class or column, or y has another shape.
+        """
+        return Conditioned(self.parts, one(self.parts, y), self.config["trainer"]["eval_batch_size"])
 
     def picture(self, name: str, n: int = 64, seed: int = 0, **options: Any) -> Any:
         """A picture of the run, as ``gencli sample run=... picture=NAME`` draws it; nothing is written.
@@ -244,31 +237,6 @@ class Run:
             "weights": parts.weights,
         }
         return plain_weights.export(parts.model, path, about)
-
-    def _rows(self, x: ArrayLike, y: ArrayLike | None, given: ArrayLike | None) -> Batch:
-        """Rows of data space with what belongs to them, checked."""
-        parts, rows = self.parts, sampling.as_rows(self.parts.dataset, x)
-        spec = parts.dataset.spec
-        if tuple(rows.shape[1:]) != spec.shape:
-            raise UsageError(f"x has shape {tuple(rows.shape)}, this data {('B', *spec.shape)}")
-        for values, support in [(rows[:, d], c) for d, c in enumerate(spec.support.columns)] or [(rows, spec.support)]:
-            _refuse_values(values, support)
-        if spec.support.levels:
-            rows = rows.long().to(storage_dtype(spec.support))
-        elif not rows.is_floating_point():
-            rows = rows.double()
-        elif parts.preprocess.precise and rows.dtype != torch.float64:
-            raise UsageError(f"x is {str(rows.dtype)[6:]}, which is too coarse for this data: give float64")
-        if given is not None:
-            if parts.dataset.per is None:
-                raise UsageError("log_prob(x, given=...) needs data that is measured per symbol, such as text")
-            given = numbers("given", given)
-            if given.shape != rows.shape[:1] or given.is_floating_point():
-                raise UsageError(f"log_prob(x, given=...): {given.numel()} for {len(rows)} rows, an integer each")
-        if parts.model.conditional and y is None:
-            raise UsageError("this model is conditional: log_prob(x, y) needs a label or context for each row of x")
-        known = None if y is None else sampling.checked_context(parts, y, len(rows))
-        return Batch(rows, known, given)
 
     def nll(
         self,
@@ -349,15 +317,6 @@ class Run:
         quantity = quality.Metrics(metrics=quality.build(wanted, self.parts, self.trust), n=n)
         records = measure(self._measurement(split, seed, batch_size, metrics=wanted), quantity)
         return {record.metric: record.plain() for record, _ in records}
-
-
-def _refuse_values(x: Tensor, support: Support) -> None:
-    """Refuse coordinates that do not lie in their support."""
-    there = x[~x.isnan()] if support.optional else x
-    if support.levels:
-        n = there.long()  # a byte cannot be compared with 256
-        if not bool(((there == n) & (n >= 0) & (n < support.levels)).all()):
-            raise UsageError(f"x is not in data units: integers 0..{support.levels - 1} ({support})")
 
 
 def load(path: str | Path = "latest", **options: Any) -> Run:

@@ -79,7 +79,7 @@ class Array(UserFiles):
             raise self._error("the labels of one split are classes, those of another a context")
         if self.old and all(y.dtype.kind in "iu" for y in labels.values()):
             classes = [str(k) for k in range(1 + max(map(int, classes), default=-1))]
-        context = 0 if classes or not labels else _context_shape(next(iter(labels.values())))
+        context = 0 if classes or not labels else _context_shape(next(iter(labels.values())), x.shape[2:])
         return {
             "shape": list(x.shape[1:]),
             "support": str(self.support or self._inferred(x)),
@@ -179,13 +179,13 @@ class Array(UserFiles):
             x, y = x[rows], None if y is None else y[torch.from_numpy(rows)]
         if len(x) == 0:
             return None
-        found = TensorSplit(to_support(x, spec.support, where), y)
-        if name == "train" and spec.context and not self.kept and y is not None and (pair := copied(found.x, y)):
+        split = TensorSplit(to_support(x, spec.support, where), y)
+        if name == "train" and spec.context and not self.kept and y is not None and (pair := copied(split.x, y)):
             raise self._error(
                 f"coordinate {pair[1]} of {labels} tells coordinate {pair[0]} of x (it is a copy, but for shift and "
                 "scale): no density has a limit there; leave one of them out"
             )
-        return found
+        return split
 
     def _classes(self, y: np.ndarray, key: str) -> Tensor:
         numbers = {name: k for k, name in enumerate(self.class_names() or ())}
@@ -200,7 +200,7 @@ class Array(UserFiles):
 
     def _context(self, y: np.ndarray, key: str) -> Tensor:
         shape = self.spec.context
-        if len(shape) == 3 and y.ndim == 4 and y.shape[1:] != shape and channels_last(y.shape[1:]):
+        if len(shape) == 3 and y.ndim == 4 and y.shape[1:] != shape:  # (N, H, W, C)
             y = np.moveaxis(y, 3, 1)
         if len(shape) == 1:  # (N,) too, and what older runs read as vectors
             y = y.reshape(len(y), int(np.prod(y.shape[1:])))
@@ -352,10 +352,13 @@ def _shaped(x: np.ndarray, where: str) -> np.ndarray:
     return x[:, None] if x.ndim in (1, 3) else x
 
 
-def _context_shape(y: np.ndarray) -> int | list[int]:
-    """The length of context vectors (N, C), or the shape of sequences (N, T, C) and images, (C, H, W)."""
+def _context_shape(y: np.ndarray, grid: tuple[int, ...]) -> int | list[int]:
+    """The length of context vectors (N, C), or the shape of sequences (N, T, C) and images, (C, H, W).
+
+    Images whose first two axes are the grid of x have their channels last.
+    """
     shape = list(y.shape[1:])
-    if len(shape) == 3 and channels_last(y.shape[1:]):
+    if len(shape) == 3 and y.shape[2:] != grid and (y.shape[1:3] == grid or channels_last(y.shape[1:])):
         shape = [shape[2], *shape[:2]]
     return shape if 2 <= len(shape) <= 3 else int(np.prod(shape))
 

@@ -43,8 +43,8 @@ class Target(ModelMetric):
 
     Beside it: ``log_z``, the importance estimate from the same samples, which is below log Z on average, too, with
     ``ess_share``, the effective share of its weights, and ``pareto_k`` of their tail (above 0.7 it is not to be
-    believed). ``log_z_exact``: 0 of a density, by quadrature in one or two dimensions. On held-out rows, which are taken
-    for examples of p: ``log_z_upper``, the mean of log w there, an upper bound as far as they are; ``missed``, the
+    believed). ``log_z_exact``: 0 of a density, by quadrature in one or two dimensions. On held-out rows, taken for
+    examples of p: ``log_z_upper``, the mean of log w there, an upper bound as far as they are; ``missed``, the
     share at which q has less than a hundredth of the density of p; ``modes_missed`` of modes that the data know.
 
     Args:

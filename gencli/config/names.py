@@ -120,6 +120,7 @@ _OPTIONS = {
     "model=ergm": "random_graph exponential_random_graph",
     "objective=nll": "mle maximum_likelihood ml log_prob",
     "objective=cross_entropy": "ce crossentropy",
+    "objective=reverse_kl": "rkl variational_inference boltzmann_generator",
     "objective=dsm": "denoising_score_matching_single",
     "objective=denoise": "eps_prediction mse simple_loss",
     "estimator=exact": "likelihood log_likelihood exact_likelihood",

@@ -42,9 +42,9 @@ class Target(ModelMetric):
     """The lower bound E_q[-E(x) - log q(x)] on log Z of an energy E, over samples of the model q, in nats.
 
     Beside it: ``log_z``, the importance estimate from the same samples, which is below log Z on average, too, with
-    ``ess_share``, the effective share of its weights, and ``pareto_k`` of their tail (above 0.7 its error is no
-    error). ``log_z_exact``: 0 of a density, by quadrature in one or two dimensions. On held-out rows, which are taken
-    for examples of p: ``log_z_upper``, the mean of log w there, an upper bound as far as they are; ``missed``, the
+    ``ess_share``, the effective share of its weights, and ``pareto_k`` of their tail (above 0.7 it is not to be
+    believed). ``log_z_exact``: 0 of a density, by quadrature in one or two dimensions. On held-out rows, taken for
+    examples of p: ``log_z_upper``, the mean of log w there, an upper bound as far as they are; ``missed``, the
     share at which q has less than a hundredth of the density of p; ``modes_missed`` of modes that the data know.
 
     Args:
@@ -84,6 +84,8 @@ class Target(ModelMetric):
         missed = (ratio - log_z > MISSED).double()
         told["missed"] = float(missed.mean())
         says = "lower bound on log Z"
+        if found.collapsed:
+            says += ", log_z not to be believed"
         if told["missed"] > 0:
             says += f", {told['missed']:.1%} of held-out rows missed"
         if subject.dataset.modes is not None:

@@ -10,7 +10,7 @@ from gencli.data.preprocess import Preprocess
 from gencli.models.base import ExactLikelihood
 
 
-class Known(ExactLikelihood):
+class DataDensity(ExactLikelihood):
     """log p_Z(z) = log p_X(x(z)) + sum of the terms of preprocessing, for reals; differentiable in z.
 
     Args:
@@ -32,9 +32,9 @@ class Known(ExactLikelihood):
         return log_p.to(x.device) + sum(term.double() for term in terms.values())
 
 
-def known(dataset: Dataset, preprocess: Preprocess) -> Known | None:
+def known(dataset: Dataset, preprocess: Preprocess) -> DataDensity | None:
     """The density of the data in model space; None where it is not known, or the data are no reals."""
     if dataset.spec.support.kind != "real" or dataset.spec.context_dim:
         return None
     asked = dataset.log_density(torch.zeros(1, *dataset.spec.shape))
-    return None if asked is None else Known(dataset, preprocess)
+    return None if asked is None else DataDensity(dataset, preprocess)

@@ -129,7 +129,7 @@ class Session:
         cfg["data"], typed = placed(cfg["data"], trained.get("data"))
         if typed := trained.get("typed", {}) | typed:
             cfg["typed"] = typed
-        cfg |= {group: _with_runs(cfg.get(group), cfg["data"]) for group in ("model", "objective", "estimator")}
+        cfg |= {group: _with_runs(cfg.get(group), cfg["data"], group) for group in ("model", "objective", "estimator")}
         make_loggers = loggers(cfg)
         parts = assemble(
             cfg,
@@ -352,19 +352,22 @@ def _where(device: torch.device) -> str:
     return f"{device} with {count} thread{'s' * (count > 1)}" if device.type == "cpu" else str(device)
 
 
-def _with_runs(node: Any, data: Mapping[str, Any]) -> Any:
+def _with_runs(node: Any, data: Mapping[str, Any], where: str) -> Any:
     """A section in which runs are named by absolute paths, so that it can be read from anywhere.
 
     Raises:
-        UsageError: such a run was trained in another model space, where its model means nothing.
+        UsageError: there is no such run, or it was trained in another model space, where its model means nothing.
     """
     if not isinstance(node, Mapping):
         return node
     found = {}
     for key, value in node.items():
-        found[key] = _with_runs(value, data)
+        found[key] = _with_runs(value, data, f"{where}.{key}")
         if stored.names_run(key, value):
-            folder = find_run(value).resolve()
+            try:
+                folder = find_run(value).resolve()
+            except UsageError as error:
+                raise UsageError(f"{where}.{key}={error}") from error
             theirs = Run(folder).trained.get("data") or {}
             for name in sorted({*sections.PREPROCESSING} - {"flip"}):
                 if data.get(name) != theirs.get(name):

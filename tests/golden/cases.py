@@ -163,6 +163,11 @@ CASES: dict[str, Case] = {
         f"model=realnvp objective=wgan_gp {MOONS} {NET8} model.couplings=2 model.marginal=0 "
         "objective.critic.vector.hidden=[8] objective.gradient_penalty=10"
     ),
+    "realnvp_reverse_kl": Case(
+        f"model=realnvp objective=reverse_kl objective.target={_run('gaussian_full')} objective.anneal=0.6 {MOONS} "
+        f"{NET8} model.couplings=2 model.marginal=0",
+        needs=("gaussian_full",),
+    ),
     "glow": Case(
         f"model=glow model.conditional=true {DIGITS} data.flip=true model.steps=1 model.marginal=0 "
         "model.net.tiny.hidden=[4] "

@@ -28,10 +28,11 @@ def ranks(draws: Tensor, theta: Tensor) -> Tensor:
     return (draws < theta[:, None]).sum(1)
 
 
-def distance_ranks(draws: Tensor, theta: Tensor, generator: torch.Generator) -> Tensor:
-    """The rank 0 .. n of theta (L, D) among draws (L, n, D) by the distance from a random point, (L,).
+def distance_ranks(draws: Tensor, theta: Tensor, x: Tensor) -> Tensor:
+    """The rank 0 .. n of theta (L, D) among draws (L, n, D) by the distance from a point that x (L, C) chooses, (L,).
 
-    The points are uniform on the range of all thetas, which distances are measured in, too.
+    Distances are measured in ranges of all thetas. The place of the point in these ranges is that of x's coordinates in
+    their order among the L observations. Points that know nothing of x would not find out draws of the prior.
 
     References:
         Lemos, Coogan, Hezaveh and Perreault-Levasseur, "Sampling-based accuracy testing of posterior estimators for
@@ -39,7 +40,8 @@ def distance_ranks(draws: Tensor, theta: Tensor, generator: torch.Generator) -> 
     """
     low, high = theta.amin(0), theta.amax(0)
     scale = torch.where(high > low, high - low, 1.0)
-    point = torch.rand(theta.shape, generator=generator, dtype=torch.float64)
+    place = (x.argsort(0).argsort(0).double() + 0.5) / len(x)
+    point = place[:, torch.arange(theta.shape[1]) % x.shape[1]]
     own = ((theta - low) / scale - point).square().sum(1)
     others = ((draws - low) / scale - point[:, None]).square().sum(2)
     return (others < own[:, None]).sum(1)
@@ -87,14 +89,14 @@ def band(rows: int, bins: int, share: float = 0.95) -> tuple[float, float]:
     return tuple(map(float, binom.interval(share, rows, 1 / bins)))  # type: ignore[return-value]
 
 
-def calibrated(subject: Subject, examples: int, draws: int, steps: int = 50) -> tuple[Drawn, Tensor]:
-    """Draws (L, n, D) for each of the first L examples of a subject's split, and the thetas (L, D) that made them.
+def calibrated(subject: Subject, examples: int, draws: int, steps: int = 50) -> tuple[Drawn, Tensor, Tensor]:
+    """Draws (L, n, D) for each of the first L examples of a subject's split, and their theta (L, D) and x (L, C).
 
     Raises:
         ValueError: as ``pairs`` and ``posteriors``.
     """
     theta, x = pairs(subject, examples)
-    return posteriors(subject, x, draws, number=1, steps=steps), theta
+    return posteriors(subject, x, draws, number=1, steps=steps), theta, x
 
 
 def generator_of(subject: Subject, number: int) -> torch.Generator:

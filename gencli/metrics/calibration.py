@@ -67,7 +67,7 @@ class SBC(ModelMetric):
     def measure(self, subject: Subject) -> Measured:
         if self.bins > self.draws + 1:
             raise ValueError(f"metrics.sbc.bins={self.bins}: at most draws + 1 = {self.draws + 1}")
-        drawn, theta = calibrated(subject, self.examples, self.draws, self.steps)
+        drawn, theta, _ = calibrated(subject, self.examples, self.draws, self.steps)
         found = ranks(drawn.theta, theta)
         each = [deviation(column, self.draws) for column in found.T]
         tests = [chi_squared(column, self.draws, self.bins) for column in found.T]
@@ -81,7 +81,7 @@ class SBC(ModelMetric):
 
 @dataclass(frozen=True, kw_only=True)
 class TARP(ModelMetric):
-    """Expected coverage of balls around random points: the mean of |coverage - level| over levels; 0 is calibrated.
+    """Expected coverage of balls around points that x chooses: the mean of |coverage - level|; 0 is calibrated.
 
     All parameters are tested together, and a posterior that ignores the observation is found out, as it is not by their
     ranks alone. ``floor`` is about what calibrated draws give. ``bias`` is the mean of coverage - level: below 0 draws
@@ -107,9 +107,9 @@ class TARP(ModelMetric):
     def measure(self, subject: Subject) -> Measured:
         from scipy.stats import kstest
 
-        drawn, theta = calibrated(subject, self.examples, self.draws, self.steps)
+        drawn, theta, x = calibrated(subject, self.examples, self.draws, self.steps)
         generator = generator_of(subject, 2)
-        found = distance_ranks(drawn.theta, theta, generator)
+        found = distance_ranks(drawn.theta, theta, x)
         # within its cell a rank is spread, so that it is uniform on [0, 1] exactly where draws are calibrated
         spread = (found + torch.rand(len(found), generator=generator, dtype=torch.float64)) / (self.draws + 1)
         said = {

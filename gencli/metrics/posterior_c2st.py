@@ -37,7 +37,8 @@ def told_apart(x: Tensor, y: Tensor, folds: int, seed: int) -> float:
     network = MLPClassifier((width, width), max_iter=1000, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        scores = cross_val_score(network, features, labels, cv=KFold(folds, shuffle=True, random_state=seed))
+        parts = KFold(folds, shuffle=True, random_state=seed)
+        scores = cross_val_score(network, features, labels, cv=parts, error_score="raise")
     return float(scores.mean())
 
 

@@ -11,7 +11,7 @@ import torch
 
 from gencli.core.errors import UsageError
 from gencli.core.options import Count, Range
-from gencli.methods.coverage import band, calibrated, distance_ranks, generator_of, ranks
+from gencli.methods.coverage import band, calibrated, distance_ranks, ranks
 from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
 from gencli.pictures.caption import title
@@ -47,11 +47,11 @@ class Ranks(Picture):
         name = next(name for name in ("test", "val", "train") if parts.dataset.split(name) is not None)
         asked = subject(parts, name, seed)
         try:
-            drawn, theta = calibrated(asked, self.examples, self.draws, self.steps)
+            drawn, theta, x = calibrated(asked, self.examples, self.draws, self.steps)
         except ValueError as error:
             raise UsageError(str(error)) from error
         found = ranks(drawn.theta, theta)
-        covered = distance_ranks(drawn.theta, theta, generator_of(asked, 2))
+        covered = distance_ranks(drawn.theta, theta, x)
         columns = min(4, task.prior.dim + 1)
         figure, axes = canvas.figure(
             columns,
@@ -62,7 +62,7 @@ class Ranks(Picture):
         low, high = band(self.examples, self.bins)
         panels = list(np.asarray(axes, dtype=object).flat)
         for axis, name, column in zip(panels, task.parameter_names, found.T, strict=False):
-            axis.hist(column.numpy(), self.bins, (-0.5, self.draws + 0.5), color=style.MODEL, alpha=0.7)
+            axis.hist(column.numpy(), bins=self.bins, range=(-0.5, self.draws + 0.5), color=style.MODEL, alpha=0.7)
             axis.axhspan(low, high, color=style.ink(), alpha=0.15, linewidth=0)
             axis.set_xlabel(f"rank of {name} in {self.draws} draws")
         axis = panels[task.prior.dim]

@@ -214,8 +214,9 @@ def refuse_untrusted(group: str, target: str, trust: Sequence[str], *, option: b
     """
     package = target.partition(".")[0]
     if package != "gencli" and package not in trust:
+        key = group if option else f"{group}._target_"
         raise UsageError(
-            f"{group}{'' if option else '._target_'}={quoted(target)}: this class is not part of gencli and would run code of its own. "
+            f"{key}={quoted(target)}: this class is not part of gencli and would run code of its own. "
             f"If you know where it comes from, add trust=[{quoted(package)}]"
         )
 

@@ -104,20 +104,19 @@ def _direct(subject: Subject, task: Task, x: Tensor, n: int, number: int) -> Dra
     found = torch.empty(len(x), n, task.prior.dim, dtype=torch.float64)
     there, refused, total = torch.zeros(len(x), dtype=torch.long), 0, 0
     for round_ in range(_ROUNDS):
-        lacking = (n - there).clamp(min=0)
-        rows = torch.arange(len(x)).repeat_interleave(lacking)
+        kept_share = max(1 - refused / total, 0.02) if total else 1.0
+        rows = torch.arange(len(x)).repeat_interleave(((n - there) / kept_share).ceil().long())
         theta = subject.draw(len(rows), context[rows], number * _ROUNDS + round_).cpu().double()
         inside = task.prior.box.contains(theta)
         total, refused = total + len(rows), refused + int((~inside).sum())
         for k in rows[inside].unique().tolist():
-            kept = theta[inside & (rows == k)]
+            kept = theta[inside & (rows == k)][: n - there[k]]
             found[k, there[k] : there[k] + len(kept)] = kept
             there[k] += len(kept)
         if bool((there == n).all()):
             return Drawn(found, {"leakage": refused / total})
-    raise ValueError(
-        f"sampler: {refused / total:.1%} of draws lie outside of the prior; data.unbounded=true keeps them in"
-    )
+    advice = "data.unbounded=true keeps them in" if subject.dataset.box is None else "the model is far off"
+    raise ValueError(f"sampler: {refused / total:.1%} of draws lie outside of the prior: {advice}")
 
 
 def likelihood(subject: Subject, x: Tensor) -> LogLikelihood:

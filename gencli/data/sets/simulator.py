@@ -19,7 +19,7 @@ from gencli.data.simulators.gaussians import GaussianLinear, GaussianLinearUnifo
 from gencli.data.simulators.glm import BernoulliGLM
 from gencli.data.simulators.slcp import SLCP
 from gencli.data.simulators.two_moons import TwoMoons
-from gencli.data.split import TensorSplit
+from gencli.data.split import TensorSplit, storage_dtype
 from gencli.data.task import Target, Task
 
 TASKS: dict[str, type[Task]] = {
@@ -139,13 +139,11 @@ class Simulator(Lazy):
             theta, x = self._pairs(self.sizes["train"] + self.sizes["val"], self._generator(self.seed, 2))
             rows = slice(self.sizes["val"], None) if name == "train" else slice(self.sizes["val"])
             theta, x = theta[rows], x[rows]
-        if self.task.support.discrete:
-            observed = x.long()
-        else:
-            observed = x if self.task.box is None else self.task.box.within(x)
+        if not self.task.support.discrete and self.task.box is not None:
+            x = self.task.box.within(x)
         if self.target == "parameters":
-            return TensorSplit(self.task.prior.box.within(theta.float()), observed.double())
-        return TensorSplit(observed, theta)
+            return TensorSplit(self.task.prior.box.within(theta.float()), x)
+        return TensorSplit(x.to(storage_dtype(self.spec.support)) if self.spec.support.discrete else x, theta)
 
     def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor | None:
         if y is None or (self.target == "observations" and self.task.singular):

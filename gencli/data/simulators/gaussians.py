@@ -84,7 +84,7 @@ class GaussianLinearUniform(Task):
 
 
 class GaussianMixture(Task):
-    """theta ~ U[-10, 10]^2, x ~ N(theta, I) / 2 + N(theta, 0.01 I) / 2: a posterior with a narrow core and wide tails."""
+    """theta ~ U[-10, 10]^2, x ~ N(theta, I) / 2 + N(theta, 0.01 I) / 2: a narrow core, wide tails."""
 
     name = "gaussian_mixture"
     observed = 2

@@ -16,8 +16,8 @@ _BINS, _LAGS, _STIMULUS = 100, 9, 42
 class BernoulliGLM(Task):
     """z_t ~ Bernoulli(sigmoid(v_t . theta)) for 100 bins; x = sum_t z_t v_t, of 10 dimensions.
 
-    v_t is 1 and the white noise that the neuron was shown in this bin and in the eight before it. theta_1 ~ N(0, 2), and
-    the filter (theta_2 .. theta_10) ~ N(0, (F^T F)^-1) with F = D D + diag(sqrt(i / 9)), i = 0 .. 8, D the differences
+    v_t is 1 and the white noise that the neuron was shown in this bin and in the eight before it. theta_1 ~ N(0, 2).
+    The filter (theta_2 .. theta_10) ~ N(0, (F^T F)^-1) with F = D D + diag(sqrt(i / 9)), i = 0 .. 8, D the differences
     of first order, so that filters are smooth. ``log_likelihood`` is log p(z given theta) of the bins z behind x. Other
     bins give other sums, so x takes 2^100 values at most, and has no density.
     """

@@ -12,8 +12,10 @@ from gencli.data.task import Task
 
 
 class SLCP(Task):
-    """theta ~ U[-3, 3]^5; x is four points of N((theta_1, theta_2), S), S of deviations theta_3^2, theta_4^2 and
-    correlation tanh theta_5. The signs of theta_3 and theta_4 leave no trace, so that the posterior has four modes.
+    """theta ~ U[-3, 3]^5; x is four points of N((theta_1, theta_2), S).
+
+    S has deviations theta_3^2, theta_4^2 and correlation tanh theta_5. The signs of theta_3 and theta_4 leave no trace,
+    so that the posterior has four modes.
 
     "Sequential neural likelihood" (Papamakarios, Sterratt and Murray, 2019).
     """

@@ -52,16 +52,16 @@ class TwoMoons(Task):
 
     @staticmethod
     def _parameters(p: Tensor, x: Tensor, sign: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Theta of points p (..., 2) of the crescent and the sign of theta_1 + theta_2; and whether it is a solution."""
+        """Theta of points p (..., 2) of the crescent, by the sign of theta_1 + theta_2; and whether they fit."""
         along, across = sign * (p[..., 0] - x[..., 0]), x[..., 1] - p[..., 1]
         theta = torch.stack([along - across, along + across], -1) / math.sqrt(2)
         return theta, (p[..., 0] > x[..., 0]) & (theta.abs() < 1).all(-1)
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """log p(x) of rows (n, 2), p(x) = (P(+) + P(-)) / 4: of the share of the crescent that leads to the prior's box.
+        """log p(x) of rows (n, 2): p(x) = (P(+) + P(-)) / 4, the shares of the crescent that lead to the prior's box.
 
-        Both are 1 where a rectangle around the crescent does. Else Gauss and Hermite's rule over r and the midpoint rule
-        over the angle, good to a few 1e-3 nats.
+        Both are 1 where a rectangle around the crescent leads there. Else Gauss and Hermite's rule over r and the
+        midpoint rule over the angle, good to a few 1e-3 nats.
         """
         x = x.double()
         ends = torch.tensor([_OFFSET, _OFFSET + _REACH], dtype=torch.float64), torch.tensor([-_REACH, _REACH]).double()

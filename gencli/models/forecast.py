@@ -63,13 +63,16 @@ def starts(dataset: Dataset, split: Split, n: int, steps: int) -> Starts:
     assert y is not None
     y = y.cpu()
     goes_on = torch.zeros(len(x), dtype=torch.bool)
-    goes_on[:-far] = (dataset.following(y[:-far], x[:-far]) == y[far:]).flatten(1).all(1)
+    after = dataset.following(y[:-far], x[:-far])
+    goes_on[:-far] = (after.float() == y[far:].float()).flatten(1).all(1)
     reach = torch.ones(len(x), dtype=torch.long)  # states from a row on that are known
     for row in range(len(x) - far - 1, -1, -1):
         reach[row] = 1 + reach[row + far] if goes_on[row] else 1
     found = (reach >= steps).nonzero().flatten()
     if len(found) == 0:
-        raise ValueError(f"{int(reach.max())} steps is how far held-out states of data={dataset.name} reach, not {steps}")
+        raise ValueError(
+            f"{int(reach.max())} steps is how far held-out states of data={dataset.name} reach, not {steps}"
+        )
     rows = found[torch.linspace(0, len(found) - 1, min(n, len(found))).round().long()]
     begins = torch.ones(len(x), dtype=torch.long)
     begins[far:] = (~goes_on[:-far]).long()

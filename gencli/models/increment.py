@@ -74,9 +74,14 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
         if not conditional:
             raise ValueError("model.conditional=false: increment is p(state given the state before) and needs true")
         context = spec.context if spec.kind == "image" else (spec.context_dim,)
-        if not spec.context or len(context) != len(spec.shape) or context[1:] != spec.shape[1:] or context[0] % spec.shape[0]:
+        if (
+            not spec.context
+            or len(context) != len(spec.shape)
+            or context[1:] != spec.shape[1:]
+            or context[0] % spec.shape[0]
+        ):
             raise ValueError(
-                f"model=increment needs the state before x as context, of shape {spec.shape}, or several; this data has "
+                f"model=increment needs the state before x as context, of shape {spec.shape}; this data has "
                 + (f"a context of shape {spec.context}" if spec.context else "classes")
             )
         if covariance == "full" and spec.kind == "image":

@@ -49,14 +49,14 @@ class Skill(Picture):
                 value = np.array([number.value for number in numbers])
                 label = kind[1:] or f"mean of {self.members} members" if name == "rmse" else kind[1:] or "ensemble"
                 axis.plot(leads, value, color=colour, label=label)
-                error = 2 * np.array([number.se or 0.0 for number in numbers])
-                axis.fill_between(leads, value - error, value + error, color=colour, alpha=0.2, linewidth=0)
+                band = 2 * np.array([number.se or 0.0 for number in numbers])
+                axis.fill_between(leads, value - band, value + band, color=colour, alpha=0.2, linewidth=0)
             axis.set_ylabel({"rmse": "RMSE, unit of x", "crps": "fair CRPS, unit of x"}[name])
             axis.legend()
         ratio = np.array([at["spread/skill"].value for at in found])
-        error = 2 * np.array([at["spread/skill"].se or 0.0 for at in found])
+        band = 2 * np.array([at["spread/skill"].se or 0.0 for at in found])
         axes[2].plot(leads, ratio, color=style.MODEL)
-        axes[2].fill_between(leads, ratio - error, ratio + error, color=style.MODEL, alpha=0.2, linewidth=0)
+        axes[2].fill_between(leads, ratio - band, ratio + band, color=style.MODEL, alpha=0.2, linewidth=0)
         axes[2].axhline(1.0, color=style.ink(), linewidth=0.8, linestyle=":")
         axes[2].set_ylabel("spread / skill")
         for axis in axes:

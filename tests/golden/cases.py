@@ -63,6 +63,7 @@ MIXED = (
 IMAGES = "data=array data.path=tests/golden/images.npz data.transform=logit"
 BITS8 = "data=digits data.binarize=7"
 ANNEALED = "estimator=ais estimator.base=null estimator.chains=8 estimator.betas=4 estimator.refresh=3"
+STEPS = "data.length=20 data.train=5 data.val=2 data.test=2"
 LATTICE = "data=ising data.size=3 data.train=200 data.val=20 data.test=20"
 KINDS = "data=csv data.path=tests/golden/mixed.csv data.columns={kind:categorical}"
 
@@ -145,6 +146,16 @@ CASES: dict[str, Case] = {
         f"model=gaussian model.covariance=diagonal {DIGITS}", (PARZEN,), ("sampler=direct sampler.temperature=0.7",)
     ),
     "gaussian_full": Case(f"model=gaussian {MOONS} optimizer=sgd", (QUADRATURE, PARZEN), (HMC,)),
+    "increment": Case(
+        f"model=increment {STEPS} data=pendulum {NET8} model.covariance=low_rank model.rank=1 "
+        "data.transform=standardize",
+        context=2,
+    ),
+    "increment_ring": Case(
+        f"model=increment {STEPS} data=advection data.dimension=6 net@model.net=ring "
+        "model.net.width=4 model.net.blocks=1",
+        context=6,
+    ),
     "gmm": Case("model=gmm model.components=2 data=crabs", split="train"),
     "gmm_vectors": Case(f"model=gmm model.components=2 model.covariance=diagonal {GMM3} data.transform=standardize"),
     "nice": Case(f"model=nice optimizer=adamax {MOONS} {NET8} model.couplings=2 trainer.ema_decay=0.9"),

@@ -91,14 +91,16 @@ class Dynamics(Lazy):
             s = self.simulate(s, self.spinup, generator)[:, -1]
         states = self.simulate(s, self.length, generator)
         if not bool(states.isfinite().all()):
-            raise ValueError(f"a trajectory leaves all bounds: data.dt={self.dt} or data.noise={self.noise} is too large")
+            raise ValueError(
+                f"a trajectory leaves all bounds: data.dt={self.dt} or data.noise={self.noise} is too large"
+            )
         return transitions(states.float())
 
 
 class Pendulum(Dynamics):
     """A pendulum without friction: d theta/dt = omega, d omega/dt = -sin theta.
 
-    Trajectories begin at theta in [-2, 2] and omega in [-1, 1], from where none goes round unless noise carries it over.
+    Trajectories begin at theta in [-2, 2] and omega in [-1, 1], from where noise alone carries it over the top.
 
     Args:
         dt: time of a step; small swings take 2 pi.

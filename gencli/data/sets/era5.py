@@ -78,7 +78,9 @@ class ERA5UK(Lazy):
         Raises:
             ValueError: the file is another one.
         """
-        source = "fetch era5-2mt-2019-03-uk.grib of https://github.com/pydata/xarray-data and keep it as .npz (t2m, time)"
+        source = (
+            "fetch era5-2mt-2019-03-uk.grib of https://github.com/pydata/xarray-data and keep it as .npz (t2m, time)"
+        )
         path = need(self.path, source)
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:

@@ -80,18 +80,9 @@ class Restoration:
         return arrays, numbers, notes
 
     def guided(self, *, draws: int, steps: int) -> Found:
-        """Draws by reverse diffusion that is told of z.
-
-        Raises:
-            ValueError: the way to the data is not linear.
-        """
-        model, subject = self.subject.model, self.subject
+        """Draws by reverse diffusion that is told of z."""
+        model = self.subject.model
         assert isinstance(model, TimeField)
-        if subject.preprocess.transform == "logit":
-            raise ValueError(
-                "sampler.method=guided: data.transform=logit of this run is no linear way to the data; train the model "
-                "with another transform"
-            )
         covariance, sampler = self._covariance(), DDIM(steps=steps, eta=1.0)
         found, nfe = [], 0.0
         for some in self._parts(draws):

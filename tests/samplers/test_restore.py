@@ -179,7 +179,7 @@ def test_the_command_writes_arrays_and_a_picture(run, capsys):
     out = capsys.readouterr().out
     assert "psnr mean" in out
     assert "±" in out
-    assert "in units of 0 to 1" in out
+    assert "from 0 (the least) to 1" in out
     (png,) = (run.path / "samples").glob("restore*.png")
     assert Image.open(png).size[0] > 300
     with np.load(png.with_suffix(".npz"), allow_pickle=False) as arrays:

@@ -21,7 +21,7 @@ ROOMS = {
     "kernels": {"core"},
     "models": {"core", "paths", "nn", "kernels", "data"},
     "metrics": {"core", "data", "models"},
-    "methods": {"core", "models", "kernels"},
+    "methods": {"core", "paths", "models", "kernels"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
     "samplers": {"core", "paths", "models", "kernels", "methods", "data"},
     "estimators": {"core", "paths", "models", "kernels", "methods"},

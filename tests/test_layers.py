@@ -20,7 +20,7 @@ ROOMS = {
     "report": {"core", "config"},
     "kernels": {"core"},
     "models": {"core", "paths", "nn", "kernels", "data"},
-    "methods": {"core", "models", "kernels", "data"},
+    "methods": {"core", "paths", "models", "kernels", "data"},
     "metrics": {"core", "data", "kernels", "methods", "models"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
     "samplers": {"core", "paths", "models", "kernels", "methods", "data"},

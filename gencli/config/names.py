@@ -146,6 +146,7 @@ _OPTIONS = {
     "sampler=euler_maruyama": "sde_sampler em",
     "sampler=edm": "heun karras",
     "sampler=hmc": "nuts hamiltonian",
+    "sampler=restore": "restoration inverse_problem inverse plug_and_play pnp dps pigdm ddrm",
     "optimizer=adamw": "adam_w",
     "logger=tensorboard": "tb tensor_board",
 }

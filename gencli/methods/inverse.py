@@ -27,7 +27,7 @@ from gencli.kernels.energy import Energy, Of
 from gencli.methods import spectral
 from gencli.methods.operators import Operator
 
-SEARCH = 500
+SEARCH = 300
 """Evaluations of a search for a minimum."""
 HEATS = 20
 """Weights of the likelihood on the way of chains from the prior to the posterior."""

@@ -188,5 +188,5 @@ class Restore(Question[Model]):
             arrays = {"original": seen.truth} | arrays
         if preprocess.stochastic:
             low, high = preprocess.offset, preprocess.offset + preprocess.width * preprocess.levels
-            notes = (f"in units of {low:g} to {high:g} from the least to the greatest value", *notes)
+            notes = (f"values go from {low:g} (the least) to {high:g} (the greatest)", *notes)
         return Answer({key: value.float().cpu() for key, value in arrays.items()}, said, notes)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fields import three
+from latents import LINEAR
 from PIL import Image
 
 import gencli
@@ -33,6 +34,7 @@ def run(tmp_path_factory):
     return gencli.train([*data, "model=gaussian", "logger=none", "n=0", "device=cpu", f"run_dir={folder / 'run'}"])
 
 
+@pytest.mark.slow
 def test_an_answer_has_the_truth_what_was_seen_and_the_posterior(run):
     pytest.importorskip("skimage")
     answer = run.ask("restore", 5, noise=0.2, **FEW)
@@ -52,6 +54,7 @@ def test_an_answer_has_the_truth_what_was_seen_and_the_posterior(run):
     assert 0.8 < said["coverage_90"] < 1
 
 
+@pytest.mark.slow
 def test_a_row_does_not_depend_on_how_many_there_are(run):
     pytest.importorskip("skimage")
     two, three_rows = (run.ask("restore", n, method="map").arrays for n in (2, 3))
@@ -60,6 +63,7 @@ def test_a_row_does_not_depend_on_how_many_there_are(run):
     assert "draws" not in two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "options", "size"),
     [
@@ -84,6 +88,7 @@ def test_an_observation_of_ones_own_is_restored(run, tmp_path, task, options, si
     assert not [name for name in found[0].diagnostics if name.startswith("psnr")]
 
 
+@pytest.mark.slow
 def test_a_matrix_of_ones_own(run, tmp_path):
     A = np.random.default_rng(0).normal(size=(70, SIDE**2)).astype(np.float32)
     np.save(tmp_path / "A.npy", A)
@@ -93,7 +98,7 @@ def test_a_matrix_of_ones_own(run, tmp_path):
         "restore", 1, task="matrix", matrix=str(tmp_path / "A.npy"), input=str(tmp_path / "z.npy"), method="map",
         noise=0.001,
     )  # fmt: skip
-    torch.testing.assert_close(answer.arrays["map"].flatten(1), truth, atol=0.01, rtol=0)
+    torch.testing.assert_close(answer.arrays["map"].flatten(1), truth, atol=0.03, rtol=0)
 
 
 def test_files_of_strangers_are_data_or_refused(run, tmp_path):
@@ -128,7 +133,7 @@ def test_files_of_strangers_are_data_or_refused(run, tmp_path):
     [
         ({"task": "inpaint"}, "given=null: sampler.task=inpaint needs it"),
         ({"given": "top_half"}, "given=top_half: is for sampler.task=inpaint"),
-        ({"task": "inpaint", "given": "top"}, "Did you mean top_half"),
+        ({"task": "inpaint", "given": "top"}, "Did you mean 'top_half'"),
         ({"task": "superresolve", "factor": 3}, "factor=3 does not divide"),
         ({"task": "deblur", "blur": "box", "width": 2.5}, "whole number"),
         ({"draws": 50, "chains": 2, "steps": 20}, "draws=50"),
@@ -154,9 +159,9 @@ def test_models_that_have_no_posterior_are_refused():
     with pytest.raises(ValueError, match="method=chain needs an energy"):
         Restore(method="chain").way(field, learned)
     with pytest.raises(ValueError, match="neither an energy nor a score"):
-        ask.way(VAE(real), learned)
+        ask.way(VAE(real, net=LINEAR), learned)
     with pytest.raises(ValueError, match="x is binary"):
-        ask.way(VAE(bits), learned)
+        ask.way(VAE(bits, net=LINEAR), learned)
 
 
 def test_without_the_extra_it_says_how_to_get_it(run, monkeypatch):
@@ -166,6 +171,7 @@ def test_without_the_extra_it_says_how_to_get_it(run, monkeypatch):
         run.ask("restore", 1)
 
 
+@pytest.mark.slow
 def test_the_command_writes_arrays_and_a_picture(run, capsys):
     pytest.importorskip("skimage")
     words = [f"sampler.{key}={value}" for key, value in FEW.items()]
@@ -173,7 +179,7 @@ def test_the_command_writes_arrays_and_a_picture(run, capsys):
     out = capsys.readouterr().out
     assert "psnr mean" in out
     assert "±" in out
-    assert "in units of 0 to 1" in out
+    assert "from 0 (the least) to 1" in out
     (png,) = (run.path / "samples").glob("restore*.png")
     assert Image.open(png).size[0] > 300
     with np.load(png.with_suffix(".npz"), allow_pickle=False) as arrays:

@@ -14,6 +14,7 @@ RUN = ["data=moons", "data.train=300", "data.val=40", "data.test=40", "model=vae
 RUN += ["model.prior=energy", "model.energy.hidden=[8]", "model.energy.steps=10", "objective.prior_steps=3"]
 RUN += ["estimator.k=20", "estimator.chains=8", "estimator.betas=5", "logger=none", "n=0", "device=cpu", "threads=1"]
 RUN += ["trainer.batch_size=16", "trainer.eval_every=4", "trainer.log_every=4"]
+RUN += ["optimizer.schedule=constant", "optimizer.warmup_steps=0"]
 
 
 @pytest.fixture(scope="module")

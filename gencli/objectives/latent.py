@@ -39,9 +39,9 @@ class LatentObjective(Objective[LatentVariable]):
 
         z <- z - s grad E(z) + sqrt(2 s) xi
 
-    that start at the reference N(0, I) anew at each step of training. They have to reach where codes are: a chain that
-    falls short says so at each step alike, and energy and encoder run away from it together. ``energy_discrepancy``: the prior learns from
-    codes z ~ q(z | x) alone, without a chain or Z, and the bound moves all else.
+    that start at the reference N(0, I) anew at each step of training. They have to reach where codes are: else energy
+    and encoder run away from them together. ``energy_discrepancy``: the prior learns from codes z ~ q(z | x) alone,
+    without a chain or Z, and the bound moves all else.
 
     Validation scores the bound with log Z by a few short annealed chains from N(0, I): an estimate, ``nll_estimate``,
     too low where p(z) is far from N(0, I).

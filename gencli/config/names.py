@@ -106,6 +106,7 @@ _OPTIONS = {
     "model=vae objective.beta=4": "betavae beta_vae b_vae",
     "model=vae objective=iwae": "importance_weighted_autoencoder",
     "model=vae model.prior=vamp": "vampprior vamp_prior vampvae",
+    "model=vae model.prior=energy": "lebm latent_ebm latent_energy latent_energy_prior energy_prior",
     "model=hvae": "nvae ladder_vae lvae hierarchical_vae vdvae",
     "model=pixelcnn": "pixel_cnn gated_pixelcnn pixelrnn",
     "model=pixelcnn_pp": "pixelcnn++ pixelcnnpp pixelcnnplusplus",

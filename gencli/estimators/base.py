@@ -96,6 +96,10 @@ class Estimator(Partner[M], ABC):
         """
         return Shared(self.bound)
 
+    def idle(self, model: M) -> tuple[str, ...]:
+        """Options that change nothing for this model, which its records therefore leave out."""
+        return ()
+
     def coarse(self) -> Estimator[M]:
         """The same quantity at a cost that the thousands of points of a picture allow; by default itself."""
         return self

@@ -18,6 +18,8 @@ from gencli.models.base import LatentVariable
 class ELBO(LatentEstimator):
     """Distortion plus rate, in nats, averaged over a few samples of z a row.
 
+    The rate has log Z of a prior that is an energy, as ``LatentEstimator`` says.
+
     Args:
         samples: of z for each row; two or more give a variance.
     """

@@ -26,7 +26,7 @@ COARSE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class IWAE(LatentEstimator):
-    """The k-sample importance-weighted bound, in nats.
+    """The k-sample importance-weighted bound, in nats; with log Z of a prior that is an energy see ``LatentEstimator``.
 
     Each row is encoded once and its samples are decoded in pieces, so that memory does not grow with k but for the k
     weights themselves; the pieces change no draw. The variance is that of log of a mean by the delta method,

@@ -13,6 +13,8 @@ from gencli.estimators.bridge import Bridge
 from gencli.estimators.partition import Quadrature
 from gencli.models.base import LatentVariable
 
+FEW = 2
+"""Dimensions of codes that quadrature can do."""
 CODES = 512
 """Draws of the prior: where quadrature looks first."""
 
@@ -37,13 +39,17 @@ class LatentEstimator(Estimator[LatentVariable]):
 
     bound = "upper"
 
+    def idle(self, model: LatentVariable) -> tuple[str, ...]:
+        energy = model.latent_energy
+        return () if energy is not None and energy.spec.dim > FEW else ("chains", "betas")
+
     def measure_prior(self, model: LatentVariable, noise: Noise) -> Shared:
         """log Z as the state, its variance, and what the NLL of all rows is with it."""
         energy = model.latent_energy
         if energy is None:
             return Shared(self.bound, 0.0)
         found: Shared
-        if energy.spec.dim <= 2:
+        if energy.spec.dim <= FEW:
             found = Quadrature().prepare(energy, Batch(model.codes(CODES, noise)), noise)
         else:
             start = energy.start(CODES, noise=noise)  # its spread is the scale of the first steps

@@ -81,7 +81,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
             settings={
                 key: value
                 for key, value in at.config["estimator"].items()
-                if key != "_target_" and (key != "draws" or parts.preprocess.stochastic)
+                if key not in ("_target_", *estimator.idle(parts.model))
+                and (key != "draws" or parts.preprocess.stochastic)
             },
             protocol=parts.protocol(),
             n_split=len(at.examples) if flags else None,

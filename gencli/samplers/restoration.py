@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.kernels.base import Kernel
+from gencli.kernels.base import Kernel, Of
 from gencli.methods import inverse
 from gencli.methods.guidance import Informed
 from gencli.methods.inverse import Observation
-from gencli.models.base import TimeField, Unnormalized
+from gencli.methods.pushforward import pushed, width
+from gencli.models.base import Reparameterized, TimeField, Unnormalized
 from gencli.models.subject import Subject
 from gencli.samplers.diffusion.ddim import DDIM
 
@@ -52,21 +53,10 @@ class Restoration:
         for some in self._parts(max(1, chains)):
             observed, starts = self.observed.rows(some), [self._start(some)]
             if chains:
-                y, noise = self._context(some, chains), self._noise(some, chains)
-                found = inverse.walk(
-                    partial(_energy, model, y),
-                    observed,
-                    model.start(chains * len(observed.z), y, noise=noise).to(starts[0]),
-                    noise,
-                    kernel=kernel,
-                    each=chains,
-                    draws=draws,
-                    warmup=warmup,
-                    steps=steps,
-                )
-                drawn.append(self._values(found.draws))
+                found, u = self._walk(some, kernel, chains, draws, warmup, steps, like=starts[0])
+                drawn.append(self._values(u))
                 said.append((len(observed.z), found.diagnostics))
-                starts.append(found.draws.mean(1))
+                starts.append(u.mean(1))
             prior = partial(_energy, model, self._context(some, 1))
             best, slope = inverse.likeliest(prior, preprocess.volume, observed, starts)
             likeliest.append(preprocess.values(best))
@@ -78,6 +68,35 @@ class Restoration:
             doubt = "deviation and coverage are not to be trusted; more sampler.warmup and sampler.steps"
             notes = (f"chains of an example have not met (R-hat {numbers['r_hat']:.2f}): {doubt}",)
         return arrays, numbers, notes
+
+    def _walk(
+        self, some: slice, kernel: Kernel[Any], chains: int, draws: int, warmup: int, steps: int, like: Tensor
+    ) -> tuple[inverse.Chains, Tensor]:
+        """Chains on some rows, and their draws in model space (n, k, *).
+
+        They move in the noise of a model that makes a sample of normal noise in one pass, such as a flow; else in u.
+        """
+        model, observed = self.subject.model, self.observed.rows(some)
+        assert isinstance(model, Unnormalized)
+        y, noise = self._context(some, chains), self._noise(some, chains)
+        n, K = chains * len(observed.z), None
+        prior: Of = partial(_energy, model, y)
+        if isinstance(model, Reparameterized) and model.passes == 1:
+            K = width(model, None if y is None else y[:1])
+        if K is None:
+            start = model.start(n, y, noise=noise).to(like)
+        else:
+            assert isinstance(model, Reparameterized)
+            observed = replace(observed, values=partial(_through, observed.values, model, y))
+            prior, start = _normal, noise.randn(n, K).to(like)
+        found = inverse.walk(
+            prior, observed, start, noise, kernel=kernel, each=chains, draws=draws, warmup=warmup, steps=steps
+        )
+        if K is None:
+            return found, found.draws
+        assert isinstance(model, Reparameterized)
+        u = pushed(model, self._context(some, draws), found.draws.flatten(0, 1))
+        return found, u.unflatten(0, (-1, draws))
 
     def guided(self, *, draws: int, steps: int) -> Found:
         """Draws by reverse diffusion that is told of z."""
@@ -133,6 +152,14 @@ class Restoration:
 
 def _energy(model: Unnormalized, y: Tensor | None, u: Tensor) -> Tensor:
     return model.energy(u, y)
+
+
+def _normal(eps: Tensor) -> Tensor:
+    return 0.5 * eps.square().sum(1)
+
+
+def _through(values: Callable[[Tensor], Tensor], model: Reparameterized, y: Tensor | None, eps: Tensor) -> Tensor:
+    return values(pushed(model, y, eps))
 
 
 def _joined(said: list[tuple[int, dict[str, float]]]) -> dict[str, float]:

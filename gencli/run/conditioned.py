@@ -36,7 +36,9 @@ class Nats:
 
 @dataclass(frozen=True, repr=False)
 class Conditioned:
-    """The density p(x given y) of a trained model at one y; made by ``Run.condition``::
+    """The density p(x given y) of a trained model at one y; made by ``Run.condition``.
+
+    As a posterior of a simulator's parameters::
 
         posterior = gencli.load(run).condition({"s1": 0.3, "s2": 1.2})
         theta = posterior.sample(1000)

@@ -38,16 +38,16 @@ class Nats:
 class Conditioned:
     """The density p(x given y) of a trained model at one y; made by ``Run.condition``.
 
+    As a posterior of a simulator's parameters::
+
+        posterior = gencli.load(run).condition({"s1": 0.3, "s2": 1.2})
+        theta = posterior.sample(1000)
+        entropy = -posterior.log_prob(theta).mean()  # nats
+
     Args:
         parts: of the run.
         y: (1,) or (1, *), in the units of the data.
         batch_size: rows that are scored at a time.
-
-    Example:
-        >>> run = gencli.load("outputs/nsf_ar-simulations/...")  # doctest: +SKIP
-        >>> posterior = run.condition({"s1": 0.3, "s2": 1.2})  # doctest: +SKIP
-        >>> theta = posterior.sample(1000)  # doctest: +SKIP
-        >>> posterior.log_prob(theta).mean()  # minus the entropy of the posterior, in nats  # doctest: +SKIP
     """
 
     parts: Parts

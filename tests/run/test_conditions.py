@@ -195,10 +195,10 @@ def test_a_leaking_column_is_refused_by_name(tmp_path):
     table = np.concatenate([x, 9 / 5 * x[:, :1] + 32], 1)
     np.savetxt(tmp_path / "t.csv", table, delimiter=",", header="celsius,a,b,fahrenheit", comments="", fmt="%.8f")
     columns, path = ["celsius", "a"], str(tmp_path / "t.csv")
-    with pytest.raises(UsageError, match="column 'fahrenheit' tells column 'celsius' of x") as error:
+    with pytest.raises(UsageError, match="column 'fahrenheit' gives column 'celsius' of x away") as error:
         CSV(path, columns=columns, context=["b", "fahrenheit"]).split("train")
     assert "\n" not in str(error.value)
     assert CSV(path, columns=columns, context=["b"]).split("train") is not None
     np.savez(tmp_path / "a.npz", x=x[:, :2], labels=x[:, 1:])
-    with pytest.raises(UsageError, match=re.escape("coordinate 0 of labels tells coordinate 1 of x")):
+    with pytest.raises(UsageError, match=re.escape("coordinate 0 of labels gives coordinate 1 of x away")):
         Array(str(tmp_path / "a.npz")).split("train")

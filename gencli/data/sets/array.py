@@ -182,7 +182,7 @@ class Array(UserFiles):
         split = TensorSplit(to_support(x, spec.support, where), y)
         if name == "train" and spec.context and not self.kept and y is not None and (pair := copied(split.x, y)):
             raise self._error(
-                f"coordinate {pair[1]} of {labels} tells coordinate {pair[0]} of x (it is a copy, but for shift and "
+                f"coordinate {pair[1]} of {labels} gives coordinate {pair[0]} of x away (a copy, but for shift and "
                 "scale): no density has a limit there; leave one of them out"
             )
         return split

@@ -314,7 +314,7 @@ class CSV(UserFiles):
         if asked and found.y is not None and (pair := copied(found.x, found.y)):
             d, c = self._meaning.columns[pair[0]], self._context[pair[1]]
             raise UsageError(
-                f"data.context: column '{quoted(c)}' tells column '{quoted(d)}' of x (it is a copy, but for shift and "
+                f"data.context: column '{quoted(c)}' gives column '{quoted(d)}' of x away (a copy, but for shift and "
                 "scale): no density has a limit there; leave one of them out"
             )
         return found

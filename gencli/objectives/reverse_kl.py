@@ -55,7 +55,8 @@ class ReverseKL(Objective[Reparameterized]):
         temperature: the first T.
 
     Raises:
-        ValueError: (by ``open``) no such run, one of another space or without an energy, or data of unknown density.
+        ValueError: (by ``bind``) dropout; (by ``open``) no such run, one of another space or without an energy, or data
+            of unknown density.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015.
@@ -83,6 +84,8 @@ class ReverseKL(Objective[Reparameterized]):
         self.known: tuple[ExactLikelihood, ...] = ()
 
     def bind(self, model: Reparameterized) -> Learned:
+        if any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()):
+            raise ValueError("model.dropout: a sample and its density would drop other units; 0 is needed")
         return Learned(target=self.target)
 
     def tell(self, density: ExactLikelihood | None) -> None:

@@ -41,7 +41,7 @@ class ReverseKL(Objective[Reparameterized]):
 
     The energy is that of a run in its model space, which must be the space of the model, or of the data set where its
     density is known (then log Z = 0). Examples of the data decide nothing but where a flow starts and how many samples
-    a step draws: one a row of the batch.
+    a step draws: one a row of the batch. Dropout is off: a sample and its density would see other units.
 
     The gradient of the total derivative has the term E[grad_theta log q(x)] at fixed x, which is zero on average and
     noise otherwise; ``path`` leaves it out, so that no noise is left where q = p.
@@ -55,8 +55,7 @@ class ReverseKL(Objective[Reparameterized]):
         temperature: the first T.
 
     Raises:
-        ValueError: (by ``bind``) dropout; (by ``open``) no such run, one of another space or without an energy, or data
-            of unknown density.
+        ValueError: (by ``open``) no such run, one of another space or without an energy, or data of unknown density.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015.
@@ -84,8 +83,6 @@ class ReverseKL(Objective[Reparameterized]):
         self.known: tuple[ExactLikelihood, ...] = ()
 
     def bind(self, model: Reparameterized) -> Learned:
-        if any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()):
-            raise ValueError("model.dropout: a sample and its density would drop other units; 0 is needed")
         return Learned(target=self.target)
 
     def tell(self, density: ExactLikelihood | None) -> None:
@@ -113,6 +110,9 @@ class ReverseKL(Objective[Reparameterized]):
     def terms(self, model: Reparameterized, batch: Batch, noise: Noise, path: bool) -> tuple[Tensor, Tensor]:
         """log q and E of one sample a row, (B,) each; with ``path`` the parameters of log q itself are constants."""
         assert isinstance(model, ExactLikelihood)
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout | nn.Dropout2d):
+                layer.eval()
         y = batch.y if model.conditional else None
         x = model.sample(len(batch.x), y, noise=noise)
         with torch.autocast(x.device.type, enabled=False):

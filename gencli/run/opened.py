@@ -125,7 +125,7 @@ def refuse_other_scale(objective: Mapping[str, Any], preprocess: Preprocess) -> 
         UsageError: mean or deviation differ by more than a thousandth of the deviation.
     """
     target = objective.get("target")
-    if preprocess.transform != "standardize" or not stored.names_run("target", target):
+    if preprocess.transform != "standardize" or not isinstance(target, str) or not stored.names_run("target", target):
         return
     theirs = checkpoints.under("preprocess", _best(Path(target)))
     mean, std = preprocess.mean.cpu().double(), preprocess.std.cpu().double()

@@ -166,7 +166,6 @@ def test_a_flow_is_fitted_to_the_energy_of_a_run(runs, capsys):
         (["data=gaussian", "data.dim=3", "objective.target=ENERGY"], "objective.target: .* is not of the shape"),
         (["data=gaussian", "data.transform=standardize", "objective.target=ENERGY"], "transform=standardize: the run"),
         (["data=gaussian", "model=gmm"], "Reparameterized"),
-        (["data=gaussian", "model=maf", "model.dropout=0.1"], "model.dropout: a sample and its density"),
         (["data=two_gaussians", "data.transform=standardize", "objective.target=SCALED"], "by another mean and"),
         (["data=gaussian", "objective.gradient=paht"], "one of path, total is needed. Did you mean 'path'"),
     ],

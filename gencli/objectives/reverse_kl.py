@@ -41,7 +41,7 @@ class ReverseKL(Objective[Reparameterized]):
 
     The energy is that of a run in its model space, which must be the space of the model, or of the data set where its
     density is known (then log Z = 0). Examples of the data decide nothing but where a flow starts and how many samples
-    a step draws: one a row of the batch.
+    a step draws: one a row of the batch. Dropout is off: a sample and its density would see other units.
 
     The gradient of the total derivative has the term E[grad_theta log q(x)] at fixed x, which is zero on average and
     noise otherwise; ``path`` leaves it out, so that no noise is left where q = p.
@@ -110,6 +110,9 @@ class ReverseKL(Objective[Reparameterized]):
     def terms(self, model: Reparameterized, batch: Batch, noise: Noise, path: bool) -> tuple[Tensor, Tensor]:
         """log q and E of one sample a row, (B,) each; with ``path`` the parameters of log q itself are constants."""
         assert isinstance(model, ExactLikelihood)
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout | nn.Dropout2d):
+                layer.eval()
         y = batch.y if model.conditional else None
         x = model.sample(len(batch.x), y, noise=noise)
         with torch.autocast(x.device.type, enabled=False):

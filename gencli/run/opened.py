@@ -114,6 +114,29 @@ def refuse_other_contexts(sections: Any, model: Model, preprocess: Preprocess) -
                 raise UsageError(f"the run {quoted(folder, 200)} was told its context on another scale: train it anew")
 
 
+def refuse_other_scale(objective: Mapping[str, Any], preprocess: Preprocess) -> None:
+    """Refuse a target whose data were standardised by other numbers: its energy would be read on another scale.
+
+    Args:
+        objective: the section of the config.
+        preprocess: fitted to the training split.
+
+    Raises:
+        UsageError: mean or deviation differ by more than a thousandth of the deviation.
+    """
+    target = objective.get("target")
+    if preprocess.transform != "standardize" or not isinstance(target, str) or not stored.names_run("target", target):
+        return
+    theirs = checkpoints.under("preprocess", _best(Path(target)))
+    mean, std = preprocess.mean.cpu().double(), preprocess.std.cpu().double()
+    away = (theirs["mean"].double() - mean).abs().maximum((theirs["std"].double() - std).abs())
+    if bool((away > 1e-3 * std).any()):
+        raise UsageError(
+            f"objective.target: the data of the run {quoted(target, 200)} were standardised by another mean and "
+            "deviation; take the same data, or data.transform=none for both"
+        )
+
+
 def _named(node: Any) -> list[Path]:
     """The folders of runs that sections of a config name."""
     if isinstance(node, list):

@@ -33,7 +33,7 @@ from gencli.pictures.files import keep, say_text, seen
 from gencli.run.assembly import Parts, assemble, load_weights, loggers, placed, refuse_question, refuse_unused_context
 from gencli.run.device import on_this_rank, slow_precision, threads
 from gencli.run.folder import RunFolder
-from gencli.run.opened import refuse_other_contexts
+from gencli.run.opened import refuse_other_contexts, refuse_other_scale
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run
@@ -144,6 +144,7 @@ class Session:
         check_sampler(parts)
         rounded = splits.prepare(parts, test)
         refuse_other_contexts([cfg["model"], cfg["objective"]], parts.model, parts.preprocess)
+        refuse_other_scale(cfg["objective"], parts.preprocess)
         if resumed:
             resumed.check_data(cfg, parts)
         begun = origin.load(parts, cfg) if origin else None

@@ -130,19 +130,21 @@ def test_what_cannot_be_held_against_a_target():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The run of an energy, and that of a flow which was fitted to it."""
+    """The run of an energy, that of a flow which was fitted to it, and one of standardised data."""
     folder = tmp_path_factory.mktemp("fitted")
     energy, flow = f"{folder}/energy", f"{folder}/flow"
     gencli.train(["model=quadratic", "data=gaussian", "sampler.steps=2", "sampler.warmup=2", "estimator=quadrature",
                   "estimator.points=256", *SMALL, *FEW, f"run_dir={energy}"])  # fmt: skip
     gencli.train([*FLOW, "data=gaussian", f"objective.target={energy}", "objective.anneal=0.5", *SMALL, *FEW,
                   f"run_dir={flow}"])  # fmt: skip
-    return energy, flow
+    scaled = f"{folder}/scaled"
+    gencli.train(["model=gaussian", "data=gaussian", "data.transform=standardize", *SMALL, *FEW, f"run_dir={scaled}"])
+    return energy, flow, scaled
 
 
 @pytest.mark.slow
 def test_a_flow_is_fitted_to_the_energy_of_a_run(runs, capsys):
-    energy, flow = runs
+    energy, flow, _ = runs
     lines = [json.loads(line) for line in Path(flow, "metrics.jsonl").read_text().splitlines()]
     assert any("minus_log_z_lower" in line for line in lines)
     assert any("temperature" in line for line in lines)
@@ -164,11 +166,12 @@ def test_a_flow_is_fitted_to_the_energy_of_a_run(runs, capsys):
         (["data=gaussian", "data.dim=3", "objective.target=ENERGY"], "objective.target: .* is not of the shape"),
         (["data=gaussian", "data.transform=standardize", "objective.target=ENERGY"], "transform=standardize: the run"),
         (["data=gaussian", "model=gmm"], "Reparameterized"),
+        (["data=two_gaussians", "data.transform=standardize", "objective.target=SCALED"], "by another mean and"),
         (["data=gaussian", "objective.gradient=paht"], "one of path, total is needed. Did you mean 'path'"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_key(runs, capsys, words, said):
-    words = [word.replace("ENERGY", runs[0]) for word in words]
+    words = [word.replace("ENERGY", runs[0]).replace("SCALED", runs[2]) for word in words]
     model = [] if any(word.startswith("model=") for word in words) else ["model=realnvp"]
     assert cli.main(["train", *model, *words, *FEW, "objective=reverse_kl", "run_dir=none"]) == 2
     err = capsys.readouterr().err

@@ -15,6 +15,7 @@ from gencli.data.sets.toys import Toy
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.exponential import Polynomial, Quadratic
+from gencli.models.flows.autoregressive import AffineAutoregressive
 from gencli.models.flows.coupling import AffineCoupling
 from gencli.models.known import known
 from gencli.nn.mlp import MLP
@@ -108,6 +109,16 @@ def test_path_gradients_reach_every_parameter_of_a_flow_and_leave_it_as_it_was()
     objective(energy, q).turns(q)[0].loss(rows(q, 8), noise()).value.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.requires_grad for p in q.parameters())
     assert torch.equal(parameters_to_vector(q.parameters()), before)
+
+
+def test_a_sample_and_its_density_drop_no_units():
+    torch.manual_seed(0)
+    q = AffineAutoregressive(spec(2), hidden=[32], dropout=0.5, transforms=2).train()
+    energy = Quadratic(spec(2)).requires_grad_(False)
+    found = objective(energy, q)
+    losses = [found.turns(q)[0].loss(rows(q, 16), noise()).value.detach() for _ in range(2)]
+    assert losses[0] == losses[1]
+    assert losses[0] == found.score(q.eval(), rows(q, 16), noise()).mean().detach()
 
 
 def test_a_hot_target_is_flatter_and_the_last_one_is_the_target_itself():

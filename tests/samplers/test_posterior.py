@@ -8,10 +8,10 @@ import pytest
 import torch
 from simulators import exact
 
+import gencli
 from gencli.cli.main import main
 from gencli.data.sets.toys import Toy
 from gencli.methods.posteriors import task_of
-from gencli.run.run import Run
 from gencli.samplers.posterior import Posterior
 
 
@@ -45,24 +45,13 @@ def test_an_observation_of_a_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A posterior estimator and a likelihood estimator of two moons, of a few steps each."""
+    """A posterior estimator and a likelihood estimator, of a few steps each."""
     folder = tmp_path_factory.mktemp("runs")
+    data = ["data=simulator", "data.task=gaussian_mixture", "data.simulations=60", "data.test=40"]
+    model = ["model=maf", "model.conditional=true", "model.transforms=1", "trainer=quick", "trainer.max_steps=3"]
     for name, target in (("npe", "parameters"), ("nle", "observations")):
-        words = [
-            "data=simulator",
-            f"data.target={target}",
-            "data.simulations=60",
-            "data.test=40",
-            "trainer.max_steps=3",
-        ]
-        words += [
-            "model=maf",
-            "model.conditional=true",
-            "model.transforms=1",
-            "trainer=quick",
-            f"run_dir={folder / name}",
-        ]
-        assert main(["train", *words, "threads=1"]) == 0
+        words = [*data, *model, f"data.target={target}", f"run_dir={folder / name}", "threads=1"]
+        assert main(["train", *words]) == 0
     return folder
 
 
@@ -72,18 +61,19 @@ def test_a_run_is_asked_by_command(runs, capsys):
     assert "leakage 0" in said
     arrays = np.load(runs / "npe" / "samples" / "posterior-observed=2-seed0.npz")
     assert arrays["posterior"].shape == (60, 2)
-    assert np.abs(arrays["posterior"]).max() < 1  # inside of the prior
+    assert np.abs(arrays["posterior"]).max() < 10  # inside of the prior
     assert (runs / "npe" / "samples" / "posterior-observed=2-seed0.png").is_file()
-    answer = Run(runs / "nle").ask("posterior", n=60, observed=2, steps=10)
+    answer = gencli.load(runs / "nle").ask("posterior", n=60, observed=2, steps=10)
     assert answer.diagnostics.keys() == {"acceptance", "r_hat", "ess", "levels"}
 
 
+@pytest.mark.slow
 def test_metrics_and_pictures_of_a_posterior(runs):
     words = ["metrics=[sbc,excess_nll]", "metrics.sbc.examples=20", "metrics.sbc.draws=19", "metrics.sbc.bins=4"]
     assert main(["eval", f"run={runs / 'npe'}", *words]) == 0
     found = {file.name: json.loads(file.read_text()) for file in (runs / "npe" / "eval").glob("test-*.json")}
     excess = next(record for name, record in found.items() if name.startswith("test-excess_nll"))
-    assert excess["value"] > 0.5  # three steps
+    assert excess["value"] > 0.3  # three steps
     assert excess["n_reference"] == 40
     asked = ["picture=ranks", "picture.examples=20", "picture.draws=19", "picture.bins=4"]
     assert main(["sample", f"run={runs / 'npe'}", *asked]) == 0

@@ -112,5 +112,5 @@ class GaussianMixture(Task):
     def posterior(self, x: Tensor, n: int, generator: torch.Generator) -> Tensor:
         share = self._log_masses(x[None]).squeeze(1).softmax(0)[0]
         wide = torch.rand(n, 1, generator=generator, dtype=torch.float64) < share
-        drawn = [_within(x.expand(n, -1), std, self.SIDE, generator) for std in self.STD]
-        return self.prior.box.within(torch.where(wide, *drawn))
+        far, near = (_within(x.expand(n, -1), std, self.SIDE, generator) for std in self.STD)
+        return self.prior.box.within(torch.where(wide, far, near))

@@ -67,7 +67,8 @@ class Attractor(Picture):
         for d, axis in enumerate(axes[2:]):
             edges = np.linspace(float(held[:, d].min()), float(held[:, d].max()), BINS + 1)
             for x, colour, label in ((held, style.DATA, "held-out"), (flat, style.MODEL, "model")):
-                axis.hist(x[:, d].numpy(), edges, density=True, histtype="step", color=colour, label=label)
+                share = np.full(len(x), 1 / len(x))  # of all states: what lies beyond the edges is missing
+                axis.hist(x[:, d].numpy(), edges, weights=share, histtype="step", color=colour, label=label)
             axis.set_xlabel(names[d])
             axis.set_yticks([])
             axis.set_title("climate" if d == 0 else "")

@@ -26,7 +26,7 @@ from torch import Tensor
 from gencli.config import sections, stored
 from gencli.config.locate import find_run
 from gencli.core import distributed, sizes
-from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
+from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError, near
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text, seen
@@ -368,7 +368,8 @@ def _with_runs(node: Any, data: Mapping[str, Any], where: str) -> Any:
             try:
                 folder = find_run(value).resolve()
             except UsageError as error:
-                raise UsageError(f"{where}.{key}={error}") from error
+                hint = near(value, ["data"]) if key == "target" else ""
+                raise UsageError(f"{where}.{key}={error} {hint}".rstrip()) from error
             theirs = Run(folder).trained.get("data") or {}
             for name in sorted({*sections.PREPROCESSING} - {"flip"}):
                 if data.get(name) != theirs.get(name):

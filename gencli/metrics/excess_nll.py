@@ -46,5 +46,5 @@ class ExcessNLL(ModelMetric):
         assert exact is not None
         excess = nll + exact
         said = {"nll": float(nll.mean()), "true_nll": float(-exact.mean())}
-        facts = {"bound": subject.bound}
+        facts: dict[str, str] = {"bound": subject.bound}
         return Measured(float(excess.mean()), float(excess.std()) / n**0.5, said, facts, examples=n)

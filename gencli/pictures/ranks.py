@@ -68,8 +68,8 @@ class Ranks(Picture):
         axis = panels[task.prior.dim]
         level = torch.linspace(0, 1, 101, dtype=torch.float64)
         inside = (covered.double() + 0.5)[:, None] / (self.draws + 1) < level
-        error = 1.96 * (level * (1 - level) / self.examples).sqrt()
-        axis.fill_between(level, level - error, level + error, color=style.ink(), alpha=0.15, linewidth=0)
+        spread = 1.96 * (level * (1 - level) / self.examples).sqrt()
+        axis.fill_between(level, level - spread, level + spread, color=style.ink(), alpha=0.15, linewidth=0)
         axis.plot(level, inside.double().mean(0), color=style.MODEL)
         axis.set_xlabel("credibility level")
         axis.set_ylabel("expected coverage")

@@ -26,6 +26,7 @@ from gencli.core.errors import UsageError
 from gencli.core.options import Range
 from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
+from gencli.data.task import Task
 from gencli.kernels.base import Kernel
 from gencli.loggers.base import Logger
 from gencli.models.base import Model
@@ -133,6 +134,7 @@ def understood(hint):
         Map,
         TrainedRun,
         Kernel,
+        Task,
     )  # no config can name a Map: a child gives it
     if hint in known or typing.get_origin(hint) in (Callable, Literal):
         return True

@@ -9,6 +9,7 @@ import torch
 from gencli.core.options import Count
 from gencli.core.spec import Batch
 from gencli.data.base import Dataset
+from gencli.data.split import at_most
 from gencli.metrics.base import Measured, ModelMetric
 from gencli.models.base import Model
 from gencli.models.subject import Subject
@@ -22,7 +23,7 @@ class ExcessNLL(ModelMetric):
     is measured by a bound has a bound here.
 
     Args:
-        examples: the first so many of the split; None: all.
+        examples: so many of the split at random; None: all.
     """
 
     needs = "data whose density is known, such as simulators and toys"
@@ -36,10 +37,11 @@ class ExcessNLL(ModelMetric):
             raise ValueError(f"metrics=[excess_nll] needs {self.needs}; that of data={dataset.name} is not known")
 
     def measure(self, subject: Subject) -> Measured:
-        n = min(len(subject.split), self.examples or len(subject.split))
+        split = at_most(subject.split, self.examples)
+        n = len(split)
         if n < 2:
             raise ValueError("metrics.excess_nll.examples: 2 at least")
-        batch = subject.split.gather(torch.arange(n))
+        batch = split.gather(torch.arange(n))
         y = batch.y if subject.model.conditional else None
         nll = subject.nll(Batch(batch.x, y)).cpu().double()
         exact = subject.dataset.log_density(batch.x.cpu(), None if y is None else y.cpu())

@@ -107,7 +107,7 @@ class Potential(Lazy):
         self.entropy = ENTROPIES[which]
         self.sizes, self.seed = dict(zip(SPLITS, (train, val, test), strict=True)), seed
 
-    def log_density(self, x: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return log_density(self.which, x)
 
     def load(self, name: str) -> TensorSplit:

@@ -156,8 +156,8 @@ def test_the_bound_is_below_log_z_of_fifty_energies(monkeypatch):
     for k, energy in zip(range(50), energies(generator), strict=False):
         q = gaussian(seed=k).float() if k % 3 else flow(seed=k)
         found = objective(energy, q)
-        optimizer = torch.optim.Adam(q.parameters(), lr=3e-2)
-        for step in range((0, 40, 80)[k % 3]):
+        optimizer = torch.optim.Adam(q.parameters(), lr=1e-1)
+        for step in range((0, 20, 40)[k % 3]):
             optimizer.zero_grad()
             found.turns(q)[0].loss(rows(q, 64), noise(1000 * k + step)).value.backward()
             optimizer.step()

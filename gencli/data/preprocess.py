@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
@@ -379,16 +378,6 @@ class Preprocess(nn.Module):
         elif self.transform == "standardize":
             v = v * self.std + self.mean
         return v if self.box is None else self.box.bounded_at(v)
-
-    def volume(self, z: Tensor) -> Tensor:
-        """-log|det dz/dv| at z (B, *) in model space, (B,) nats, differentiable: E(z) + volume is the energy of v."""
-        nats = z.new_zeros(len(z)) if self.box is None else self.box.unbounded(self.values(z))[1]
-        if self.transform == "logit":
-            inside = F.logsigmoid(z) + F.logsigmoid(-z)
-            return nats + inside.flatten(1).sum(1) - self.spec.dim * math.log(1 - 2 * self.alpha)
-        if self.transform == "standardize":
-            return nats + self.std.log().sum().to(z)
-        return nats
 
     def centres(self, x: Tensor) -> Tensor:
         """The values v of x in data space: reals as they are, of integers the centre of their bin o + w (x + 1/2)."""

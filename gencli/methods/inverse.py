@@ -5,8 +5,9 @@ n ~ N(0, I) the posterior is
 
     -log p(u | z) = E(u) + |z - A v(u)|^2 / (2 sigma^2) + constant.
 
-It needs no log-determinant, because p(u) is the density of u itself. The likeliest v does: densities of v and of u are
-not greatest at the same place. All of it is in nats.
+It needs no log-determinant, because p(u) is the density of u itself. The MAP estimate is where that is greatest:
+densities of v and of u are not greatest at the same place, and that of v behind a logit rises without limit towards the
+ends of its range. All of it is in nats.
 """
 
 from __future__ import annotations
@@ -63,12 +64,11 @@ class Observation:
         return Observation(self.operator, self.z[some], self.sigma, self.values)
 
 
-def likeliest(prior: Of, volume: Of, observed: Observation, starts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """argmin over v of E(u) + volume(u) + misfit(u): the MAP estimate of data, the lowest minimum near some starts.
+def likeliest(prior: Of, observed: Observation, starts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """argmin over u of E(u) + misfit(u): the MAP estimate, the lowest minimum near some starts.
 
     Args:
         prior: E(u) in nats.
-        volume: -log|det du/dv|.
         observed: z.
         starts: u (n, *) where to begin.
 
@@ -77,7 +77,7 @@ def likeliest(prior: Of, volume: Of, observed: Observation, starts: Sequence[Ten
     """
 
     def energy(u: Tensor) -> Tensor:
-        return prior(u) + volume(u) + observed.misfit(u)
+        return prior(u) + observed.misfit(u)
 
     best, slope = spectral.minimise(energy, starts[0], SEARCH)
     for start in starts[1:]:

@@ -58,7 +58,7 @@ class Restoration:
                 said.append((len(observed.z), found.diagnostics))
                 starts.append(u.mean(1))
             prior = partial(_energy, model, self._context(some, 1))
-            best, slope = inverse.likeliest(prior, preprocess.volume, observed, starts)
+            best, slope = inverse.likeliest(prior, observed, starts)
             likeliest.append(preprocess.values(best))
             slopes.append(slope)
         arrays = {"map": torch.cat(likeliest)} | ({"draws": torch.cat(drawn)} if drawn else {})

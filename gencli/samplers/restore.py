@@ -34,9 +34,9 @@ NOISE = 0  # the number of its stream
 class Restore(Question[Model]):
     """The posterior of x given z = A x + noise with a trained model for prior, and its greatest density.
 
-    A model with an energy or a likelihood of reals has both: MAP = argmin |z - A x|^2 / (2 noise^2) + E(x) in data
-    space, and draws by chains on E(u) + |z - A x(u)|^2 / (2 noise^2) in the model's own space. A field whose score is
-    valid has draws by guided reverse diffusion, which is an approximation.
+    A model with an energy or a likelihood of reals has both, u in its own space: MAP, the argmin of
+    |z - A x(u)|^2 / (2 noise^2) + E(u), and draws by chains on the same. A field whose score is valid has draws by
+    guided reverse diffusion, which is an approximation.
 
     Args:
         task: A: ``denoise`` (x itself), ``inpaint`` (x where it is ``given``), ``deblur``, ``superresolve`` (means of

@@ -267,7 +267,7 @@ def test_digits_entropy_of_pixels_survives_the_chain():
 
 
 @pytest.mark.parametrize(("support", "transform"), [c for c in CHAINS if c[0] != "categorical:7"])
-def test_values_are_the_way_back_without_rounding_and_volume_is_what_the_terms_say(support, transform):
+def test_values_are_the_way_back_without_rounding_and_their_slope_is_what_the_terms_say(support, transform):
     p = Preprocess(spec(support), ("real",), VECTORS, transform=transform, alpha=0.05).double()
     if transform == "standardize":
         p.mean.copy_(torch.linspace(0, 1, 6))
@@ -278,6 +278,5 @@ def test_values_are_the_way_back_without_rounding_and_volume_is_what_the_terms_s
     z, terms = p(x, Fixed(torch.full((1, 1), 0.5)))
     torch.testing.assert_close(p.values(z), p.centres(x))  # u = 1/2 is the centre of a bin
     told = sum((term for name, term in terms.items() if name != "bins"), torch.zeros(5).double())
-    torch.testing.assert_close(p.volume(z), told)
     exact = torch.autograd.functional.jacobian(p.values, z[:1]).squeeze()  # dv/dz
-    torch.testing.assert_close(torch.linalg.slogdet(exact.squeeze(1))[1], p.volume(z)[0])
+    torch.testing.assert_close(torch.linalg.slogdet(exact.squeeze(1))[1], told[0])

@@ -50,19 +50,15 @@ def observations(A: Operator, n: int, seed: int = 0):
     return prior, u, Observation(A, z, SIGMA, values)
 
 
-def nothing(u):
-    return u.new_zeros(len(u))
-
-
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_likeliest_under_a_normal_prior_is_the_wiener_filter(name):
     prior, _, observed = observations(OPERATORS[name], 6)
     mean, _ = closed_form(observed.operator, observed.z, *law(prior))
-    found, slope = inverse.likeliest(prior.energy, nothing, observed, [torch.zeros(6, DIM).double()])
+    found, slope = inverse.likeliest(prior.energy, observed, [torch.zeros(6, DIM).double()])
     torch.testing.assert_close(found, mean, atol=1e-5, rtol=0)
     assert slope.max() < 1e-4
     single = Observation(observed.operator, observed.z.float(), SIGMA, values)
-    found, _ = inverse.likeliest(prior.float().energy, nothing, single, [torch.zeros(6, DIM)])
+    found, _ = inverse.likeliest(prior.float().energy, single, [torch.zeros(6, DIM)])
     torch.testing.assert_close(found.double(), mean, atol=1e-4, rtol=0)
 
 
@@ -72,7 +68,7 @@ def test_the_lowest_of_several_minima_is_taken():
 
     seen = Observation(Identity((1,)), torch.zeros(2, 1), 1e6, lambda u: u)
     at = torch.tensor([[0.8], [-1.2]])
-    found, _ = inverse.likeliest(energy, nothing, seen, [at, -at])
+    found, _ = inverse.likeliest(energy, seen, [at, -at])
     assert (found < -0.9).all()
 
 

@@ -23,6 +23,7 @@ from gencli.run.conditioning import from_file
 from gencli.run.naming import drawn as drawn_by
 from gencli.run.naming import joined, state
 from gencli.run.opened import builder
+from gencli.run.record import by_place
 from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run, open_run
 from gencli.run.sampling import borrowed, dealt, draw, region_name
@@ -111,9 +112,10 @@ def _answer(cfg: Mapping[str, Any], run: Run, reporter: Reporter) -> list[Path]:
     rows = len(next(iter(answer.arrays.values())))
     reporter.say(f"{question.option} of {rows}, seed {cfg['seed']}, {parts.weights} weights of checkpoint {which}")
     for key, value in answer.diagnostics.items():
-        if not key.endswith("_se"):
+        if not key.endswith("_se") and "@" not in key:
             error = answer.diagnostics.get(f"{key}_se")
             reporter.say(f"  {key.replace('_', ' ')} {value:.4g}" + ("" if error is None else f" ± {error:.2g}"))
+    reporter.table(by_place(answer.diagnostics))
     for line in (*answer.notes, *(str(relative(file)) for file in files)):
         reporter.say(f"  {line}")
     return files

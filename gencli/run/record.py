@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -211,10 +211,29 @@ class MetricRecord(Record):
     def headline(self) -> str:
         """Value, error, what belongs to it, counts."""
         error = "" if self.se is None else f" ± {self.se:.2g}"
-        told = "".join(f", {key} {value:.4g}" for key, value in self.diagnostics.items() if key[:3] != "se_")
+        told = "".join(f", {key} {value:.4g}" for key, value in self.diagnostics.items() if self._is_told(key))
         counts = (f"{self.n_samples:,} samples, " if self.n_samples else "") + f"{self.n_reference:,} examples"
         says = f", {self.settings['says']}" if self.settings.get("says") else ""
         return f"{self.split} {self.metric} {self.value:.5g}{error}{says}{told} ({self.better} is better; {counts})"
+
+    @staticmethod
+    def _is_told(key: str) -> bool:
+        return key[:3] != "se_" and "@" not in key
+
+
+def by_place(numbers: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Numbers of a kind for each of several places, without their errors: place -> name -> value.
+
+    Example:
+        >>> by_place({"rmse@1": 0.3, "se_rmse@1": 0.1, "rmse@6": 1.9, "rmse@6_se": 0.2, "nfe": 9.0})
+        {'1': {'rmse': 0.3}, '6': {'rmse': 1.9}}
+    """
+    found: dict[str, dict[str, float]] = {}
+    for key, value in numbers.items():
+        name, _, place = key.partition("@")
+        if place and key[:3] != "se_" and key[-3:] != "_se":
+            found.setdefault(place, {})[name] = value
+    return found
 
 
 def bits_per_dim(nats: float, dim: int) -> float:

@@ -18,7 +18,7 @@ from gencli.loggers.base import Logger
 from gencli.loggers.params import flat, public
 from gencli.run.folder import RunFolder
 from gencli.run.progress import Bar
-from gencli.run.record import NLLRecord, Record
+from gencli.run.record import MetricRecord, NLLRecord, Record, by_place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +89,8 @@ class Reporter:
     def result(self, record: Record) -> None:
         """The headline; of an NLL also its ledger, the parameters of a family, and what should make one doubt."""
         self.say(record.headline, style="bold")
+        if isinstance(record, MetricRecord):
+            self.table(by_place(record.diagnostics))
         if not isinstance(record, NLLRecord):
             return
         if len(record.ledger) > 1:
@@ -103,6 +105,16 @@ class Reporter:
         difference = record.diagnostics.get("nll_minus_entropy")
         if record.bound in ("exact", "upper") and difference is not None and record.se and difference < -3 * record.se:
             self.warn("the NLL lies below the data's entropy by more than 3 standard errors: something is wrong")
+
+    def table(self, rows: Mapping[str, Mapping[str, float]]) -> None:
+        """Numbers of several places, a column a place; nothing where there are none."""
+        if not rows:
+            return
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        width = max(map(len, names))
+        self.say("  " + " " * width + "".join(f"{'@' + place:>9}" for place in rows), style="dim")
+        for name in names:
+            self.say(f"  {name:{width}}" + "".join(f"{row.get(name, math.nan):9.4g}" for row in rows.values()))
 
     def progress(self, what: str, total: int | None = None, start: float = 0.0) -> Bar:
         """Progress over ``total`` units, from a fraction of it on; None: it is not known how many."""

@@ -82,10 +82,13 @@ class Restore(Question[Model]):
     kernel: Kernel[Any] | None = None
 
     def __post_init__(self) -> None:
-        for key, task in (("given", "inpaint"), ("matrix", "matrix")):
+        for key, task, what in (
+            ("given", "inpaint", "what is seen, such as top_half, or [0] of a vector"),
+            ("matrix", "matrix", "a file .npy with A"),
+        ):
             value = getattr(self, key)
             if (value is None) == (self.task == task):
-                reason = f"is for sampler.task={task}" if value is not None else f"sampler.task={task} needs it"
+                reason = f"is for sampler.task={task}" if value is not None else f"sampler.task={task} needs {what}"
                 raise ValueError(f"{key}={'null' if value is None else value}: {reason}")
         if self.task == "deblur" and self.blur == "box" and self.width != round(self.width):
             raise ValueError(f"width={self.width}: the side of a box is a whole number of pixels")

@@ -131,7 +131,7 @@ def test_files_of_strangers_are_data_or_refused(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"task": "inpaint"}, "given=null: sampler.task=inpaint needs it"),
+        ({"task": "inpaint"}, "given=null: sampler.task=inpaint needs what is seen"),
         ({"given": "top_half"}, "given=top_half: is for sampler.task=inpaint"),
         ({"task": "inpaint", "given": "top"}, "Did you mean 'top_half'"),
         ({"task": "superresolve", "factor": 3}, "factor=3 does not divide"),

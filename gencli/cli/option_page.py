@@ -38,12 +38,12 @@ def option_page(option: Option, config_dirs: Sequence[str], width: int) -> list[
     return lines
 
 
-def wrapped(text: str, width: int, indent: int, hang: int = 0) -> list[str]:
-    """Text in lines of a width, of which the first is indented and the others ``hang`` more."""
+def wrapped(text: str, width: int, indent: int, hang: int = 0, long: bool = False) -> list[str]:
+    """Text in lines of a width, the first indented and the others ``hang`` more; ``long``: words may be cut, too."""
     text = " ".join(text.replace("``", "`").split())
     first, others = " " * indent, " " * (indent + hang)
     return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False, break_long_words=False
+        text, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False, break_long_words=long
     )
 
 
@@ -78,7 +78,7 @@ def _options(option: Option, config_dirs: Sequence[str], width: int) -> Iterator
     if option.group == "experiment":
         chosen = [(names.chosen(group, ""), name) for group, name in option.partners.items() if name is not None]
         for text in (*map("".join, chosen), *(f"{key}={_plain(value)}" for key, value in option.keys.items())):
-            yield from wrapped(text, width, 2, 4)
+            yield from wrapped(text, width, 2, 4, long=True)
         return
     known, beside = declared(option), notes.comments(option, config_dirs)
     section = _section(option)

@@ -47,7 +47,7 @@ class LatentEstimator(Estimator[LatentVariable]):
         """log Z as the state, its variance, and what the NLL of all rows is with it."""
         energy = model.latent_energy
         if energy is None:
-            return Shared(self.bound, 0.0)
+            return Shared(self.bound)
         found: Shared
         if energy.spec.dim <= FEW:
             found = Quadrature().prepare(energy, Batch(model.codes(CODES, noise)), noise)

@@ -36,9 +36,11 @@ def test_config_is_one_call(path):
     node = yaml.safe_load(path.read_text())
     module, name = node.pop("_target_").rsplit(".", 1)
     tree = ast.parse((MODULES / f"{module.rsplit('.', 1)[1]}.py").read_text())
-    cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    own = [classes[b.id] for b in classes[name].bases if isinstance(b, ast.Name) and b.id in classes]
     literals = {
         n.target.id: n.value.value
+        for cls in (*own, classes[name])
         for n in cls.body
         if isinstance(n, ast.AnnAssign) and isinstance(n.value, ast.Constant)
     }
@@ -46,15 +48,16 @@ def test_config_is_one_call(path):
         assert literals["support"] == "mixed"
     elif path.stem not in ("array", "csv", "text_file"):  # whose support is in the file or an option
         assert Support.parse(literals["support"])
-    if path.stem not in ("array", "text_file"):
+    if path.stem not in ("array", "text_file", "series"):
         assert literals["shape_kind"] in ("vector", "image")
-    if path.stem in ("array", "csv", "graph", "image_folder", "text_file"):
+    if path.stem in ("array", "csv", "graph", "image_folder", "series", "text_file"):
         return
 
     for key in ("transform", "alpha", "flip"):
         node.pop(key, None)
     data = getattr(importlib.import_module(module), name)(**node)
-    which = getattr(data, "set", None) or getattr(data, "toy", None)
+    which = getattr(data, "set", None) or getattr(data, "toy", None) or getattr(data, "which", None)
+    which = data.task.name if data.task else which
     assert data.name == (f"{path.stem}_{which}" if which else path.stem)
     assert data.spec.kind == literals["shape_kind"]
     assert str(data.spec.support).partition("(")[0] == literals["support"]

@@ -210,7 +210,7 @@ def test_a_simulator_of_the_users(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"data\.task=.*trust=\[mysims\]"):
         make((), "mysims:Line")
     data = make(("mysims",), "mysims:Line")
-    assert data.name == "line"
+    assert data.name == "simulator_line"
     batch: Batch = data.split("train").gather(torch.arange(3))
     assert batch.x.shape == (3, 1)
     with pytest.raises(UsageError, match=r"data\.task=.*Line"):

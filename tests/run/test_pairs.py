@@ -10,14 +10,15 @@ import pytest
 from gencli.config import catalog, compatibility
 from gencli.config.compose import compose
 from gencli.core.errors import UsageError
-from gencli.interfaces import Estimator, Model, Objective, Sampler
+from gencli.interfaces import Estimator, Model, Objective
 from gencli.run.assembly import assemble, check_capabilities
 from gencli.run.build import resolve
 from gencli.run.opened import builder
+from gencli.samplers.base import Procedure
 
 MIXED = Path(__file__).parents[1] / "golden" / "mixed.csv"
 
-KINDS = {"objective": Objective, "sampler": Sampler, "estimator": Estimator}
+KINDS = {"objective": Objective, "sampler": Procedure, "estimator": Estimator}
 
 
 def classes(group, kind):
@@ -67,7 +68,8 @@ BY_VALUE = re.compile(
     r"cannot score windows|two dimensions|"
     r"^model\.(timesteps=|path)|"
     r"objective=consistency|sampler\.(steps|grid)|estimator\.(masks|timesteps|report)|no base of its own|"
-    r"for bits; of more values|is for planar graphs"
+    r"for bits; of more values|is for planar graphs|"
+    r"sampler=rollout needs model.conditional|has neither an energy nor a score|Z depends on y"
 )
 """Why a part may be refused once it is built, though its class fits: discrete data, or values of the model."""
 
@@ -82,6 +84,10 @@ def words(model):
         data = "ising"
     if model == "ergm":
         data = "florentine"
+    if model == "joint_ebm":
+        data = "digits"
+    if model == "increment":
+        data = "lorenz63"
     if model in ("potts", "tabular"):
         data, own = "csv", [f"data.path={MIXED}", "data.columns={kind:categorical}"]
     return [f"model={model}", f"data={data}", "device=cpu", "logger=none", *own]

@@ -101,7 +101,7 @@ class Potential(Lazy):
         self, which: Name = "u1", train: Count = 50_000, val: Count = 5_000, test: Count = 10_000, seed: Seed = 0
     ) -> None:
         super().__init__()
-        self.name: str = which
+        self.name: str = f"potential_{which}"
         self.which = which
         self.spec = Spec((2,), Support.parse(self.support))
         self.entropy = ENTROPIES[which]

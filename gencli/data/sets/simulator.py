@@ -86,7 +86,7 @@ class Simulator(Lazy):
     ) -> None:
         super().__init__()
         self.task = task if isinstance(task, Task) else TASKS[task]()
-        self.target, self.seed, self.name = target, seed, self.task.name
+        self.target, self.seed, self.name = target, seed, f"simulator_{self.task.name}"
         held = max(1, round(val * simulations))
         if held >= simulations:
             raise ValueError(f"val={val}: nothing of {simulations} simulations is left for training")

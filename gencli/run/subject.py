@@ -43,7 +43,7 @@ class RunSubject(Subject):
     def _shared(self) -> Shared:
         parts = self.parts
         if parts.estimator is None:
-            raise UsageError("this model has no estimator of its NLL: see `gencli list estimator`")
+            raise UsageError("estimator=null: this needs an estimator of the NLL; see `gencli list estimator`")
         return prepare(parts, parts.estimator, type(parts.estimator).__name__, self.seed)
 
     @property

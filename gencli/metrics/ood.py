@@ -54,9 +54,9 @@ class OutOfDistribution(ModelMetric):
         examples: random ones of each data set, and of the training split for ``typicality``.
 
     References:
-        Nalisnick, Matsukawa, Teh, Gorur and Lakshminarayanan, "Do deep generative models know what they don't know?",
-        2019. Nalisnick, Matsukawa, Teh and Lakshminarayanan, "Detecting out-of-distribution inputs to deep generative
-        models using typicality", 2019. Ren et al., "Likelihood ratios for out-of-distribution detection", 2019.
+        Nalisnick et al., "Do deep generative models know what they don't know?", 2019; Nalisnick et al., "Detecting
+        out-of-distribution inputs to deep generative models using typicality", 2019; Ren et al., "Likelihood ratios for
+        out-of-distribution detection", 2019.
     """
 
     better = "higher"

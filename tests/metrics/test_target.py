@@ -167,7 +167,7 @@ def test_a_flow_is_fitted_to_the_energy_of_a_run(runs, capsys):
         (["data=gaussian", "data.transform=standardize", "objective.target=ENERGY"], "transform=standardize: the run"),
         (["data=gaussian", "model=gmm"], "Reparameterized"),
         (["data=two_gaussians", "data.transform=standardize", "objective.target=SCALED"], "by another mean and"),
-        (["data=gaussian", "objective.gradient=paht"], "one of path, total is needed. Did you mean 'path'"),
+        (["data=gaussian", "objective.gradient=pathh"], "one of path, total is needed. Did you mean 'path'"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_key(runs, capsys, words, said):

@@ -130,6 +130,10 @@ class Builder:
         module_name, _, name = text.partition(":")
         if not re.fullmatch(TARGET, target := f"{module_name}.{name}"):
             raise UsageError(f"{key}={quoted(text)}: {getattr(kind, 'words', kind.__name__)} is needed")
+        if target.partition(".")[0] == "gencli":  # a run folder may name it, and it would be called
+            raise UsageError(
+                f"{key}={quoted(text)}: a class or function of a package of yours; gencli's own have names"
+            )
         refuse_untrusted(key, target, self.trust, option=True)
         try:
             module = _import(module_name, target.partition(".")[0])

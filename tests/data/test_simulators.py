@@ -221,3 +221,9 @@ def test_a_simulator_of_the_users(tmp_path, monkeypatch):
         make(("mysims",), "mysims:Loose").split("train")
     with pytest.raises(UsageError, match=r"Did you mean.*two_moons"):
         make((), "two_moon")
+
+
+@pytest.mark.parametrize("task", ["gencli.core.files:write_whole", "gencli.cli.main:main", "os:getcwd"])
+def test_a_run_folder_calls_nothing_by_the_name_of_a_task(task):
+    with pytest.raises(UsageError, match=rf"^data\.task={task}: |^data\.task={task.replace(':', '.')}: "):
+        make((), task)

@@ -35,7 +35,8 @@ def test_a_rollout_is_an_answer_with_a_picture(run, capsys):
     assert cli.main(["sample", f"run={run}", "sampler=rollout", "sampler.steps=5", "sampler.members=3", "n=2"]) == 0
     out = capsys.readouterr().out
     assert "rollout of 2" in out
-    assert "crps persistence@5" in out
+    assert "@1       @5\n" in out
+    assert "  crps_persistence " in out
     with np.load(next((run / "samples").glob("rollout*.npz"))) as arrays:
         assert arrays["members"].shape == (2, 3, 5, 2)
         assert arrays["truth"].shape == (2, 5, 2)

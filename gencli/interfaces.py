@@ -37,6 +37,7 @@ from gencli.models.structure import (
     LinearFeatures,
     Pairwise,
     Parametric,
+    PosteriorCodes,
     Relaxed,
     Torus,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "Pairwise",
     "Parametric",
     "Path",
+    "PosteriorCodes",
     "Prediction",
     "Prior",
     "Question",

@@ -295,10 +295,6 @@ class LatentVariable(DirectSampling):
         """
         return None
 
-    def posterior_codes(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Tensor:
-        """z ~ q(z | x), a draw a row (B, d), for what learns a ``latent_energy``; other models need none."""
-        raise NotImplementedError
-
     @abstractmethod
     def infer(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
         """All of q(z | x) that needs no sample, as tensors (B, ...): the inference network's one pass over x."""

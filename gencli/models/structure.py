@@ -1,4 +1,4 @@
-"""What an energy may know of its own structure: capabilities that chains and estimators of Z make use of.
+"""What a model may know of its own structure: capabilities that chains, estimators of Z and priors make use of.
 
 Like those of ``base`` they are small abstract classes, one a capability; shapes and units are the same.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.kernels.energy import Pairs
-from gencli.models.base import Model, Unnormalized
+from gencli.models.base import LatentVariable, Model, Unnormalized
 
 
 class Relaxed(Unnormalized):
@@ -143,3 +143,11 @@ class ExponentialFamily(Parametric):
     @abstractmethod
     def statistics(self, x: Tensor) -> Tensor:
         """s(x): (B, *) -> (B, K)."""
+
+
+class PosteriorCodes(LatentVariable):
+    """Codes z ~ q(z | x) can be drawn by themselves, as an energy of codes needs them to learn from."""
+
+    @abstractmethod
+    def posterior_codes(self, x: Tensor, y: Tensor | None = None, *, noise: Noise) -> Tensor:
+        """z ~ q(z | x), a draw a row: (B, *) -> (B, d)."""

@@ -23,6 +23,7 @@ from gencli.kernels.langevin import Langevin
 from gencli.methods.annealing import Density, GeometricPath
 from gencli.methods.chains import energy_of
 from gencli.models.base import DirectSampling, ExactLikelihood, LatentVariable, Unnormalized
+from gencli.models.structure import PosteriorCodes
 from gencli.models.trained import Learned
 from gencli.objectives.base import Objective
 from gencli.objectives.energy.base import contrast, walk
@@ -108,6 +109,7 @@ class LatentObjective(Objective[LatentVariable]):
         if energy is None:
             return 0.0, 0.0
         if self.prior == "energy_discrepancy":
+            assert isinstance(model, PosteriorCodes)
             with torch.no_grad():
                 z = model.posterior_codes(batch.x, batch.y, noise=noise)
             others, _ = self._perturbation(z).draw(z, self.prior_samples, noise)

@@ -17,8 +17,7 @@ from gencli.samplers.base import Answer, Question
 class Rollout(Question[Any]):
     """From each of n held-out states, evenly spaced in time, an ensemble of trajectories beside the true one.
 
-    S_(t+1) ~ p(x given S_t), step after step, by the sampler that the run was trained with. Member i of start j has
-    the same noise whatever is asked for beside it.
+    S_(t+1) ~ p(x given S_t), step after step, by the sampler that the run was trained with.
 
     Args:
         steps: T, of the data's own length each.

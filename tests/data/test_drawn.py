@@ -37,10 +37,12 @@ def test_config_is_one_call(path):
     module, name = node.pop("_target_").rsplit(".", 1)
     tree = ast.parse((MODULES / f"{module.rsplit('.', 1)[1]}.py").read_text())
     classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
-    own = [classes[b.id] for b in classes[name].bases if isinstance(b, ast.Name) and b.id in classes]
+    own = [classes[name]]
+    for cls in own:  # which grows
+        own += [classes[base.id] for base in cls.bases if isinstance(base, ast.Name) and base.id in classes]
     literals = {
         n.target.id: n.value.value
-        for cls in (*own, classes[name])
+        for cls in reversed(own)
         for n in cls.body
         if isinstance(n, ast.AnnAssign) and isinstance(n.value, ast.Constant)
     }

@@ -42,7 +42,6 @@ class Dynamics(Lazy):
     support: ClassVar[str] = "real"
     shape_kind: ClassVar[str] = "vector"
     spinup: ClassVar[int] = 0
-    substeps: ClassVar[int] = 4
     follows = 1
 
     def __init__(self, dim: int, dt: float, noise: float, length: int, seed: int, sizes: tuple[int, int, int]) -> None:
@@ -56,20 +55,9 @@ class Dynamics(Lazy):
     def start(self, n: int, generator: torch.Generator) -> Tensor:
         """States (n, D) in float64 from which trajectories begin."""
 
-    def velocity(self, s: Tensor) -> Tensor:
-        """f(S) = dS/dt of states (n, D)."""
-        raise NotImplementedError
-
+    @abstractmethod
     def advance(self, s: Tensor) -> Tensor:
         """F(S): states (n, D) a step later, without noise, in float64."""
-        s, h = s.double(), self.dt / self.substeps
-        for _ in range(self.substeps):
-            k1 = self.velocity(s)
-            k2 = self.velocity(s + 0.5 * h * k1)
-            k3 = self.velocity(s + 0.5 * h * k2)
-            k4 = self.velocity(s + h * k3)
-            s = s + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        return s
 
     def log_conditional(self, x: Tensor, y: Tensor) -> Tensor:
         """log p(x given y) in nats of rows (B, D): (B,), in float64."""
@@ -97,7 +85,28 @@ class Dynamics(Lazy):
         return transitions(states.float())
 
 
-class Pendulum(Dynamics):
+class Differential(Dynamics):
+    """dS/dt = f(S), by the classical Runge-Kutta method in ``substeps`` equal parts of a step."""
+
+    substeps: ClassVar[int] = 4
+
+    @abstractmethod
+    def velocity(self, s: Tensor) -> Tensor:
+        """f(S) = dS/dt of states (n, D)."""
+
+    def advance(self, s: Tensor) -> Tensor:
+        """F(S): states (n, D) a step later, without noise, in float64."""
+        s, h = s.double(), self.dt / self.substeps
+        for _ in range(self.substeps):
+            k1 = self.velocity(s)
+            k2 = self.velocity(s + 0.5 * h * k1)
+            k3 = self.velocity(s + 0.5 * h * k2)
+            k4 = self.velocity(s + h * k3)
+            s = s + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return s
+
+
+class Pendulum(Differential):
     """A pendulum without friction: d theta/dt = omega, d omega/dt = -sin theta.
 
     Trajectories begin at theta in [-2, 2] and omega in [-1, 1], from where noise alone carries it over the top.
@@ -135,7 +144,7 @@ class Pendulum(Dynamics):
         return torch.stack([omega, -theta.sin()], 1)
 
 
-class Lorenz63(Dynamics):
+class Lorenz63(Differential):
     """Three equations of convection, with Lorenz's parameters 10, 28 and 8/3.
 
     dx/dt = 10 (y - x),  dy/dt = x (28 - z) - y,  dz/dt = x y - 8/3 z. "Deterministic nonperiodic flow" (Lorenz, 1963).
@@ -174,7 +183,7 @@ class Lorenz63(Dynamics):
         return torch.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], 1)
 
 
-class Lorenz96(Dynamics):
+class Lorenz96(Differential):
     """A ring of D places of an atmosphere: d s_i/dt = (s_(i+1) - s_(i-2)) s_(i-1) - s_i + forcing.
 
     "Predictability: a problem partly solved" (Lorenz, 1996).
@@ -217,7 +226,7 @@ class Lorenz96(Dynamics):
         return (s.roll(-1, 1) - s.roll(2, 1)) * s.roll(1, 1) - s + self.forcing
 
 
-class Kepler(Dynamics):
+class Kepler(Differential):
     """A planet in the plane around a star of mass 1: position q and velocity v, dq/dt = v, dv/dt = -q / |q|^3.
 
     Trajectories begin anywhere on an ellipse of semi-major axis 1 and eccentricity up to 0.4, in any direction.

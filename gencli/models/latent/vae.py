@@ -20,7 +20,7 @@ from gencli.core.noise import Noise
 from gencli.core.options import Auto, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI, frozen
-from gencli.models.base import DataInitialized, Elbo, LatentVariable, Unnormalized
+from gencli.models.base import DataInitialized, Elbo, Unnormalized
 from gencli.models.flows.autoregressive import Autoregressive
 from gencli.models.flows.coupling import Coupling
 from gencli.models.flows.flow import Chain, Transform
@@ -37,12 +37,13 @@ from gencli.models.latent.priors import (
     StandardNormal,
     VampPrior,
 )
+from gencli.models.structure import PosteriorCodes
 from gencli.nn.base import NetworkFactory
 from gencli.nn.masked import MaskedMLP
 from gencli.nn.mlp import MLP
 
 
-class VAE(LatentVariable, DataInitialized):
+class VAE(PosteriorCodes, DataInitialized):
     """One layer of d latents.
 
     Args:

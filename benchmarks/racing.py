@@ -1,11 +1,16 @@
-"""What the benchmarks share: interleaved rounds on one thread, a trainer without its run folder, results as JSON.
+"""What benchmarks share: interleaved rounds, gencli's own training loop, peers by their public API, results as JSON.
 
-Machines drift, so works that are compared take turns, and medians of the processor's seconds are compared: of a result
-only ratios mean something, and the file of a result says on which machine they were seen.
+Machines drift, so works that are compared take turns, and medians are compared: of a result only ratios mean something,
+and the file of a result says on which machine they were seen. On one thread the processor's seconds are counted, which
+other processes lengthen little; on several the wall's.
+
+Names of works say what they are: ``gencli`` and ``gencli, ...`` are ours, ``bare ...`` are floors, loops by hand over
+the architecture of the peers, and all others are peers. Peers are installed by ``pip install 'gencli-nll[bench]'``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -31,20 +36,50 @@ from gencli.training.loop import Trainer
 from gencli.training.session import Session
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "numpy", "torchcfm", "pot", "torchebm", "denoising-diffusion-pytorch", "pythae")
+PACKAGES = (
+    *("torch", "numpy", "nflows", "normflows", "zuko", "FrEIA", "pythae", "torchebm", "torchcfm", "pot"),
+    *("flow_matching", "denoising-diffusion-pytorch", "diffusers"),
+)
 """Whose versions a result names, where they are installed."""
 
+OURS, FLOOR = "gencli", "bare"
+"""How names of works begin."""
 
-def race(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each work in interleaved rounds; of several rounds the first warms up and is left out."""
+Work = Callable[[], object]
+
+
+def race(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each work in interleaved rounds; of several rounds the first warms up and is left out.
+
+    Who begins changes from round to round, so that nobody always follows the same work.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds):
-        for name, work in works.items():
-            began = time.process_time()
-            work()
+        names = list(works)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            began = clock()
+            works[name]()
             if turn or rounds == 1:
-                times[name].append(time.process_time() - began)
+                times[name].append(clock() - began)
     return times
+
+
+def peers(makers: Mapping[str, Callable[[], Mapping[str, Work]]]) -> dict[str, Mapping[str, Work]]:
+    """The works of each peer that is installed, by the peer's name; of the others a line says that they are missing.
+
+    Args:
+        makers: by name; each imports its package and gives its works, such as ``{"train": ..., "sample": ...}``.
+    """
+    found = {}
+    for name, make in makers.items():
+        torch.manual_seed(0)
+        try:
+            found[name] = make()
+        except ImportError as error:
+            print(f"without {name}: {error}")
+    return found
 
 
 @dataclass
@@ -60,7 +95,7 @@ class Report:
     tables: list[dict[str, Any]] = field(default_factory=list)
 
     def table(self, title: str, times: Mapping[str, list[float]], count: int = 0, unit: str = "steps/s") -> None:
-        """Print medians and how many times as fast gencli is.
+        """Print medians with their spread, and how many times as fast gencli is as each.
 
         Args:
             title: what was done.
@@ -71,8 +106,9 @@ class Report:
         print(title)
         seconds = {name: statistics.median(rounds) for name, rounds in times.items()}
         for name, value in seconds.items():
-            shown = f"{count / value:8.2f} {unit:8}" if count else f"{value:8.3f} s"
-            print(f"  {name:28} {shown}  gencli is {value / seconds['gencli']:.2f} times as fast")
+            shown = f"{count / value:8.2f} {unit:8}" if count else f"{value:8.4f} s"
+            spread = (max(times[name]) - min(times[name])) / value
+            print(f"  {name:36} {shown} +-{spread / 2:4.0%}  gencli is {value / seconds[OURS]:.2f} times as fast")
         self.tables.append({"title": title, "count": count, "unit": unit, "seconds": dict(times), "median": seconds})
 
     def write(self, folder: Path = RESULTS) -> Path:
@@ -92,10 +128,26 @@ class Report:
         return path
 
 
+def ratios(median: Mapping[str, float]) -> dict[str, float]:
+    """How many times as fast gencli is as the best peer, and as each floor: {"peer": ..., "bare loop": ...}."""
+    others = [value for name, value in median.items() if not name.startswith((OURS, FLOOR))]
+    best = {"peer": min(others) / median[OURS]} if others else {}
+    return best | {name: value / median[OURS] for name, value in median.items() if name.startswith(FLOOR)}
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark may be asked: ``--threads`` and ``--rounds``."""
+    head = (description or "").strip().partition("\n")[0]
+    parser = argparse.ArgumentParser(description=head)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; with more than one the wall clock counts")
+    parser.add_argument("--rounds", type=int, default=8, help="of which the first warms up and is left out")
+    return parser
+
+
 @contextmanager
-def benchmark(name: str) -> Iterator[Report]:
-    """One thread, and a report that is written at the end."""
-    torch.set_num_threads(1)
+def benchmark(name: str, threads: int = 1) -> Iterator[Report]:
+    """So many threads, and a report that is written at the end."""
+    torch.set_num_threads(threads)
     report = Report(name)
     yield report
     print(f"written: {report.write()}")
@@ -142,15 +194,23 @@ def commit() -> str | None:
 
 
 def stepper(
-    model: nn.Module, loss_of: Callable[[Tensor], Tensor], x: Tensor, steps: int, batch: int
+    model: nn.Module, loss_of: Callable[[Tensor], Tensor], x: Tensor, steps: int, batch: int, *, fused: bool = False
 ) -> Callable[[], None]:
-    """Plain training steps as a tutorial has them: shuffle, loss, backward, Adam."""
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    """Plain training steps as a tutorial has them: a random batch, loss, backward, Adam.
+
+    Args:
+        model: whose parameters move.
+        loss_of: loss of a batch.
+        x: examples.
+        steps: a call takes.
+        batch: examples a step.
+        fused: whether Adam is one kernel; torch's default on a CPU is a loop over parameters.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=fused)
 
     def work() -> None:
-        order = torch.randperm(len(x))
-        for i in range(steps):
-            rows = x[order[i * batch : (i + 1) * batch]].float()
+        for _ in range(steps):
+            rows = x[torch.randint(len(x), (batch,))].float()
             optimizer.zero_grad()
             loss_of(rows).backward()
             optimizer.step()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gencli
-from benchmarks.racing import RESULTS, Report, race, stepper
+from benchmarks.racing import RESULTS, Report, peers, race, ratios, stepper
 
 NAMES = sorted(path.stem for path in Path(RESULTS).parent.glob("*.py") if path.stem != "__init__")
 
@@ -22,7 +22,7 @@ def test_works_take_turns_and_the_first_round_is_left_out():
     order = []
     works = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
     assert [len(times) for times in race(works, 3).values()] == [2, 2]
-    assert order == ["a", "b"] * 3
+    assert order == ["a", "b", "b", "a", "a", "b"]
     assert len(race(works, 1)["a"]) == 1
 
 
@@ -47,3 +47,17 @@ def test_a_result_names_its_machine(tmp_path, capsys):
     assert result["machine"]["threads"] == torch.get_num_threads()
     assert result["machine"]["cpu"]
     assert result["date"].endswith("+00:00")
+
+
+def test_ratios_are_to_the_best_peer_and_to_each_floor():
+    median = {"gencli": 2.0, "gencli, compiled": 1.0, "bare loop": 1.0, "bare, fused": 0.5, "slow": 9.0, "fast": 3.0}
+    assert ratios(median) == {"peer": 1.5, "bare loop": 0.5, "bare, fused": 0.25}
+    assert ratios({"gencli": 1.0}) == {}
+
+
+def test_a_peer_that_is_missing_is_left_out_and_said(capsys):
+    def missing():
+        import no_such_peer  # noqa: F401
+
+    assert list(peers({"here": lambda: {}, "there": missing})) == ["here"]
+    assert "without there: No module named 'no_such_peer'" in capsys.readouterr().out

@@ -219,10 +219,10 @@ def stepper(
 
 
 @contextmanager
-def training(overrides: list[str]) -> Iterator[Trainer]:
+def training(overrides: list[str], device: str = "cpu") -> Iterator[Trainer]:
     """The trainer of ``gencli train OVERRIDES``, whose ``steps`` are raced; its folder is thrown away."""
     with TemporaryDirectory() as folder:
-        quiet = ["trainer.max_steps=1000000", "logger=none", "device=cpu"]
+        quiet = ["trainer.max_steps=1000000", "logger=none", f"device={device}"]
         with Session.open(compose("train", [*quiet, *overrides, f"run_dir={folder}/run"])) as session:
             session.trainer.prepare()
             yield session.trainer

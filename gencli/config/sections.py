@@ -49,6 +49,7 @@ class TrainerOptions:
     sample_every: Count | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
+    cuda_graph: bool = True
     ema_decay: BelowOne = 0.998
     clip_norm: NonNegative | None = 1.0
     patience: Count | None = None

@@ -133,8 +133,8 @@ class Adversarial(Objective[Reparameterized]):
             return Loss(self.model_loss(self.critic(fake, context).float()[:, 0]))
 
         return [
-            Turn("critic", list(self.critic.parameters()), critic_turn, self.critic_steps, self.project),
-            Turn("model", list(model.parameters()), model_turn),
+            Turn("critic", list(self.critic.parameters()), critic_turn, self.critic_steps, self.project, static=True),
+            Turn("model", list(model.parameters()), model_turn, static=True),
         ]
 
     def project(self) -> None:

@@ -33,6 +33,8 @@ class Turn:
         loss: a batch and noise -> Loss.
         repeats: moves a step, each on a batch of its own.
         project: called after each move: puts the parameters back into the set that they may not leave.
+        static: whether a move is the same operations on the same shapes at every step, without anything of the host
+            that changes (``Batch.progress``, a counter, a branch on a value); a CUDA graph of it can be replayed then.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Turn:
     loss: Callable[[Batch, Noise], Loss]
     repeats: int = 1
     project: Callable[[], None] | None = None
+    static: bool = False
 
 
 class Objective(nn.Module, Partner[M], ABC):

@@ -18,7 +18,7 @@ class NLL(Objective[ExactLikelihood]):
         def loss(batch: Batch, noise: Noise) -> Loss:
             return Loss(-log_likelihood(model, batch).mean())
 
-        return [Turn("model", list(model.parameters()), loss)]
+        return [Turn("model", list(model.parameters()), loss, static=True)]
 
     def score(self, model: ExactLikelihood, batch: Batch, noise: Noise) -> Tensor:
         return -log_likelihood(model, batch)

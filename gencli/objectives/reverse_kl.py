@@ -135,7 +135,7 @@ class ReverseKL(Objective[Reparameterized]):
                 logs["temperature"] = log_w.new_tensor(T)
             return Loss((log_q + energy / T).mean(), logs)
 
-        return [Turn("model", list(model.parameters()), loss)]
+        return [Turn("model", list(model.parameters()), loss, static=not self.anneal)]
 
     def score(self, model: Reparameterized, batch: Batch, noise: Noise) -> Tensor:
         log_q, energy = self.terms(model, batch, noise, path=False)

@@ -33,6 +33,12 @@ class Guard:
     ) -> None:
         self.state, self.seed, self.device, self.batches_of = state, seed, device, batches_of
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
+        self.step = torch.zeros_like(self.bad_step)
+
+    def now(self, step: int) -> None:
+        """Say which step it is; where the host does not look at losses, the device has to know."""
+        if self.device.type == "cuda":
+            self.step.fill_(step)
 
     def watch(self, optimizer: torch.optim.Optimizer, loss: Tensor, norm: Tensor) -> None:
         """Look at a loss and at the norm of its gradient; before the optimizer moves.
@@ -45,7 +51,8 @@ class Guard:
         if scaled:
             self.bad_step = torch.where((self.bad_step < 0) & bad, step, self.bad_step)
         elif self.device.type == "cuda" and optimizer.defaults.get("fused"):
-            self.bad_step = torch.where((self.bad_step < 0) & bad, step, self.bad_step)
+            # in place: a CUDA graph reads and writes where it was captured
+            self.bad_step.copy_(torch.where((self.bad_step < 0) & bad, self.step, self.bad_step))
             optimizer.grad_scale = None  # type: ignore[attr-defined]
             optimizer.found_inf = (self.bad_step >= 0).float()  # type: ignore[attr-defined]
         elif bad:
@@ -64,7 +71,7 @@ class Guard:
         state = self.state
         if state.writes:
             self._keep_evidence(step)
-        rate = state.optimizers[0].param_groups[0]["lr"]
+        rate = float(state.optimizers[0].param_groups[0]["lr"])
         norm = float(nn.utils.get_total_norm([p.detach() for p in state.parameters]))
         raise RunFailed(
             f"the loss or its gradient was not finite at step {step}, with a learning rate of {rate:.3g} and "

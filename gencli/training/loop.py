@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -29,8 +29,9 @@ from gencli.run.folder import RunFolder
 from gencli.run.progress import Bar
 from gencli.run.reporter import Reporter
 from gencli.training.clock import Clock
+from gencli.training.graph import Graph
 from gencli.training.guard import Guard
-from gencli.training.optim import make_optimizer, schedule
+from gencli.training.optim import make_optimizer, schedule, set_rate
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
 from gencli.training.validate import Validation
@@ -101,6 +102,7 @@ class Trainer:
         self.starts_good = False
         self._batches: Iterator[Batch] | None = None
         self._of_step: dict[str, Tensor] = {}  # what losses log, on the device
+        self._graphs: dict[int, Graph] = {}  # by the number of a turn
 
     def prepare(self, *, pretrained: bool = False) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``.
@@ -128,9 +130,22 @@ class Trainer:
         state.optimizers = [
             make_optimizer(turn.parameters, (model, objective), self.optimizer, self.device) for turn in state.turns
         ]
+        self._graphs = {k: self._graph(k) for k in range(len(state.turns)) if self._graphable(k)}
         state.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
             self.device.type, enabled=self.precision is torch.float16
         )
+
+    def _graphable(self, number: int) -> bool:
+        """Whether the moves of a turn are made as a CUDA graph."""
+        turn, optimizer = self.state.turns[number], self.state.optimizers[number]
+        alone = self.world.size == 1 and self.options.accumulate == 1 and self.precision is not torch.float16
+        return self.options.cuda_graph and turn.static and alone and optimizer.defaults.get("capturable", False)
+
+    def _graph(self, number: int) -> Graph:
+        def failed(reason: str) -> None:
+            self.reporter.warn(f"no CUDA graph of a step, which is slower without: {reason}")
+
+        return Graph(lambda batch, noise: self._learn(number, [(batch, noise)]), self.device, failed)
 
     @torch.no_grad()
     def _first_examples(self, most: int) -> Batch:
@@ -198,6 +213,7 @@ class Trainer:
             self._begin()
         for _ in range(count):
             self._set_rates()
+            self.guard.now(self.state.step)
             for number in range(len(self.state.turns)):
                 self._take(number)
             for name, value in self._of_step.items():
@@ -217,49 +233,57 @@ class Trainer:
 
     def _take(self, number: int) -> None:
         """One turn: its moves, each of them from its own micro-batches."""
-        turn, optimizer = self.state.turns[number], self.state.optimizers[number]
-        scaler, clip = self.state.scaler, self.options.clip_norm
+        turn = self.state.turns[number]
         self._only(turn)
         for move in range(turn.repeats):
-            optimizer.zero_grad(set_to_none=True)
-            total = self._backward(turn, (number, move))
-            total = distributed.average_gradients(turn.parameters, total)
-            scaler.unscale_(optimizer)
-            norm = nn.utils.get_total_norm([p.grad for p in turn.parameters if p.grad is not None])
-            if clip:
-                nn.utils.clip_grads_with_norm_(turn.parameters, clip, norm)
-            self.guard.watch(optimizer, total, norm)
-            scaler.step(optimizer)
-            scaler.update()
-            if turn.project is not None:
-                turn.project()
-            of = "" if len(self.state.turns) == 1 else f"_{turn.name}"
-            self._count(f"loss{of}", total / turn.repeats)
-            self._count(f"grad_norm{of}", norm / turn.repeats)
+            for name, value in self._move(number, move).items():
+                self._count(name, value / turn.repeats)
 
-    def _backward(self, turn: Turn, at: tuple[int, int]) -> Tensor:
-        """Gradients of a move's loss over all of its micro-batches; returns the loss.
+    def _move(self, number: int, move: int) -> dict[str, Tensor]:
+        """One move, as a graph where it can be one; returns scalars to log."""
+        seed = (self.seed, Purpose.TRAINING, self.state.step, self.world.rank, number, move)
+        if number in self._graphs:
+            assert self._batches is not None
+            with seeded_global(self.device, mix_seed(*seed, 0, 1)):
+                return self._graphs[number](next(self._batches), (*seed, 0))
+        return self._learn(number, self._drawn(*seed))
 
-        Args:
-            turn: whose loss.
-            at: the turn's number within the step, the move's within the turn.
-        """
-        accumulate = self.options.accumulate
+    def _drawn(self, *seed: int) -> Iterator[tuple[Batch, StepNoise]]:
+        """Micro-batches in data space, each with its noise."""
         assert self._batches is not None
+        for micro in range(self.options.accumulate):
+            noise = StepNoise(self.device, *seed, micro)
+            with seeded_global(self.device, mix_seed(*seed, micro, 1)):  # dropout has no generator of its own
+                yield next(self._batches), noise
+
+    def _learn(self, number: int, drawn: Iterable[tuple[Batch, StepNoise]]) -> dict[str, Tensor]:
+        """Gradients of a move's loss over micro-batches, then a step of the optimizer; returns scalars to log."""
+        turn, optimizer = self.state.turns[number], self.state.optimizers[number]
+        accumulate, scaler, clip = self.options.accumulate, self.state.scaler, self.options.clip_norm
+        optimizer.zero_grad(set_to_none=True)
+        of = "" if len(self.state.turns) == 1 else f"_{turn.name}"
+        logs: dict[str, Tensor] = {}
         total = torch.zeros((), device=self.device)
-        for micro in range(accumulate):
-            seed = (self.seed, Purpose.TRAINING, self.state.step, self.world.rank, *at, micro)
-            noise = StepNoise(self.device, *seed)
-            with seeded_global(self.device, mix_seed(*seed, 1)):  # dropout has no generator of its own
-                batch = self._to_model_space(next(self._batches), noise)
-                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-                    loss = turn.loss(batch, noise)
+        for batch, noise in drawn:
+            batch = self._to_model_space(batch, noise)
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+                loss = turn.loss(batch, noise)
             share = loss.value / (accumulate * self.symbols)
-            self.state.scaler.scale(share).backward()
+            scaler.scale(share).backward()
             total += share.detach()
             for name, value in loss.logs.items():
-                self._count(name, value / (accumulate * turn.repeats))
-        return total
+                logs[name] = logs[name] + value / accumulate if name in logs else value / accumulate
+        total = distributed.average_gradients(turn.parameters, total)
+        scaler.unscale_(optimizer)
+        norm = nn.utils.get_total_norm([p.grad for p in turn.parameters if p.grad is not None])
+        if clip:
+            nn.utils.clip_grads_with_norm_(turn.parameters, clip, norm)
+        self.guard.watch(optimizer, total, norm)
+        scaler.step(optimizer)
+        scaler.update()
+        if turn.project is not None:
+            turn.project()
+        return logs | {f"loss{of}": total, f"grad_norm{of}": norm}
 
     def _count(self, name: str, value: Tensor) -> None:
         """Add to what this step logs."""
@@ -352,8 +376,7 @@ class Trainer:
     def _set_rates(self) -> None:
         factor = schedule(self.optimizer, self.state.step, self._fraction)
         for optimizer in self.state.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.optimizer.lr * factor
+            set_rate(optimizer, self.optimizer.lr * factor)
 
     def _log(self) -> dict[str, str]:
         """One line of metrics: means since the last one; returns loss and pace for the progress line."""
@@ -363,7 +386,7 @@ class Trainer:
         rate = steps / max(seconds - self.state.logged[1], 1e-9)
         values = {name: float(value) / steps for name, value in self.state.logs.items()}
         values |= {
-            "lr": self.state.optimizers[0].param_groups[0]["lr"],
+            "lr": float(self.state.optimizers[0].param_groups[0]["lr"]),
             "steps_per_second": rate,
             "examples_per_second": rate * self.options.rows,
         }

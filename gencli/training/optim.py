@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gencli.config.sections import AdamOptions, MomentumOptions, OptimizerOptions
 
@@ -34,6 +34,9 @@ CLASSES = {
 
 FUSED = ("adamw", "adam", "sgd")
 """Those with one kernel for all parameters, 1.3 times the speed of a step on small models."""
+
+CAPTURABLE = ("adamw", "adam")
+"""Those whose step can be part of a CUDA graph: their learning rate is a tensor on the device."""
 
 
 def make_optimizer(
@@ -61,7 +64,18 @@ def make_optimizer(
         arguments["betas"] = tuple(options.betas)
     if options.name in FUSED and device.type in ("cpu", "cuda"):
         arguments["fused"] = True
+    if options.name in CAPTURABLE and device.type == "cuda":
+        arguments |= {"capturable": True, "lr": torch.tensor(options.lr, device=device)}
     return CLASSES[options.name]([group for group in groups if group["params"]], **arguments)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate, in place where it is a tensor that a CUDA graph reads."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def schedule(options: OptimizerOptions, step: int, fraction: float) -> float:

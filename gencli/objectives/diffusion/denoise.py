@@ -37,6 +37,11 @@ class Regression(Objective[TimeField]):
 
     score_name = "loss"
 
+    @property
+    def static(self) -> bool:
+        """Whether nothing but tensors of the device enters a loss."""
+        return True
+
     def __init__(self, spec: Spec, times: Times, passes: Count = 4) -> None:
         super().__init__(spec)
         self.times, self.passes = times, passes
@@ -69,7 +74,7 @@ class Regression(Objective[TimeField]):
             y = hide(model, batch.y, noise)
             return Loss(self.rows(model, x, y, t, self.pair(x, noise.randn(*x.shape))).mean())
 
-        return [Turn("model", list(model.parameters()), loss)]
+        return [Turn("model", list(model.parameters()), loss, static=self.static)]
 
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         x = batch.x

@@ -49,5 +49,9 @@ class FlowMatching(FreeTimes):
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         return like(path.turn(prediction.t).square(), prediction.x)
 
+    @property
+    def static(self) -> bool:
+        return self.coupling == "independent"  # optimal pairs are found on the host
+
     def pair(self, x: Tensor, eps: Tensor) -> Tensor:
         return eps if self.coupling == "independent" else eps[assignment(x, eps)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class EnergyObjective(Objective[Unnormalized]):
     """
 
     score_name = "loss"
+    static: ClassVar[bool] = True
 
     def __init__(self, spec: Spec, *, regularization: NonNegative = 0.0, classification: NonNegative = 1.0) -> None:
         super().__init__(spec)
@@ -67,7 +68,11 @@ class EnergyObjective(Objective[Unnormalized]):
     def turns(self, model: Unnormalized) -> list[Turn]:
         own = [p for p in self.parameters() if p.requires_grad]
         moved = [p for p in model.parameters() if p.requires_grad] + own
-        return [Turn("model", moved, lambda batch, noise: self._labelled(model, batch, self.loss(model, batch, noise)))]
+
+        def loss(batch: Batch, noise: Noise) -> Loss:
+            return self._labelled(model, batch, self.loss(model, batch, noise))
+
+        return [Turn("model", moved, loss, static=self.static)]
 
     def _labelled(self, model: Unnormalized, batch: Batch, loss: Loss) -> Loss:
         """The loss with that of the labels, where the model has them."""

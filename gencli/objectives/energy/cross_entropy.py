@@ -36,7 +36,7 @@ class CrossEntropy(Objective[Classifier]):
             nats, right = class_nats(model, batch)
             return Loss(nats.mean(), {"accuracy": right.mean()})
 
-        return [Turn("model", [p for p in model.parameters() if p.requires_grad], loss)]
+        return [Turn("model", [p for p in model.parameters() if p.requires_grad], loss, static=True)]
 
     def score(self, model: Classifier, batch: Batch, noise: Noise) -> Tensor:
         return class_nats(model, batch)[0]

@@ -202,7 +202,11 @@ def pack(prefix: str, state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[st
                 tensors[f"{prefix}/{index}/{key}"] = value
             else:
                 scalars.setdefault(str(index), {})[key] = value
-    return tensors, {"state": scalars, "param_groups": state["param_groups"]}
+    groups = [
+        {key: value.item() if isinstance(value, Tensor) else value for key, value in group.items()}
+        for group in state["param_groups"]
+    ]
+    return tensors, {"state": scalars, "param_groups": groups}
 
 
 def unpack(prefix: str, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, and damage is seen at any byte."""
 
 import hashlib
+import json
 import os
 import pickle
 import random
@@ -143,6 +144,12 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert checkpoint.read(file)[1]["step"] == 1
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_learning_rate_that_is_a_tensor_is_kept_as_a_number():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))], lr=torch.tensor(0.25), fused=True)
+    _, scalars = checkpoint.pack("optimizer.model", optimizer.state_dict())
+    assert json.loads(json.dumps(scalars))["param_groups"][0]["lr"] == 0.25
 
 
 def test_optimizer_state_round_trip():

@@ -24,11 +24,11 @@ def same(a, b):
 
 def before_step(monkeypatch, step: int, act: Callable[[Trainer], object]) -> None:
     """Have trainers act once they have taken ``step`` steps, before the next one."""
-    own = Trainer.steps
+    own = Trainer._step
 
-    def steps(trainer, count):
+    def one(trainer):
         if trainer.state.step == step:
             act(trainer)
-        own(trainer, count)
+        own(trainer)
 
-    monkeypatch.setattr(Trainer, "steps", steps)
+    monkeypatch.setattr(Trainer, "_step", one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -46,17 +47,16 @@ class Guard:
         Raises:
             RunFailed: one is not finite, and the host looks at once.
         """
-        step, scaled = self.state.step, self.state.scaler.is_enabled()
-        bad = ~torch.isfinite(loss if scaled else loss + norm)
-        if scaled:
-            self.bad_step = torch.where((self.bad_step < 0) & bad, step, self.bad_step)
-        elif self.device.type == "cuda" and optimizer.defaults.get("fused"):
+        scaled = self.state.scaler.is_enabled()
+        if scaled or (self.device.type == "cuda" and optimizer.defaults.get("fused")):
+            bad = ~torch.isfinite(loss if scaled else loss + norm)
             # in place: a CUDA graph reads and writes where it was captured
             self.bad_step.copy_(torch.where((self.bad_step < 0) & bad, self.step, self.bad_step))
-            optimizer.grad_scale = None  # type: ignore[attr-defined]
-            optimizer.found_inf = (self.bad_step >= 0).float()  # type: ignore[attr-defined]
-        elif bad:
-            self.bad_step.fill_(step)
+            if not scaled:
+                optimizer.grad_scale = None  # type: ignore[attr-defined]
+                optimizer.found_inf = (self.bad_step >= 0).float()  # type: ignore[attr-defined]
+        elif not math.isfinite(float(loss) + float(norm)):
+            self.bad_step.fill_(self.state.step)
             self.check()
 
     def check(self) -> None:

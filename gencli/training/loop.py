@@ -7,9 +7,11 @@ are not finite, and ``validate``.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from gencli.config.sections import OptimizerOptions, TrainerOptions
 from gencli.core import distributed
-from gencli.core.errors import Interrupted, RunFailed, UsageError
+from gencli.core.errors import Interrupted, RunFailed
 from gencli.core.noise import Purpose, StepNoise, mix_seed, seeded_global, stream
 from gencli.core.spec import Batch
 from gencli.data.base import Split
@@ -31,7 +33,8 @@ from gencli.run.reporter import Reporter
 from gencli.training.clock import Clock
 from gencli.training.graph import Graph
 from gencli.training.guard import Guard
-from gencli.training.optim import make_optimizer, schedule, set_rate
+from gencli.training.optim import clip, gradient_norm, make_optimizer, schedule, set_rate
+from gencli.training.precision import precision
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
 from gencli.training.validate import Validation
@@ -62,9 +65,13 @@ class Trainer:
         stop: asked at every step.
         on_sample: called with (step, model) every ``trainer.sample_every`` steps.
 
+    ``max_steps``: the number of steps that bounds training, once it is prepared; None: only the clock does.
+
     Raises:
         UsageError: the batch does not divide, or the device lacks the precision.
     """
+
+    bar: Bar
 
     def __init__(
         self,
@@ -85,6 +92,9 @@ class Trainer:
         self.reporter, self.world, self.stop, self.on_sample = reporter, world, stop, on_sample
         self.device = parts.device
         self.precision = precision(options, parts.device, world)
+        self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+        if self.precision is not torch.float32:  # entering one that is switched off takes as long
+            self.autocast = functools.partial(torch.autocast, parts.device.type, self.precision)
         # What is measured per symbol is trained on nats per symbol: one clip_norm for any window.
         self.symbols = parts.dataset.spec.dim if parts.dataset.per else 1
         self.clock = Clock(world)
@@ -103,6 +113,9 @@ class Trainer:
         self._batches: Iterator[Batch] | None = None
         self._of_step: dict[str, Tensor] = {}  # what losses log, on the device
         self._graphs: dict[int, Graph] = {}  # by the number of a turn
+        self.told = dict.fromkeys(("loss", "val", "bits", "rate"), "")  # the first are said wherever there is room
+        self.stopped = 0
+        self.max_steps: int | None = None
 
     def prepare(self, *, pretrained: bool = False) -> None:
         """Data-dependent starts, then optimizers and EMA; before ``load`` or ``fit``.
@@ -130,6 +143,8 @@ class Trainer:
         state.optimizers = [
             make_optimizer(turn.parameters, (model, objective), self.optimizer, self.device) for turn in state.turns
         ]
+        rows = self._moves * (self.options.rows // self.options.accumulate)
+        self.max_steps = self.options.steps(len(self.train) / max(1, rows))
         self._graphs = {k: self._graph(k) for k in range(len(state.turns)) if self._graphable(k)}
         state.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
             self.device.type, enabled=self.precision is torch.float16
@@ -178,50 +193,67 @@ class Trainer:
         """
         state, options, clock = self.state, self.options, self.clock
         self._begin()
-        stopped = 0
-        told = dict.fromkeys(("loss", "val", "bits", "rate"), "")  # the first are said wherever there is room for them
-        with self.reporter.progress("training", self.max_steps, self._fraction) as bar:
+        with self.bar:
             if state.step == 0 or state.due:
                 with clock.paused():
                     if self.starts_good or state.due:
-                        told |= self._validate(bar)  # a closed form, EM or another run's weights may be the best
+                        self._validate()  # a closed form, EM or another run's weights may be the best
                     state.save("last")  # a kill before the first validation leaves a run that can go on
-            while state.turns and not (self._spent or self._stalled or stopped):
-                self.steps(1)
-                if state.step % options.log_every == 0 or state.step == self.max_steps:
-                    told |= self._log()
-                stopped = clock.agree(state.step, self.max_steps, self.stop.signal, self.device)
-                bar.at(state.step, self._fraction, **told)
-
+            while state.turns and not (self._spent or self._stalled or self.stopped):
+                self.steps(self._to_next_pause())
                 with clock.paused():
                     state.due = state.step % options.eval_every == 0 or self._spent
-                    if state.due or stopped:
+                    if state.due or self.stopped:
                         self.guard.check()
-                        told |= self._validate(bar) if state.due and not stopped else {}
-                        bar.at(state.step, self._fraction, **told)  # in place of what it said meanwhile
+                        if state.due and not self.stopped:
+                            self._validate()
+                        self._show()  # in place of what it said meanwhile
                         state.save("last")
-                    if options.sample_every and state.step % options.sample_every == 0 and not stopped:
+                    if options.sample_every and state.step % options.sample_every == 0 and not self.stopped:
                         self.on_sample(state.step, state.measured())
         if self._stalled:
             self.reporter.say(f"stopped early: no better validation in {state.stale} of them")
-        if stopped:
-            raise Interrupted(f"stopped by {signal.Signals(stopped).name} after step {state.step}, saved", stopped)
+        if self.stopped:
+            name = signal.Signals(self.stopped).name
+            raise Interrupted(f"stopped by {name} after step {state.step}, saved", self.stopped)
 
     def steps(self, count: int) -> None:
-        """Take ``count`` training steps, and nothing else: no validation, no checkpoint; for benchmarks and tests."""
+        """Take ``count`` training steps, fewer where the budget ends or someone asks to stop.
+
+        It is what ``fit`` does between validations, lines of metrics and of progress included.
+
+        Raises:
+            RunFailed: a loss or gradient was not finite; nothing was stepped with it.
+        """
         if self._batches is None:
             self._begin()
+        state = self.state
         for _ in range(count):
-            self._set_rates()
-            self.guard.now(self.state.step)
-            for number in range(len(self.state.turns)):
-                self._take(number)
-            for name, value in self._of_step.items():
-                logs = self.state.logs
-                logs[name] = logs[name] + value if name in logs else value
-            self._of_step = {}
-            self.state.step += 1
-            self.state.average(self.options.ema_decay)
+            self._step()
+            if state.step % self.options.log_every == 0 or state.step == self.max_steps:
+                self._log()
+            self.stopped = self.clock.agree(state.step, self.max_steps, self.stop.signal, self.device)
+            self._show()
+            if self.stopped or self._spent:
+                return
+
+    def _to_next_pause(self) -> int:
+        """Steps up to the next validation or picture."""
+        every = filter(None, (self.options.eval_every, self.options.sample_every))
+        return min(number - self.state.step % number for number in every)
+
+    def _step(self) -> None:
+        """All turns, once, and the average of the weights."""
+        self._set_rates()
+        self.guard.now(self.state.step)
+        for number in range(len(self.state.turns)):
+            self._take(number)
+        logs = self.state.logs
+        for name, value in self._of_step.items():
+            logs[name] = logs[name] + value if name in logs else value
+        self._of_step = {}
+        self.state.step += 1
+        self.state.average(self.options.ema_decay)
 
     def _begin(self) -> None:
         """Go on from the state as it is."""
@@ -229,6 +261,7 @@ class Trainer:
         self.state.logs = {name: value.to(self.device) for name, value in self.state.logs.items()}
         self.parts.model.train()
         self.parts.preprocess.train()
+        self.bar = self.reporter.progress("training", self.max_steps, self._fraction)
         self.clock.start()
 
     def _take(self, number: int) -> None:
@@ -237,56 +270,69 @@ class Trainer:
         self._only(turn)
         for move in range(turn.repeats):
             for name, value in self._move(number, move).items():
-                self._count(name, value / turn.repeats)
+                self._count(name, value, turn.repeats)
 
     def _move(self, number: int, move: int) -> dict[str, Tensor]:
-        """One move, as a graph where it can be one; returns scalars to log."""
+        """One move, as a CUDA graph where it can be one; returns scalars to log."""
         seed = (self.seed, Purpose.TRAINING, self.state.step, self.world.rank, number, move)
-        if number in self._graphs:
-            assert self._batches is not None
-            with seeded_global(self.device, mix_seed(*seed, 0, 1)):
-                return self._graphs[number](next(self._batches), (*seed, 0))
-        return self._learn(number, self._drawn(*seed))
+        if number not in self._graphs:
+            return self._learn(number, self._drawn(*seed))
+        assert self._batches is not None
+        with seeded_global(self.device, mix_seed(*seed, 0, 1)):
+            return self._graphs[number](next(self._batches), (*seed, 0))
 
     def _drawn(self, *seed: int) -> Iterator[tuple[Batch, StepNoise]]:
         """Micro-batches in data space, each with its noise."""
         assert self._batches is not None
         for micro in range(self.options.accumulate):
-            noise = StepNoise(self.device, *seed, micro)
             with seeded_global(self.device, mix_seed(*seed, micro, 1)):  # dropout has no generator of its own
-                yield next(self._batches), noise
+                yield next(self._batches), StepNoise(self.device, *seed, micro)
 
     def _learn(self, number: int, drawn: Iterable[tuple[Batch, StepNoise]]) -> dict[str, Tensor]:
-        """Gradients of a move's loss over micro-batches, then a step of the optimizer; returns scalars to log."""
-        turn, optimizer = self.state.turns[number], self.state.optimizers[number]
-        accumulate, scaler, clip = self.options.accumulate, self.state.scaler, self.options.clip_norm
-        optimizer.zero_grad(set_to_none=True)
-        of = "" if len(self.state.turns) == 1 else f"_{turn.name}"
-        logs: dict[str, Tensor] = {}
-        total = torch.zeros((), device=self.device)
-        for batch, noise in drawn:
-            batch = self._to_model_space(batch, noise)
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-                loss = turn.loss(batch, noise)
-            share = loss.value / (accumulate * self.symbols)
-            scaler.scale(share).backward()
-            total += share.detach()
-            for name, value in loss.logs.items():
-                logs[name] = logs[name] + value / accumulate if name in logs else value / accumulate
+        """Move the parameters of a turn by the gradient of its loss over micro-batches; returns scalars to log."""
+        turn, optimizer, scaler = self.state.turns[number], self.state.optimizers[number], self.state.scaler
+        scaled, most = scaler.is_enabled(), self.options.clip_norm
+        for parameter in turn.parameters:
+            parameter.grad = None
+        total, logs = self._backward(turn, drawn)
         total = distributed.average_gradients(turn.parameters, total)
-        scaler.unscale_(optimizer)
-        norm = nn.utils.get_total_norm([p.grad for p in turn.parameters if p.grad is not None])
-        if clip:
-            nn.utils.clip_grads_with_norm_(turn.parameters, clip, norm)
+        if scaled:
+            scaler.unscale_(optimizer)
+        norm = gradient_norm(turn.parameters)
         self.guard.watch(optimizer, total, norm)
-        scaler.step(optimizer)
-        scaler.update()
+        if most:
+            clip(optimizer, turn.parameters, norm, most)
+        if scaled:
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
         if turn.project is not None:
             turn.project()
+        of = "" if len(self.state.turns) == 1 else f"_{turn.name}"
         return logs | {f"loss{of}": total, f"grad_norm{of}": norm}
 
-    def _count(self, name: str, value: Tensor) -> None:
-        """Add to what this step logs."""
+    def _backward(self, turn: Turn, drawn: Iterable[tuple[Batch, StepNoise]]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of a turn's loss over all micro-batches of a move; returns the loss and what it logs."""
+        accumulate, scaler = self.options.accumulate, self.state.scaler
+        total: Tensor | None = None
+        logs: dict[str, Tensor] = {}
+        for batch, noise in drawn:
+            batch = self._to_model_space(batch, noise)
+            with self.autocast():
+                loss = turn.loss(batch, noise)
+            share = _divided(loss.value, accumulate * self.symbols)
+            (scaler.scale(share) if scaler.is_enabled() else share).backward()
+            total = share.detach() if total is None else total + share.detach()
+            for name, value in loss.logs.items():
+                value = _divided(value, accumulate)
+                logs[name] = logs[name] + value if name in logs else value
+        assert total is not None
+        return total, logs
+
+    def _count(self, name: str, value: Tensor, of: int) -> None:
+        """Add to what this step logs, one of so many values."""
+        value = _divided(value, of)
         self._of_step[name] = self._of_step[name] + value if name in self._of_step else value
 
     def _only(self, turn: Turn) -> None:
@@ -300,22 +346,20 @@ class Trainer:
         x = self.parts.preprocess.augment(self.parts.dataset.augment(batch.x, noise), noise)
         return self.parts.preprocess.batch(replace(batch, x=x, progress=self._fraction), noise)[0]
 
-    def _validate(self, bar: Bar) -> dict[str, str]:
-        """Score, and keep the best; returns notes for the progress line. What a signal ends is due in the resumed run.
+    def _validate(self) -> None:
+        """Score, and keep the best. What a signal ends is due in the resumed run.
 
         Raises:
             Interrupted: a signal came meanwhile; ``last`` is saved.
         """
-        told: dict[str, str] = {}
         if self.validation is not None:
             try:
-                told = self.validation.run(bar, self._eval_seconds())
+                self.told |= self.validation.run(self.bar, self._eval_seconds())
             except Interrupted:
                 self.state.due = True
                 self.state.save("last")
                 raise
         self.state.due = False
-        return told
 
     def _eval_seconds(self) -> float | None:
         """The share of one validation in the time that all of them may take; None: no bound."""
@@ -351,12 +395,6 @@ class Trainer:
         return list(itertools.islice(self._batches_from(step), self._moves))
 
     @property
-    def max_steps(self) -> int | None:
-        """The number of steps that bounds training; None: only the clock does."""
-        rows = self._moves * (self.options.rows // self.options.accumulate)
-        return self.options.steps(len(self.train) / max(1, rows))
-
-    @property
     def _fraction(self) -> float:
         """How much of the budget is used, in [0, 1]."""
         steps, minutes = self.max_steps, self.options.max_minutes
@@ -378,8 +416,8 @@ class Trainer:
         for optimizer in self.state.optimizers:
             set_rate(optimizer, self.optimizer.lr * factor)
 
-    def _log(self) -> dict[str, str]:
-        """One line of metrics: means since the last one; returns loss and pace for the progress line."""
+    def _log(self) -> None:
+        """One line of metrics: means since the last one."""
         self.guard.check()
         seconds = self.clock.now()
         steps = self.state.step - self.state.logged[0]
@@ -393,23 +431,13 @@ class Trainer:
         self.state.logs, self.state.logged = {}, (self.state.step, seconds)
         self.reporter.metrics(self.state.step, "train", seconds, "raw", values)
         shown = next(value for name, value in values.items() if name.startswith("loss"))
-        return {"loss": f"loss {shown:.3f}", "rate": f"{rate:.1f} steps/s"}
+        self.told |= {"loss": f"loss {shown:.3f}", "rate": f"{rate:.1f} steps/s"}
+
+    def _show(self) -> None:
+        """The progress line."""
+        self.bar.at(self.state.step, self._fraction, **self.told)
 
 
-def precision(options: TrainerOptions, device: torch.device, world: distributed.World) -> torch.dtype:
-    """The value gate of what training alone knows; returns the number format of the networks.
-
-    Raises:
-        UsageError: the batch does not divide, or the device lacks the precision.
-    """
-    pieces = options.accumulate * world.size
-    if options.rows % pieces:
-        raise UsageError(
-            f"trainer.batch_size={options.rows} does not divide into {pieces} equal parts "
-            f"({options.accumulate} micro-batches on {world.size} processes)"
-        )
-    if options.precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    if options.precision == "fp16" and device.type == "cpu":
-        raise UsageError("trainer.precision=fp16 needs a GPU: fp32 or bf16 on a CPU")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
+def _divided(value: Tensor, by: int) -> Tensor:
+    """value / by, without a pass where that is nothing."""
+    return value if by == 1 else value / by

@@ -42,8 +42,9 @@ from gencli.run.sampling import check as check_sampler
 from gencli.training import splits
 from gencli.training.batches import settled
 from gencli.training.final import measured
-from gencli.training.loop import Trainer, precision
+from gencli.training.loop import Trainer
 from gencli.training.origin import NAMED, Origin
+from gencli.training.precision import precision
 from gencli.training.resumed import Resumed, data_sha256, may_download
 from gencli.training.signals import StopRequest
 

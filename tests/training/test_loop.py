@@ -197,7 +197,7 @@ def test_only_weights_of_layers_decay():
 
 @pytest.mark.slow
 def test_steps_are_those_of_the_whole_run():
-    """The public ``steps`` takes the steps of ``fit`` and nothing else."""
+    """The public ``steps`` is what ``fit`` does between validations, with its lines of metrics."""
     whole = gencli.train([*TINY, "run_dir=whole"])
     with Session.open(compose("train", [*TINY, "run_dir=steps"])) as session:
         session.trainer.prepare()
@@ -208,6 +208,8 @@ def test_steps_are_those_of_the_whole_run():
     for part, module in (("model", state.model), ("ema", state.measured())):
         assert same(module.state_dict(), checkpoint.under(part, tensors(whole.path))) == []
     assert not Path("steps/checkpoints").exists()
+    lines = [[line["step"] for line in run.metrics if line["split"] == "train"] for run in (whole, session.run)]
+    assert lines[0] == lines[1] != []
 
 
 def test_the_clock_stands_while_it_is_paused():

@@ -1,0 +1,94 @@
+"""The quick way to the optimizer's kernel is torch's optimizer; clipping is torch's clipping."""
+
+import pytest
+import torch
+from torch import nn
+
+from gencli.config.sections import AdamOptions, MomentumOptions
+from gencli.core.errors import RunFailed
+from gencli.training.optim import CLASSES, clip, gradient_norm, make_optimizer
+from tests.conftest import TINY
+from tests.runs import before_step
+
+CPU = torch.device("cpu")
+
+
+def twins(dtype=torch.float32):
+    """Two equal networks, with a parameter of another type if ``dtype`` is one."""
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2))
+        net.extra = nn.Parameter(torch.ones(3, dtype=dtype))
+        nets.append(net)
+    return nets
+
+
+def backward(net, x, scale):
+    net.zero_grad()
+    (scale * (net(x).square().mean() + net.extra.square().sum())).backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["adamw", "adam", "adamax", "sgd"])
+def test_steps_and_clipping_are_those_of_torch(name, dtype):
+    """Some gradients are above the norm, some below, and a parameter has none in between."""
+    ours, theirs = twins(dtype)
+    kind = MomentumOptions if name == "sgd" else AdamOptions
+    optimizer = make_optimizer(ours.parameters(), [ours], kind(name, 0.01, weight_decay=0.1), CPU)
+    groups = [{"params": [theirs[0].weight, theirs[2].weight], "weight_decay": 0.1}]
+    groups += [{"params": [theirs.extra, theirs[0].bias, theirs[2].bias], "weight_decay": 0.0}]
+    reference = CLASSES[name](groups, lr=0.01)  # torch's own step, not fused
+    x = torch.randn(16, 5, generator=torch.Generator().manual_seed(1))
+    for step, scale in enumerate((10.0, 1e-3, 3.0, 1e-4)):
+        for net in (ours, theirs):
+            backward(net, x, scale)
+            if step == 2:
+                net.extra.grad = None
+        norm = gradient_norm(ours.parameters())
+        clip(optimizer, ours.parameters(), norm, 1.0)
+        torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(theirs.parameters(), 1.0).to(norm))
+        optimizer.step()
+        reference.step()
+        for own, there in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(own, there)
+            if own.grad is not None:
+                torch.testing.assert_close(own.grad, there.grad)
+                for key, value in reference.state[there].items():
+                    torch.testing.assert_close(optimizer.state[own][key], value, check_dtype=False)
+
+
+def test_a_step_that_is_refused_on_the_device_moves_and_counts_nothing():
+    net, _ = twins()
+    optimizer = make_optimizer(net.parameters(), [net], AdamOptions("adamw", 0.01), CPU)
+    for refused in (0.0, 1.0):
+        backward(net, torch.ones(4, 5), 1.0 if not refused else torch.nan)
+        before = [p.detach().clone() for p in net.parameters()]
+        optimizer.found_inf = torch.tensor(refused)
+        optimizer.step()
+        stood = [torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True)]
+        assert stood == [bool(refused)] * len(stood)
+    assert {float(state["step"]) for state in optimizer.state.values()} == {1.0}
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_the_guard_refuses_the_very_step(monkeypatch, what):
+    import gencli
+
+    def spoil(trainer):
+        turn = trainer.state.turns[0]
+        own = turn.loss
+
+        def loss(batch, noise):
+            found = own(batch, noise)
+            if what == "loss":
+                found.value = found.value * torch.nan
+            else:  # d sqrt(0) is infinite, and 0 * inf is no number, where the loss itself is fine
+                found.value = found.value + (turn.parameters[0] * 0.0).abs().sum().sqrt()
+            return found
+
+        turn.loss = loss
+
+    before_step(monkeypatch, 3, spoil)
+    with pytest.raises(RunFailed, match=r"not finite at step 3\b"):
+        gencli.train([*TINY, "run_dir=run"])

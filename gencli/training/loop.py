@@ -6,7 +6,6 @@ are not finite, and ``validate``.
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 import signal
@@ -15,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencli.config.sections import OptimizerOptions, TrainerOptions
 from gencli.core import distributed
@@ -31,6 +30,7 @@ from gencli.run.folder import RunFolder
 from gencli.run.progress import Bar
 from gencli.run.reporter import Reporter
 from gencli.training.clock import Clock
+from gencli.training.compiled import Compilation
 from gencli.training.guard import Guard
 from gencli.training.optim import clip, gradient_norm, make_optimizer, schedule
 from gencli.training.precision import precision
@@ -43,9 +43,6 @@ USUAL = 20
 
 SHORT = 2.0
 """Seconds that any validation may take."""
-
-COMPILED = ("log_prob", "energy", "forward")
-"""Methods of a model that a loss may call, and that torch.compile can take whole."""
 
 
 class Trainer:
@@ -98,6 +95,7 @@ class Trainer:
         self.symbols = parts.dataset.spec.dim if parts.dataset.per else 1
         self.clock = Clock(world)
         self.state = State(parts.model, parts.objective, parts.preprocess, self.clock, folder.path, writes=world.main)
+        self.compilation = Compilation(options.compile, parts, self.state, folder, reporter, self.clock, self.autocast)
         self.guard = Guard(self.state, seed, self.device, self._batches_of)
         self.validation = None
         if val is not None:
@@ -137,7 +135,7 @@ class Trainer:
         distributed.broadcast_state(model, objective)
         if self.options.ema_decay:
             state.begin_average()
-        state.turns = [turn for turn in objective.turns(self._to_train()) if turn.parameters]
+        state.turns = [turn for turn in objective.turns(model) if turn.parameters]
         state.optimizers = [
             make_optimizer(turn.parameters, (model, objective), self.optimizer, self.device) for turn in state.turns
         ]
@@ -154,18 +152,6 @@ class Trainer:
         assert split is not None
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))[:most]
         return self.parts.preprocess.batch(split.gather(order).to(self.device), StepNoise(self.device, self.seed))[0]
-
-    def _to_train(self) -> Model:
-        """The model as losses see it: with compiled methods if asked. A shallow copy, which shares every parameter."""
-        if not self.options.compile:
-            return self.parts.model
-        view = copy.copy(self.parts.model)
-        own = [name for name in COMPILED if getattr(type(view), name, nn.Module.forward) is not nn.Module.forward]
-        if not own:
-            self.reporter.warn("trainer.compile=true: this model's losses call nothing that is compiled")
-        for name in own:
-            setattr(view, name, torch.compile(getattr(self.parts.model, name)))
-        return view
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -229,6 +215,7 @@ class Trainer:
 
     def _step(self) -> None:
         """All turns, once, and the average of the weights."""
+        self.compilation.before_step(self._left, self._some_batch)
         self._set_rates()
         for number in range(len(self.state.turns)):
             self._take(number)
@@ -341,6 +328,15 @@ class Trainer:
             count = self.max_steps / every if self.max_steps else USUAL
         budget = self.options.eval_seconds(training)
         return None if budget is None else max(SHORT, budget / max(1.0, count))
+
+    def _left(self) -> tuple[int | None, float | None]:
+        """Steps and seconds that are left, where they are bounded."""
+        steps, minutes = self.max_steps, self.options.max_minutes
+        return steps and steps - self.state.step, minutes and 60 * minutes - self.clock.now()
+
+    def _some_batch(self) -> Batch:
+        """The batch of this step, without taking it."""
+        return self._to_model_space(next(self._batches_from(self.state.step)), StepNoise(self.device, self.seed))
 
     # --- batches, budget, rates, logs ----------------------------------------------------------------------------
 

@@ -36,13 +36,7 @@ from gencli.training.optim import clip, gradient_norm, make_optimizer, schedule
 from gencli.training.precision import precision
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
-from gencli.training.validate import Validation
-
-USUAL = 20
-"""Validations of a training of which nothing tells yet how many there will be."""
-
-SHORT = 2.0
-"""Seconds that any validation may take."""
+from gencli.training.validate import Validation, seconds
 
 
 class Trainer:
@@ -310,24 +304,14 @@ class Trainer:
             Interrupted: a signal came meanwhile; ``last`` is saved.
         """
         if self.validation is not None:
+            at = (self._fraction, self.clock.seconds, self.state.step, self.max_steps)
             try:
-                self.told |= self.validation.run(self.bar, self._eval_seconds())
+                self.told |= self.validation.run(self.bar, seconds(self.options, *at))
             except Interrupted:
                 self.state.due = True
                 self.state.save("last")
                 raise
         self.state.due = False
-
-    def _eval_seconds(self) -> float | None:
-        """The share of one validation in the time that all of them may take; None: no bound."""
-        fraction, every = self._fraction, self.options.eval_every
-        if fraction:
-            training, count = self.clock.seconds / fraction, self.state.step / every / fraction
-        else:
-            training = 60 * (self.options.max_minutes or 0.0)
-            count = self.max_steps / every if self.max_steps else USUAL
-        budget = self.options.eval_seconds(training)
-        return None if budget is None else max(SHORT, budget / max(1.0, count))
 
     def _left(self) -> tuple[int | None, float | None]:
         """Steps and seconds that are left, where they are bounded."""
@@ -386,17 +370,17 @@ class Trainer:
     def _log(self) -> None:
         """One line of metrics: means since the last one."""
         self.guard.check()
-        seconds = self.clock.now()
+        now = self.clock.now()
         steps = self.state.step - self.state.logged[0]
-        rate = steps / max(seconds - self.state.logged[1], 1e-9)
+        rate = steps / max(now - self.state.logged[1], 1e-9)
         values = {name: float(value) / steps for name, value in self.state.logs.items()}
         values |= {
             "lr": self.state.optimizers[0].param_groups[0]["lr"],
             "steps_per_second": rate,
             "examples_per_second": rate * self.options.rows,
         }
-        self.state.logs, self.state.logged = {}, (self.state.step, seconds)
-        self.reporter.metrics(self.state.step, "train", seconds, "raw", values)
+        self.state.logs, self.state.logged = {}, (self.state.step, now)
+        self.reporter.metrics(self.state.step, "train", now, "raw", values)
         shown = next(value for name, value in values.items() if name.startswith("loss"))
         self.told |= {"loss": f"loss {shown:.3f}", "rate": f"{rate:.1f} steps/s"}
 

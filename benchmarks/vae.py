@@ -101,7 +101,8 @@ def main(report: Report) -> None:
         np.savez(path, train=x.view(-1, 28, 28).numpy())
         overrides = [
             *("model=vae", "net@model.net=mlp", "model.net.hidden=[200,200]", "model.net.activation=tanh"),
-            *("data=array", f"data.path={path}", "data.support=binary", f"trainer.batch_size={BATCH}"),
+            *(f"model.latent={LATENT}", "data=array", f"data.path={path}", "data.support=binary"),
+            f"trainer.batch_size={BATCH}",
         ]
         with training(overrides) as trainer:
             model = trainer.parts.model
@@ -112,6 +113,8 @@ def main(report: Report) -> None:
 def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Callable[[], None]) -> None:
     bare = Bare()
     learning = {"gencli": gencli_steps, "bare loop": stepper(bare, bare, x, STEPS, BATCH)}
+    fused = Bare()
+    learning["bare fused loop"] = stepper(fused, fused, x, STEPS, BATCH, fused=True)
     some, estimator = x[:IMAGES].float().view(-1, 1, 28, 28), IWAE(k=SAMPLES)
 
     @torch.no_grad()

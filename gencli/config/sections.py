@@ -34,6 +34,8 @@ class TrainerOptions:
     Training stops at whichever of ``max_steps``, ``max_minutes`` and ``max_epochs`` comes first. ``max_steps: auto`` is
     no bound where another is given, else 3000 steps. ``eval_examples: auto`` is as many as ``eval_minutes`` allows;
     ``eval_minutes: auto`` is as long as training took, and no bound where ``eval_examples`` is given.
+    ``compile: auto`` times the first steps and compiles where the run is long enough for that to pay. It is no default,
+    since of two equal commands it may choose otherwise, and their numbers round otherwise then.
 
     Raises:
         ValueError: training has no end, or a batch does not divide into micro-batches.
@@ -48,7 +50,7 @@ class TrainerOptions:
     log_every: Count = 50
     sample_every: Count | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    compile: bool = False
+    compile: Auto[bool] = False
     cuda_graph: bool = True
     ema_decay: BelowOne = 0.998
     clip_norm: NonNegative | None = 1.0

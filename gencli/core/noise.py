@@ -122,12 +122,7 @@ class StepNoise(Noise):
     """
 
     def __init__(self, device: torch.device, *parts: int) -> None:
-        self.generator = torch.Generator(device)
-        self.seed(*parts)
-
-    def seed(self, *parts: int) -> None:
-        """Begin anew, as noise of that name."""
-        self.generator.manual_seed(mix_seed(*parts))
+        self.generator = torch.Generator(device).manual_seed(mix_seed(*parts))
 
     def rand(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.generator, device=self.generator.device)

@@ -29,7 +29,8 @@ class Model(Contextual):
     """A generative model in model space; it inherits the capabilities that it offers.
 
     ``supports``: the kinds of x that it takes. ``shapes``: its event shapes. ``layouts``: what a coordinate may be the
-    place of, ``vector``, ``image``, ``sequence``, ``network``; none named: of whatever its shapes allow.
+    place of, ``vector``, ``image``, ``sequence``, ``network``; none named: of whatever its shapes allow. ``compiled``:
+    the methods, of it or of its parts, that losses spend their time in, and that torch.compile can take whole.
 
     Args:
         spec: shape and support of what it models.
@@ -43,6 +44,7 @@ class Model(Contextual):
     supports: ClassVar[tuple[str, ...]] = ("real",)
     shapes: ClassVar[tuple[str, ...]] = ("vector",)
     layouts: ClassVar[tuple[str, ...]] = ()
+    compiled: ClassVar[tuple[str, ...]] = ("log_prob", "energy", "forward")
 
     def __init__(self, spec: Spec, *, conditional: bool = False, context: NetworkFactory | None = None) -> None:
         super().__init__(spec, conditional=conditional, context=context)
@@ -367,6 +369,7 @@ class VelocityField(Model):
 class TimeField(VelocityField):
     """A model that moves mass along a path: diffusion, score-based models, flow matching."""
 
+    compiled = ("predict",)
     path: Path
 
     @property

@@ -13,6 +13,8 @@ from gencli.objectives.base import Loss, Objective, Turn
 class NLL(Objective[ExactLikelihood]):
     """-log p(x given y), averaged over the batch, in nats; one turn on all parameters of the model."""
 
+    compiles = True
+
     def turns(self, model: ExactLikelihood) -> list[Turn]:
 
         def loss(batch: Batch, noise: Noise) -> Loss:

@@ -2,6 +2,7 @@
 
 Tensors are named ``model/... ema/... objective/... preprocess/... optimizer.<turn>/<index>/<name>``; the header's JSON
 holds the rest (step, seconds, scalars of the optimizers, best score) and a SHA-256 of all of it: damage shows.
+``best`` has no optimizers: it is there to be measured and drawn from.
 """
 
 from __future__ import annotations
@@ -59,12 +60,6 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any], *, keep_
     header = {"format": str(FORMAT), "meta": json.dumps(meta)}
     with _in_place_of(path, keep_previous) as temporary:
         save_file(flat, temporary, metadata=header | {"sha256": _digest(flat, header)})
-
-
-def repeat(path: Path, other: Path, *, keep_previous: bool = False) -> None:
-    """Write the checkpoint ``other`` once more, under the name of ``path``; arguments as for ``write``."""
-    with _in_place_of(path, keep_previous) as temporary:
-        shutil.copyfile(other, temporary)
 
 
 @contextmanager

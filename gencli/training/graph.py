@@ -7,7 +7,7 @@ run them. Captured once, they are launched together.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -40,17 +40,17 @@ class Graph:
         self.left = WARM
         self.graph: torch.cuda.CUDAGraph | None = None
         self.batch: Batch | None = None
-        self.noise = StepNoise(device)
+        self.noise = StepNoise(device)  # the graph knows this generator
         self.logs: dict[str, Tensor] = {}
 
-    def __call__(self, batch: Batch, seed: Sequence[int]) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
         """Make the move; returns fresh scalars to log.
 
         Args:
             batch: in data space; of the same shapes each time.
-            seed: of the move's noise. The global generators are seeded by the caller.
+            noise: which has not been drawn from.
         """
-        self.noise.seed(*seed)
+        self.noise.generator.manual_seed(noise.generator.initial_seed())
         if self.graph is None and self.left == 0:
             self._capture(batch)
         if self.graph is None:

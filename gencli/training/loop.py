@@ -6,47 +6,33 @@ are not finite, and ``validate``.
 
 from __future__ import annotations
 
-import copy
-import functools
 import itertools
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
 
 from gencli.config.sections import OptimizerOptions, TrainerOptions
 from gencli.core import distributed
 from gencli.core.errors import Interrupted, RunFailed
-from gencli.core.noise import Purpose, StepNoise, mix_seed, seeded_global, stream
+from gencli.core.noise import Purpose, StepNoise, seeded_global, stream
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.loading import train_batches
 from gencli.models.base import DataInitialized, Model
-from gencli.objectives.base import Turn
 from gencli.run.assembly import Parts
 from gencli.run.folder import RunFolder
 from gencli.run.progress import Bar
 from gencli.run.reporter import Reporter
 from gencli.training.clock import Clock
-from gencli.training.graph import Graph
+from gencli.training.compiled import Compilation
 from gencli.training.guard import Guard
-from gencli.training.optim import clip, gradient_norm, make_optimizer, schedule, set_rate
+from gencli.training.moves import Moves
+from gencli.training.optim import make_optimizer, schedule, set_rate
 from gencli.training.precision import precision
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
-from gencli.training.validate import Validation
-
-USUAL = 20
-"""Validations of a training of which nothing tells yet how many there will be."""
-
-SHORT = 2.0
-"""Seconds that any validation may take."""
-
-COMPILED = ("log_prob", "energy", "forward")
-"""Methods of a model that a loss may call, and that torch.compile can take whole."""
+from gencli.training.validate import Validation, seconds
 
 
 class Trainer:
@@ -92,14 +78,13 @@ class Trainer:
         self.reporter, self.world, self.stop, self.on_sample = reporter, world, stop, on_sample
         self.device = parts.device
         self.precision = precision(options, parts.device, world)
-        self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
-        if self.precision is not torch.float32:  # entering one that is switched off takes as long
-            self.autocast = functools.partial(torch.autocast, parts.device.type, self.precision)
-        # What is measured per symbol is trained on nats per symbol: one clip_norm for any window.
-        self.symbols = parts.dataset.spec.dim if parts.dataset.per else 1
         self.clock = Clock(world)
         self.state = State(parts.model, parts.objective, parts.preprocess, self.clock, folder.path, writes=world.main)
         self.guard = Guard(self.state, seed, self.device, self._batches_of)
+        self.moves = Moves(options, seed, parts, self.state, self.guard, world, self.precision, reporter)
+        self.compilation = Compilation(
+            options.compile, parts, self.state, folder, reporter, self.clock, self.moves.autocast
+        )
         self.validation = None
         if val is not None:
             self.validation = Validation(
@@ -110,9 +95,7 @@ class Trainer:
                 most=options.most_examples,
             )
         self.starts_good = False
-        self._batches: Iterator[Batch] | None = None
-        self._of_step: dict[str, Tensor] = {}  # what losses log, on the device
-        self._graphs: dict[int, Graph] = {}  # by the number of a turn
+        self._began = False
         self.told = dict.fromkeys(("loss", "val", "bits", "rate"), "")  # the first are said wherever there is room
         self.stopped = 0
         self.max_steps: int | None = None
@@ -139,28 +122,15 @@ class Trainer:
         distributed.broadcast_state(model, objective)
         if self.options.ema_decay:
             state.begin_average()
-        state.turns = [turn for turn in objective.turns(self._to_train()) if turn.parameters]
+        state.turns = [turn for turn in objective.turns(model) if turn.parameters]
         state.optimizers = [
             make_optimizer(turn.parameters, (model, objective), self.optimizer, self.device) for turn in state.turns
         ]
         rows = self._moves * (self.options.rows // self.options.accumulate)
         self.max_steps = self.options.steps(len(self.train) / max(1, rows))
-        self._graphs = {k: self._graph(k) for k in range(len(state.turns)) if self._graphable(k)}
         state.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
             self.device.type, enabled=self.precision is torch.float16
         )
-
-    def _graphable(self, number: int) -> bool:
-        """Whether the moves of a turn are made as a CUDA graph."""
-        turn, optimizer = self.state.turns[number], self.state.optimizers[number]
-        alone = self.world.size == 1 and self.options.accumulate == 1 and self.precision is not torch.float16
-        return self.options.cuda_graph and turn.static and alone and optimizer.defaults.get("capturable", False)
-
-    def _graph(self, number: int) -> Graph:
-        def failed(reason: str) -> None:
-            self.reporter.warn(f"no CUDA graph of a step, which is slower without: {reason}")
-
-        return Graph(lambda batch, noise: self._learn(number, [(batch, noise)]), self.device, failed)
 
     @torch.no_grad()
     def _first_examples(self, most: int) -> Batch:
@@ -169,18 +139,6 @@ class Trainer:
         assert split is not None
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))[:most]
         return self.parts.preprocess.batch(split.gather(order).to(self.device), StepNoise(self.device, self.seed))[0]
-
-    def _to_train(self) -> Model:
-        """The model as losses see it: with compiled methods if asked. A shallow copy, which shares every parameter."""
-        if not self.options.compile:
-            return self.parts.model
-        view = copy.copy(self.parts.model)
-        own = [name for name in COMPILED if getattr(type(view), name, nn.Module.forward) is not nn.Module.forward]
-        if not own:
-            self.reporter.warn("trainer.compile=true: this model's losses call nothing that is compiled")
-        for name in own:
-            setattr(view, name, torch.compile(getattr(self.parts.model, name)))
-        return view
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -225,7 +183,7 @@ class Trainer:
         Raises:
             RunFailed: a loss or gradient was not finite; nothing was stepped with it.
         """
-        if self._batches is None:
+        if not self._began:
             self._begin()
         state = self.state
         for _ in range(count):
@@ -244,107 +202,24 @@ class Trainer:
 
     def _step(self) -> None:
         """All turns, once, and the average of the weights."""
+        if self.compilation.before_step(self._left, self._some_batch):
+            self.moves.begin()
         self._set_rates()
-        self.guard.now(self.state.step)
-        for number in range(len(self.state.turns)):
-            self._take(number)
         logs = self.state.logs
-        for name, value in self._of_step.items():
+        for name, value in self.moves.step(self._batches, self._fraction).items():
             logs[name] = logs[name] + value if name in logs else value
-        self._of_step = {}
         self.state.step += 1
         self.state.average(self.options.ema_decay)
 
     def _begin(self) -> None:
         """Go on from the state as it is."""
-        self._batches = self._batches_from(self.state.step)
+        self._began, self._batches = True, self._batches_from(self.state.step)
+        self.moves.begin()
         self.state.logs = {name: value.to(self.device) for name, value in self.state.logs.items()}
         self.parts.model.train()
         self.parts.preprocess.train()
         self.bar = self.reporter.progress("training", self.max_steps, self._fraction)
         self.clock.start()
-
-    def _take(self, number: int) -> None:
-        """One turn: its moves, each of them from its own micro-batches."""
-        turn = self.state.turns[number]
-        self._only(turn)
-        for move in range(turn.repeats):
-            for name, value in self._move(number, move).items():
-                self._count(name, value, turn.repeats)
-
-    def _move(self, number: int, move: int) -> dict[str, Tensor]:
-        """One move, as a CUDA graph where it can be one; returns scalars to log."""
-        seed = (self.seed, Purpose.TRAINING, self.state.step, self.world.rank, number, move)
-        if number not in self._graphs:
-            return self._learn(number, self._drawn(*seed))
-        assert self._batches is not None
-        with seeded_global(self.device, mix_seed(*seed, 0, 1)):
-            return self._graphs[number](next(self._batches), (*seed, 0))
-
-    def _drawn(self, *seed: int) -> Iterator[tuple[Batch, StepNoise]]:
-        """Micro-batches in data space, each with its noise."""
-        assert self._batches is not None
-        for micro in range(self.options.accumulate):
-            with seeded_global(self.device, mix_seed(*seed, micro, 1)):  # dropout has no generator of its own
-                yield next(self._batches), StepNoise(self.device, *seed, micro)
-
-    def _learn(self, number: int, drawn: Iterable[tuple[Batch, StepNoise]]) -> dict[str, Tensor]:
-        """Move the parameters of a turn by the gradient of its loss over micro-batches; returns scalars to log."""
-        turn, optimizer, scaler = self.state.turns[number], self.state.optimizers[number], self.state.scaler
-        scaled, most = scaler.is_enabled(), self.options.clip_norm
-        for parameter in turn.parameters:
-            parameter.grad = None
-        total, logs = self._backward(turn, drawn)
-        total = distributed.average_gradients(turn.parameters, total)
-        if scaled:
-            scaler.unscale_(optimizer)
-        norm = gradient_norm(turn.parameters)
-        self.guard.watch(optimizer, total, norm)
-        if most:
-            clip(optimizer, turn.parameters, norm, most)
-        if scaled:
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            optimizer.step()
-        if turn.project is not None:
-            turn.project()
-        of = "" if len(self.state.turns) == 1 else f"_{turn.name}"
-        return logs | {f"loss{of}": total, f"grad_norm{of}": norm}
-
-    def _backward(self, turn: Turn, drawn: Iterable[tuple[Batch, StepNoise]]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradients of a turn's loss over all micro-batches of a move; returns the loss and what it logs."""
-        accumulate, scaler = self.options.accumulate, self.state.scaler
-        total: Tensor | None = None
-        logs: dict[str, Tensor] = {}
-        for batch, noise in drawn:
-            batch = self._to_model_space(batch, noise)
-            with self.autocast():
-                loss = turn.loss(batch, noise)
-            share = _divided(loss.value, accumulate * self.symbols)
-            (scaler.scale(share) if scaler.is_enabled() else share).backward()
-            total = share.detach() if total is None else total + share.detach()
-            for name, value in loss.logs.items():
-                value = _divided(value, accumulate)
-                logs[name] = logs[name] + value if name in logs else value
-        assert total is not None
-        return total, logs
-
-    def _count(self, name: str, value: Tensor, of: int) -> None:
-        """Add to what this step logs, one of so many values."""
-        value = _divided(value, of)
-        self._of_step[name] = self._of_step[name] + value if name in self._of_step else value
-
-    def _only(self, turn: Turn) -> None:
-        """Let only this turn's parameters collect gradients."""
-        if len(self.state.turns) > 1:
-            own = {id(p) for p in turn.parameters}
-            for p in self.state.parameters:
-                p.requires_grad_(id(p) in own)
-
-    def _to_model_space(self, batch: Batch, noise: StepNoise) -> Batch:
-        x = self.parts.preprocess.augment(self.parts.dataset.augment(batch.x, noise), noise)
-        return self.parts.preprocess.batch(replace(batch, x=x, progress=self._fraction), noise)[0]
 
     def _validate(self) -> None:
         """Score, and keep the best. What a signal ends is due in the resumed run.
@@ -353,24 +228,24 @@ class Trainer:
             Interrupted: a signal came meanwhile; ``last`` is saved.
         """
         if self.validation is not None:
+            at = (self._fraction, self.clock.seconds, self.state.step, self.max_steps)
             try:
-                self.told |= self.validation.run(self.bar, self._eval_seconds())
+                self.told |= self.validation.run(self.bar, seconds(self.options, *at))
             except Interrupted:
                 self.state.due = True
                 self.state.save("last")
                 raise
         self.state.due = False
 
-    def _eval_seconds(self) -> float | None:
-        """The share of one validation in the time that all of them may take; None: no bound."""
-        fraction, every = self._fraction, self.options.eval_every
-        if fraction:
-            training, count = self.clock.seconds / fraction, self.state.step / every / fraction
-        else:
-            training = 60 * (self.options.max_minutes or 0.0)
-            count = self.max_steps / every if self.max_steps else USUAL
-        budget = self.options.eval_seconds(training)
-        return None if budget is None else max(SHORT, budget / max(1.0, count))
+    def _left(self) -> tuple[int | None, float | None]:
+        """Steps and seconds that are left, where they are bounded."""
+        steps, minutes = self.max_steps, self.options.max_minutes
+        return steps and steps - self.state.step, minutes and 60 * minutes - self.clock.now()
+
+    def _some_batch(self) -> Batch:
+        """The batch of this step, without taking it."""
+        batch = next(self._batches_from(self.state.step))
+        return self.moves.to_model_space(batch, StepNoise(self.device, self.seed), self._fraction)
 
     # --- batches, budget, rates, logs ----------------------------------------------------------------------------
 
@@ -419,25 +294,20 @@ class Trainer:
     def _log(self) -> None:
         """One line of metrics: means since the last one."""
         self.guard.check()
-        seconds = self.clock.now()
+        now = self.clock.now()
         steps = self.state.step - self.state.logged[0]
-        rate = steps / max(seconds - self.state.logged[1], 1e-9)
+        rate = steps / max(now - self.state.logged[1], 1e-9)
         values = {name: float(value) / steps for name, value in self.state.logs.items()}
         values |= {
             "lr": float(self.state.optimizers[0].param_groups[0]["lr"]),
             "steps_per_second": rate,
             "examples_per_second": rate * self.options.rows,
         }
-        self.state.logs, self.state.logged = {}, (self.state.step, seconds)
-        self.reporter.metrics(self.state.step, "train", seconds, "raw", values)
+        self.state.logs, self.state.logged = {}, (self.state.step, now)
+        self.reporter.metrics(self.state.step, "train", now, "raw", values)
         shown = next(value for name, value in values.items() if name.startswith("loss"))
         self.told |= {"loss": f"loss {shown:.3f}", "rate": f"{rate:.1f} steps/s"}
 
     def _show(self) -> None:
         """The progress line."""
         self.bar.at(self.state.step, self._fraction, **self.told)
-
-
-def _divided(value: Tensor, by: int) -> Tensor:
-    """value / by, without a pass where that is nothing."""
-    return value if by == 1 else value / by

@@ -11,7 +11,7 @@ from typing import Any
 from gencli.config import stored
 from gencli.config.locate import find_run
 from gencli.core import distributed
-from gencli.core.errors import UsageError
+from gencli.core.errors import UsageError, quoted
 from gencli.data.split import StreamSplit
 from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import Parts
@@ -61,12 +61,19 @@ class Resumed:
         undo.callback(folder.release)
         distributed.by_main(folder.hold)
         checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"])
-        step = checkpoints.read(checkpoint)[1].get("step", 0)
+        meta = checkpoints.read(checkpoint)[1]
+        if "optimizers" not in meta:
+            raise UsageError(
+                f"checkpoint={quoted(cfg['checkpoint'])}: it has no state of the optimizer to go on with, as last and "
+                f"previous have; init_from={relative(folder.path)} begins a run with its weights"
+            )
         kept: dict[str, Any] = {}
         with suppress(UsageError):  # a damaged run.json is written anew
             kept = stored.info(folder.path)
         finished = kept.get("status") == "finished"
-        return cls(folder, checkpoint, step, trained, kept.get("data_sha256"), kept.get("threads"), finished)
+        return cls(
+            folder, checkpoint, meta.get("step", 0), trained, kept.get("data_sha256"), kept.get("threads"), finished
+        )
 
     def check_data(self, cfg: Mapping[str, Any], parts: Parts) -> None:
         """A resumed run keeps its data, wherever the file lies now.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -57,7 +57,6 @@ class State:
         self.turns: list[Turn] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)  # type: ignore[attr-defined]
-        self._best_at: int | None = None  # step whose ``best`` this process has written
         self._averaged: tuple[list[Tensor], ...] = ()  # parameters of both: walking modules at each step is slow
 
     @property
@@ -92,38 +91,38 @@ class State:
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
-    def save(self, name: str) -> None:
-        """Write the checkpoint ``name``, on the rank that writes."""
+    def save(self, name: Literal["best", "last"]) -> None:
+        """Write the checkpoint ``name``, on the rank that writes.
+
+        ``best`` is what is measured and drawn from: it has no state of optimizers, half of what ``last`` goes on from.
+        """
         if not self.writes:
-            return
-        path = inside(self.folder, "checkpoints", f"{name}.safetensors")
-        if name == "last" and self._best_at == self.step:  # it would be the same
-            best = inside(self.folder, "checkpoints", "best.safetensors")
-            checkpoints.repeat(path, best, keep_previous=True)
             return
         modules = {"model": self.model, "objective": self.objective, "preprocess": self.preprocess}
         if self.ema is not None:
             modules["ema"] = self.measured()
         tensors = {f"{part}/{n}": t for part, module in modules.items() for n, t in module.state_dict().items()}
-        tensors |= {f"logs/{name}": value for name, value in self.logs.items()}
+        meta = {"step": self.step, "seconds": self.clock.seconds, "best": self.best, "stale": self.stale}
+        if name == "last":
+            more, scalars = self._to_go_on()
+            tensors, meta = tensors | more, meta | scalars
+        path = inside(self.folder, "checkpoints", f"{name}.safetensors")
+        checkpoints.write(path, tensors, meta, keep_previous=name == "last")
+
+    def _to_go_on(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What training alone needs: optimizers, logs, the scaler."""
+        tensors = {f"logs/{name}": value for name, value in self.logs.items()}
         scalars: dict[str, Any] = {}
         for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
             some, scalars[turn.name] = checkpoints.pack(f"optimizer.{turn.name}", optimizer.state_dict())
             tensors |= some
-        meta = {
-            "step": self.step,
-            "seconds": self.clock.seconds,
-            "best": self.best,
-            "stale": self.stale,
+        return tensors, {
             "logged": self.logged,
             "due": self.due,
             "validated": self.validated,
             "optimizers": scalars,
             "scaler": self.scaler.state_dict(),
         }
-        checkpoints.write(path, tensors, meta, keep_previous=name == "last")
-        if name == "best":
-            self._best_at = self.step
 
     def load(self, path: Path) -> str | None:
         """Go on from a checkpoint.

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from gencli.config.sections import TrainerOptions
 from gencli.core import distributed
 from gencli.core.errors import Interrupted
 from gencli.core.noise import Purpose, RowNoise, stream
@@ -26,6 +27,30 @@ from gencli.training.state import State
 
 WATCHED = 64
 """Rows on which a model looks for its own warning signs."""
+
+USUAL = 20
+"""Validations of a training of which nothing tells yet how many there will be."""
+
+SHORT = 2.0
+"""Seconds that any validation may take."""
+
+
+def seconds(options: TrainerOptions, used: float, spent: float, step: int, steps: int | None) -> float | None:
+    """The share of one validation in the time that all of them may take; None: no bound.
+
+    Args:
+        options: the section ``trainer``.
+        used: fraction of the budget of training.
+        spent: seconds of training up to now.
+        step: steps taken.
+        steps: the number that bounds training, if there is one.
+    """
+    if used:
+        training, count = spent / used, step / options.eval_every / used
+    else:
+        training, count = 60 * (options.max_minutes or 0.0), steps / options.eval_every if steps else USUAL
+    budget = options.eval_seconds(training)
+    return None if budget is None else max(SHORT, budget / max(1.0, count))
 
 
 class Validation:

@@ -46,15 +46,6 @@ def test_tensors_that_share_memory_are_kept_each(last):
     assert all(torch.equal(found[name], views[name]) for name in views)
 
 
-def test_a_checkpoint_that_is_repeated_keeps_the_one_before(last):
-    best = last.with_name("best.safetensors")
-    checkpoint.write(last, TENSORS, {"step": 1})
-    checkpoint.write(best, TENSORS, {"step": 2})
-    checkpoint.repeat(last, best, keep_previous=True)
-    assert [checkpoint.read(last.with_name(f"{n}.safetensors"))[1]["step"] for n in checkpoint.NAMES] == [2, 1, 2]
-    assert not last.samefile(best)  # damage to one does not reach the other
-
-
 def test_a_checkpoint_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     file = tmp_path / "last.safetensors"
     checkpoint.write(file, TENSORS, {"step": 1})

@@ -72,7 +72,7 @@ def operations(words):
             batch.progress = fraction
             ways = []
             for number, turn in enumerate(trainer.state.turns):
-                trainer._only(turn)
+                trainer.moves._only(turn)
                 with Operations() as way:
                     turn.loss(batch, StepNoise(trainer.device, number))
                 ways.append(way.seen)
@@ -116,7 +116,7 @@ def test_a_graph_learns_what_single_kernels_learn(name):
         words = [*CASES[name].split(), "data=moons", f"trainer.cuda_graph={graph}", "trainer.batch_size=64"]
         with training(words, "cuda") as trainer:
             trainer.steps(30)
-            assert all(graph.graph is not None for graph in trainer._graphs.values())
+            assert all(graph.graph is not None for graph in trainer.moves.graphs.values())
             learned.append([p.detach().cpu() for p in trainer.parts.model.parameters()])
     for one, other in zip(*learned, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

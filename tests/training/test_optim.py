@@ -1,4 +1,4 @@
-"""The quick way to the optimizer's kernel is torch's optimizer; clipping is torch's clipping."""
+"""Optimizers with one kernel move as torch's loops do; clipping is torch's clipping."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ import yaml
 
 import gencli
 from gencli.cli.main import main
-from gencli.core.errors import Interrupted
+from gencli.core.errors import Interrupted, UsageError
 from gencli.run import checkpoint
 from gencli.training.signals import StopRequest
 from tests.conftest import TINY
@@ -211,3 +211,20 @@ def test_a_run_that_was_killed_after_its_measurement_notes_that_once(tiny_run, t
     after = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["split"] for line in after].count("test") == 1
     assert len(after) == len(before)
+
+
+def test_only_checkpoints_to_go_on_from_have_moments(tiny_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    best, last = (checkpoint.read(run / "checkpoints" / f"{name}.safetensors") for name in ("best", "last"))
+    parts = ["ema", "model", "objective", "preprocess"]
+    assert {name.split("/")[0] for name in best[0]} <= {*parts}
+    assert any(name.startswith("optimizer.model/") for name in last[0])
+    with pytest.raises(UsageError, match=r"^checkpoint=best: .* as last and previous have; init_from=") as caught:
+        gencli.train([f"resume={run}", "checkpoint=best"])
+    assert "\n" not in str(caught.value)
+    assert gencli.load(run, checkpoint="best").nll(split="val")["n_examples"] > 0
+    resumed = gencli.train(
+        [f"resume={run}", f"checkpoint={run / 'checkpoints/last.safetensors'}", "trainer.max_steps=21"]
+    )
+    assert resumed.info["progress"]["step"] == 21

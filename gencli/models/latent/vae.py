@@ -74,6 +74,7 @@ class VAE(PosteriorCodes, DataInitialized):
 
     supports = ("real", "binary", "levels", "categorical")
     shapes = ("vector", "image")
+    compiled = ("infer", "decoder.log_prob")
 
     def __init__(
         self,

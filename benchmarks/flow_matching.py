@@ -3,8 +3,10 @@
 Equal on both sides: the data, the batch, two hidden layers of 256 with SiLU, times uniform, Adam, fp32, no spread
 around the line (``sigma=0``), exact pairs where pairs are optimal. Not equal: the networks of the peers and the floors
 see the time itself (3-256-256-2), gencli's 34 features of it (36-256-256-2), and gives what normal data leave of the
-velocity; gencli's steps also clip, average weights, watch for numbers that are none, and keep logs. A floor's loop is
-written by hand over the peers' network: with torch's Adam, with the fused one, and under ``--compile`` compiled.
+velocity; gencli's steps also clip, average weights, watch for numbers that are none, and keep logs. gencli draws as
+``gencli sample`` does, 500 rows at a time and back in the units of the data; the peers all rows at once, as their
+examples do. Floors are loops by hand over the peers' network: with torch's Adam, with the fused one, 500 rows at a
+time, and under ``--compile`` compiled.
 
     python -m benchmarks.flow_matching
 """
@@ -12,18 +14,18 @@ written by hand over the peers' network: with torch's Adam, with the fused one, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.racing import Report, Work, arguments, benchmark, peers, race, stepper, training
-from gencli.core.noise import RowNoise
-from gencli.models.base import TimeField
+from gencli.run.sampling import draw
 from gencli.samplers.diffusion.ode import ODE
 
 STEPS, BATCH = 40, 256
-SAMPLES, EULER = 10_000, 100
+SAMPLES, ROWS, EULER = 10_000, 500, 100
 
 Flow = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Noise and data -> times, points and velocities."""
@@ -98,17 +100,17 @@ def flow_matching(x: Tensor) -> Mapping[str, Work]:
     return {"train": learner(flow, x), "sample": sample}
 
 
-def euler(*, compiled: bool = False) -> Work:
-    """Samples by a loop by hand."""
+def euler(rows: int = SAMPLES, *, compiled: bool = False) -> Work:
+    """Samples by a loop by hand, so many rows at a time."""
     net = Velocity()
     call = torch.compile(net) if compiled else net
 
     @torch.no_grad()
-    def sample() -> Tensor:
-        x, dt = torch.randn(SAMPLES, 2), 1 / EULER
-        for i in range(EULER):
-            x = x + dt * call(x, torch.tensor(i * dt))
-        return x
+    def sample() -> None:
+        for _ in range(0, SAMPLES, rows):
+            x, dt = torch.randn(rows, 2), 1 / EULER
+            for i in range(EULER):
+                x = x + dt * call(x, torch.tensor(i * dt))
 
     return sample
 
@@ -119,12 +121,7 @@ def main(report: Report, rounds: int, compiled: bool) -> None:
     with training(overrides) as trainer, training([*overrides, "objective.coupling=optimal"]) as paired:
         x = trainer.train.gather(torch.arange(len(trainer.train))).x
         others = peers({"torchcfm": lambda: torchcfm(x), "flow_matching": lambda: flow_matching(x)})
-        model, sampler = trainer.parts.model, ODE(method="euler", steps=EULER)
-        assert isinstance(model, TimeField)
-
-        @torch.no_grad()
-        def sample() -> Tensor:
-            return sampler.sample(model, SAMPLES, None, RowNoise(0, torch.arange(SAMPLES))).x
+        parts = replace(trainer.parts, sampler=ODE(method="euler", steps=EULER))
 
         def of_peers(work: str) -> dict[str, Work]:
             return {name: works[work] for name, works in others.items() if work in works}
@@ -135,10 +132,15 @@ def main(report: Report, rounds: int, compiled: bool) -> None:
             "bare loop": learner(straight, x),
             "bare loop, fused": learner(straight, x, fused=True),
         }
-        sampling: dict[str, Work] = {"gencli": sample, **of_peers("sample"), "bare loop": euler()}
+        sampling: dict[str, Work] = {
+            "gencli": lambda: draw(parts, SAMPLES, 0, batch_size=ROWS),
+            **of_peers("sample"),
+            "bare loop": euler(),
+            "bare loop, 500 rows at a time": euler(ROWS),
+        }
         if compiled:
             learning["bare loop, fused, compiled"] = learner(straight, x, fused=True, compiled=True)
-            sampling["bare loop, compiled"] = euler(compiled=True)
+            sampling["bare loop, 500 rows at a time, compiled"] = euler(ROWS, compiled=True)
         pairing = {
             "gencli": lambda: paired.steps(STEPS),
             **of_peers("pairs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 
 import pytest
 import torch
@@ -162,7 +163,7 @@ def test_fixed_steps_are_the_plain_loop(method, stages):
         found = ODE(method=method, steps=7).sample(model, 5, None, noise(5))
         watched = ODE(method=method, steps=7).run(model, 5, None, noise(5), lambda x, t: seen.append((x, float(t))))
         x, grid = noise(5).randn(5, 2), torch.linspace(1, 0, 8).tolist()
-        for t, s in zip(grid[:-1], grid[1:], strict=True):
+        for t, s in itertools.pairwise(grid):
             k = model.velocity(x, torch.full((5,), t))
             if stages == 2:
                 k = (k + model.velocity(x + (s - t) * k, torch.full((5,), s))) / 2

@@ -134,8 +134,8 @@ class NetworkField(TimeField, DataInitialized):
         out = self.net(scaled, self._context(t, y).expand(len(x), -1)).to(x)
         if self.prediction != "edm":
             return Prediction.of(path, x, t, level, **{self.prediction: out})
-        scale = std / root
-        v = a * mean + (a * alpha * std.square() + b * sigma) / V * away + scale * out
+        scale, slope = std / root, (a * alpha * std.square() + b * sigma) / V
+        v = torch.addcmul(torch.addcmul(a * mean, slope, away), scale, out)
         return Prediction(path, x, t, v, scale, level)
 
 

@@ -27,6 +27,18 @@ def like(t: Tensor, x: Tensor) -> Tensor:
     return t.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+def shared(rows: Tensor) -> Tensor:
+    """Rows (B, *) that are one row expanded, as that row (1, *), of which all that follows is computed once.
+
+    Any others are given back as they are.
+
+    Example:
+        >>> shared(torch.tensor(0.5).expand(5)), shared(torch.tensor([0.5, 0.5]))
+        (tensor([0.5000]), tensor([0.5000, 0.5000]))
+    """
+    return rows[:1] if len(rows) > 1 and rows.stride(0) == 0 else rows
+
+
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """No parameter collects a gradient meanwhile, which makes a chain's backward passes about a third cheaper."""

@@ -57,12 +57,11 @@ def fixed(f: Derivative, x: Tensor, grid: Tensor, method: str) -> Solution:
     """Runge-Kutta steps from time to time along ``grid`` (n + 1,): euler, heun or rk4."""
     nodes, matrix, weights = _FIXED[method]
     rows = torch.arange(len(x), device=x.device)
-    for t, h in zip(grid[:-1], grid.diff(), strict=True):
+    for t, width, h in zip(grid[:-1], grid.diff(), grid.diff().to(x.dtype), strict=True):
         slopes: list[Tensor] = []
         for c, a in zip(nodes, matrix, strict=True):
-            at = _combine(x, h.to(x.dtype), a, slopes)
-            slopes.append(f(at, (t + c * h).expand(len(x)), rows))
-        x = _combine(x, h.to(x.dtype), weights, slopes)
+            slopes.append(f(_combine(x, h, a, slopes), (t + c * width).expand(len(x)), rows))
+        x = _combine(x, h, weights, slopes)
     nfe = torch.full((len(x),), len(nodes) * (len(grid) - 1), device=x.device)
     return Solution(x, nfe)
 
@@ -168,8 +167,14 @@ def _growth(norm: Tensor) -> Tensor:
 
 def _combine(x: Tensor, h: Tensor, weights: list[float], slopes: list[Tensor]) -> Tensor:
     """x + h sum_i w_i k_i."""
-    terms = [w * k for w, k in zip(weights, slopes, strict=True) if w]
-    return x + h * torch.stack(terms).sum(0) if terms else x
+    used = [(w, k) for w, k in zip(weights, slopes, strict=True) if w]
+    if not used:
+        return x
+    (w, k), *others = used
+    total = k if w == 1 else w * k
+    for w, k in others:
+        total = torch.add(total, k, alpha=w)
+    return x + h * total
 
 
 def _first_step(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencli.core.options import BelowOne, Count
+from gencli.core.tensors import shared
 from gencli.nn.base import Network
 
 
@@ -71,7 +72,7 @@ class DiT(Network):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         assert context is not None
-        c = self.embed(context)
+        c = self.embed(shared(context))
         h = self.first(self._cut(x)) + self.places
         for block in self.blocks:
             h = block(h, c)

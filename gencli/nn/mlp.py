@@ -9,10 +9,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from gencli.core import sizes
 from gencli.core.options import Auto, BelowOne, Count
+from gencli.core.tensors import shared
 from gencli.nn.base import Network
 
 Activation = Literal["silu", "softplus", "relu", "tanh", "elu", "gelu"]
@@ -78,6 +80,15 @@ class MLP(Network):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x = x.flatten(1)
-        if context is not None:
-            x = torch.cat([x, context], 1)
-        return self.layers(x).view(-1, *self.out_shape)
+        if context is None:
+            h = self.layers(x)
+        elif len(row := shared(context)) == len(x):
+            h = self.layers(torch.cat([x, context], 1))
+        else:  # one context of all rows is a bias of the first layer
+            first, *others = self.layers
+            assert isinstance(first, nn.Linear)
+            of_x, of_context = first.weight.split([x.shape[1], row.shape[1]], 1)
+            h = F.linear(x, of_x, F.linear(row, of_context, first.bias)[0])
+            for layer in others:
+                h = layer(h)
+        return h.view(-1, *self.out_shape)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gencli.core import sizes
 from gencli.core.options import Auto, BelowOne, Count, Natural
+from gencli.core.tensors import shared
 from gencli.nn.base import Network
 
 
@@ -62,7 +63,7 @@ class ResidualMLP(Network):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         shifts: list[Tensor | float] = [0.0] * (len(self.up) + 1)
         if self.context is not None and context is not None:
-            shifts = list(self.context(context).chunk(len(shifts), 1))
+            shifts = list(self.context(shared(context)).chunk(len(shifts), 1))
         h = self.first(x.flatten(1)) + shifts.pop()
         for norm, up, down, shift in zip(self.norms, self.up, self.down, shifts, strict=True):
             h = h + down(self.dropout(self.act(up(self.act(norm(h))) + shift)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencli.core.options import BelowOne, Count, Natural, Range
+from gencli.core.tensors import shared
 from gencli.nn.base import Network
 
 
@@ -92,7 +93,7 @@ class UNet(Network):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        c = None if context is None else self.embed(context)
+        c = None if context is None else self.embed(shared(context))
         h = self.first(x)
         skips = [h]
         for layer in self.down:

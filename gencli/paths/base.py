@@ -6,11 +6,31 @@ x_t = alpha(t) x_0 + sigma(t) eps with eps ~ N(0, I), t from 0 (data) to 1 (nois
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from gencli.core.tensors import like
+from gencli.core.tensors import like, shared
+
+
+@dataclass(frozen=True)
+class Level:
+    """The numbers of a path at times t, shaped and typed to multiply x (B, *).
+
+    Args:
+        alpha: how much of the data is left.
+        sigma: standard deviation of the noise.
+        a: alpha' / W.
+        b: sigma' / W.
+        turn: W = alpha sigma' - alpha' sigma.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    a: Tensor
+    b: Tensor
+    turn: Tensor
 
 
 class Path(nn.Module, ABC):
@@ -73,14 +93,24 @@ class Path(nn.Module, ABC):
         """Squared diffusion of the SDE: g^2 = (sigma^2)' - 2 f sigma^2 = 2 W sigma / alpha."""
         return 2 * self.turn(t) * self.sigma(t) / self.alpha(t)
 
+    def numbers(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """alpha, sigma, alpha' / W, sigma' / W and W; a path that has them for less, or in closed form, says so."""
+        W = self.turn(t)
+        return self.alpha(t), self.sigma(t), self.d_alpha(t) / W, self.d_sigma(t) / W, W
+
+    def level(self, t: Tensor, x: Tensor) -> Level:
+        """``numbers`` at times t (B,), computed in the type of t; of one row where all of x (B, *) share a time."""
+        t = shared(t).view(-1, *[1] * (x.ndim - 1))
+        return Level(*(c.to(x.dtype) for c in self.numbers(t)))
+
     def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha x + sigma eps, for t (B,)."""
         return like(self.alpha(t), x) * x + like(self.sigma(t), x) * eps
 
     def v(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """(alpha' x + sigma' eps) / W, what ``Prediction.v`` is to say on average, for t (B,)."""
-        W = self.turn(t)
-        return like(self.d_alpha(t) / W, x) * x + like(self.d_sigma(t) / W, x) * eps
+        level = self.level(t, x)
+        return level.a * x + level.b * eps
 
 
 class Prediction:
@@ -100,54 +130,60 @@ class Prediction:
         v: (B, *).
         scale: how much v moves for a unit of the network's output, broadcast to v: losses that count in the network's
             own units divide by it.
+        level: what the path says of t, where it is known already.
     """
 
-    def __init__(self, path: Path, x: Tensor, t: Tensor, v: Tensor, scale: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        x: Tensor,
+        t: Tensor,
+        v: Tensor,
+        scale: Tensor | None = None,
+        level: Level | None = None,
+    ) -> None:
         self.path, self.x, self.t, self.v = path, x, t, v
         self.scale = torch.ones_like(v[:1]) if scale is None else scale
+        self.level = path.level(t, x) if level is None else level
 
     @classmethod
-    def of(cls, path: Path, x: Tensor, t: Tensor, **known: Tensor) -> Prediction:
+    def of(cls, path: Path, x: Tensor, t: Tensor, level: Level | None = None, **known: Tensor) -> Prediction:
         """From one of velocity=, score=, eps=, x0= or v=."""
         ((kind, value),) = known.items()
-        alpha, sigma, W = (like(c, x) for c in (path.alpha(t), path.sigma(t), path.turn(t)))
+        level = path.level(t, x) if level is None else level
+        alpha, sigma, W = level.alpha, level.sigma, level.turn
         one = torch.ones_like(alpha)
         if kind == "score":
             kind, value = "eps", -sigma * value
         if kind == "v":
-            return cls(path, x, t, value, one)
+            return cls(path, x, t, value, one, level)
         if kind == "velocity":
-            return cls(path, x, t, value / W, one / W)
+            return cls(path, x, t, value / W, one / W, level)
         if kind == "eps":
-            return cls(path, x, t, (value + like(path.d_alpha(t) / path.turn(t), x) * x) / alpha, one / alpha)
+            return cls(path, x, t, (value + level.a * x) / alpha, one / alpha, level)
         if kind == "x0":
-            return cls(path, x, t, (like(path.d_sigma(t) / path.turn(t), x) * x - value) / sigma, -one / sigma)
+            return cls(path, x, t, (level.b * x - value) / sigma, -one / sigma, level)
         raise TypeError(f"{kind} is none of velocity, score, eps, x0, v")
-
-    def _c(self, coefficient: Tensor) -> Tensor:
-        return like(coefficient, self.x)
 
     @property
     def velocity(self) -> Tensor:
         """dx_t/dt of the probability flow, E[alpha' x_0 + sigma' eps | x_t]."""
-        return self._c(self.path.turn(self.t)) * self.v
+        return self.level.turn * self.v
 
     @property
     def x0(self) -> Tensor:
         """The denoised mean E[x_0 | x_t]."""
-        path, t = self.path, self.t
-        return self._c(path.d_sigma(t) / path.turn(t)) * self.x - self._c(path.sigma(t)) * self.v
+        return self.level.b * self.x - self.level.sigma * self.v
 
     @property
     def eps(self) -> Tensor:
         """The noise E[eps | x_t]."""
-        path, t = self.path, self.t
-        return self._c(path.alpha(t)) * self.v - self._c(path.d_alpha(t) / path.turn(t)) * self.x
+        return self.level.alpha * self.v - self.level.a * self.x
 
     @property
     def score(self) -> Tensor:
         """grad log p_t(x_t); valid where data and noise were drawn independently (``Learned.score``)."""
-        return -self.eps / self._c(self.path.sigma(self.t))
+        return -self.eps / self.level.sigma
 
     def at(self, s: Tensor) -> Tensor:
         """Where x_t goes by the times s (B,) while denoised mean and noise stay: alpha_s x0 + sigma_s eps, of DDIM."""

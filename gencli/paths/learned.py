@@ -87,6 +87,11 @@ class LearnedSchedule(Path):
         gamma = self.gamma(t)
         return 0.5 * self.d_gamma(t) * (torch.sigmoid(gamma) * torch.sigmoid(-gamma)).sqrt()
 
+    def numbers(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        gamma = self.gamma(t)
+        alpha, sigma = torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
+        return alpha, sigma, -sigma, alpha, 0.5 * self.d_gamma(t) * alpha * sigma
+
     def log_snr(self, t: Tensor) -> Tensor:
         return -self.gamma(t)
 

@@ -85,6 +85,10 @@ class VP(_Betas):
     def turn(self, t: Tensor) -> Tensor:
         return 0.5 * self.beta(t) * self.alpha(t) / self.sigma(t)
 
+    def numbers(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return alpha, sigma, -sigma, alpha, 0.5 * self.beta(t) * alpha / sigma
+
     def time(self, log_snr: Tensor) -> Tensor:
         return self.B_inverse(F.softplus(-log_snr))
 
@@ -137,7 +141,7 @@ class Cosine(_Interval):
         self.rate = math.pi / 2 / (1 + s)
 
     def alpha(self, t: Tensor) -> Tensor:
-        return (self.start + self.rate * t).cos() / math.cos(self.start)
+        return (self.rate * (1 - t)).sin() / math.cos(self.start)  # cos a(t), without its rounding error near t = 1
 
     def d_alpha(self, t: Tensor) -> Tensor:
         return -self.rate * (self.start + self.rate * t).sin() / math.cos(self.start)
@@ -152,6 +156,10 @@ class Cosine(_Interval):
 
     def turn(self, t: Tensor) -> Tensor:
         return -self.d_alpha(t) / self.sigma(t)
+
+    def numbers(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return alpha, sigma, -sigma, alpha, -self.d_alpha(t) / sigma
 
     def time(self, log_snr: Tensor) -> Tensor:
         # As tan^2 a with sigma^2 small against 1 where acos(alpha) would cancel: sin^2 a = 1 - alpha^2 cos^2 a0
@@ -222,13 +230,20 @@ class Straight(_Interval):
         return -torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        return t.clone()
+        return t
 
     def d_sigma(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
     def turn(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
+
+    def numbers(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        one = torch.ones_like(t)
+        return 1 - t, t, -one, one, one
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -2 * torch.logit(t)
 
     def time(self, log_snr: Tensor) -> Tensor:
         return torch.sigmoid(-0.5 * log_snr)
@@ -261,6 +276,10 @@ class Trigonometric(_Interval):
 
     def turn(self, t: Tensor) -> Tensor:
         return torch.full_like(t, 0.5 * math.pi)
+
+    def numbers(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return alpha, sigma, -sigma, alpha, self.turn(t)
 
     def time(self, log_snr: Tensor) -> Tensor:
         return 2 / math.pi * torch.atan((-0.5 * log_snr).exp())

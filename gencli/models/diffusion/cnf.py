@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.spec import Spec
-from gencli.core.tensors import like
+from gencli.core.tensors import like, shared
 from gencli.models.base import DataInitialized, VelocityField
 from gencli.models.context import beside
 from gencli.models.diffusion.field import moments, seen
@@ -60,9 +60,10 @@ class CNF(VelocityField, DataInitialized):
         self.std.copy_(std)
 
     def velocity(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        t = shared(t)
         mean, rate, left = self.mean.to(x), self.std.to(x).log(), like(1 - t, x)
         away, scale = x - left * mean, (left * rate).exp()
-        features = self.time(t[:, None].to(self.mean))
+        features = self.time(t[:, None].to(self.mean)).expand(len(x), -1)
         u = (away / scale).to(self.mean)
         if self.context_channels:
             u = beside(u, y, self.context_channels)

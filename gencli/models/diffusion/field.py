@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from gencli.core.options import BelowOne, Count
 from gencli.core.spec import Spec
-from gencli.core.tensors import like
+from gencli.core.tensors import shared
 from gencli.models.base import DataInitialized, Model, TimeField
 from gencli.models.context import beside
 from gencli.nn.base import NetworkFactory
@@ -100,39 +100,43 @@ class NetworkField(TimeField, DataInitialized):
     def _context(self, t: Tensor, y: Tensor | None) -> Tensor:
         """Features of t and of log-SNR, both in about [-1, 1], and the label; -1 or None hides it.
 
+        One row (1, C) where all rows share a time and no label tells them apart, else (B, C).
+
         On a learned path t means another noise every step, so log-SNR alone is given: what the network says of x_t then
         depends on the noise in it and not on when it came, as a bound needs that does not depend on the schedule.
         """
-        log_snr = self.path.log_snr(t.double() if t.device.type != "mps" else t).clamp(-RANGE, RANGE) / RANGE
-        clock = [log_snr.to(t)] if self.learned else [t, log_snr.to(t)]
-        features = [self.time(torch.stack(clock, 1).to(self.mean))]
-        if self.conditional and self.spec.classes:
-            labels = torch.full((len(t),), -1, device=t.device) if y is None else y
-            features.append(F.one_hot(labels.clamp(min=0), self.spec.classes) * (labels >= 0)[:, None])
-        elif self.conditional and not self.context_channels:
+        t = shared(t)
+        log_snr = self.path.log_snr(t).clamp(-RANGE, RANGE) / RANGE
+        features = self.time(torch.stack([log_snr] if self.learned else [t, log_snr], 1).to(self.mean))
+        if not self.conditional or self.context_channels:
+            return features
+        if not self.spec.classes:
             context = self.context(y)
             assert context is not None
-            features.append(context)
-        return torch.cat([f.to(self.mean) for f in features], 1)
+        elif y is None:
+            context = features.new_zeros(len(t), self.spec.classes)
+        else:
+            context = F.one_hot(y.clamp(min=0), self.spec.classes) * (y >= 0)[:, None]
+        features = features.expand(len(context), -1)
+        return torch.cat([features, context.to(features)], 1)
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         if y is None and self.conditional and not self.label_dropout:
             raise ValueError("this model is conditional: it needs y")
-        path = self.path
-        alpha, sigma = like(path.alpha(t), x), like(path.sigma(t), x)
-        mean, std = self.mean.to(x), self.std.to(x)
+        path, mean, std = self.path, self.mean.to(x), self.std.to(x)
+        level = path.level(t, x)
+        alpha, sigma, a, b = level.alpha, level.sigma, level.a, level.b
         V = (alpha * std).square() + sigma.square()
-        away = x - alpha * mean
-        scaled = (away / V.sqrt()).to(self.mean)
+        away, root = x - alpha * mean, V.sqrt()
+        scaled = (away / root).to(self.mean)
         if self.context_channels:
             scaled = beside(scaled, y, self.context_channels)
-        out = self.net(scaled, self._context(t, y)).to(x)
+        out = self.net(scaled, self._context(t, y).expand(len(x), -1)).to(x)
         if self.prediction != "edm":
-            return Prediction.of(path, x, t, **{self.prediction: out})
-        W = path.turn(t)
-        a, b = like(path.d_alpha(t) / W, x), like(path.d_sigma(t) / W, x)
-        scale = std / V.sqrt()
-        return Prediction(path, x, t, a * mean + (a * alpha * std.square() + b * sigma) / V * away + scale * out, scale)
+            return Prediction.of(path, x, t, level, **{self.prediction: out})
+        scale, slope = std / root, (a * alpha * std.square() + b * sigma) / V
+        v = torch.addcmul(torch.addcmul(a * mean, slope, away), scale, out)
+        return Prediction(path, x, t, v, scale, level)
 
 
 def seen(model: Model) -> tuple[int, ...]:

@@ -63,7 +63,8 @@ class Regression(Objective[TimeField]):
         """The loss of each row (B,) at times t with noise eps."""
         path, t = model.path, model.snap(t)
         prediction = model.predict(path.noised(x, eps, t), t, y)
-        error = (prediction.v - path.v(x, eps, t)).square()
+        level = prediction.level
+        error = (prediction.v - (level.a * x + level.b * eps)).square()
         return (self.weight(path, prediction) * error).flatten(1).mean(1)
 
     def turns(self, model: TimeField) -> list[Turn]:
@@ -159,15 +160,15 @@ class Denoise(FreeTimes):
         return super().bind(model)
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
-        t, x = prediction.t, prediction.x
         if self.weighting == "simple":
             return 1 / prediction.scale.square()
-        alpha, sigma = path.alpha(t), path.sigma(t)
+        level = prediction.level
         if self.weighting == "snr":
-            return like(alpha.square(), x)
+            return level.alpha.square()
         if self.weighting == "min_snr":
-            return like(torch.minimum(alpha.square(), self.gamma * sigma.square()), x)
-        return like(-0.5 * path.d_log_snr(t) / self.times.density(path, t) * alpha.square(), x)
+            return torch.minimum(level.alpha.square(), self.gamma * level.sigma.square())
+        t, alpha = prediction.t, path.alpha(prediction.t)
+        return like(-0.5 * path.d_log_snr(t) / self.times.density(path, t) * alpha.square(), prediction.x)
 
 
 class DSM(Regression):
@@ -206,4 +207,4 @@ class DSM(Regression):
         return learned
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
-        return like(path.alpha(prediction.t).square(), prediction.x)
+        return prediction.level.alpha.square()

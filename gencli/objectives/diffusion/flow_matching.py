@@ -8,7 +8,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from gencli.core.spec import Spec
-from gencli.core.tensors import like
 from gencli.models.base import TimeField
 from gencli.models.trained import Learned
 from gencli.objectives.diffusion.coupling import assignment
@@ -47,7 +46,7 @@ class FlowMatching(FreeTimes):
         return replace(super().bind(model), score=self.coupling == "independent")
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
-        return like(path.turn(prediction.t).square(), prediction.x)
+        return prediction.level.turn.square()
 
     @property
     def static(self) -> bool:

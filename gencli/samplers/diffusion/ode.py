@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -53,33 +52,30 @@ class ODE(Walk[VelocityField]):
         def velocity(state: Tensor, t: Tensor, rows: Tensor) -> Tensor:
             return field.velocity(state.view(-1, *x.shape[1:]), t, rows).flatten(1)
 
-        stops, state, nfe = on(self._stops(field.model, visit is not None), x), x.flatten(1), x.new_zeros(())
-        for t, s in pairwise(stops):
+        state, nfe, grid = x.flatten(1), x.new_zeros(()), on(self._grid(field.model), x)
+        for leg in [grid] if visit is None else grid.unfold(0, 2, 1):  # in one go, unless it is watched
             if self.method == "dopri5":
                 solved = ode.dopri5(
                     velocity,
                     state,
-                    float(t),
-                    float(s),
+                    float(leg[0]),
+                    float(leg[-1]),
                     atol=self.atol,
                     rtol=self.rtol,
                     max_nfe=self.max_nfe,
                     what="sampler.max_nfe",
                 )
             else:
-                solved = ode.fixed(velocity, state, torch.stack([t, s]), self.method)
+                solved = ode.fixed(velocity, state, leg, self.method)
             state, nfe = solved.x, nfe + solved.nfe.to(x).mean()
             if visit is not None:
-                visit(state.view_as(x), s)
+                visit(state.view_as(x), leg[-1])
         field.nfe = float(nfe) * field.cost
         return state.view_as(x)
 
-    def _stops(self, model: VelocityField, watched: bool) -> Tensor:
-        """The times at which all rows are together: dopri5 solves in one go, unless it is watched."""
-        if self.method == "dopri5":
-            steps = self.WATCHED if watched else 1
-        elif isinstance(model, TimeField):
+    def _grid(self, model: VelocityField) -> Tensor:
+        """Times of fixed steps, and for dopri5 those at which it may be watched."""
+        if self.method != "dopri5" and isinstance(model, TimeField):
             return times(model.path, self.steps, self.grid)
-        else:
-            steps = self.steps
+        steps = self.WATCHED if self.method == "dopri5" else self.steps
         return torch.linspace(model.t_max, model.t_min, steps + 1, dtype=torch.float64)

@@ -97,23 +97,27 @@ class Guided(Generic[F]):
         """The path of a time field."""
         return self.model.path
 
-    def _blend(self, says: Callable[[Tensor | None], Tensor], rows: Tensor | None) -> Tensor:
-        """What the model says without and with labels, mixed; rows: which of the labels, all if None."""
-        y = self.y if self.y is None or rows is None else self.y[rows]
+    def _asked(self, y: Tensor | None) -> tuple[Tensor | None, ...]:
+        """What the model is asked with: the labels y, none, or none and then the labels."""
         self.nfe += self.cost
         if y is None or self.w == 1:
-            return says(y)
-        without = says(None)
-        return without if self.w == 0 else without + self.w * (says(y) - without)
+            return (y,)
+        return (None,) if self.w == 0 else (None, y)
 
     def __call__(self: Guided[TimeField], x: Tensor, t: Tensor) -> Prediction:
         """The guided prediction for x (n, *) at a time t."""
         at = t.expand(len(x))
-        return Prediction(self.path, x, at, self._blend(lambda y: self.model.predict(x, at, y).v, None))
+        said, *labelled = (self.model.predict(x, at, y) for y in self._asked(self.y))
+        if not labelled:
+            return said
+        v = said.v + self.w * (labelled[0].v - said.v)
+        return Prediction(self.path, x, at, v, level=said.level)
 
     def velocity(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         """The guided velocity for x (n, *) at times t (n,); rows: which of the labels these are."""
-        return self._blend(lambda y: self.model.velocity(x, t, y), rows)
+        y = None if self.y is None else self.y[rows]
+        said, *labelled = (self.model.velocity(x, t, y) for y in self._asked(y))
+        return said + self.w * (labelled[0] - said) if labelled else said
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from gencli.core.spec import Spec
 from gencli.data.base import Dataset, Split
 from gencli.data.root import data_root, user_path
 from gencli.data.split import SPLITS, TensorSplit
-from gencli.data.statistics import needs_float64
+from gencli.data.statistics import needs_float64, overflows
 
 
 class Lazy(Dataset):
@@ -82,10 +82,9 @@ class Lazy(Dataset):
 def _narrow(t: Tensor) -> Tensor:
     if t.dtype != torch.float64:
         return t
-    narrow = t.float()
-    if bool((narrow.isinf() & t.isfinite()).any()):
+    if overflows(t):
         raise ValueError("a value is beyond float32 (3.4e38), in which the training split is kept")
-    return narrow
+    return t.float()
 
 
 class UserFiles(Lazy):

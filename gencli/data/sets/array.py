@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -309,7 +310,10 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
 
 
 def _open(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
+    """The file; an array (.npy) is mapped into memory, of which rows are read when they are taken."""
     try:
+        with suppress(Exception):  # what cannot be mapped (objects, nothing at all) is read, or refused, below
+            return np.load(path, mmap_mode="c", allow_pickle=False)  # torch takes what it may write into
         return np.load(path, allow_pickle=False)
     except Exception as error:  # numpy, zipfile, zlib and tokenize raise errors of many kinds over a damaged file
         raise UsageError(f"data.path={path} is no .npz or .npy file of numbers: {_reason(error)}") from error

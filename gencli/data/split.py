@@ -272,7 +272,7 @@ class StreamSplit(Split, torch.utils.data.Dataset):
     def gather(self, index: Tensor) -> Batch:
         index = index.cpu()
         if self._there is not None and bool(self._there[index].all()):
-            x = self._x[index]
+            x = self._x.index_select(0, index)
         else:
             x = self.files(index)
             self.keep(index, x)

@@ -299,7 +299,8 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
         raise UsageError(f"{where} holds {int((~np.isfinite(x)).sum())} values that are not finite (NaN or infinite)")
     if support.kind != "real" and len(x):
         high = 1 if support.kind == "unit" else (support.levels or 0) - 1
-        fits = x.min() >= 0 and x.max() <= high and (not support.discrete or bool((x == np.floor(x)).all()))
+        whole = not support.discrete or x.dtype.kind != "f" or bool((x == np.floor(x)).all())
+        fits = x.min() >= 0 and x.max() <= high and whole
         if not fits:
             raise UsageError(
                 f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "

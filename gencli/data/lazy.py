@@ -65,7 +65,7 @@ class Lazy(Dataset):
             self._precise = needs_float64(split.x), split.y is not None and needs_float64(split.y)
         keep_x, keep_y = self._precise
         kept = TensorSplit(
-            split.x if keep_x else _narrow(split.x), split.y if split.y is None or keep_y else _narrow(split.y)
+            split.x if keep_x else narrow(split.x), split.y if split.y is None or keep_y else narrow(split.y)
         )
         kept.groups, kept.weights = split.groups, split.weights
         return kept
@@ -79,7 +79,12 @@ class Lazy(Dataset):
         return (x / (levels - 1) if levels else x).clamp(0, 1)
 
 
-def _narrow(t: Tensor) -> Tensor:
+def narrow(t: Tensor) -> Tensor:
+    """The same in float32, where it is in float64.
+
+    Raises:
+        ValueError: a value is beyond it.
+    """
     if t.dtype != torch.float64:
         return t
     if overflows(t):

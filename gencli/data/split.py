@@ -15,6 +15,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from gencli.core.errors import UsageError
 from gencli.core.spec import Batch, Support
 from gencli.data.base import Split
 
@@ -45,6 +46,29 @@ def storage_dtype(support: Support) -> torch.dtype:
     if support.levels is None:
         return torch.float32
     return torch.uint8 if support.levels <= 256 else torch.int64
+
+
+def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
+    """Numbers as data of a support; reals that come in more than float32 as float64 (see ``Lazy.in_precision``).
+
+    Raises:
+        UsageError: a value lies outside of it, or is not finite.
+    """
+    if not (np.issubdtype(x.dtype, np.number) or x.dtype == np.bool_) or np.iscomplexobj(x):
+        raise UsageError(f"{where} holds {x.dtype}, not numbers")
+    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+        raise UsageError(f"{where} holds {int((~np.isfinite(x)).sum())} values that are not finite (NaN or infinite)")
+    if support.kind != "real" and len(x):
+        high = 1 if support.kind == "unit" else (support.levels or 0) - 1
+        whole = not support.discrete or x.dtype.kind != "f" or bool((x == np.floor(x)).all())
+        fits = x.min() >= 0 and x.max() <= high and whole
+        if not fits:
+            raise UsageError(
+                f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "
+                f"from 0 to {high}; found {x.min():g} to {x.max():g}"
+            )
+    fine = not support.discrete and not np.can_cast(x.dtype, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
 
 
 def leaving(fractions: Sequence[float]) -> Sequence[float]:

@@ -18,8 +18,7 @@ from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import UserFiles, listed
-from gencli.data.sets.array import to_support
-from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype
+from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype, to_support
 from gencli.data.statistics import ROWS, copied
 from gencli.data.tables import Table, in_order, of_cells, read
 

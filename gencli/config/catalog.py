@@ -271,7 +271,7 @@ def _module(name: str) -> Module | None:
 
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     imports: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 imports[alias.asname or alias.name.partition(".")[0]] = (
@@ -290,6 +290,14 @@ def _module(name: str) -> Module | None:
         if isinstance(target, ast.Name)
     }
     return Module(name, {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}, imports, values)
+
+
+def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Statements and those within them; expressions, most of a source, are not gone through."""
+    for node in body:
+        yield node
+        for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+            yield from _statements(getattr(node, block, ()))
 
 
 def dotted_name(module: Module, node: ast.expr) -> str | None:

@@ -93,7 +93,7 @@ def read_lines(text: str, where: str, given: Dialect, kept: Dialect, names: Coll
     Raises:
         UsageError: it is no table, or can be read in two ways.
     """
-    start, comments = _comments(text)
+    start, comments = lines_above(text)
     separator = given.separator or _separator(text[start:], where, given.decimal, kept, names)
     first = text.count("\n", 0, start) + 1
     try:
@@ -109,7 +109,7 @@ def read_lines(text: str, where: str, given: Dialect, kept: Dialect, names: Coll
         for line, cells in found:
             if not cells and lines[0] < line + first - 1 < lines[-1]:
                 raise UsageError(f"{where}: line {line + first - 1} is empty: leave it out")
-    some = rows[: _rows_of_sample(text[start:])]
+    some = rows[: rows_of_sample(text[start:])]
     decimal = given.decimal or _decimal(some, where, kept)
     heading = _heading(comments, some, Dialect(separator, decimal, given.header), f"{where}: line {first - 1}")
     header = _has_names(some, where, decimal, names) if given.header is None else given.header
@@ -123,7 +123,7 @@ def read_lines(text: str, where: str, given: Dialect, kept: Dialect, names: Coll
     return Lines([str(k) for k in range(len(rows[0]))], rows, lines, dialect, notes)
 
 
-def _comments(text: str) -> tuple[int, list[str]]:
+def lines_above(text: str) -> tuple[int, list[str]]:
     """Where the table begins: below lines that begin with #; and these lines."""
     start, comments = 0, []
     while text.startswith("#", start):
@@ -196,14 +196,15 @@ def _moved(message: str, first: int) -> str:
     return re.sub(r"^line (\d+)", lambda m: f"line {int(m[1]) + first - 1}", message)
 
 
-def _rows_of_sample(text: str) -> int:
+def rows_of_sample(text: str) -> int:
+    """How many rows are looked at, of a text that begins with its table."""
     return max(5, min(SAMPLE, SAMPLE_CHARACTERS // (len(text.partition("\n")[0]) + 1)))
 
 
 def _sample(text: str, separator: str) -> tuple[list[list[str]], bool]:
     """The first rows, up to one that is none; whether there was such a row."""
     rows: list[list[str]] = []
-    most = _rows_of_sample(text)
+    most = rows_of_sample(text)
     try:
         for _, cells in _parse(text, separator):
             if cells:

@@ -16,7 +16,7 @@ from gencli.core.spec import Spec
 from gencli.data.base import Dataset, Split
 from gencli.data.root import data_root, user_path
 from gencli.data.split import SPLITS, TensorSplit
-from gencli.data.statistics import needs_float64
+from gencli.data.statistics import needs_float64, overflows
 
 
 class Lazy(Dataset):
@@ -65,7 +65,7 @@ class Lazy(Dataset):
             self._precise = needs_float64(split.x), split.y is not None and needs_float64(split.y)
         keep_x, keep_y = self._precise
         kept = TensorSplit(
-            split.x if keep_x else _narrow(split.x), split.y if split.y is None or keep_y else _narrow(split.y)
+            split.x if keep_x else narrow(split.x), split.y if split.y is None or keep_y else narrow(split.y)
         )
         kept.groups, kept.weights = split.groups, split.weights
         return kept
@@ -79,13 +79,17 @@ class Lazy(Dataset):
         return (x / (levels - 1) if levels else x).clamp(0, 1)
 
 
-def _narrow(t: Tensor) -> Tensor:
+def narrow(t: Tensor) -> Tensor:
+    """The same in float32, where it is in float64.
+
+    Raises:
+        ValueError: a value is beyond it.
+    """
     if t.dtype != torch.float64:
         return t
-    narrow = t.float()
-    if bool((narrow.isinf() & t.isfinite()).any()):
+    if overflows(t):
         raise ValueError("a value is beyond float32 (3.4e38), in which the training split is kept")
-    return narrow
+    return t.float()
 
 
 class UserFiles(Lazy):

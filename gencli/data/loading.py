@@ -54,8 +54,10 @@ def train_batches(
     device = device or torch.device("cpu")
     if isinstance(split, StreamSplit):
         indices = _indices(len(split), batch_size, seed, start, rank, world, torch.device("cpu"))
-        yield from _stream(split, indices, device, workers, world)
-        return
+        for batch in _stream(split, indices, device, workers, world):
+            yield batch
+            start += 1
+        split = split.in_memory()
     split = split.to(device)
     for index in _indices(len(split), batch_size, seed, start, rank, world, device):
         yield split.gather(index)
@@ -86,15 +88,16 @@ def held_out_batches(
     own = (torch.arange(len(split)) if order is None else order)[rank::world]
     if len(own) == 0:
         return
-    ids = own.split(batch_size)
+    ids = [*own.split(batch_size)]
     if isinstance(split, StreamSplit):
-        batches = _stream(split, iter(ids), device, workers, world)
-        for index, batch in zip(ids, batches, strict=True):
-            yield index.to(device), batch
-        return
+        for batch in _stream(split, iter([*ids]), device, workers, world):
+            yield ids.pop(0).to(device), batch
+        if not ids:
+            return
+        split = split.in_memory()
     split = split.to(device)
-    for index in own.to(device).split(batch_size):
-        yield index, split.gather(index)
+    for index in ids:
+        yield index.to(device), split.gather(index.to(device))
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
@@ -124,7 +127,9 @@ def _indices(
 def _stream(
     split: StreamSplit, indices: Iterator[Tensor], device: torch.device, workers: int | None, world: int
 ) -> Iterator[Batch]:
-    """Read rows in worker processes, ahead of their use and in the order of the indices."""
+    """Read rows in worker processes, ahead of their use and in the order of the indices, until all are in memory."""
+    if split.complete:
+        return
     if workers is None:
         workers = min(8, max(1, (os.cpu_count() or 1) // world - 1))
     pinned = device.type == "cuda"
@@ -139,8 +144,11 @@ def _stream(
     for x, index in loader:
         if isinstance(x, UsageError):
             raise RunFailed(str(x)) from x
+        split.keep(index, x)
         y = None if split.y is None else split.y[index].to(device)
         yield Batch(x.to(device, non_blocking=pinned), y)
+        if split.complete:
+            return
 
 
 class _Rows(torch.utils.data.Dataset):
@@ -151,7 +159,7 @@ class _Rows(torch.utils.data.Dataset):
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor | UsageError, Tensor]:
         try:
-            return self.split.gather(index).x, index
+            return self.split.files(index), index
         except UsageError as error:
             return UsageError(str(error)), index
 

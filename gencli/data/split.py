@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.data
 from torch import Tensor
 
+from gencli.core.errors import UsageError
 from gencli.core.spec import Batch, Support
 from gencli.data.base import Split
 
@@ -44,6 +46,29 @@ def storage_dtype(support: Support) -> torch.dtype:
     if support.levels is None:
         return torch.float32
     return torch.uint8 if support.levels <= 256 else torch.int64
+
+
+def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
+    """Numbers as data of a support; reals that come in more than float32 as float64 (see ``Lazy.in_precision``).
+
+    Raises:
+        UsageError: a value lies outside of it, or is not finite.
+    """
+    if not (np.issubdtype(x.dtype, np.number) or x.dtype == np.bool_) or np.iscomplexobj(x):
+        raise UsageError(f"{where} holds {x.dtype}, not numbers")
+    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+        raise UsageError(f"{where} holds {int((~np.isfinite(x)).sum())} values that are not finite (NaN or infinite)")
+    if support.kind != "real" and len(x):
+        high = 1 if support.kind == "unit" else (support.levels or 0) - 1
+        whole = not support.discrete or x.dtype.kind != "f" or bool((x == np.floor(x)).all())
+        fits = x.min() >= 0 and x.max() <= high and whole
+        if not fits:
+            raise UsageError(
+                f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "
+                f"from 0 to {high}; found {x.min():g} to {x.max():g}"
+            )
+    fine = not support.discrete and not np.can_cast(x.dtype, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
 
 
 def leaving(fractions: Sequence[float]) -> Sequence[float]:
@@ -231,7 +256,7 @@ class WindowSplit(Split):
 
 
 class StreamSplit(Split, torch.utils.data.Dataset):
-    """Examples that are read from files when they are asked for.
+    """Examples that are read from files when they are asked for; once read, they may be kept.
 
     SHA-256: over name, label and bytes of each file in order, and over the options of reading (such as the size).
 
@@ -241,6 +266,7 @@ class StreamSplit(Split, torch.utils.data.Dataset):
         read: name -> the file's bytes.
         y: (N,) classes, or None.
         options: what else decides the examples, as a string.
+        kept: whether all that was read stays in memory, as it was read.
     """
 
     def __init__(
@@ -250,9 +276,16 @@ class StreamSplit(Split, torch.utils.data.Dataset):
         read: Callable[[str], bytes],
         y: Tensor | None = None,
         options: str = "",
+        *,
+        kept: bool = False,
     ) -> None:
         self.names, self.load, self.read, self.y, self.options = list(names), load, read, y, options
         self._sha256: str | None = None
+        self._x = torch.empty(0, dtype=torch.uint8)
+        self._there = torch.zeros(len(self.names), dtype=torch.bool) if kept else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_x": self._x[:0].clone(), "_there": None}  # a worker reads, and keeps nothing
 
     def __len__(self) -> int:
         return len(self.names)
@@ -262,8 +295,32 @@ class StreamSplit(Split, torch.utils.data.Dataset):
 
     def gather(self, index: Tensor) -> Batch:
         index = index.cpu()
-        x = torch.stack([self[i] for i in index.tolist()])
+        if self._there is not None and bool(self._there[index].all()):
+            x = self._x.index_select(0, index)
+        else:
+            x = self.files(index)
+            self.keep(index, x)
         return Batch(x, None if self.y is None else self.y[index])
+
+    def files(self, index: Tensor) -> Tensor:
+        """Examples (b, *) by position, from their files."""
+        return torch.stack([self[i] for i in index.tolist()])
+
+    def keep(self, index: Tensor, x: Tensor) -> None:
+        """Examples x (b, *) that were read of positions (b,): they stay, where examples are kept."""
+        if self._there is not None:
+            self._x = self._x if len(self._x) else x.new_empty(len(self), *x.shape[1:])
+            self._x[index], self._there[index] = x, True
+
+    @property
+    def complete(self) -> bool:
+        """Whether all examples are in memory."""
+        return self._there is not None and bool(self._there.all())
+
+    def in_memory(self) -> TensorSplit:
+        """The same examples, all of which have been read and kept."""
+        assert self.complete
+        return TensorSplit(self._x, self.y)
 
     @property
     def sha256(self) -> str:

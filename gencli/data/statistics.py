@@ -78,11 +78,17 @@ def _standard(x: Tensor) -> Tensor:
     return away / away.square().mean(0).sqrt().clamp(min=torch.finfo(x.dtype).tiny)
 
 
+def overflows(x: Tensor) -> bool:
+    """Whether a value (N, *) is beyond float32 (3.4e38)."""
+    parts = x.split(ROWS)  # of a large table, what is worked out on the way would take as much memory as the table
+    return any(bool((part.float().isinf() & part.isfinite()).any()) for part in parts)
+
+
 def needs_float64(x: Tensor) -> bool:
     """Whether float32 would overflow, or move a value (N, *) by more than a negligible part of its spread."""
     if x.dtype != torch.float64 or len(x) == 0:
         return False
-    if bool((x.float().isinf() & x.isfinite()).any()):
+    if overflows(x):
         return True
     rows = x[:: -(-len(x) // ROWS)].flatten(1)
     return bool((moved(rows, rows.float()) > NEGLIGIBLE).any())

@@ -12,7 +12,7 @@ import io
 import lzma
 import re
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from gencli.core.errors import UsageError, near, quoted
 from gencli.data.dialect import MISSING, Dialect, number, read_lines
+from gencli.data.plain import read_plain
 from gencli.data.split import SPLITS
 
 UNSAID, TYPED = Dialect(), Dialect(header=True)
@@ -41,6 +42,7 @@ class Table:
         dialect: how a text file is written; of others only whether columns have names, which is so.
         notes: what was done with the file that the user should know, a sentence each.
         unnamed: numbers, from 1, of columns without a name, which are not among the others.
+        first: cells of the first row by name, as the file writes them; None: as they are in the columns.
     """
 
     where: str
@@ -49,6 +51,7 @@ class Table:
     dialect: Dialect = TYPED
     notes: tuple[str, ...] = ()
     unnamed: tuple[int, ...] = ()
+    first: Mapping[str, str] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -57,10 +60,15 @@ class Table:
         """Where a row stands, for messages."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
+    def first_row(self) -> Mapping[str, str]:
+        """Cells of the first row by name, as the file writes them."""
+        return self.first or {name: str(cells[0]) for name, cells in self.columns.items()}
+
     def rows(self, index: np.ndarray) -> Table:
         """Some of the rows."""
         lines = None if self.lines is None else self.lines[index]
-        return replace(self, columns={name: cells[index] for name, cells in self.columns.items()}, lines=lines)
+        columns = {name: cells[index] for name, cells in self.columns.items()}
+        return replace(self, columns=columns, lines=lines, first=None)
 
     def need(self, names: Iterable[str]) -> None:
         """Refuse a table without one of these columns.
@@ -94,7 +102,7 @@ class Table:
         """
         cells = self.columns[name]
         if cells.dtype != object:
-            values = cells.astype(np.float64)
+            values = cells.astype(np.float64, copy=False)
         elif self.dialect.decimal == "," or any("_" in cell for cell in cells):
             values = np.array([self._number(cell) for cell in cells])
         else:
@@ -109,6 +117,24 @@ class Table:
             return np.array([float(cell.lower() == "true") for cell in cells])
         row = int(wrong[0])
         raise UsageError(f"{self.where}: column '{quoted(name)}', {self.place(row)} is {self._why(name, row)}")
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """(N, names) the cells of columns in fp64; columns that are one array in this order are not copied.
+
+        Raises:
+            UsageError: a cell is no finite number; names its line and the way out.
+        """
+        columns = [self.numbers(name) for name in names]
+        whole = columns[0].base if columns else None
+        if isinstance(whole, np.ndarray) and whole.ndim == 2 and whole.shape[1] == len(names):
+            whole = whole[: len(self)]
+            places = [whole[:, j].__array_interface__ for j in range(len(names))]
+            if places == [column.__array_interface__ for column in columns]:
+                return whole
+        result = np.empty((len(self), len(names)))
+        for j, column in enumerate(columns):
+            result[:, j] = column
+        return result
 
     def _number(self, cell: str) -> float:
         value = number(cell, self.dialect.decimal or ".")
@@ -177,6 +203,7 @@ def read(
     *,
     unnamed: bool = False,
     key: str = "data.path",
+    texts: Collection[str] = (),
 ) -> Table:
     """Read a table.
 
@@ -187,6 +214,7 @@ def read(
         names: columns that it must have, where they are known.
         unnamed: whether a column without a name is kept (as ``Unnamed: 0``), as older runs had it.
         key: that names the file, for messages.
+        texts: columns whose cells are wanted as texts (``Table.texts``).
 
     Raises:
         UsageError: it is no table, or can be read in two ways.
@@ -203,9 +231,9 @@ def read(
             if all(name.endswith(".npy") for name in members):
                 columns = _arrays(content, where)
             else:
-                return _text(_member(content, members, where), where, dialect, kept, names, unnamed)
+                return _text(_member(content, members, where), where, dialect, kept, names, unnamed, texts)
         else:
-            return _text(content, where, dialect, kept, names, unnamed)
+            return _text(content, where, dialect, kept, names, unnamed, texts)
     except UsageError:
         raise
     except Exception as error:  # of every decompressor, numpy and pyarrow over a damaged file
@@ -223,8 +251,23 @@ def _member(content: bytes, members: list[str], where: str) -> bytes:
     return zipfile.ZipFile(io.BytesIO(content)).read(files[0])
 
 
-def _text(content: bytes, where: str, dialect: Dialect, kept: Dialect, names: Collection[str], unnamed: bool) -> Table:
+def _text(
+    content: bytes,
+    where: str,
+    dialect: Dialect,
+    kept: Dialect,
+    names: Collection[str],
+    unnamed: bool,
+    texts: Collection[str],
+) -> Table:
     """A table of text in UTF-8."""
+    plain = None if unnamed else read_plain(content, where, dialect, kept, names, texts)
+    if plain is not None:
+        top = plain.first
+        columns = [*zip(top.names, plain.columns, strict=True)]
+        lines = np.arange(top.lines[0], top.lines[0] + len(columns[0][1]))
+        first = dict(zip(top.names, top.rows[0], strict=True))
+        return _table(where, columns, lines, top.dialect, top.notes, unnamed=unnamed, first=first)
     try:
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise UsageError(f"{where} is UTF-16: save it as UTF-8")
@@ -252,6 +295,7 @@ def _table(
     notes: Iterable[str] = (),
     *,
     unnamed: bool,
+    first: Mapping[str, str] | None = None,
 ) -> Table:
     """Columns by name, without those that only number the rows.
 
@@ -274,7 +318,8 @@ def _table(
         if name in kept:
             raise UsageError(f"{where} has two columns '{quoted(name)}': give each a name of its own")
         kept[name] = cells
-    return Table(where, kept, lines, dialect, tuple(said), tuple(others))
+    shown = None if first is None else {name: first[name] for name in kept}
+    return Table(where, kept, lines, dialect, tuple(said), tuple(others), shown)
 
 
 def of_cells(where: str, columns: Mapping[str, np.ndarray]) -> Table:

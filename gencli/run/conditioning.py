@@ -101,7 +101,9 @@ def from_file(text: str, parts: Parts) -> Tensor:
         raise UsageError(f"context={quoted(text, 200)}: there is no such file")
     rows: Sequence[Any] | np.ndarray | None = _array(path)
     if rows is None:
-        rows = _columns(read(path, names=parts.dataset.context_names() or (), key="context"), parts)
+        names = parts.dataset.context_names() or ()
+        classes = {*names, "0"} if parts.dataset.spec.classes else ()  # which is what a column without a name is called
+        rows = _columns(read(path, names=names, key="context", texts=classes), parts)
     if parts.dataset.spec.classes:
         flat = np.asarray(rows).reshape(-1)
         rows = flat if flat.dtype.kind in "iuf" else class_numbers(parts.dataset, [str(v) for v in flat], "context")

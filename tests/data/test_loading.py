@@ -1,6 +1,7 @@
 """The order of batches: a function of (seed, k), shared by processes, kept by a resumed run."""
 
 import itertools
+import pickle
 import time
 
 import pytest
@@ -80,6 +81,40 @@ def test_held_out_examples_once_over_all_ranks(split, world):
             assert 1 <= len(ids) <= 4
             seen += ids.tolist()
     assert sorted(seen) == list(range(23))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kept_examples_are_those_of_the_files_and_are_read_once(workers, tmp_path):
+    def load_and_tell(name):
+        with (tmp_path / "read").open("a") as told:
+            told.write("x")
+        return load_row(name)
+
+    def batches(load, kept):
+        split = StreamSplit([str(i) for i in range(23)], load, read_row, torch.arange(23) % 3, kept=kept)
+        return split, itertools.islice(train_batches(split, 5, seed=2, start=2, workers=workers), 20)
+
+    split, found = batches(load_and_tell, kept=True)
+    for a, b in zip(batches(load_row, kept=False)[1], found, strict=True):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.y, b.y)
+    assert split.complete
+    assert torch.equal(split.in_memory().x, tensors().x)
+    ahead = 2 * workers * 5  # what workers read before it was known that nothing is lacking
+    read = (tmp_path / "read").stat().st_size
+    assert read <= 10 + 23 + 4 + ahead  # it began within an epoch
+    ids, x = zip(*[(index, batch.x) for index, batch in held_out_batches(split, 4, workers=workers)], strict=True)
+    assert torch.equal(torch.cat(x), tensors().x[torch.cat(ids)])
+    assert torch.equal(split.gather(torch.tensor([7, 3])).x, tensors().x[[7, 3]])
+    assert (tmp_path / "read").stat().st_size == read
+    assert not pickle.loads(pickle.dumps(StreamSplit(["1"], load_row, read_row, kept=True))).complete
+
+
+def test_what_is_measured_first_is_kept_for_later_passes():
+    split = StreamSplit([str(i) for i in range(23)], load_row, read_row, kept=True)
+    passes = [torch.cat([b.x for _, b in held_out_batches(split, 4, workers=0)]) for _ in range(2)]
+    assert split.complete
+    assert torch.equal(*passes)
 
 
 def test_more_processes_than_rows_are_refused():

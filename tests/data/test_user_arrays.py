@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gencli.core.errors import UsageError
+from gencli.data.mapped import MappedSplit
 from gencli.data.sets.array import Array
 
 SPLITS = ("train", "val", "test")
@@ -257,3 +258,39 @@ def test_a_whole_array_is_as_precise_as_its_training_split(tmp_path):
     assert torch.equal(data.whole().x, torch.from_numpy(x))
     near = Array(save(tmp_path / "b.npz", x=X))
     assert (near.whole().x.dtype, near.split("val").x.dtype) == (torch.float32, torch.float32)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.random.default_rng(0).standard_normal((300, 3)),
+        1e6 + np.random.default_rng(0).standard_normal((300, 3)),  # which float32 would round
+        np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8),
+        np.random.default_rng(0).standard_normal((300, 2)).astype(">f4"),
+    ],
+)
+def test_a_large_array_is_not_read_whole_and_has_the_same_examples(x, tmp_path):
+    np.save(tmp_path / "x.npy", x)
+    small, large = (Array(str(tmp_path / "x.npy"), memory=memory) for memory in (4, 0))
+    native = x.dtype.isnative
+    for name in ("train", "val", "test"):
+        there, mapped = small.split(name), large.split(name)
+        assert isinstance(mapped, MappedSplit) == native  # bytes of another order are turned round as a whole
+        index = torch.randperm(len(there))
+        assert torch.equal(there.gather(index).x, mapped.gather(index).x)
+        assert there.gather(index).x.dtype == mapped.gather(index).x.dtype
+        assert there.sha256 == mapped.sha256
+        base = mapped.x
+        while native and not isinstance(base, np.memmap):
+            base = base.base
+    assert small.whole().sha256 == large.whole().sha256
+    assert small.schema() == large.schema()
+
+
+def test_a_large_array_is_refused_as_a_small_one(tmp_path):
+    x = np.zeros((100, 2))
+    x[17, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    for memory in (4, 0):
+        with pytest.raises(UsageError, match=r"train.* holds 1 values that are not finite \(NaN or infinite\)"):
+            Array(str(tmp_path / "x.npy"), val=0, test=0, memory=memory).split("train")

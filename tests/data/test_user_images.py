@@ -220,3 +220,18 @@ def test_any_image_is_read_as_it_is_seen(tmp_path, orientation, kind, form, seed
     found = pixels_of(folder(tmp_path, channels, 5, a_png=content))[0].permute(1, 2, 0).numpy()
     expected = np.asarray(Image.fromarray(np.ascontiguousarray(seen)).convert("L" if channels == 1 else "RGB"))
     assert (found == expected.reshape(found.shape)).all()
+
+
+def test_images_are_kept_within_a_limit_that_counts_all_splits(tmp_path):
+    for k in range(10):
+        pixels = np.full((4, 4, 3), 20 * k, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+    for memory, kept in ((10.1 * 48 / 1e9, True), (9.9 * 48 / 1e9, False), (0, False)):
+        split = ImageFolder(str(tmp_path), size=4, memory=memory).split("train")
+        x = split.gather(torch.arange(8)).x
+        assert split.complete == kept
+        if kept:
+            assert torch.equal(split.in_memory().x, x)
+            (tmp_path / split.names[0]).unlink()
+            assert torch.equal(split.gather(torch.tensor([0])).x, x[:1])
+            Image.fromarray(pixels).save(tmp_path / split.names[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, near, quoted
-from gencli.core.options import BelowOne, Seed
+from gencli.core.options import BelowOne, NonNegative, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.lazy import UserFiles, counted, listed, names_of
-from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, storage_dtype
+from gencli.data.mapped import MappedSplit, mapped
+from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, to_support
 from gencli.data.statistics import copied
 from gencli.data.tables import in_order
 
@@ -38,6 +40,8 @@ class Array(UserFiles):
         val: share of the validation split of one array.
         test: share of the test split of one array.
         seed: of the split of one array.
+        memory: GB up to which the array of an .npy file is kept in memory; rows of a larger one are read from it each
+            time.
 
     Raises:
         ValueError: there is no such support.
@@ -52,6 +56,7 @@ class Array(UserFiles):
         val: BelowOne = 0.1,
         test: BelowOne = 0.1,
         seed: Seed = 0,
+        memory: NonNegative = 4.0,
     ) -> None:
         super().__init__(path, "an .npz or .npy file")
         try:
@@ -60,7 +65,7 @@ class Array(UserFiles):
             raise ValueError(f"data.support: {error}") from error
         if self.support and self.support.kind == "graph":
             raise ValueError("data.support=graph: an array is real, unit, binary, levels:K or categorical:K")
-        self.fractions, self.seed = leaving((val, test)), seed
+        self.fractions, self.seed, self.memory = leaving((val, test)), seed, memory
         self._read: dict[str, np.ndarray] = {}
         self._turned = False
 
@@ -144,17 +149,21 @@ class Array(UserFiles):
 
     # --- splits --------------------------------------------------------------------------------------------------
 
-    def load(self, name: str) -> TensorSplit | None:
+    def load(self, name: str) -> TensorSplit | MappedSplit | None:
         if self._only is None:
             split = self._split(name, LABELS[name], name) if name in self._arrays else None
             self._read.pop(name, None)
             return split
         rows = shares(len(self._examples(self._only)), self.fractions, self.seed)[name]
+        if self._streams:
+            return self._mapped(name, rows)
         return self._split(self._only, "labels", name, rows)
 
     def whole(self) -> Split | None:
         if self._only is not None:
             try:
+                if self._streams:
+                    return self._mapped("the array", np.arange(len(self._examples(self._only))))
                 return self.in_precision(self._split(self._only, "labels", "the array"), "all")
             except ValueError as error:
                 raise self._error(str(error)) from error
@@ -162,6 +171,29 @@ class Array(UserFiles):
         labels = [part.y for part in parts if part.y is not None]
         y = torch.cat(labels) if labels and len(labels) == len(parts) else None
         return TensorSplit(torch.cat([part.x for part in parts]), y) if parts else None
+
+    @property
+    def _streams(self) -> bool:
+        """Whether rows are read from the file each time: of a large array that needs no conversion as a whole."""
+        there = self._arrays.get("array")
+        if not isinstance(there, np.memmap) or there.nbytes <= 1e9 * self.memory:
+            return False
+        return np.may_share_memory(there, self._examples("array"))
+
+    def _mapped(self, name: str, rows: np.ndarray) -> MappedSplit | None:
+        """Rows of the array, as ``_split`` has them in memory."""
+        x, support, where = self._examples("array"), self.spec.support, f"data.path={self.path}: {name}"
+        if x.shape[1:] != self.spec.shape:
+            raise UsageError(f"{where} has examples of shape {x.shape[1:]}, train of {self.spec.shape}")
+        if len(rows) == 0:
+            return None
+        if self._precise is None and name != "train":
+            self.split("train")
+        split, fine = mapped(
+            x, rows, lambda part, at: to_support(part, support, where + at), self._precise and self._precise[0]
+        )
+        self._precise = self._precise or (fine, False)
+        return split
 
     def _split(self, key: str, labels: str, name: str, rows: np.ndarray | None = None) -> TensorSplit | None:
         """Rows of an array, if there are any, and of the labels that the run knows; a new file need have none."""
@@ -286,30 +318,11 @@ class Array(UserFiles):
         return UsageError(f"data.path={self.path}: {text}")
 
 
-def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
-    """Numbers as data of a support; reals that come in more than float32 as float64 (see ``Lazy.in_precision``).
-
-    Raises:
-        UsageError: a value lies outside of it, or is not finite.
-    """
-    if not (np.issubdtype(x.dtype, np.number) or x.dtype == np.bool_) or np.iscomplexobj(x):
-        raise UsageError(f"{where} holds {x.dtype}, not numbers")
-    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
-        raise UsageError(f"{where} holds {int((~np.isfinite(x)).sum())} values that are not finite (NaN or infinite)")
-    if support.kind != "real" and len(x):
-        high = 1 if support.kind == "unit" else (support.levels or 0) - 1
-        fits = x.min() >= 0 and x.max() <= high and (not support.discrete or bool((x == np.floor(x)).all()))
-        if not fits:
-            raise UsageError(
-                f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "
-                f"from 0 to {high}; found {x.min():g} to {x.max():g}"
-            )
-    fine = not support.discrete and not np.can_cast(x.dtype, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
-
-
 def _open(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
+    """The file; an array (.npy) is mapped into memory, of which rows are read when they are taken."""
     try:
+        with suppress(Exception):  # what cannot be mapped (objects, nothing at all) is read, or refused, below
+            return np.load(path, mmap_mode="c", allow_pickle=False)  # torch takes what it may write into
         return np.load(path, allow_pickle=False)
     except Exception as error:  # numpy, zipfile, zlib and tokenize raise errors of many kinds over a damaged file
         raise UsageError(f"data.path={path} is no .npz or .npy file of numbers: {_reason(error)}") from error

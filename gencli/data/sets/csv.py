@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -18,9 +18,8 @@ from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import UserFiles, listed
-from gencli.data.sets.array import to_support
-from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype
-from gencli.data.statistics import copied
+from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype, to_support
+from gencli.data.statistics import ROWS, copied
 from gencli.data.tables import Table, in_order, of_cells, read
 
 
@@ -183,10 +182,12 @@ class CSV(UserFiles):
         if classes := meaning.classes:
             line += f"; {len(classes)} classes of {self._label}: {listed(classes)}"
         line += f"; context = {listed(self._context)}" if self._context else ""
-        first = listed([f"{name}={cells[0]}" for name, cells in table.columns.items()])
+        first = listed([f"{name}={cell}" for name, cell in table.first_row().items()])
         lines += [quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
-        counting = (self._rows.x.double().diff(dim=0) == 1).all(0) if len(table) > 2 else torch.zeros(0)
-        counts = [meaning.columns[k] for k in counting.nonzero().flatten().tolist()]
+        x = self._rows.x
+        near = (x[:ROWS].double().diff(dim=0) == 1).all(0) if len(x) > 2 else torch.zeros(0)
+        whole = [k for k in near.nonzero().flatten().tolist() if bool((x[:, k].double().diff() == 1).all())]
+        counts = [meaning.columns[k] for k in whole]
         if counts:
             lines.append(f"{self.name}: {listed(counts)} counts the rows; data.columns leaves it out")
         return lines
@@ -195,6 +196,13 @@ class CSV(UserFiles):
     def _special(self) -> list[str]:
         """Columns that are not part of x."""
         return [c for c in (self._label, self._split, *self._context) if c is not None]
+
+    @property
+    def _texts(self) -> set[str]:
+        """Columns that are read as texts."""
+        named = [c for c in (self._label, self._split) if c is not None]
+        kinds = dict(zip(self._meaning.columns, self._meaning.kinds or (), strict=False)) if self.kept else self._asked
+        return {*named, *(c for c, kind in (kinds or {}).items() if kind.kind in ("categorical", "binary"))}
 
     @cached_property
     def _meaning(self) -> Meaning:
@@ -251,11 +259,12 @@ class CSV(UserFiles):
         dialect = self._dialect
         if not self.kept:
             names = [c for c in (*self._chosen, *self._special) if not c.isdecimal()]
-            return read(self.path, dialect, names=names, unnamed=self.old)
+            return read(self.path, dialect, names=names, unnamed=self.old, texts=self._texts)
         kept = self._meaning
         names = [*kept.columns, *self._special]
         dialect = Dialect(dialect.separator, dialect.decimal, kept.header)
-        table = read(self.path, dialect, Dialect(kept.separator, kept.decimal), names if kept.header else ())
+        known = names if kept.header else ()
+        table = read(self.path, dialect, Dialect(kept.separator, kept.decimal), known, texts=self._texts)
         if not kept.header and len(table.columns) != kept.width:
             raise UsageError(f"{table.where} has {len(table.columns)} columns; the run's file has {kept.width}")
         return table
@@ -268,14 +277,14 @@ class CSV(UserFiles):
         x = self._examples(table)
         if self._label is not None:
             return TensorSplit(x, self._codes(table, self._label))
-        return TensorSplit(x, torch.from_numpy(_matrix(table, self._context)) if self._context else None)
+        return TensorSplit(x, torch.from_numpy(table.matrix(self._context)) if self._context else None)
 
     def _examples(self, table: Table) -> Tensor:
         """x of every row of a table."""
         meaning, support = self._meaning, self.spec.support
         table.need(meaning.columns)
         if not meaning.kinds:
-            return to_support(_matrix(table, meaning.columns), support, table.where)
+            return to_support(table.matrix(meaning.columns), support, table.where)
         codes = np.stack([k.codes(table, c) for k, c in zip(meaning.kinds, meaning.columns, strict=True)], 1)
         return torch.from_numpy(codes).to(storage_dtype(support) if support.discrete else torch.float64)
 
@@ -334,11 +343,3 @@ class CSV(UserFiles):
                     f"train, val or test. {near(text, SPLITS)}"
                 )
         return {name: np.flatnonzero([text == name for text in named]) for name in SPLITS}
-
-
-def _matrix(table: Table, columns: Sequence[str]) -> np.ndarray:
-    """(N, columns) in fp64."""
-    result = np.empty((len(table), len(columns)))
-    for j, column in enumerate(columns):
-        result[:, j] = table.numbers(column)
-    return result

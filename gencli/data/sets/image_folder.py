@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from gencli.core.errors import UsageError, near, quoted
-from gencli.core.options import BelowOne, Count, Seed
+from gencli.core.options import BelowOne, Count, NonNegative, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.images import Folder, Load, Look, look
 from gencli.data.lazy import UserFiles, counted, listed, names_of
@@ -22,7 +22,7 @@ _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
 class ImageFolder(UserFiles):
-    """Image files that stream: upright, the central square, resized to size x size, as 256 levels.
+    """Image files, read when they are needed: upright, the central square, resized to size x size, as 256 levels.
 
     With folders ``train``, ``val``, ``test`` inside, these are the splits (``train`` is needed, others may lack);
     otherwise a fixed seeded split of all files. Within, folders are classes, numbered by alphabet, or by value where
@@ -35,6 +35,7 @@ class ImageFolder(UserFiles):
         val: share of the validation split where the folder has no splits.
         test: share of the test split, likewise.
         seed: of the split.
+        memory: GB up to which the images, once read, are kept in memory; those of a larger folder are read each time.
 
     Raises:
         ValueError: nothing is left for training.
@@ -53,10 +54,11 @@ class ImageFolder(UserFiles):
         val: BelowOne = 0.1,
         test: BelowOne = 0.1,
         seed: Seed = 0,
+        memory: NonNegative = 1.0,
     ) -> None:
         super().__init__(path, "a folder of images, or of one folder a class")
         self.name, self.size, self.channels = self.path.resolve().name, size, channels
-        self.fractions, self.seed = leaving((val, test)), seed
+        self.fractions, self.seed, self.memory = leaving((val, test)), seed, memory
         self._seen: dict[str, Look] = {}
 
     def understand(self) -> dict[str, Any]:
@@ -127,7 +129,13 @@ class ImageFolder(UserFiles):
             y = torch.tensor([numbers[str(label)] for label in labels])
         files = Folder(self.path)
         options = f"size {self.size}, channels {self.channels}"
-        return StreamSplit(names, Load(files, None, self.size, self.channels), files.read, y, options)
+        load = Load(files, None, self.size, self.channels)
+        return StreamSplit(names, load, files.read, y, options, kept=self._bytes <= 1e9 * self.memory)
+
+    @property
+    def _bytes(self) -> int:
+        """Of the images of all splits."""
+        return sum(map(len, self._files[0].values())) * self.channels * self.size**2
 
     # --- the folder ----------------------------------------------------------------------------------------------
 

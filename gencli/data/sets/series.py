@@ -92,7 +92,7 @@ class Series(UserFiles):
             return None
         table = of_cells("x", cells)
         table.need(names)
-        return torch.from_numpy(np.stack([table.numbers(name) for name in names], 1))
+        return torch.from_numpy(table.matrix(names))
 
     def load(self, name: str) -> TensorSplit | None:
         T = len(self._states)
@@ -141,7 +141,7 @@ class Series(UserFiles):
         names = names or [*table.columns]
         if not names or not len(table):
             raise UsageError(f"{where} has no {'rows' if names else 'columns'} to learn")
-        return names, np.stack([table.numbers(name) for name in names], 1)
+        return names, table.matrix(names)
 
     def _array(self) -> np.ndarray | None:
         """The one array of an .npy or .npz file; None: the file is a table."""

@@ -15,8 +15,7 @@ from gencli.core.errors import UsageError
 from gencli.core.spec import Spec, Support
 from gencli.data.lazy import Lazy
 from gencli.data.root import data_root, need
-from gencli.data.sets.array import to_support
-from gencli.data.split import TensorSplit
+from gencli.data.split import TensorSplit, to_support
 
 Table = Literal["adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters", "rcv1", "web"]
 

@@ -1,0 +1,75 @@
+"""Arrays that are too large for memory: rows of a file that is mapped into it, read when they are taken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencli.core.spec import Batch
+from gencli.data.base import Split
+from gencli.data.lazy import narrow
+from gencli.data.statistics import ROWS, needs_float64, overflows
+
+
+class MappedSplit(Split):
+    """Rows of an array that lies in a file, mapped into memory: each is read when it is taken.
+
+    SHA-256: that of the same examples in memory.
+
+    Args:
+        x: (N, *) the array, in data space.
+        rows: (n,) which of its rows are the examples, in order.
+        dtype: in which examples are given.
+        device: where they are wanted.
+    """
+
+    def __init__(self, x: np.ndarray, rows: np.ndarray, dtype: torch.dtype, device: torch.device | None = None) -> None:
+        self.x, self.rows, self.dtype, self.device = x, rows, dtype, device or torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, index: Tensor) -> Batch:
+        taken = np.ascontiguousarray(self.x[self.rows[index.cpu().numpy()]])
+        return Batch(torch.from_numpy(taken).to(self.device, self.dtype))
+
+    def to(self, device: torch.device) -> MappedSplit:
+        return MappedSplit(self.x, self.rows, self.dtype, device)
+
+    @cached_property
+    def sha256(self) -> str:  # type: ignore[override]
+        digest = hashlib.sha256(f"{self.dtype} {(len(self), *self.x.shape[1:])};".encode())
+        for index in torch.arange(len(self)).split(4096):
+            digest.update(self.gather(index).x.cpu().numpy().data)
+        return digest.hexdigest()
+
+
+def mapped(
+    x: np.ndarray, rows: np.ndarray, checked: Callable[[np.ndarray, str], Tensor], precise: bool | None
+) -> tuple[MappedSplit, bool]:
+    """Rows (n,) of an array, all of which are looked at once; whether they stay in float64.
+
+    Args:
+        x: (N, *) mapped.
+        rows: n of them, one at least.
+        checked: makes tensors of rows, or refuses them; it is told which these are.
+        precise: whether they stay in float64, if they are; None: where they need it.
+
+    Raises:
+        ValueError: a value is beyond float32, in which they are to be.
+    """
+    few = checked(x[rows[:: -(-len(rows) // ROWS)]], "")
+    fine = few.dtype == torch.float64 and (needs_float64(few) if precise is None else precise)
+    for start in range(0, len(rows), ROWS):
+        part = checked(x[rows[start : start + ROWS]], f", from row {start} on,")
+        if precise is None:
+            fine = fine or (part.dtype == torch.float64 and overflows(part))
+        elif not fine:
+            narrow(part)
+    dtype = torch.float32 if few.dtype == torch.float64 and not fine else few.dtype
+    return MappedSplit(x, rows, dtype), fine

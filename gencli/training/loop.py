@@ -245,7 +245,7 @@ class Trainer:
             norm = gradient_norm(turn.parameters)
             self.guard.watch(optimizer, total, norm)
             if most:
-                clip(optimizer, turn.parameters, norm, most)
+                clip(turn.parameters, norm, most)
             if scaled:
                 scaler.step(optimizer)
                 scaler.update()

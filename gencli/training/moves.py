@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencli.config.sections import TrainerOptions
 from gencli.core import distributed
@@ -116,14 +116,12 @@ class Moves:
             scaler.unscale_(optimizer)
         norm = gradient_norm(turn.parameters)
         self.guard.watch(optimizer, total, norm)
+        if most:
+            clip(turn.parameters, norm, most)
         if scaled:
-            if most:
-                nn.utils.clip_grads_with_norm_(turn.parameters, most, norm)
             scaler.step(optimizer)
             scaler.update()
         else:
-            if most:
-                clip(optimizer, turn.parameters, norm, most)
             optimizer.step()
         if turn.project is not None:
             turn.project()

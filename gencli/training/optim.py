@@ -45,26 +45,18 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.zeros(())
 
 
-def clip(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
-    """Multiply gradients by min(1, most / (norm + 1e-6)), as ``torch.nn.utils.clip_grad_norm_`` does.
-
-    A fused optimizer does so in the pass over the gradients that it makes anyhow.
+def clip(parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
+    """Multiply gradients by min(1, most / (norm + 1e-6)), as ``torch.nn.utils.clip_grad_norm_`` does, to the bit.
 
     Args:
-        optimizer: moves the parameters next, and does not scale gradients for another reason.
-        parameters: those that it moves.
-        norm: of their gradients; where it lies on the CPU, nothing is scaled that need not be.
+        parameters: whose gradients.
+        norm: of the gradients; where it lies on the CPU, nothing is multiplied that need not be.
         most: the norm that they may have.
     """
-    fused = bool(optimizer.defaults.get("fused"))
-    if fused:
-        optimizer.grad_scale = None  # type: ignore[attr-defined]
-    if norm.device.type == "cpu" and norm + 1e-6 <= most:
+    factor = most / (norm + 1e-6)
+    if norm.device.type == "cpu" and factor >= 1:
         return
-    if fused:
-        optimizer.grad_scale = ((norm + 1e-6) / most).clamp(min=1.0).float()  # type: ignore[attr-defined]
-    else:
-        nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor.clamp(max=1.0))
 
 
 def make_optimizer(

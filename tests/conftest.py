@@ -1,9 +1,11 @@
 """Shared fixtures: a small fast run, trained once."""
 
+import gc
 import os
 import sys
 from pathlib import Path
 
+import composing
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ import gencli
 from gencli.config import catalog
 
 torch.set_num_threads(1)
+composing.remember()
 
 TINY = [
     "data=moons",
@@ -27,6 +30,11 @@ TINY = [
     "device=cpu",
 ]
 """A run of less than a second."""
+
+
+def pytest_collection_finish():
+    """What is there now stays: the collector need not look through it again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from pages import ROOT, blocks, commands, text
 
 import gencli
@@ -13,6 +14,7 @@ def test_the_readme_is_short_and_its_picture_light():
     assert (ROOT / "docs/pictures/hero.png").stat().st_size <= 300_000
 
 
+@pytest.mark.slow
 def test_an_own_model_works_as_printed(tmp_path, monkeypatch):
     code = next(block for block in blocks("README.md", "python") if block.startswith("# myflows/__init__.py"))
     config = next(block for block in blocks("README.md", "yaml") if block.startswith("# conf/model/laplace.yaml"))

@@ -46,6 +46,7 @@ def test_searches_are_listed_with_their_keys(capsys):
     assert all(name in text for name in (*listing_of.SEARCHES, "search.trials", "search.pruner"))
 
 
+@pytest.mark.slow
 def test_eval_says_that_training_has_not_finished(tiny_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_run, "run")

@@ -2,6 +2,7 @@
 
 import sys
 
+import composing
 import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
@@ -34,6 +35,23 @@ def test_a_job_gets_its_config_from_both_ways_into_hydra(monkeypatch, flags, nam
     assert gencli.config.command.call("train", words, work, lambda error: 1) == 0
     assert seen == [("train", 41, name)]
     assert sys.argv is own
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("train", ["model=maf", "data=moons", "trainer.max_steps=7"]),
+        ("train", ["model=diffusion", "net@model.net=unet", "data=digits", "logger=[csv,tensorboard]", "~sampler"]),
+        ("train", ["experiment=moons_diffusion", "data.train=300", "path@model.path=ve"]),
+    ],
+)
+def test_what_tests_remember_of_a_composition_is_what_hydra_composes(verb, words):
+    with composing.anew():
+        plain, other = compose(verb, words), compose(verb, [*words, "seed=41", "optimizer.lr=0.5"])
+    for _ in range(2):
+        assert compose(verb, [*words, "seed=41", "optimizer.lr=0.5"]) == other
+        assert compose(verb, words) == plain
+    assert plain != other
 
 
 def test_an_override_says_what_is_asked_of_it():

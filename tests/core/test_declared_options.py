@@ -361,7 +361,7 @@ COMMANDS = [
     ("+sampler=[1]", "sampler"),
     ("metrics=[{}]", "metric"),
     ("sampler.classes={a:1}", "sampler.classes={'a': 1}: a list"),
-    (f"sampler.classes={[*range(3000)]}".replace(" ", ""), "sampler.classes=[0, 1, 2, 3, 4"),
+    (f"sampler.classes={[*range(300)]}".replace(" ", ""), "sampler.classes=[0, 1, 2, 3, 4"),
     ("data.vall=3", "data.vall: there is no such key"),
 ]
 

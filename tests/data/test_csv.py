@@ -419,7 +419,7 @@ def test_numbers_are_those_of_the_file_or_there_is_a_line(tmp_path, case):
 
 @pytest.mark.slow
 @given(drawn())
-@settings(quick, max_examples=500)
+@settings(quick, max_examples=200)
 def test_numbers_are_those_of_many_files(tmp_path, case):
     check_table(tmp_path, case)
 

@@ -227,13 +227,6 @@ def check_any(tmp_path, found, support):
 
 
 @pytest.mark.slow
-@QUICK
-@given(st.dictionaries(KEYS, ANY, max_size=4), st.sampled_from([None, "real", "binary", "levels:9", "unit"]))
-def test_any_arrays_are_read_or_take_one_line(tmp_path, found, support):
-    check_any(tmp_path, found, support)
-
-
-@pytest.mark.slow
 @LONG
 @given(st.dictionaries(KEYS, ANY, max_size=4), st.sampled_from([None, "real", "binary", "levels:9", "unit"]))
 def test_many_arrays_are_read_or_take_one_line(tmp_path, found, support):

@@ -162,7 +162,7 @@ def test_moments_lead_to_a_distant_normal():
 
 # --- the estimates ---------------------------------------------------------------------------------------------------
 
-ENERGIES = {"network": network, "quartic": quartic, "two_modes": two_modes, "flow": flow}
+ENERGIES = {"quartic": quartic, "flow": flow}
 
 
 def scores(name: str, make, seeds: int) -> list[float]:
@@ -195,11 +195,14 @@ ESTIMATORS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("energy", "estimator"),
-    [*((energy, "ais") for energy in ENERGIES), *(("quartic", name) for name in ESTIMATORS if name != "ais")],
+    [("flow", "ais"), *(("quartic", name) for name in ESTIMATORS)],
 )
 def test_log_z_is_within_its_own_error_over_seeds(energy, estimator):
-    """Six, four of the slow flow: squares as those of normals (chi-squared, p = 1e-3); none further than 4, of 40."""
-    seeds, limit = (4, 18.5) if energy == "flow" else (6, 22.5)
+    """Four, three of the slow flow: squares as those of normals (chi-squared, p = 1e-3); none further than 4, of 19.
+
+    ``test_log_z.py`` asks the same of a network and of two modes, in both directions.
+    """
+    seeds, limit = (3, 16.3) if energy == "flow" else (4, 18.5)
     away = scores(energy, ESTIMATORS[estimator], seeds)
     assert max(map(abs, away)) < 4
     assert sum(a * a for a in away) < limit

@@ -56,11 +56,9 @@ def covered(errors: list[float], ses: list[float]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "problems", "off"), [("importance", 300, 0.03), ("ais", 120, 0.05), ("smc", 120, 0.05)]
-)
+@pytest.mark.parametrize(("name", "problems", "off"), [("importance", 300, 0.03), ("ais", 70, 0.06), ("smc", 70, 0.06)])
 def test_errors_of_log_z_cover_it(name, problems, off):
-    """The binomial deviation of 95 % among 120 is 2 %."""
+    """The binomial deviation of 95 % among 70 is 2.6 %."""
     errors, ses = [], []
     for seed in range(problems):
         model, x, truth = problem(seed)
@@ -90,10 +88,13 @@ SMALL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_errors_in_both_directions_cover_log_z(name):
-    """Fifteen problems, twenty estimates of 100 chains each: of ``ais``, and of ``bridge`` from resampled ends."""
+    """Ten problems, twenty estimates of 100 chains each: of ``ais``, and of ``bridge`` from resampled ends.
+
+    The binomial deviation of 95 % among 200 is 1.5 %.
+    """
     of, options = SMALL[name]
     found: dict[str, list[tuple[float, float]]] = {"ais": [], "bridge": []}
-    for seed in range(15):
+    for seed in range(10):
         model, x, truth = of(seed)
         bridge = Bridge(chains=2000, betas=5, leaps=1, **options)
         for log_w, log_v, ancestors in zip(*replicas(bridge, model, x, 20, 15, 100 * seed), strict=True):
@@ -101,7 +102,7 @@ def test_errors_in_both_directions_cover_log_z(name):
             found["ais"].append((ais.log_mean - truth, ais.variance**0.5))
             found["bridge"].append((both.log_z - truth, both.variance**0.5))
     for pairs in found.values():
-        assert covered(*map(list, zip(*pairs, strict=True))) == pytest.approx(0.95, abs=0.03)
+        assert covered(*map(list, zip(*pairs, strict=True))) == pytest.approx(0.95, abs=0.04)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.05])

@@ -69,7 +69,7 @@ ESTIMATORS = {
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("kind", ["gmm", "network"])
 def test_log_z_within_its_own_error(kind, name):
-    """Five seeds: none further than 4 standard errors, the squares of all as those of normals (chi-squared, 1e-4)."""
+    """Three seeds: none further than 4 standard errors, the squares of all as those of normals (chi-squared, 1e-4)."""
     if kind == "gmm":
         model, truth = two_modes(distance=3.0), 0.0
         x = model.sample(1000, noise=noise(99)).detach()
@@ -78,7 +78,7 @@ def test_log_z_within_its_own_error(kind, name):
         x = normal(1000, 2).float() * 1.5
         truth = measured(Quadrature(tolerance=1e-5), model, x)[0]
     away = []
-    for seed in range(5):
+    for seed in range(3):
         log_z, error, found = measured(ESTIMATORS[name](), model, x, seed)
         assert 0 < error < 0.2
         away.append((log_z - truth) / error)
@@ -87,7 +87,7 @@ def test_log_z_within_its_own_error(kind, name):
             assert found["log_z_gap"] > -4 * both
             assert abs(found["log_z_reverse"] - truth) < 5 * found["log_z_reverse_se"] + 0.02
     assert max(map(abs, away)) < 4.5
-    assert sum(a * a for a in away) < 25.8
+    assert sum(a * a for a in away) < 21.1
 
 
 def test_annealing_is_unbiased_and_its_bounds_hold():

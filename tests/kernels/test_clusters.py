@@ -163,7 +163,7 @@ def test_wolff_at_the_critical_coupling():
     energy, kernel = energy_of(model), Wolff()
     x = (torch.arange(chains) % 2).float().view(-1, 1, 1, 1).expand(chains, 1, L, L)
     state, found = kernel.init(energy, x), []
-    for step in range(450):
+    for step in range(300):
         state, info = kernel.step(energy, state, noise(step))
         if step >= 100:
             found.append(info.energy.double() / CRITICAL)

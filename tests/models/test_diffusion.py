@@ -298,6 +298,7 @@ def test_sampled_steps_give_the_bound_of_all_steps():
     assert away.abs() < 4 * (whole.variance + some.variance).sum().sqrt() / 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATHS)
 def test_the_continuous_bound_is_the_entropy(name):
     field = gaussian(PATHS[name]())

@@ -244,7 +244,7 @@ def test_refusals(make, message):
 @pytest.mark.slow
 def test_the_bound_of_t_steps_falls_to_that_of_continuous_time_as_one_over_t():
     """For normal data and their best denoiser; two equal numbers of steps differ by what 1/T leaves."""
-    field, n = gaussian(learned()), 4000
+    field, n = gaussian(learned()), 1500
     x = field.draw(n)
     entropy = 0.5 * math.log(2 * math.pi * math.e * 0.6**2)
     gaps = []

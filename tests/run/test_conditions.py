@@ -49,6 +49,7 @@ def opened(runs):
     return {name: gencli.load(runs / name, device="cpu") for name in ("context", "pets", "images")}
 
 
+@pytest.mark.slow
 def test_a_density_at_one_context_is_that_of_the_run(opened):
     run, x = opened["context"], torch.tensor([[0.2, 0.1], [0.5, -1.0], [-0.3, 0.4]])
     y = [30.0, -0.5]
@@ -127,6 +128,7 @@ def test_a_context_keeps_its_shape_and_its_rows_are_scored(opened, runs, capsys)
     assert swapped != nll[0]  # y matters
 
 
+@pytest.mark.slow
 def test_a_context_from_a_file_has_its_shape(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(runs / "images", "run")

@@ -150,6 +150,7 @@ def hydra_of(config_name: str, overrides: list[str]) -> dict:
     return {key: OmegaConf.to_container(cfg.hydra[key], resolve=False) for key in keys}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "name"), [("sample", "sample"), ("eval", "eval"), ("train", "resume")])
 def test_nothing_of_a_run_is_in_hydra(server, tmp_path, verb, name):
     schema.register()

@@ -75,9 +75,13 @@ BY_VALUE = re.compile(
 """Why a part may be refused once it is built, though its class fits: discrete data, or values of the model."""
 
 
+SMALL = {"ppca": ["model.latent=1"], "discrete_ebm": ["data.flatten=true", "model.net.vector.hidden=[8]"]}
+"""Where the model's own sizes do not fit the data, or take long to build."""
+
+
 def words(model):
     """A model on the smallest data that it takes."""
-    owner, own = MODELS[model], {"ppca": ["model.latent=1"]}.get(model, [])
+    owner, own = MODELS[model], SMALL.get(model, [])
     data = "moons" if "real" in owner.supports and "vector" in owner.shapes else "digits"
     if model in ("ngram", "transformer"):
         data = "hmm"
@@ -91,7 +95,9 @@ def words(model):
         data = "lorenz63"
     if model in ("potts", "tabular"):
         data, own = "csv", [f"data.path={MIXED}", "data.columns={kind:categorical}"]
-    return [f"model={model}", f"data={data}", "device=cpu", "logger=none", *own]
+    few = [f"data.{split}=40" for split in ("train", "val", "test")] if data in ("moons", "hmm") else []
+    window = ["data.window=8"] if data == "hmm" else []
+    return [f"model={model}", f"data={data}", "device=cpu", "logger=none", *few, *window, *own]
 
 
 @functools.cache

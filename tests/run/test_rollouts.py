@@ -31,6 +31,7 @@ def test_the_record_knows_the_entropy_and_that_rows_are_of_trajectories(run):
     assert record["diagnostics"]["nll_minus_entropy"] > 0
 
 
+@pytest.mark.slow
 def test_a_rollout_is_an_answer_with_a_picture(run, capsys):
     assert cli.main(["sample", f"run={run}", "sampler=rollout", "sampler.steps=5", "sampler.members=3", "n=2"]) == 0
     out = capsys.readouterr().out
@@ -76,6 +77,7 @@ def test_what_does_not_fit_is_refused_in_a_line(run, words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_of_no_states_rolls_nowhere(tiny_run, capsys):
     assert cli.main(["sample", f"run={tiny_run}", "sampler=rollout"]) == 2
     assert "sampler=rollout needs model.conditional=true" in capsys.readouterr().err

@@ -55,6 +55,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_asked_by_command(runs, capsys):
     assert main(["sample", f"run={runs / 'npe'}", "sampler=posterior", "sampler.observed=2", "n=60"]) == 0
     said = capsys.readouterr().out

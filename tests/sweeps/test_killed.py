@@ -27,10 +27,15 @@ def young(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweeps")
     code = """
 import os, sys
+import optuna
 from gencli.cli.main import main
+from gencli.config.compose import compose
 from gencli.sweeps import launcher
 launcher._warm([])
 launcher.can_fork = lambda: True
+from tests import composing
+composing.remember()
+compose("train", ["data=moons", "model=maf", "logger=none"])
 for line in sys.stdin:
     log, *words = line.rstrip("\\n").split("\\t")
     pid = os.fork()

@@ -44,6 +44,7 @@ def alike(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "part"), [((), "ema"), (("weights=raw", "checkpoint=last"), "model")])
 def test_a_new_run_begins_with_the_weights_of_another(which, part, origin):
     table("b.csv", 3)

@@ -44,6 +44,7 @@ def stop(trainer):
     trainer.stop.signal = signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_resume_is_the_same_run_to_the_bit(monkeypatch):
     """EMA, schedule, augmentation, dropout and accumulation on; stopped at step 5 of 10, between two validations."""
     gencli.train([*HARD, "run_dir=whole", "trainer.max_steps=10"])

@@ -24,6 +24,7 @@ def opened(tiny_run, monkeypatch):
     return names
 
 
+@pytest.mark.slow
 def test_a_trial_measures_validation_as_a_run_does_and_never_opens_the_test_split(opened, tiny_run, tmp_path):
     with Session.open(compose("train", [*TINY, "n=16"]), tmp_path / "run", test=False) as session:
         session.fit()

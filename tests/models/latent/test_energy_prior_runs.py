@@ -29,6 +29,7 @@ def record(folder, estimator="iwae"):
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_the_record_of_many_codes_is_no_bound(run, capsys):
     found = record(run)
     assert found["bound"] == "estimate"
@@ -40,6 +41,7 @@ def test_the_record_of_many_codes_is_no_bound(run, capsys):
     assert record(run, "elbo")["bound"] == "estimate"
 
 
+@pytest.mark.slow
 def test_the_chain_of_codes_is_told(run, capsys):
     assert main(["sample", f"run={run}", "n=5"]) == 0
     said = capsys.readouterr().out

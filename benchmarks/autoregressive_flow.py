@@ -15,6 +15,7 @@ masked transform is turned around, for as it stands it samples quickly and its d
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 
 import torch
@@ -97,7 +98,7 @@ MAKERS = {"nflows": nflows, "normflows": normflows, "zuko": zuko}
 
 def made(dim: int, x: Tensor) -> dict[str, Works]:
     """The works of the peers that are installed."""
-    return dict(peers({name: lambda make=make: make(dim, x) for name, make in MAKERS.items()}))  # type: ignore[misc]
+    return dict(peers({name: functools.partial(make, dim, x) for name, make in MAKERS.items()}))
 
 
 def main(report: Report, rounds: int, long: bool, compiled: bool) -> None:

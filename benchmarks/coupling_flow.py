@@ -14,6 +14,8 @@ more, and its marginal splines are off. ``benchmarks.flows`` says what is not eq
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +57,7 @@ def nflows(x: Tensor) -> Works:
     from nflows.nn.nets import MLP
     from nflows.transforms import AffineCouplingTransform, CompositeTransform
 
-    class Net(MLP):  # type: ignore[misc]
+    class Net(MLP):
         def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
             return super().forward(inputs)
 
@@ -109,7 +111,7 @@ def main(report: Report, rounds: int, compiled: bool) -> None:
     overrides.append(f"model.net.vector.hidden=[{HIDDEN},{HIDDEN}]")
     makers = {"nflows": nflows, "normflows": normflows, "zuko": zuko, "FrEIA": freia}
     with variants(overrides, x, STEPS, relu="+model.net.vector.activation=relu", compiled=compiled) as ours:
-        others = peers({name: lambda make=make: make(x) for name, make in makers.items()})
+        others = peers({name: functools.partial(make, x) for name, make in makers.items()})
         who = {**ours, **others, **floors(Bare, x, STEPS, compiled=compiled)}
         say_sizes(who)
         compare(report, "training", who, "train", rounds, STEPS)

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -37,7 +37,7 @@ class Transform(nn.Module):
 
 
 class HalvesTransform(Transform):
-    """A transform of channels that can take the halves of x by themselves: the first C // 2 channels, and the others."""
+    """A transform that can take the halves of x by themselves: its first C // 2 channels, and the others."""
 
     couples: ClassVar[bool] = False
     """Whether one half says how the other moves: a run of these and of what lies between keeps halves apart."""
@@ -139,6 +139,18 @@ class Inverse(Transform):
         return self.transform(z, context)[0]
 
 
+PIECE = 2048
+"""Rows that a CPU takes at a time where no gradient is kept: what goes from layer to layer then stays in its cache."""
+
+
+def _in_pieces(f: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, context: Tensor | None) -> Tensor:
+    """f(x, context) for an f of which each row is by itself."""
+    if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= PIECE:
+        return f(x, context)
+    contexts = itertools.repeat(None) if context is None else context.split(PIECE)
+    return torch.cat([f(part, own) for part, own in zip(x.split(PIECE), contexts, strict=False)])
+
+
 class Flow(ExactLikelihood, Reparameterized, DataInitialized):
     """A standard normal on flat latents, pulled back to the data by a transform.
 
@@ -158,13 +170,16 @@ class Flow(ExactLikelihood, Reparameterized, DataInitialized):
         return None if context is None else context.to(like)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        z, log_det = self.transform(x, self._context(y, x))
+        return _in_pieces(self._log_prob, x, self._context(y, x))
+
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        z, log_det = self.transform(x, context)
         return log_det - 0.5 * (z.square().sum(1) + self.spec.dim * math.log(2 * math.pi))
 
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         parameter = next(self.parameters())
         z = noise.randn(n, self.spec.dim).to(parameter) * temperature
-        return self.transform.inverse(z, self._context(y, z))
+        return _in_pieces(self.transform.inverse, z, self._context(y, z))
 
     @torch.no_grad()
     def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:

@@ -26,7 +26,7 @@ def _every_site(log_det: Tensor, x: Tensor) -> Tensor:
 
 def _column(v: Tensor, x: Tensor) -> Tensor:
     """(C,) shaped to broadcast along dimension 1 of x."""
-    return v.view(-1, *[1] * (x.dim() - 2))
+    return v.view(-1, *[1] * (x.dim() - 2)) if x.dim() > 2 else v
 
 
 class ActNorm(HalvesTransform):
@@ -49,16 +49,18 @@ class ActNorm(HalvesTransform):
         return (z - _column(self.shift, z)) * _column((-self.log_scale).exp(), z)
 
     def halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        sizes = [a.shape[1], b.shape[1]]
-        scales, shifts = self.log_scale.exp().split(sizes), self.shift.split(sizes)
-        z = tuple(x * _column(s, x) + _column(t, x) for x, s, t in zip((a, b), scales, shifts, strict=True))
-        return z, _every_site(self.log_scale.sum(), a)
+        (s_a, s_b), (t_a, t_b) = self._of_halves(self.log_scale.exp(), a), self._of_halves(self.shift, a)
+        return (a * s_a + t_a, b * s_b + t_b), _every_site(self.log_scale.sum(), a)
 
     def inverse_halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        sizes = [a.shape[1], b.shape[1]]
-        scales, shifts = (-self.log_scale).exp().split(sizes), self.shift.split(sizes)
-        x = ((z - _column(t, z)) * _column(s, z) for z, s, t in zip((a, b), scales, shifts, strict=True))
-        return tuple(x)
+        (s_a, s_b), (t_a, t_b) = self._of_halves((-self.log_scale).exp(), a), self._of_halves(self.shift, a)
+        return (a - t_a) * s_a, (b - t_b) * s_b
+
+    @staticmethod
+    def _of_halves(v: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """(C,) as what broadcasts over the first half a, and over the other."""
+        of_a, of_b = v.split([a.shape[1], len(v) - a.shape[1]])
+        return _column(of_a, a), _column(of_b, a)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         rows = x.transpose(0, 1).flatten(1)

@@ -29,18 +29,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class MaskedLinear(nn.Linear):
     """A linear layer whose weight is zero wherever mask (out, in) is.
 
-    A large one leaves out what its mask says is zero: of a staircase, in four blocks of rows, three eighths.
+    A large one leaves out what its mask says is zero: of a staircase, in two blocks of rows, a quarter.
     """
 
-    BLOCKS: ClassVar[int] = 4
-    LARGE: ClassVar[int] = 2**16
-    """Weights, of fewer of which several small products take longer than the whole one."""
+    BLOCKS: ClassVar[int] = 2
+    LARGE: ClassVar[int] = 256
+    """Inputs and outputs; of fewer several small products take longer than the whole one."""
     mask: Tensor
 
     def __init__(self, mask: Tensor, bias: bool = True) -> None:
         super().__init__(mask.shape[1], mask.shape[0], bias)
         self.register_buffer("mask", mask.float(), persistent=False)
-        self.stairs = _stairs(mask, self.BLOCKS) if bias and mask.numel() >= self.LARGE else None
+        self.stairs = _stairs(mask, self.BLOCKS) if bias and min(mask.shape) >= self.LARGE else None
 
     def masked(self, ranks: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """The masked weight; ranks: the row and column of ``mask`` that each output and input takes."""
@@ -50,7 +50,7 @@ class MaskedLinear(nn.Linear):
 
     def forward(self, x: Tensor, ranks: tuple[Tensor, Tensor] | None = None) -> Tensor:
         weight = self.masked(ranks)
-        # On a GPU one product is quicker than four; a compiler and autocast have their own ways with products
+        # On a GPU one product is quicker than two; a compiler and autocast have their own ways with products
         whole = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
         if self.stairs is None or ranks is not None or whole:
             return F.linear(x, weight, self.bias)
@@ -83,7 +83,7 @@ class _StaircaseLinear(torch.autograd.Function):
         ctx.stairs = stairs
         out = x.new_empty(len(x), len(weight))
         for rows, columns in stairs:
-            torch.addmm(bias[rows], x[:, columns], weight[rows, columns].T, out=out[:, rows])
+            out[:, rows] = F.linear(x[:, columns], weight[rows, columns], bias[rows])
         return out
 
     @staticmethod

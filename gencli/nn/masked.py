@@ -67,11 +67,9 @@ def _stairs(mask: Tensor, blocks: int) -> Stairs | None:
     rows = [slice(a, b) for a, b in pairwise(ends)]
     places = torch.arange(1, mask.shape[1] + 1)
     seen = [int((mask[block].bool().any(0) * places).max()) for block in rows]
-    return (
-        tuple((block, slice(width)) for block, width in zip(rows, seen, strict=True))
-        if min(seen) < mask.shape[1]
-        else None
-    )
+    if min(seen) == mask.shape[1]:
+        return None
+    return tuple((block, slice(width)) for block, width in zip(rows, seen, strict=True))
 
 
 class _StaircaseLinear(torch.autograd.Function):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -106,12 +107,11 @@ def _cuts(order: list[int]) -> _Cuts | None:
     starts = [i for i in range(len(order)) if i in (0, half) or order[i] != order[i - 1] + 1 or order[i] == half]
     if len(starts) > MOST_PIECES:
         return None
-    ends = [*starts[1:], len(order)]
-    found = sorted((order[i], j - i, i < half) for i, j in zip(starts, ends, strict=True))  # by their place in x
-    places = sorted(range(len(found)), key=lambda k: starts.index(order.index(found[k][0])))
+    lengths = {order[i]: j - i for i, j in pairwise([*starts, len(order)])}  # by where a piece begins in x
+    places = sorted(lengths)
     return _Cuts(
-        ([n for at, n, _ in found if at < half], [n for at, n, _ in found if at >= half]),
-        ([k for k in places if found[k][2]], [k for k in places if not found[k][2]]),
+        ([lengths[at] for at in places if at < half], [lengths[at] for at in places if at >= half]),
+        ([places.index(order[i]) for i in starts if i < half], [places.index(order[i]) for i in starts if i >= half]),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from gencli.core.options import Count, Positive
 from gencli.core.spec import Spec
 from gencli.models.flows import maps
-from gencli.models.flows.flow import Chain, Flow, Transform
+from gencli.models.flows.flow import Chain, Flow, HalvesTransform, Transform, split_halves
 from gencli.models.flows.layers import ActNorm, FactorOut, Flatten, LULinear, Marginal, Permutation, Squeeze
 from gencli.models.flows.maps import Additive, Affine, Bins, Map, RationalQuadratic
 from gencli.nn.base import NetworkFactory
@@ -25,7 +25,7 @@ from gencli.nn.base import NetworkFactory
 Mixing = Literal["masks", "random", "linear"]
 
 
-class Coupling(Transform):
+class Coupling(HalvesTransform):
     """The first half of the channels conditions, the others move; the network sees the first half only.
 
     Args:
@@ -34,6 +34,8 @@ class Coupling(Transform):
         map: the monotone map of one coordinate.
         context: dimension of the context.
     """
+
+    couples = True
 
     def __init__(self, shape: Sequence[int], net: NetworkFactory, map: Map, context: int) -> None:
         super().__init__()
@@ -44,17 +46,22 @@ class Coupling(Transform):
 
     def _params(self, kept: Tensor, context: Tensor | None) -> Tensor:
         """(B, moved, *sites, P), in the precision of x though autocast may have run the network in less."""
-        out = self.net(kept, context).to(kept.dtype)
-        return out.unflatten(1, (self.moved, self.map.n_params)).movedim(2, -1)
+        out = self.net(kept, context).to(kept.dtype).unflatten(1, (self.moved, self.map.n_params))
+        return out if out.dim() == 3 else out.movedim(2, -1)
+
+    def halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        z, log_slope = self.map.forward(b, self._params(a, context))
+        return (a, z), log_slope.flatten(1).sum(1)
+
+    def inverse_halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return a, self.map.inverse(b, self._params(a, context))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, moved = x[:, : self.kept], x[:, self.kept :]
-        moved, log_slope = self.map.forward(moved, self._params(kept, context))
-        return torch.cat([kept, moved], 1), log_slope.flatten(1).sum(1)
+        halves, log_det = self.halves(*split_halves(x), context)
+        return torch.cat(halves, 1), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        kept, moved = z[:, : self.kept], z[:, self.kept :]
-        return torch.cat([kept, self.map.inverse(moved, self._params(kept, context))], 1)
+        return torch.cat(self.inverse_halves(*split_halves(z), context), 1)
 
 
 @dataclass

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gencli.models.flows.flow import Transform
+from gencli.models.flows.flow import HalvesTransform, Transform, split_halves
 from gencli.models.flows.maps import RationalQuadratic
 
 
-def _sites(x: Tensor) -> int:
-    """How many positions share a channel's parameters: H W, or 1 for vectors."""
-    return math.prod(x.shape[2:])
+def _every_site(log_det: Tensor, x: Tensor) -> Tensor:
+    """The log-determinant () of one position, for all that share a channel's parameters: H W, or 1 for vectors."""
+    sites = math.prod(x.shape[2:])
+    return log_det if sites == 1 else log_det * sites
 
 
 def _column(v: Tensor, x: Tensor) -> Tensor:
     """(C,) shaped to broadcast along dimension 1 of x."""
-    return v.view(-1, *[1] * (x.dim() - 2))
+    return v.view(-1, *[1] * (x.dim() - 2)) if x.dim() > 2 else v
 
 
-class ActNorm(Transform):
+class ActNorm(HalvesTransform):
     """z = x exp(s) + t, s and t one number a channel; starts so that z has mean 0 and variance 1 on data.
 
     References:
@@ -39,11 +43,25 @@ class ActNorm(Transform):
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z = torch.addcmul(_column(self.shift, x), x, _column(self.log_scale.exp(), x))
-        return z, (self.log_scale.sum() * _sites(x)).expand(len(x))
+        z = x * _column(self.log_scale.exp(), x) + _column(self.shift, x)
+        return z, _every_site(self.log_scale.sum(), x).expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return (z - _column(self.shift, z)) * _column((-self.log_scale).exp(), z)
+
+    def halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        (s_a, s_b), (t_a, t_b) = self._of_halves(self.log_scale.exp(), a), self._of_halves(self.shift, a)
+        return (a * s_a + t_a, b * s_b + t_b), _every_site(self.log_scale.sum(), a)
+
+    def inverse_halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        (s_a, s_b), (t_a, t_b) = self._of_halves((-self.log_scale).exp(), a), self._of_halves(self.shift, a)
+        return (a - t_a) * s_a, (b - t_b) * s_b
+
+    @staticmethod
+    def _of_halves(v: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """(C,) as what broadcasts over the first half a, and over the other."""
+        of_a, of_b = v.split([a.shape[1], len(v) - a.shape[1]])
+        return _column(of_a, a), _column(of_b, a)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         rows = x.transpose(0, 1).flatten(1)
@@ -53,7 +71,51 @@ class ActNorm(Transform):
         return self(x)[0]
 
 
-class Permutation(Transform):
+@dataclass(frozen=True)
+class _Cuts:
+    """A permutation of pieces: each half is cut, and those of the result are joined from the pieces.
+
+    Fixed alternating masks exchange the halves, which is one piece each and no copy.
+
+    Args:
+        sizes: channels of the pieces of each half.
+        halves: the numbers of the pieces that make up each half of the result.
+    """
+
+    sizes: tuple[list[int], list[int]]
+    halves: tuple[list[int], list[int]]
+
+    def __call__(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        pieces = [
+            p for x, sizes in zip((a, b), self.sizes, strict=True) for p in (x.split(sizes, 1) if sizes[1:] else [x])
+        ]
+        first, second = ([pieces[k] for k in half] for half in self.halves)
+        return _joined(first), _joined(second)
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+
+
+MOST_PIECES = 4
+"""Above, a gather is cheaper than to cut and to join."""
+
+
+def _cuts(order: list[int]) -> _Cuts | None:
+    """The pieces of a permutation, or None if they are many."""
+    half = len(order) // 2
+    starts = [i for i in range(len(order)) if i in (0, half) or order[i] != order[i - 1] + 1 or order[i] == half]
+    if len(starts) > MOST_PIECES:
+        return None
+    lengths = {order[i]: j - i for i, j in pairwise([*starts, len(order)])}  # by where a piece begins in x
+    places = sorted(lengths)
+    return _Cuts(
+        ([lengths[at] for at in places if at < half], [lengths[at] for at in places if at >= half]),
+        ([places.index(order[i]) for i in starts if i < half], [places.index(order[i]) for i in starts if i >= half]),
+    )
+
+
+class Permutation(HalvesTransform):
     """z_i = x_order[i]: volume is preserved.
 
     Args:
@@ -65,12 +127,30 @@ class Permutation(Transform):
         index = torch.as_tensor(order)
         self.register_buffer("order", index)
         self.register_buffer("back", index.argsort())
+        self._find_cuts()
+
+    def _find_cuts(self) -> None:
+        self._cuts, self._back_cuts = (_cuts(self.get_buffer(name).tolist()) for name in ("order", "back"))
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._find_cuts()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.index_select(1, self.get_buffer("order")), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return z.index_select(1, self.get_buffer("back"))
+
+    def halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[tuple[Tensor, Tensor], None]:
+        if self._cuts is None:
+            return split_halves(self(torch.cat([a, b], 1))[0]), None
+        return self._cuts(a, b), None
+
+    def inverse_halves(self, a: Tensor, b: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self._back_cuts is None:
+            return split_halves(self.inverse(torch.cat([a, b], 1)))
+        return self._back_cuts(a, b)
 
 
 class LULinear(Transform):
@@ -108,7 +188,7 @@ class LULinear(Transform):
             W = self.get_buffer("P") @ L @ U
             # On images not conv2d, which CUDA rounds to TF32
             z = F.linear(x, W) if x.dim() == 2 else torch.einsum("oc,bchw->bohw", W, x)
-        return z, (self.log_diagonal.sum() * _sites(x)).expand(len(x))
+        return z, _every_site(self.log_diagonal.sum(), x).expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         L, U = self._factors()

@@ -222,5 +222,5 @@ class Ahead(Noise):
         if not self.block or self.block[-1].shape != shape:
             calls = min(self.CALLS, 1 + self.COLUMNS // math.prod(shape[1:]))
             drawn = self.noise.randn(shape[0], calls, *shape[1:])
-            self.block = list(drawn.transpose(0, 1).contiguous().flip(0).unbind())
+            self.block = list(reversed(drawn.transpose(0, 1).contiguous().unbind()))
         return self.block.pop()

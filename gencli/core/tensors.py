@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -25,6 +25,16 @@ def like(t: Tensor, x: Tensor) -> Tensor:
         torch.Size([5, 1, 1, 1])
     """
     return t.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+
+def slope(of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """E(x) (n,) and its gradient (n, *) by autograd, detached; rows do not depend on each other."""
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        x = x.detach().requires_grad_()
+        e = of(x)
+        # ones, and not the sum of e: what that sends back is expanded, which a matrix product first lays out
+        (gradient,) = torch.autograd.grad(e, x, torch.ones_like(e))
+    return e.detach(), gradient
 
 
 @contextmanager

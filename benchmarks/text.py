@@ -20,7 +20,7 @@ from gencli.core.noise import RowNoise
 from gencli.core.spec import Given, Spec, Support
 from gencli.data.split import WindowSplit
 from gencli.models.autoregressive.transformer import Transformer
-from gencli.models.distributions import Conditional
+from gencli.samplers.ancestral import Ancestral
 
 STEPS, TOKENS = 20, 255
 T, B, WIDTH, LAYERS, HEADS = 64, 12, 128, 4, 4
@@ -117,17 +117,10 @@ def sample(report: Report, rounds: int) -> None:
     spec = Spec((TOKENS + 1,), Support("categorical", 65))
     model, bare = Transformer(spec, layers=LAYERS, heads=HEADS, width=WIDTH).eval(), GPT(65, TOKENS + 1).eval()
 
-    def ours(length: int, cached: bool) -> Callable[[], None]:
-        def work() -> None:
-            noise = RowNoise(0, torch.arange(1))
-
-            def pick(conditional: Conditional) -> Tensor:
-                return conditional.sample(noise)
-
-            nothing = Given(torch.zeros(1, length, dtype=torch.long), torch.zeros(1, length, dtype=torch.bool))
-            model.decode(1, pick=pick, given=nothing, cached=cached)
-
-        return work
+    def ours(length: int, cached: bool) -> Work:
+        sampler = Ancestral(cached=cached)
+        nothing = Given(torch.zeros(1, length, dtype=torch.long), torch.zeros(1, length, dtype=torch.bool))
+        return lambda: sampler.sample(model, 1, None, RowNoise(0, torch.arange(1)), given=nothing)
 
     within: dict[str, Work] = {
         "gencli": ours(TOKENS, True),

@@ -42,8 +42,9 @@ class Categorical(Conditional):
         u = noise.rand(*self.logits.shape[:-1])  # also where it is not used: the stream goes on as at any temperature
         if temperature == 0:
             return self.logits.argmax(-1).to(self.dtype)
-        exact = self.logits if self.logits.device.type == "mps" else self.logits.double()  # MPS has no fp64
-        p = (exact / temperature).softmax(-1)  # inversion: u falls into exactly one value's interval
+        exact = torch.float32 if self.logits.device.type == "mps" else torch.float64  # MPS has no fp64
+        logits = self.logits if temperature == 1 else self.logits.to(exact) / temperature
+        p = logits.softmax(-1, dtype=exact)  # inversion: u falls into exactly one value's interval
         return (p.cumsum(-1)[..., :-1] <= u.to(p)[..., None]).sum(-1).to(self.dtype)
 
 

@@ -56,9 +56,9 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, h: Tensor, turn: Tensor, cache: Cache | None, layer: int) -> Tensor:
-        """(B, t, width) -> (B, t, width); turn: of the tokens' positions, see ``rotate``."""
-        B, t, width = h.shape
-        qkv = rotate(self.qkv(h).view(B, t, 3 * self.heads, -1), turn).transpose(1, 2)
+        """(B t, width) -> (B t, width); turn: of the t positions, see ``rotate_``."""
+        t, width = len(turn), h.shape[1]
+        qkv = rotate_(self.qkv(h).view(-1, t, 3 * self.heads, width // self.heads), turn).transpose(1, 2)
         q, kv = qkv.split((self.heads, 2 * self.heads), 1)
         if cache is not None:
             assert cache.length == 0 or t == 1
@@ -67,17 +67,17 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=t > 1
         )
-        return self.out(mixed.transpose(1, 2).reshape(B, t, width))
+        return self.out(mixed.transpose(1, 2).reshape(-1, width))
 
 
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
+def rotate_(x: Tensor, turn: Tensor) -> Tensor:
     """Turn coordinate pairs (2j, 2j + 1) of x (B, t, m, d) by each token's angles: turn (t, 1 or m, d/2) is e^(i angle).
 
-    One complex product costs less than half of what sines and cosines on halves cost.
+    One complex product, in place, costs less than half of what sines and cosines on halves cost.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # there are no complex numbers of bf16
-    pairs = torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
+    torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2)).mul_(turn)
+    return wide.to(x.dtype)
 
 
 class Block(nn.Module):
@@ -171,10 +171,11 @@ class CausalTransformer(nn.Module):
     def forward(self, h: Tensor, cache: Cache | None = None) -> Tensor:
         """Tokens (B, t, width) -> (B, t, width); with a cache, tokens that follow those in it (all, or one)."""
         past = 0 if cache is None else cache.length
-        t = h.shape[1]
+        B, t, width = h.shape
+        h = h.reshape(-1, width)  # matrices, whose products need no views
         turn = torch.view_as_complex(self.turn[past : past + t])
         for layer, block in enumerate(self.blocks):
             h = block(h, turn, cache, layer)
         if cache is not None:
             cache.length = past + t
-        return self.norm(h)
+        return self.norm(h).view(B, t, width)

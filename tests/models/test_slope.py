@@ -42,7 +42,8 @@ def test_the_chain_rule_of_an_mlp_is_its_gradient(activation):
     x = torch.randn(20, 2, 3, 3, dtype=torch.float64)
     f, gradient = net.slope(x)
     plain, by_autograd = tensors.slope(lambda at: net(at).squeeze(1), x)
-    assert not f.requires_grad and not gradient.requires_grad
+    assert not f.requires_grad
+    assert not gradient.requires_grad
     torch.testing.assert_close(f, plain)
     torch.testing.assert_close(gradient, by_autograd)
 

@@ -74,6 +74,12 @@ class BernoulliHead(Head):
         logit = params[..., 0]
         return x * logit - F.softplus(logit)
 
+    def total(self, x: Tensor, params: Tensor) -> Tensor:
+        """As the contract says, with x . l as a matrix product; in the precision of params under autocast, too."""
+        logit = params[..., 0]
+        with torch.autocast(logit.device.type, enabled=False):
+            return (logit @ x.to(logit).mT)[..., 0] - F.softplus(logit).sum(-1)
+
     def conditional(self, params: Tensor) -> Categorical:
         return Categorical(torch.cat([torch.zeros_like(params), params], -1), params.dtype)
 

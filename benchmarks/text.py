@@ -71,7 +71,8 @@ class GPT(nn.Module):
     @torch.no_grad()
     def generate(self, length: int, cached: bool) -> Tensor:
         """So many symbols after a first one, each given the window before it: (1, length + 1)."""
-        x, caches, fed = torch.zeros(1, 1, dtype=torch.long), [{} for _ in self.blocks], 0
+        caches: list[dict[str, Tensor]] = [{} for _ in self.blocks]
+        x, fed = torch.zeros(1, 1, dtype=torch.long), 0
         context = self.places.num_embeddings
         for _ in range(length):
             if cached and x.shape[1] <= context:

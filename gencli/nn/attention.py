@@ -71,7 +71,7 @@ class Attention(nn.Module):
 
 
 def rotate_(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn coordinate pairs (2j, 2j + 1) of x (B, t, m, d) by each token's angles: turn (t, 1 or m, d/2) is e^(i angle).
+    """Turn coordinate pairs (2j, 2j + 1) of x (B, t, m, d) by angles of each token: turn (t, 1 or m, d/2), e^(i angle).
 
     One complex product, in place, costs less than half of what sines and cosines on halves cost.
     """

@@ -1,31 +1,27 @@
 """An MLP energy 2-128-128-1: 1,000 chains of 100 Langevin steps, and training by CD-10 at batch 256.
 
-gencli's sampler and trainer against what a researcher writes by hand, and against torchebm where it is installed, in
-one run on one thread. Rounds are interleaved and medians of CPU seconds compared: only the ratios mean something.
+gencli's sampler and trainer beside torchebm, and a bare loop over the same architecture whose parameters are frozen
+while its chains run. Its loss takes data and chains through the network together.
 
-    pip install --target=peers --no-deps torchebm
-    PYTHONPATH=peers python -m benchmarks.langevin
+    python -m benchmarks.langevin
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.racing import Report, benchmark, race, stepper, training
+from benchmarks.racing import Report, Work, arguments, benchmark, peers, race, stepper, training
 from gencli.core.noise import RowNoise
+from gencli.core.tensors import frozen
 from gencli.models.base import Unnormalized
 from gencli.samplers.langevin import Langevin
 
 CHAINS, MOVES, STEP = 1000, 100, 0.01
 BATCH, K, STEPS = 256, 10, 40
-ROUNDS = 11
-
-Walk = Callable[[Tensor, int], Tensor]
-"""From x (n, 2), so many Langevin steps, to x (n, 2)."""
 
 
 class Bare(nn.Module):
@@ -39,28 +35,25 @@ class Bare(nn.Module):
         return self.net(x)[:, 0]
 
     def walk(self, x: Tensor, moves: int) -> Tensor:
-        x = x.detach()
-        for _ in range(moves):
-            x.requires_grad_()
-            (gradient,) = torch.autograd.grad(self(x).sum(), x)
-            x = (x - STEP * gradient + math.sqrt(2 * STEP) * torch.randn_like(x)).detach()
-        return x
+        """So many Langevin steps from x (n, 2)."""
+        with frozen(self):
+            for _ in range(moves):
+                x = x.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(self(x).sum(), x)
+                x = x.detach() - STEP * gradient + math.sqrt(2 * STEP) * torch.randn_like(x)
+        return x.detach()
+
+    def divergence(self, x: Tensor) -> Tensor:
+        """The loss of CD-10."""
+        of_data, of_chains = self(torch.cat([x, self.walk(x, K)])).chunk(2)
+        return of_data.mean() - of_chains.mean()
 
 
-def divergence(energy: nn.Module, walk: Walk) -> Callable[[Tensor], Tensor]:
-    """The loss of CD-10 by hand."""
-    return lambda x: energy(x).mean() - energy(walk(x, K)).mean()
-
-
-def torchebm_parts() -> tuple[nn.Module, Walk, Callable[[Tensor], Tensor]] | None:
-    """The same network, chains and loss in torchebm; or None, and a line that says so."""
-    try:
-        from torchebm.core import BaseModel
-        from torchebm.losses import ContrastiveDivergence
-        from torchebm.samplers import LangevinDynamics
-    except ImportError as error:
-        print(f"torchebm is not compared: {error}. The head of this script says how to have it.")
-        return None
+def torchebm(x: Tensor) -> Mapping[str, Work]:
+    """The same network, chains and loss in torchebm."""
+    from torchebm.core import BaseModel
+    from torchebm.losses import ContrastiveDivergence
+    from torchebm.samplers import LangevinDynamics
 
     class Energy(BaseModel):
         def __init__(self) -> None:
@@ -73,10 +66,13 @@ def torchebm_parts() -> tuple[nn.Module, Walk, Callable[[Tensor], Tensor]] | Non
     model = Energy()
     sampler = LangevinDynamics(model, step_size=STEP, noise_scale=1.0)
     loss = ContrastiveDivergence(model, sampler, k_steps=K, energy_reg_weight=0.0)
-    return model, lambda x, moves: sampler.sample(x=x, n_steps=moves), lambda x: loss(x)[0]
+    return {
+        "chains": lambda: sampler.sample(x=x[:CHAINS], n_steps=MOVES),
+        "train": stepper(model, lambda rows: loss(rows)[0], x, STEPS, BATCH),
+    }
 
 
-def main(report: Report) -> None:
+def main(report: Report, rounds: int) -> None:
     overrides = [
         *("model=ebm", "model.base=none", "model.net.vector.hidden=[128,128]", "model.net.vector.activation=silu"),
         *("objective=cd", f"objective.steps={K}", f"objective.step={STEP}", f"trainer.batch_size={BATCH}"),
@@ -85,25 +81,24 @@ def main(report: Report) -> None:
     with training(overrides) as trainer:
         x = trainer.train.gather(torch.arange(len(trainer.train))).x
         sampler, start, noise = Langevin(step=STEP, steps=MOVES), x[:CHAINS], RowNoise(0, torch.arange(CHAINS))
-        bare, energy = Bare(), trainer.parts.model
+        bare, fused, energy = Bare(), Bare(), trainer.parts.model
         assert isinstance(energy, Unnormalized)
-        chains: dict[str, Callable[[], object]] = {
-            "gencli": lambda: sampler.run(energy, start, None, noise, lambda at, e: None),
+        chains: dict[str, Work] = {
+            "gencli": lambda: sampler.run(energy, start, None, noise),
             "bare loop": lambda: bare.walk(start, MOVES),
         }
-        learning = {
+        learning: dict[str, Work] = {
             "gencli": lambda: trainer.steps(STEPS),
-            "bare loop": stepper(bare, divergence(bare, bare.walk), x, STEPS, BATCH),
+            "bare loop": stepper(bare, bare.divergence, x, STEPS, BATCH),
+            "bare loop, fused": stepper(fused, fused.divergence, x, STEPS, BATCH, fused=True),
         }
-        peer = torchebm_parts()
-        if peer is not None:
-            model, walk, loss_of = peer
-            chains["torchebm"] = lambda: walk(start, MOVES)
-            learning["torchebm"] = stepper(model, loss_of, x, STEPS, BATCH)
-        report.table(f"{CHAINS} chains of {MOVES} Langevin steps", race(chains, ROUNDS))
-        report.table(f"training by CD-{K}, batch {BATCH}", race(learning, ROUNDS), STEPS)
+        for name, works in peers({"torchebm": lambda: torchebm(x)}).items():
+            chains[name], learning[name] = works["chains"], works["train"]
+        report.table(f"{CHAINS} chains of {MOVES} Langevin steps", race(chains, rounds))
+        report.table(f"training by CD-{K}, batch {BATCH}", race(learning, rounds), STEPS)
 
 
 if __name__ == "__main__":
-    with benchmark("langevin") as report:
-        main(report)
+    asked = arguments(__doc__).parse_args()
+    with benchmark("langevin", asked.threads) as report:
+        main(report, asked.rounds)

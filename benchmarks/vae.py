@@ -50,16 +50,18 @@ class Bare(nn.Module):
 
     @torch.no_grad()
     def nll(self, x: Tensor, k: int) -> Tensor:
-        """A row at a time, encoded once, all its samples decoded together."""
+        """A row at a time, encoded once, its samples decoded a thousand at a time; x . logits is a matrix product."""
         values = []
-        for row in x:
-            h = self.encoder(row[None])
-            mean, std = self.mean(h), torch.exp(0.5 * self.log_var(h))
-            eps = torch.randn(k, LATENT)
-            z = mean + eps * std
-            log_x = -F.binary_cross_entropy_with_logits(self.decoder(z), row.expand(k, -1), reduction="none").sum(1)
-            log_w = log_x - 0.5 * z.square().sum(1) + 0.5 * eps.square().sum(1) + std.log().sum()
-            values.append(math.log(k) - log_w.logsumexp(0))
+        h = self.encoder(x)
+        for row, mean, log_std in zip(x, self.mean(h), 0.5 * self.log_var(h), strict=True):
+            pieces = []
+            for _ in range(k // 1000):
+                eps = torch.randn(1000, LATENT)
+                z = mean + eps * log_std.exp()
+                logits = self.decoder(z)
+                log_x = logits @ row - F.softplus(logits).sum(1)
+                pieces.append(log_x - 0.5 * z.square().sum(1) + 0.5 * eps.square().sum(1) + log_std.sum())
+            values.append(math.log(k) - torch.cat(pieces).logsumexp(0))
         return torch.stack(values)
 
 

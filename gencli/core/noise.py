@@ -222,5 +222,30 @@ class Ahead(Noise):
         if not self.block or self.block[-1].shape != shape:
             calls = min(self.CALLS, 1 + self.COLUMNS // math.prod(shape[1:]))
             drawn = self.noise.randn(shape[0], calls, *shape[1:])
-            self.block = list(drawn.transpose(0, 1).contiguous().flip(0).unbind())
+            self.block = list(reversed(drawn.transpose(0, 1).contiguous().unbind()))
         return self.block.pop()
+
+
+class Uniforms(Noise):
+    """The uniform variates of several calls of one shape at once, for decoding: a hash costs little more for many.
+
+    Of a ``RowNoise`` they are those of single calls, where nothing else is drawn in between.
+
+    Args:
+        noise: where they come from.
+    """
+
+    CALLS = 64
+
+    def __init__(self, noise: Noise) -> None:
+        self.noise = noise
+        self.block: list[Tensor] = []
+
+    def rand(self, *shape: int) -> Tensor:
+        if not self.block or self.block[-1].shape != shape:
+            drawn = self.noise.rand(shape[0], self.CALLS, *shape[1:])
+            self.block = list(reversed(drawn.transpose(0, 1).contiguous().unbind()))
+        return self.block.pop()
+
+    def randn(self, *shape: int) -> Tensor:
+        return self.noise.randn(*shape)

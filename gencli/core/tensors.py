@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -37,6 +37,16 @@ def shared(rows: Tensor) -> Tensor:
         (tensor([0.5000]), tensor([0.5000, 0.5000]))
     """
     return rows[:1] if len(rows) > 1 and rows.stride(0) == 0 else rows
+
+
+def slope(of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """E(x) (n,) and its gradient (n, *) by autograd, detached; rows do not depend on each other."""
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        x = x.detach().requires_grad_()
+        e = of(x)
+        # ones, and not the sum of e: what that sends back is expanded, which a matrix product first lays out
+        (gradient,) = torch.autograd.grad(e, x, torch.ones_like(e))
+    return e.detach(), gradient
 
 
 @contextmanager

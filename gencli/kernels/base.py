@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from gencli.core import tensors
 from gencli.core.errors import RunFailed
 from gencli.core.noise import Noise
 from gencli.core.spec import Support
@@ -138,12 +139,10 @@ class Kernel(ABC, Generic[S]):
 
 
 def slope(energy: Of, x: Tensor) -> tuple[Tensor, Tensor]:
-    """E(x) (n,) and its gradient (n, *), detached."""
-    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-        x = x.detach().requires_grad_()
-        e = energy(x)
-        (gradient,) = torch.autograd.grad(e.sum(), x)
-    return e.detach(), gradient
+    """E(x) (n,) and its gradient (n, *), detached; by autograd, where the energy has no better way."""
+    if isinstance(energy, Energy) and energy.slope is not None:
+        return energy.slope(x)
+    return tensors.slope(energy, x)
 
 
 MOVERS = {

@@ -95,6 +95,7 @@ class Energy:
         pairs: says the energy as a sum over single coordinates and pairs of them; None: it is none, or is not known to
             be.
         toggle: ``toggles`` of this energy, (x, where) -> (n,); None: the energy is asked for at the neighbours.
+        slope: E(x) (n,) and its gradient (n, *) of reals, detached; None: by autograd.
     """
 
     of: Of
@@ -105,6 +106,7 @@ class Energy:
     resample: Callable[[Tensor, Noise], Tensor] | None = None
     pairs: Callable[[], Pairs] | None = None
     toggle: Callable[[Tensor, Tensor], Tensor] | None = None
+    slope: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of(x)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gencli.core.noise import Noise
 from gencli.kernels.base import Energy, Kernel
 from gencli.models.base import Unnormalized
-from gencli.models.structure import BlockGibbs, Pairwise, Relaxed
+from gencli.models.structure import BlockGibbs, Pairwise, Relaxed, Sloped
 
 
 def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energy:
@@ -28,7 +28,8 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
 
     support = model.spec.support
     if not support.discrete:
-        return Energy(lambda x: model.energy(x, given(x)), support)
+        own = (lambda x: model.slope(x, given(x))) if isinstance(model, Sloped) else None
+        return Energy(lambda x: model.energy(x, given(x)), support, slope=own)
 
     def taylor(x: Tensor) -> Tensor:
         assert isinstance(model, Relaxed)

@@ -110,6 +110,14 @@ class HiddenUnits(Unnormalized):
         """x ~ p(x | h), (B, *), of hidden bits h (B, H)."""
 
 
+class Sloped(Unnormalized):
+    """An energy of reals that knows its gradient in x without a graph of what led to it."""
+
+    @abstractmethod
+    def slope(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """E(x) (B,) in nats and dE/dx (B, *), detached."""
+
+
 class Annealable(Unnormalized):
     """An energy with a path of its own to a density with known Z, better than that by powers of two densities."""
 

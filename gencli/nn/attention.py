@@ -29,9 +29,15 @@ class Cache:
     """
 
     def __init__(self, layers: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
-        self.keys = [like.new_empty(shape) for _ in range(layers)]
-        self.values = [like.new_empty(shape) for _ in range(layers)]
+        rows, heads, longest, width = shape
+        self.both = [like.new_empty(rows, 2 * heads, longest, width) for _ in range(layers)]
         self.length = 0
+
+    def extended(self, layer: int, new: Tensor) -> Tensor:
+        """Keys and values (B, 2 heads, length + t, d) of a layer that has seen t new tokens (B, 2 heads, t, d)."""
+        end = self.length + new.shape[2]
+        self.both[layer][:, :, self.length : end] = new
+        return self.both[layer][:, :, :end]
 
 
 class Attention(nn.Module):
@@ -50,32 +56,28 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, h: Tensor, turn: Tensor, cache: Cache | None, layer: int) -> Tensor:
-        """(B, t, width) -> (B, t, width); turn: of the tokens' positions, see ``rotate``."""
-        B, t, width = h.shape
-        qk, v = self.qkv(h).split((2 * width, width), -1)
-        q, k = rotate(qk.view(B, t, 2 * self.heads, -1), turn).transpose(1, 2).chunk(2, 1)
-        v = v.view(B, t, self.heads, -1).transpose(1, 2)
-        causal = t > 1
+        """(B t, width) -> (B t, width); turn: of the t positions, see ``rotate_``."""
+        t, width = len(turn), h.shape[1]
+        qkv = rotate_(self.qkv(h).view(-1, t, 3 * self.heads, width // self.heads), turn).transpose(1, 2)
+        q, kv = qkv.split((self.heads, 2 * self.heads), 1)
         if cache is not None:
-            past = cache.length
-            assert past == 0 or t == 1
-            cache.keys[layer][:, :, past : past + t] = k
-            cache.values[layer][:, :, past : past + t] = v
-            k, v = cache.keys[layer][:, :, : past + t], cache.values[layer][:, :, : past + t]
+            assert cache.length == 0 or t == 1
+            kv = cache.extended(layer, kv)
+        k, v = kv.chunk(2, 1)
         mixed = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=causal
+            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=t > 1
         )
-        return self.out(mixed.transpose(1, 2).reshape(B, t, width))
+        return self.out(mixed.transpose(1, 2).reshape(-1, width))
 
 
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn coordinate pairs (2j, 2j + 1) of x (B, t, heads, d) by each token's angles: turn (t, 1, d/2) is e^(i angle).
+def rotate_(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn coordinate pairs (2j, 2j + 1) of x (B, t, m, d) by angles of each token: turn (t, 1 or m, d/2), e^(i angle).
 
-    One complex product costs less than half of what sines and cosines on halves cost.
+    One complex product, in place, costs less than half of what sines and cosines on halves cost.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # there are no complex numbers of bf16
-    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
+    torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2)).mul_(turn)
+    return wide.to(x.dtype)
 
 
 class Block(nn.Module):
@@ -152,7 +154,10 @@ class CausalTransformer(nn.Module):
         self.norm = nn.LayerNorm(width, bias=False)
         half = width // heads // 2
         angle = torch.arange(length)[:, None] * 10_000.0 ** -(torch.arange(half) / half)
-        turn = torch.stack([angle.cos(), angle.sin()], -1)[:, None]  # reals: .double() would make a real of a complex
+        # of queries and keys; values are turned by nothing, which costs less than to hold them apart
+        angle = torch.cat([angle, angle, torch.zeros_like(angle)], 1).view(length, 3, 1, half)
+        angle = angle.expand(-1, -1, heads, -1).flatten(1, 2)
+        turn = torch.stack([angle.cos(), angle.sin()], -1)  # reals: .double() would make a real of a complex
         self.register_buffer("turn", turn, persistent=False)
         for name, weight in self.named_parameters():  # GPT-2's start: branches into the residual stream are smaller
             if weight.dim() == 2:
@@ -166,10 +171,11 @@ class CausalTransformer(nn.Module):
     def forward(self, h: Tensor, cache: Cache | None = None) -> Tensor:
         """Tokens (B, t, width) -> (B, t, width); with a cache, tokens that follow those in it (all, or one)."""
         past = 0 if cache is None else cache.length
-        t = h.shape[1]
+        B, t, width = h.shape
+        h = h.reshape(-1, width)  # matrices, whose products need no views
         turn = torch.view_as_complex(self.turn[past : past + t])
         for layer, block in enumerate(self.blocks):
             h = block(h, turn, cache, layer)
         if cache is not None:
             cache.length = past + t
-        return self.norm(h)
+        return self.norm(h).view(B, t, width)

@@ -56,6 +56,9 @@ class ByShape(Network):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.net(x, context)
 
+    def slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.net.slope(x)
+
 
 class Auto(ByShape):
     """``MLP`` for vectors and for images of at most 4x4, ``ResidualConv`` for larger images.

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from gencli.core.tensors import slope
+
 
 class Network(nn.Module):
     """A network that knows no probability: in_shape -> out_shape, given an optional context vector (B, C).
@@ -17,6 +19,10 @@ class Network(nn.Module):
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, *in_shape) -> (B, *out_shape)."""
+
+    def slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """f(x) (B,) and its gradient (B, *in_shape) of a network of one output, detached; here by autograd."""
+        return slope(lambda at: self(at).flatten(), x)
 
 
 NetworkFactory = Callable[[tuple[int, ...], tuple[int, ...], int], Network]

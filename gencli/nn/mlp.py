@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -26,6 +26,15 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
+
+BACKWARD: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
+    nn.SiLU: torch.ops.aten.silu_backward,
+    nn.Softplus: lambda gradient, h: torch.ops.aten.softplus_backward(gradient, h, 1, 20),
+    nn.ReLU: lambda gradient, h: torch.ops.aten.threshold_backward(gradient, h, 0),
+    nn.Tanh: lambda gradient, h: torch.ops.aten.tanh_backward(gradient, h.tanh()),
+    nn.GELU: torch.ops.aten.gelu_backward,
+}
+"""dL/dh of activations a(h), from dL/da and h."""
 
 
 class MLP(Network):
@@ -92,3 +101,17 @@ class MLP(Network):
             for layer in others:
                 h = layer(h)
         return h.view(-1, *self.out_shape)
+
+    @torch.no_grad()
+    def slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """f(x) and its gradient by the chain rule, layer by layer: what autograd does, without its graph."""
+        if not all(type(layer) in (nn.Linear, *BACKWARD) for layer in self.layers):
+            return super().slope(x)
+        inputs, h = [], x.flatten(1)
+        for layer in self.layers:
+            inputs.append(h)
+            h = layer(h)
+        gradient = torch.ones_like(h)
+        for layer, of in zip(reversed(self.layers), reversed(inputs), strict=True):
+            gradient = gradient @ layer.weight if isinstance(layer, nn.Linear) else BACKWARD[type(layer)](gradient, of)
+        return h.squeeze(1), gradient.view_as(x)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from gencli.core.noise import Noise
+from gencli.core.noise import Noise, Uniforms
 from gencli.core.options import Count, NonNegative, Range
 from gencli.core.spec import Given
 from gencli.models.base import Autoregressive
@@ -56,6 +56,9 @@ class Ancestral(Sampler[Autoregressive]):
     def sample(
         self, model: Autoregressive, n: int, y: Tensor | None, noise: Noise, given: Given | None = None
     ) -> Samples:
+        if model.spec.support.discrete:  # which needs uniform variates and no others
+            noise = Uniforms(noise)
+
         def pick(conditional: Conditional) -> Tensor:
             if isinstance(conditional, Categorical):
                 conditional = conditional.truncated(self.top_k, self.top_p)

@@ -87,7 +87,7 @@ class MarkovChain(Sampler[Unnormalized]):
         x: Tensor,
         y: Tensor | None,
         noise: Noise,
-        visit: Visit = lambda at, energy: None,
+        visit: Visit | None = None,
     ) -> Samples:
         """Chains from x (n, *), shown to ``visit`` on their way.
 
@@ -96,8 +96,10 @@ class MarkovChain(Sampler[Unnormalized]):
         """
         kernel, ahead = self.transition(model.spec), Ahead(noise)
         energy, moving = energy_of(model, y, len(x)), not model.spec.support.discrete
-        trace: list[Tensor] = []
-        norms: list[Tensor] = []
+        # one place for what is kept of a step: small tensors that live on would lie between the large ones of a network
+        skipped = self.steps // 2
+        trace = torch.empty(self.steps - skipped, len(x), dtype=torch.float64, device=x.device)
+        norms = torch.empty(self.steps, device=x.device)
         totals: dict[str, Tensor] = {}
         with frozen(model):
             state = kernel.init(energy, x)
@@ -105,17 +107,19 @@ class MarkovChain(Sampler[Unnormalized]):
                 state, info = kernel.step(energy, state, ahead)
                 state = kernel.adapt(state, info)
             state = kernel.settle(state)
-            for _ in range(self.steps):
+            for k in range(self.steps):
                 state, info = kernel.step(energy, state, ahead)
-                trace.append(info.energy)
+                if k >= skipped:  # some kernels work energies out only where they are read
+                    trace[k - skipped] = info.energy
                 if moving:  # values of a finite set go nowhere
-                    norms.append(torch.linalg.vector_norm(info.x.flatten(1), dim=1))
+                    norms[k] = torch.linalg.vector_norm(info.x.flatten(1), dim=1).amax()
                 for name, rate in info.rates.items():
                     totals[name] = totals[name] + rate if name in totals else rate
-                visit(info.x, info.energy)
+                if visit is not None:
+                    visit(info.x, info.energy)
         if moving:
-            require_finite(state.x, torch.stack(norms).amax(1), self.named)
-        kept = torch.stack(trace[len(trace) // 2 :], 1)
+            require_finite(state.x, norms, self.named)
+        kept = trace.T.contiguous()
         said = {name: float(total.mean()) / self.steps for name, total in totals.items()}
         said |= kernel.summary(state) | {"r_hat": split_r_hat(kept), "ess": effective_draws(kept)}
         return Samples(state.x, said)

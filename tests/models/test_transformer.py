@@ -15,7 +15,7 @@ from gencli.data.split import WindowSplit
 from gencli.models.autoregressive.transformer import Transformer
 from gencli.models.base import log_likelihood
 from gencli.models.classical.ngram import NGram
-from gencli.nn.attention import rotate
+from gencli.nn.attention import rotate_
 
 SMALL = {"layers": 2, "heads": 2, "width": 16}
 
@@ -237,5 +237,5 @@ def test_rotation_takes_bf16():
     """Autocast on a GPU hands it over as it is; that of a CPU does not, so this calls the function itself."""
     x = torch.randn(2, 3, 1, 4)
     turn = torch.polar(torch.ones(3, 1, 2), torch.rand(3, 1, 2))
-    assert rotate(x.bfloat16(), turn).dtype == torch.bfloat16
-    assert torch.allclose(rotate(x.bfloat16(), turn).float(), rotate(x, turn), atol=0.05)
+    assert rotate_(x.bfloat16(), turn).dtype == torch.bfloat16
+    assert torch.allclose(rotate_(x.bfloat16(), turn).float(), rotate_(x, turn), atol=0.05)

@@ -154,10 +154,11 @@ class Transformer(Autoregressive):
         length = given.x.shape[1] if given is not None and self.spec.kind != "image" else D
         dtype = self.bos.dtype if self.columns else torch.long
         x = torch.zeros(n, length, dtype=dtype, device=self.bos.device)
-        known, prompt = None, 0
+        known, some, prompt = None, [False] * length, 0
         if given is not None:
             known = self._line(given.mask)
             x = torch.where(known, self._line(given.x).to(dtype), x)
+            some = known.any(0).tolist()
             prompt = int(known.all(0).long().cumprod(0).sum())  # leading coordinates that every row has
         begin = first = ahead = 0  # the window begins at coordinate begin; params are of coordinates first .. ahead - 1
         params, cache = torch.empty(0), self.body.cache(n) if cached else None
@@ -178,5 +179,5 @@ class Transformer(Autoregressive):
                 ahead = first + params.shape[1]
             head = self.distribution.column(t)
             drawn = pick(head.conditional(params[:, t - first, : head.n_params]))
-            x[:, t] = drawn if known is None else torch.where(known[:, t], x[:, t], drawn)
+            x[:, t] = torch.where(known[:, t], x[:, t], drawn) if known is not None and some[t] else drawn
         return self._event(x)

@@ -33,6 +33,10 @@ class Head(ABC):
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         """log p(x | params) in nats: x, which broadcasts to (*), and params (*, P) -> (*)."""
 
+    def total(self, x: Tensor, params: Tensor) -> Tensor:
+        """Sum of log p over D coordinates that are independent: x (B, 1, D) and params (B, k, D, P) -> (B, k) nats."""
+        return self.log_prob(x, params).sum(-1)
+
     @abstractmethod
     def conditional(self, params: Tensor) -> Conditional:
         """The distribution with parameters (n, *, P), to be drawn from, perhaps truncated before."""

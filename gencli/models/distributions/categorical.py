@@ -42,8 +42,9 @@ class Categorical(Conditional):
         u = noise.rand(*self.logits.shape[:-1])  # also where it is not used: the stream goes on as at any temperature
         if temperature == 0:
             return self.logits.argmax(-1).to(self.dtype)
-        exact = self.logits if self.logits.device.type == "mps" else self.logits.double()  # MPS has no fp64
-        p = (exact / temperature).softmax(-1)  # inversion: u falls into exactly one value's interval
+        exact = torch.float32 if self.logits.device.type == "mps" else torch.float64  # MPS has no fp64
+        logits = self.logits if temperature == 1 else self.logits.to(exact) / temperature
+        p = logits.softmax(-1, dtype=exact)  # inversion: u falls into exactly one value's interval
         return (p.cumsum(-1)[..., :-1] <= u.to(p)[..., None]).sum(-1).to(self.dtype)
 
 
@@ -72,6 +73,12 @@ class BernoulliHead(Head):
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         logit = params[..., 0]
         return x * logit - F.softplus(logit)
+
+    def total(self, x: Tensor, params: Tensor) -> Tensor:
+        """As the contract says, with x . l as a matrix product; in the precision of params under autocast, too."""
+        logit = params[..., 0]
+        with torch.autocast(logit.device.type, enabled=False):
+            return (logit @ x.to(logit).mT)[..., 0] - F.softplus(logit).sum(-1)
 
     def conditional(self, params: Tensor) -> Categorical:
         return Categorical(torch.cat([torch.zeros_like(params), params], -1), params.dtype)

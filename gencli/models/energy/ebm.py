@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from gencli.core import tensors
 from gencli.models.energy.tilted import TiltedReals
+from gencli.models.structure import Sloped
 
 
-class EBM(TiltedReals):
+class EBM(TiltedReals, Sloped):
     """E(x) = f(x) - log q(x): a network f, which tilts a base density q exponentially; without one E(x) = f(x).
 
     Under a Gaussian base Z is finite whatever the parameters are, because f grows no faster than |x|. Without a base
@@ -20,3 +23,11 @@ class EBM(TiltedReals):
 
     def tilt(self, x: Tensor) -> Tensor:
         return self.net(x).squeeze(1)
+
+    def slope(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        with torch.autocast(x.device.type, enabled=False):
+            e, gradient = self.net.slope(x)
+        if self.base is not None:
+            of_base, gradient_of_base = tensors.slope(self.base.energy, x)
+            e, gradient = e + of_base, gradient + gradient_of_base
+        return e, gradient

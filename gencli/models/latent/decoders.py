@@ -66,7 +66,7 @@ class Decoder(nn.Module, ABC):
 
     def log_prob(self, x: Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
         """log p(x | z_i, y) of k codes a row: x (B, *), z (B, k, d) -> (B, k) nats."""
-        return self.distribution.log_prob(x.flatten(1)[:, None], self.params(z, context)).sum(2)
+        return self.distribution.total(x.flatten(1)[:, None], self.params(z, context))
 
     def mean(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """E[x | z], floats also where x is an integer: (n, d) -> (n, *)."""

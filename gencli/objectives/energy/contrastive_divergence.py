@@ -26,7 +26,7 @@ from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss
-from gencli.objectives.energy.base import ChainObjective, refuse_steps, vacant, walk
+from gencli.objectives.energy.base import ChainObjective, energies, refuse_steps, vacant, walk
 from gencli.objectives.energy.sampler_divergence import langevin_through, sampler_divergence
 
 
@@ -119,7 +119,7 @@ class ContrastiveDivergence(ChainObjective):
             )
             missing, x = self.kl * sampler_divergence(model, ends, batch.y), ends.detach()
         self.end(x, note)
-        of_data, of_chains = model.energy(batch.x, batch.y), model.energy(x, batch.y)
+        of_data, of_chains = energies(model, batch, x)
         gap = of_data.mean() - of_chains.mean()
         logs = {"energy_gap": gap.detach()}
         if self.spec.support.discrete:

@@ -1,6 +1,6 @@
 """Cached decoding against a full pass for every coordinate, in one run: the same samples, how much sooner.
 
-    python -m benchmarks.sampling [whole]
+    python -m benchmarks.pixelcnn [whole]
 
 The naive way is timed on its first passes and scaled to all of them, since each costs the same; ``whole`` runs all.
 """
@@ -80,5 +80,5 @@ def main(report: Report, whole: bool) -> None:
 
 
 if __name__ == "__main__":
-    with benchmark("sampling") as report:
+    with benchmark("pixelcnn") as report:
         main(report, whole=sys.argv[1:] == ["whole"])

@@ -53,10 +53,12 @@ def clip(parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
         norm: of the gradients; where it lies on the CPU, nothing is multiplied that need not be.
         most: the norm that they may have.
     """
-    factor = most / (norm + 1e-6)
-    if norm.device.type == "cpu" and factor >= 1:
-        return
-    torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor.clamp(max=1.0))
+    factor: Tensor | float = (most / (norm + 1e-6)).clamp(max=1.0)
+    if norm.device.type == "cpu":  # a number: each gradient would make one of a tensor
+        factor = float(factor)
+        if factor == 1:
+            return
+    torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
 
 
 def make_optimizer(

@@ -135,7 +135,7 @@ class NetworkField(TimeField, DataInitialized):
         if self.prediction != "edm":
             return Prediction.of(path, x, t, level, **{self.prediction: out})
         scale, slope = std / root, (a * alpha * std.square() + b * sigma) / V
-        v = torch.addcmul(torch.addcmul(a * mean, slope, away), scale, out)
+        v = torch.addcmul(a * mean, slope, away) + scale * out  # not addcmul, whose backward takes more kernels
         return Prediction(path, x, t, v, scale, level)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import gencli
+from benchmarks import check, table
 from benchmarks.racing import RESULTS, Report, peers, race, ratios, stepper
 
 NAMES = sorted(path.stem for path in Path(RESULTS).parent.glob("*.py") if path.stem != "__init__")
@@ -61,3 +62,29 @@ def test_a_peer_that_is_missing_is_left_out_and_said(capsys):
 
     assert list(peers({"here": lambda: {}, "there": missing})) == ["here"]
     assert "without there: No module named 'no_such_peer'" in capsys.readouterr().out
+
+
+def test_a_work_that_lost_a_third_is_told():
+    kept = {"a": 0.9, "b": 0.9, "c": 0.9}
+    assert check.lost(kept, {"a": 0.7, "b": 0.5}) == [
+        "b: 0.50 of a loop by hand, 0.90 before",
+        "c: 0.00 of a loop by hand, 0.90 before",
+    ]
+
+
+def result(date, commit, **median):
+    tables = [{"title": "training", "median": median}]
+    return {"benchmark": "flow", "arguments": [], "date": date, "commit": commit, "tables": tables}
+
+
+def test_the_table_takes_the_races_of_the_newest_commit(tmp_path):
+    for k, (commit, seconds) in enumerate([("old", 9.0), ("new", 1.0), ("new", 2.0), ("new", 4.0)]):
+        median = {"gencli": seconds, "fast": 2.0, "slow": 8.0, "bare loop": 1.0}
+        (tmp_path / f"flow-{k}.json").write_text(json.dumps(result(f"2026-01-0{k + 1}", commit, **median)))
+    (row,) = table.rows(table.newest(tmp_path)[0])
+    assert row == {
+        "what": "flow: training",
+        "races": "3",
+        "best peer": "fast: 1.00 (0.50 to 2.00)",
+        "floor": "loop: 0.50 (0.25 to 1.00)",
+    }

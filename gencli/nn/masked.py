@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,20 +27,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MaskedLinear(nn.Linear):
-    """A linear layer whose weight is zero wherever mask (out, in) is.
+    """A linear layer whose weight is zero wherever mask (out, in) is."""
 
-    A large one leaves out what its mask says is zero: of a staircase, in two blocks of rows, a quarter.
-    """
-
-    BLOCKS: ClassVar[int] = 2
-    LARGE: ClassVar[int] = 256
-    """Inputs and outputs; of fewer several small products take longer than the whole one."""
     mask: Tensor
 
     def __init__(self, mask: Tensor, bias: bool = True) -> None:
         super().__init__(mask.shape[1], mask.shape[0], bias)
         self.register_buffer("mask", mask.float(), persistent=False)
-        self.stairs = _stairs(mask, self.BLOCKS) if bias and min(mask.shape) >= self.LARGE else None
 
     def masked(self, ranks: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """The masked weight; ranks: the row and column of ``mask`` that each output and input takes."""
@@ -49,51 +42,7 @@ class MaskedLinear(nn.Linear):
         return self.weight * self.mask.index_select(0, ranks[0]).index_select(1, ranks[1])
 
     def forward(self, x: Tensor, ranks: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        weight = self.masked(ranks)
-        # On a GPU one product is quicker than two; a compiler and autocast have their own ways with products
-        whole = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        if self.stairs is None or ranks is not None or whole:
-            return F.linear(x, weight, self.bias)
-        return cast(Tensor, _StaircaseLinear.apply(x, weight, self.bias, self.stairs))  # type: ignore[no-untyped-call]
-
-
-Stairs = tuple[tuple[slice, slice], ...]
-"""Blocks (rows, columns) of a matrix (out, in), one below the other, beyond which it is zero."""
-
-
-def _stairs(mask: Tensor, blocks: int) -> Stairs | None:
-    """Blocks of as many rows, each up to its last column that is not masked; None if that leaves nothing out."""
-    ends = [len(mask) * k // blocks for k in range(blocks + 1)]
-    rows = [slice(a, b) for a, b in pairwise(ends)]
-    places = torch.arange(1, mask.shape[1] + 1)
-    seen = [int((mask[block].bool().any(0) * places).max()) for block in rows]
-    if min(seen) == mask.shape[1]:
-        return None
-    return tuple((block, slice(width)) for block, width in zip(rows, seen, strict=True))
-
-
-class _StaircaseLinear(torch.autograd.Function):
-    """x W^T + b for a W (out, in) that is zero beyond its blocks, which are not multiplied by; so is its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stairs: Stairs) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stairs = stairs
-        out = x.new_empty(len(x), len(weight))
-        for rows, columns in stairs:
-            out[:, rows] = F.linear(x[:, columns], weight[rows, columns], bias[rows])
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of this gradient is asked for, which what is written in place has not
-            return g @ weight, g.T @ x, g.sum(0), None
-        to_x, to_weight = torch.zeros_like(x), torch.zeros_like(weight)
-        for rows, columns in ctx.stairs:
-            to_x[:, columns].addmm_(g[:, rows], weight[rows, columns])
-            torch.mm(g[:, rows].T, x[:, columns], out=to_weight[rows, columns])
-        return to_x, to_weight, g.sum(0), None
+        return F.linear(x, self.masked(ranks), self.bias)
 
 
 class MaskedMLP(nn.Module):

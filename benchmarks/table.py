@@ -1,7 +1,9 @@
-"""The table of docs/benchmarks.md, made from results/*.json: how many times as fast gencli is as peers and floors.
+"""The table of docs/benchmarks.md, made from results/benchmarks/*.json: how many times as fast gencli is as others.
 
-Of each benchmark the newest results count that were taken with the same arguments at the same commit; their median
-stands in the table, and how far they are apart.
+A race leaves its result in benchmarks/results, which is not kept; those of the table were moved to results/benchmarks.
+
+Of each benchmark the newest results count that were taken with the same arguments, whatever the rounds, at the same
+commit; their median stands in the table, and how far they are apart.
 
     python -m benchmarks.table            writes the table
     python -m benchmarks.table --check    says whether it is out of date; code 1 if it is
@@ -18,22 +20,31 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.racing import FLOOR, OURS, RESULTS
+from benchmarks.racing import FLOOR, OURS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, KEPT = ROOT / "docs" / "benchmarks.md", ROOT / "results" / "benchmarks"
 BLOCK = re.compile(r"(<!-- races -->\n).*?(<!-- end -->)", re.DOTALL)
+
+RACES = (
+    *("coupling_flow", "autoregressive_flow", "spline_flow", "flow_matching", "vae", "langevin", "text", "unet"),
+    "pixelcnn",
+)
+"""Benchmarks that race peers or floors, in the order of the table."""
 
 Row = dict[str, str]
 
 
-def newest(folder: Path = RESULTS) -> list[list[dict[str, Any]]]:
+def newest(folder: Path = KEPT) -> list[list[dict[str, Any]]]:
     """Results of each benchmark and its arguments: those of the commit that was measured last."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*.json")):
+    found: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*-*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        found.setdefault((result["benchmark"], " ".join(result["arguments"])), []).append(result)
+        if result["benchmark"] in RACES:
+            asked = re.sub(r"--rounds \d+", "", " ".join(result["arguments"])).strip()
+            found.setdefault((RACES.index(result["benchmark"]), asked), []).append(result)
     groups = []
-    for _, results in sorted(found.items()):
+    for _, results in sorted(found.items(), key=lambda item: item[0]):
         last = max(results, key=lambda result: str(result["date"]))["commit"]
         groups.append([result for result in results if result["commit"] == last])
     return groups
@@ -45,26 +56,28 @@ def rows(results: list[dict[str, Any]]) -> Iterable[Row]:
         medians = [result["tables"][number]["median"] for result in results if len(result["tables"]) > number]
         if "median" not in table or OURS not in table["median"]:
             continue
-        yield row(f"{results[-1]['benchmark']}: {table['title']}", medians)
+        how = ", compiled" if "--compile" in results[-1]["arguments"] else ""
+        yield row(f"{results[-1]['benchmark']}{how}: {table['title']}", medians)
 
 
 def row(title: str, medians: list[Mapping[str, float]]) -> Row:
     """One work: ratios of several races, each within itself."""
     names = list(medians[-1])
+    ours = f"{OURS}, compiled" if f"{OURS}, compiled" in names else OURS
     peers = [name for name in names if not name.startswith((OURS, FLOOR))]
     best = min(peers, key=lambda name: statistics.median(median[name] for median in medians)) if peers else None
-    floors = [name for name in names if name.startswith(FLOOR)]
+    floors = {name.removeprefix(FLOOR).strip(" ,"): name for name in names if name.startswith(FLOOR)}
     return {
         "what": title,
         "races": str(len(medians)),
-        "best peer": f"{best}: {ratio(medians, best)}" if best else "",
-        "floor": "; ".join(f"{name.removeprefix(FLOOR).strip()}: {ratio(medians, name)}" for name in floors),
+        "best peer": f"{best}: {ratio(medians, best, ours)}" if best else "",
+        "floor": "; ".join(f"{told}: {ratio(medians, name, ours)}" for told, name in floors.items()),
     }
 
 
-def ratio(medians: list[Mapping[str, float]], other: str) -> str:
+def ratio(medians: list[Mapping[str, float]], other: str, ours: str) -> str:
     """How many times as fast gencli is as another work, with the extremes of several races."""
-    found = [median[other] / median[OURS] for median in medians if other in median]
+    found = [median[other] / median[ours] for median in medians if other in median]
     apart = f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else ""
     return f"{statistics.median(found):.2f}{apart}"
 

@@ -74,7 +74,7 @@ def test_a_work_that_lost_a_third_is_told():
 
 def result(date, commit, **median):
     tables = [{"title": "training", "median": median}]
-    return {"benchmark": "flow", "arguments": [], "date": date, "commit": commit, "tables": tables}
+    return {"benchmark": "vae", "arguments": ["--rounds", date[-1]], "date": date, "commit": commit, "tables": tables}
 
 
 def test_the_table_takes_the_races_of_the_newest_commit(tmp_path):
@@ -83,7 +83,7 @@ def test_the_table_takes_the_races_of_the_newest_commit(tmp_path):
         (tmp_path / f"flow-{k}.json").write_text(json.dumps(result(f"2026-01-0{k + 1}", commit, **median)))
     (row,) = table.rows(table.newest(tmp_path)[0])
     assert row == {
-        "what": "flow: training",
+        "what": "vae: training",
         "races": "3",
         "best peer": "fast: 1.00 (0.50 to 2.00)",
         "floor": "loop: 0.50 (0.25 to 1.00)",

@@ -88,3 +88,8 @@ def test_the_table_takes_the_races_of_the_newest_commit(tmp_path):
         "best peer": "fast: 1.00 (0.50 to 2.00)",
         "floor": "loop: 0.50 (0.25 to 1.00)",
     }
+
+
+def test_the_table_of_the_page_is_made_from_the_results_that_are_kept():
+    text = table.PAGE.read_text(encoding="utf-8")
+    assert table.table(table.newest()) in text

@@ -52,6 +52,8 @@ def _plain_type(hint: Any, name: str) -> Any:
         # OmegaConf knows no choices within a union; ``sections`` refuses other words
         kinds = [str if typing.get_origin(each) is typing.Literal else _plain_type(each, name) for each in inner]
         return typing.Union[tuple([*kinds, int] if {float, str} <= {*kinds} else kinds)]  # noqa: UP007 (made of a tuple)
+    if hint is bool:
+        return typing.Union[bool, str]  # noqa: UP007 (alone OmegaConf makes one of any number); ``sections`` refuses words
     if origin is list:
         return list[_plain_type(inner[0], name)]  # type: ignore[misc]
     return hint

@@ -353,6 +353,8 @@ COMMANDS = [
     ("model=diffusion model.path.beta_max=inf", "model.path.beta_max=inf: a number above 0 is needed"),
     ("trainer.workers=1e30", "trainer.workers=1e30: "),
     ("trainer.workers=-1", "trainer.workers=-1: an integer from 0 to 1024 is needed"),
+    ("trainer.cuda_graph=2", "trainer.cuda_graph=2: true or false is needed"),
+    ("trainer.compile=2", "trainer.compile=2: true or false or auto is needed"),
     ("seed=100000000000000000000", "seed=100000000000000000000: an integer is needed"),
     ("n=-1", "n=-1: an integer of at least 0 is needed"),
     ("device=[cpu]", "device=[cpu]: "),

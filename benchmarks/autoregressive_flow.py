@@ -64,9 +64,6 @@ class Bare(nn.Module):
             log_det = log_det + s.sum(1)
         return log_normal(x) + log_det
 
-    def sample(self, n: int) -> Tensor:
-        raise NotImplementedError
-
 
 def zuko(dim: int, x: Tensor) -> Works:
     from zuko.flows import MAF

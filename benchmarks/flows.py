@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,7 +59,7 @@ def log_normal(z: Tensor) -> Tensor:
 def works(
     model: nn.Module,
     log_prob: Callable[[Tensor], Tensor],
-    sample: Callable[[int], object],
+    sample: Callable[[int], object] | None,
     x: Tensor,
     steps: int,
     *,
@@ -69,20 +70,21 @@ def works(
     Args:
         model: whose parameters are trained.
         log_prob: rows -> nats.
-        sample: how many -> rows.
+        sample: how many -> rows; None: it is not asked for any.
         x: the training data.
         steps: a call of ``train`` takes.
         fused: whether Adam is one kernel.
     """
     rows = x[:ROWS].clone()
-    return {
+    found: dict[str, Work] = {
         "parameters": lambda: count(model),
         "train": stepper(model, lambda batch: -log_prob(batch).mean(), x, steps, BATCH, fused=fused),
         "log_prob": torch.no_grad()(lambda: log_prob(rows)),
-        "sample": torch.no_grad()(lambda: sample(ROWS)),
-        "sample 1000": torch.no_grad()(lambda: sample(1000)),
-        "sample 16": torch.no_grad()(lambda: sample(16)),
     }
+    if sample is not None:
+        for name, n in (("sample", ROWS), ("sample 1000", 1000), ("sample 16", 16)):
+            found[name] = partial(torch.no_grad()(sample), n)
+    return found
 
 
 def count(model: nn.Module) -> int:
@@ -115,7 +117,7 @@ def noise(rows: int) -> RowNoise:
 def floors(
     make: Callable[[], nn.Module], x: Tensor, steps: int, *, compiled: bool = False
 ) -> dict[str, dict[str, Work]]:
-    """The loops by hand over a model with ``log_prob`` and ``sample``, each over a new one.
+    """The loops by hand over a model with ``log_prob`` and perhaps ``sample``, each over a new one.
 
     Args:
         make: gives the model.
@@ -127,8 +129,9 @@ def floors(
     def of(fused: bool, wrap: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]) -> dict[str, Work]:
         torch.manual_seed(0)
         model = make()
-        log_prob, sample = wrap(getattr(model, "log_prob")), wrap(getattr(model, "sample"))  # noqa: B009
-        return works(model, log_prob, sample, x, steps, fused=fused)
+        log_prob: Callable[..., Tensor] = getattr(model, "log_prob")  # noqa: B009
+        sample: Callable[..., Tensor] | None = getattr(model, "sample", None)
+        return works(model, wrap(log_prob), sample and wrap(sample), x, steps, fused=fused)
 
     found = {"bare loop": of(False, lambda f: f), "bare loop, fused": of(True, lambda f: f)}
     if compiled:

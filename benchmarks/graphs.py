@@ -5,7 +5,7 @@ compared, then steps are timed by the wall clock. Kernels that add in any order 
 last places differ.
 
     python -m benchmarks.graphs
-    python -m benchmarks.graphs --only vae maf --mnist FOLDER
+    python -m benchmarks.graphs --only vae maf --root FOLDER
 """
 
 from __future__ import annotations
@@ -24,18 +24,22 @@ from benchmarks.racing import Report, benchmark, training
 from gencli.training.loop import Trainer
 
 MOONS = "data=moons trainer.batch_size=256"
+REALNVP = (
+    "model=realnvp model.marginal=0 model.couplings=8 model.net.vector.hidden=[128,128] data=array "
+    "data.path={array} trainer.batch_size=256"
+)
 CASES = {
-    "realnvp": "model=realnvp model.marginal=0 model.couplings=8 model.net.vector.hidden=[128,128] data=array "
-    "data.path={array} trainer.batch_size=256",
+    "realnvp": REALNVP,
+    "realnvp compiled": f"{REALNVP} trainer.compile=true",
     "realnvp digits": "model=realnvp data=digits",
     "maf": f"model=maf {MOONS}",
     "nsf_coupling": f"model=nsf_coupling {MOONS}",
     "flow_matching": f"model=flow_matching net@model.net=mlp model.net.hidden=[256,256] {MOONS}",
     "cd": f"model=ebm objective=cd {MOONS}",
-    "wgan_gp": f"model=generator objective=wgan_gp {MOONS}",
-    "vae": "model=vae data=binarized_mnist data.root={mnist} data.flatten=true trainer.batch_size=100",
-    "diffusion": "model=diffusion data=mnist data.root={mnist} trainer.batch_size=128",
-    "glow": "model=glow data=mnist data.root={mnist}",
+    "vae": "model=vae data=binarized_mnist data.root={root} data.flatten=true trainer.batch_size=100",
+    "diffusion": "model=diffusion data=mnist data.root={root} trainer.batch_size=128",
+    "transformer": "model=transformer data=tinyshakespeare data.root={root}",
+    "glow": "model=glow data=mnist data.root={root}",
 }
 FIRST, COMPARED, SECONDS = 8, 22, 0.5
 
@@ -68,14 +72,14 @@ def timed(steps: Callable[[int], None], count: int) -> float:
     return (time.perf_counter() - began) / count
 
 
-def main(report: Report, only: list[str], mnist: str) -> None:
+def main(report: Report, only: list[str], root: str) -> None:
     with TemporaryDirectory() as folder:
         array = Path(folder) / "rows.npz"
         np.savez(array, train=np.random.default_rng(0).standard_normal((20_000, 64)).astype("float32"))
         for name, words in CASES.items():
             if only and name not in only:
                 continue
-            chosen = words.format(array=array, mnist=mnist).split()
+            chosen = words.format(array=array, root=root).split()
             (one, way, slow), (other, same, fast) = (run(chosen, graph) for graph in (False, True))
             apart = max(abs(a - b) / (1 + abs(a)) for a, b in zip(one, other, strict=True))
             off = float((way - same).norm() / way.norm())
@@ -86,7 +90,7 @@ def main(report: Report, only: list[str], mnist: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Steps as CUDA graphs")
     parser.add_argument("--only", nargs="*", default=[], help="names of cases")
-    parser.add_argument("--mnist", default="data", help="folder of MNIST and binarized MNIST")
+    parser.add_argument("--root", default="data", help="folder of the data, as data.root")
     options = parser.parse_args()
     with benchmark("graphs") as report:
-        main(report, options.only, options.mnist)
+        main(report, options.only, options.root)

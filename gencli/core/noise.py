@@ -202,14 +202,12 @@ class RowNoise(Noise):
         return z.flatten(1)[:, :columns].reshape(shape)
 
 
-class Ahead(Noise):
-    """The normal variates of several calls of one shape at once, for chains: a hash costs little more for many.
+class _Blocks(Noise):
+    """Variates of several calls of one shape at once: a hash costs little more for many.
 
     Args:
         noise: where they come from.
     """
-
-    CALLS, COLUMNS = 16, 4096  # most calls at once, and about the most variates a row
 
     def __init__(self, noise: Noise) -> None:
         self.noise = noise
@@ -219,33 +217,28 @@ class Ahead(Noise):
         return self.noise.rand(*shape)
 
     def randn(self, *shape: int) -> Tensor:
+        return self.noise.randn(*shape)
+
+    def _next(self, draw: Callable[..., Tensor], shape: tuple[int, ...], calls: int) -> Tensor:
         if not self.block or self.block[-1].shape != shape:
-            calls = min(self.CALLS, 1 + self.COLUMNS // math.prod(shape[1:]))
-            drawn = self.noise.randn(shape[0], calls, *shape[1:])
+            drawn = draw(shape[0], calls, *shape[1:])
             self.block = list(reversed(drawn.transpose(0, 1).contiguous().unbind()))
         return self.block.pop()
 
 
-class Uniforms(Noise):
-    """The uniform variates of several calls of one shape at once, for decoding: a hash costs little more for many.
+class Ahead(_Blocks):
+    """Normal variates ahead of their use, for chains."""
 
-    Of a ``RowNoise`` they are those of single calls, where nothing else is drawn in between.
+    CALLS, COLUMNS = 16, 4096  # most calls at once, and about the most variates a row
 
-    Args:
-        noise: where they come from.
-    """
+    def randn(self, *shape: int) -> Tensor:
+        return self._next(self.noise.randn, shape, min(self.CALLS, 1 + self.COLUMNS // math.prod(shape[1:])))
+
+
+class Uniforms(_Blocks):
+    """Uniform variates ahead of their use, for decoding; of a ``RowNoise`` they are those of single calls."""
 
     CALLS = 64
 
-    def __init__(self, noise: Noise) -> None:
-        self.noise = noise
-        self.block: list[Tensor] = []
-
     def rand(self, *shape: int) -> Tensor:
-        if not self.block or self.block[-1].shape != shape:
-            drawn = self.noise.rand(shape[0], self.CALLS, *shape[1:])
-            self.block = list(reversed(drawn.transpose(0, 1).contiguous().unbind()))
-        return self.block.pop()
-
-    def randn(self, *shape: int) -> Tensor:
-        return self.noise.randn(*shape)
+        return self._next(self.noise.rand, shape, self.CALLS)

@@ -30,7 +30,7 @@ class Model(Contextual):
 
     ``supports``: the kinds of x that it takes. ``shapes``: its event shapes. ``layouts``: what a coordinate may be the
     place of, ``vector``, ``image``, ``sequence``, ``network``; none named: of whatever its shapes allow. ``compiled``:
-    the methods, of it or of its parts, that losses spend their time in, and that torch.compile can take whole.
+    methods, of it or its parts, that losses spend their time in, and that torch.compile takes whole.
 
     Args:
         spec: shape and support of what it models.

@@ -56,7 +56,7 @@ class Objective(nn.Module, Partner[M], ABC):
     change it.
     initial_examples: the most training examples that ``start`` wants to see; 0: it gets none.
     compiles: whether its losses were seen to gain by a compiled model, so that ``trainer.compile=auto`` may choose one:
-    those of flows do (1.6); chains lose (0.8), and a VAE and flow matching by small networks stay as they are.
+    those of flows do (1.5); chains lose (0.8), and a VAE and flow matching by small networks stay as they are.
     continuous: whether it moves x in R^D, which bits and levels do not bear; samplers and estimators say so too.
     """
 

@@ -126,7 +126,7 @@ class Trainer:
         state.optimizers = [
             make_optimizer(turn.parameters, (model, objective), self.optimizer, self.device) for turn in state.turns
         ]
-        rows = self._moves * (self.options.rows // self.options.accumulate)
+        rows = self._batches_a_step * (self.options.rows // self.options.accumulate)
         self.max_steps = self.options.steps(len(self.train) / max(1, rows))
         state.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
             self.device.type, enabled=self.precision is torch.float16
@@ -250,7 +250,7 @@ class Trainer:
     # --- batches, budget, rates, logs ----------------------------------------------------------------------------
 
     @property
-    def _moves(self) -> int:
+    def _batches_a_step(self) -> int:
         """Batches that a step takes."""
         return sum(turn.repeats for turn in self.state.turns) * self.options.accumulate
 
@@ -259,7 +259,7 @@ class Trainer:
             self.train,
             self.options.rows // self.options.accumulate,
             self.seed,
-            start=step * self._moves,
+            start=step * self._batches_a_step,
             rank=self.world.rank,
             world=self.world.size,
             device=self.device,
@@ -267,7 +267,7 @@ class Trainer:
         )
 
     def _batches_of(self, step: int) -> list[Batch]:
-        return list(itertools.islice(self._batches_from(step), self._moves))
+        return list(itertools.islice(self._batches_from(step), self._batches_a_step))
 
     @property
     def _fraction(self) -> float:

@@ -37,10 +37,8 @@ class Regression(Objective[TimeField]):
 
     score_name = "loss"
 
-    @property
-    def static(self) -> bool:
-        """Whether nothing but tensors of the device enters a loss."""
-        return True
+    static: bool = False
+    """Whether its turn is (``Turn.static``): each loss promises it for itself."""
 
     def __init__(self, spec: Spec, times: Times, passes: Count = 4) -> None:
         super().__init__(spec)
@@ -144,6 +142,8 @@ class Denoise(FreeTimes):
         likelihood training of score-based diffusion models", 2021; Kingma et al., "Variational diffusion models", 2021.
     """
 
+    static = True
+
     def __init__(
         self,
         spec: Spec,
@@ -189,6 +189,8 @@ class DSM(Regression):
         Vincent, "A connection between score matching and denoising autoencoders", 2011; Song and Ermon, "Generative
         modeling by estimating gradients of the data distribution", 2019.
     """
+
+    static = True
 
     def __init__(self, spec: Spec, low: Positive = 0.01, high: Positive = 50.0, passes: Count = 4) -> None:
         if not low < high:

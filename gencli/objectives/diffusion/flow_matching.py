@@ -41,16 +41,13 @@ class FlowMatching(FreeTimes):
     ) -> None:
         super().__init__(spec, **shared)
         self.coupling = coupling
+        self.static = coupling == "independent"  # optimal pairs are found on the host
 
     def bind(self, model: TimeField) -> Learned:
         return replace(super().bind(model), score=self.coupling == "independent")
 
     def weight(self, path: Path, prediction: Prediction) -> Tensor:
         return prediction.level.turn.square()
-
-    @property
-    def static(self) -> bool:
-        return self.coupling == "independent"  # optimal pairs are found on the host
 
     def pair(self, x: Tensor, eps: Tensor) -> Tensor:
         return eps if self.coupling == "independent" else eps[assignment(x, eps)]

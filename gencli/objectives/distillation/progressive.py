@@ -80,7 +80,7 @@ class Progressive(FewSteps):
             self._advance(model, batch.progress)
             return turn.loss(batch, noise)
 
-        return [replace(turn, loss=loss, static=False)]
+        return [replace(turn, loss=loss)]
 
     def _advance(self, model: TimeField, progress: float) -> None:
         """The student becomes the master once its share of the budget is used."""

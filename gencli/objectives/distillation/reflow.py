@@ -113,7 +113,7 @@ class Reflow(Distillation):
             y = hide(model, None if self.y is None else self.y[some], noise)
             return Loss(self.rows(model, self.x[some], y, t, self.z[some]).mean())
 
-        return [Turn("model", list(model.parameters()), loss, static=True)]
+        return [Turn("model", list(model.parameters()), loss)]
 
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         start, z = noise.rand(len(batch.x)), noise.randn(*batch.x.shape)

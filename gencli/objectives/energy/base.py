@@ -47,7 +47,8 @@ class EnergyObjective(Objective[Unnormalized]):
     """
 
     score_name = "loss"
-    static: ClassVar[bool] = True
+    static: ClassVar[bool] = False
+    """Whether its turn is (``Turn.static``): each objective promises it for itself."""
 
     def __init__(self, spec: Spec, *, regularization: NonNegative = 0.0, classification: NonNegative = 1.0) -> None:
         super().__init__(spec)

@@ -55,6 +55,8 @@ class ContrastiveDivergence(ChainObjective):
         Du, Li, Tenenbaum and Mordatch, "Improved contrastive divergence training of energy-based models", 2021 (kl).
     """
 
+    static = True
+
     def __init__(
         self,
         spec: Spec,

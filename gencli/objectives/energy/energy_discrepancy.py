@@ -67,6 +67,8 @@ class EnergyDiscrepancy(RowObjective):
         structured spaces", 2024.
     """
 
+    static = True
+
     variance: Tensor | None
 
     def __init__(

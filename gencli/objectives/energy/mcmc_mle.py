@@ -75,8 +75,6 @@ class MonteCarloMLE(ChainObjective):
         simulation-based algorithms for fitting ERGMs", 2012 (shorter steps).
     """
 
-    static = False  # how far weights have become uneven decides what is done
-
     x: Tensor
     energies: Tensor
     size: Tensor

@@ -38,6 +38,8 @@ class NCE(EnergyObjective):
         natural image statistics", 2012.
     """
 
+    static = True
+
     initial_examples = 20_000
 
     def __init__(self, spec: Spec, *, noise: ModelFactory, ratio: Count = 4, **shared: Any) -> None:

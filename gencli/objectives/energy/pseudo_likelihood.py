@@ -20,5 +20,7 @@ class PseudoLikelihood(ConditionalObjective):
         Besag, "Statistical analysis of non-lattice data", 1975.
     """
 
+    static = True
+
     def terms(self, changes: Tensor, own: Tensor) -> Tensor:
         return (-changes).logsumexp(2)  # the change to the own value is 0

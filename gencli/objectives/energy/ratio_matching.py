@@ -24,6 +24,8 @@ class RatioMatching(ConditionalObjective):
         estimation", 2007.
     """
 
+    static = True
+
     def terms(self, changes: Tensor, own: Tensor) -> Tensor:
         p = (-changes).softmax(2)
         miss = p.scatter_add(2, own, -p.new_ones(own.shape))

@@ -42,6 +42,8 @@ class ScoreMatching(ContinuousRows):
         Hyvärinen, "Estimation of non-normalized statistical models by score matching", 2005.
     """
 
+    static = True
+
     def rows(self, model: Unnormalized, batch: Batch, noise: Noise) -> Tensor:
         x = batch.x.detach().requires_grad_()
         s = score_of(model, x, batch.y)
@@ -62,6 +64,8 @@ class SlicedScoreMatching(ContinuousRows):
     References:
         Song, Garg, Shi and Ermon, "Sliced score matching: a scalable approach to density and score estimation", 2019.
     """
+
+    static = True
 
     def __init__(self, spec: Spec, *, slices: Count = 1, **shared: Any) -> None:
         super().__init__(spec, **shared)
@@ -101,6 +105,8 @@ class DenoisingScoreMatching(ContinuousRows):
         Vincent, "A connection between score matching and denoising autoencoders", 2011. Several levels: Song and Ermon,
         "Generative modeling by estimating gradients of the data distribution", 2019, where each has its own score.
     """
+
+    static = True
 
     levels: Tensor
     shares: Tensor
@@ -148,6 +154,8 @@ class DiffusionScoreMatching(ContinuousRows):
         Barp, Briol, Duncan, Girolami and Mackey, "Minimum Stein discrepancy estimators", 2019 (section 3, diffusion
         score matching with a matrix m(x); here m = sqrt(a) I).
     """
+
+    static = True
 
     initial_examples = 2048
     mean: Tensor

@@ -1,6 +1,6 @@
 """Run folders of strangers: what a hostile one may hold, case by case.
 
-A case changes a fresh copy of a good run, and perhaps what lies around it. ``forkserver`` opens it with every verb and
+A case changes a fresh copy of a good run, and perhaps what lies around it. ``opening`` opens it with every verb and
 says what went wrong. Cases are data, so that one list serves the tests and scripts/campaign.
 """
 

@@ -52,7 +52,7 @@ class Case:
     Args:
         name: ``group/what``, unique.
         change: makes the copy of a good run hostile.
-        verbs: what to try, see ``forkserver.COMMANDS``.
+        verbs: what to try, see ``opening.COMMANDS``.
         base: the good run that is copied.
         extra: further words of train, sample and eval.
         name_of_run: the last part of the run's path, if it matters.

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from campaigns.told import snapshot
 
 from gencli.cli.main import main
 from gencli.config import stored
@@ -15,7 +16,6 @@ from gencli.core import processes
 from gencli.core.errors import UsageError
 from gencli.run.folder import LOCK, RunFolder
 from tests.conftest import TINY
-from tests.forkserver import snapshot
 from tests.runs import before_step
 
 

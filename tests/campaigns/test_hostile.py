@@ -54,7 +54,7 @@ PART = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from forkserver import Server
+    from hostile.opening import Server
 
     return Server(tmp_path_factory.mktemp("hostile"), bases=("flow",))
 
@@ -126,10 +126,10 @@ HARMLESS = {
 
 @pytest.mark.parametrize("what", [*BREACHES, *HARMLESS])
 def test_the_checker_sees(server, monkeypatch, what):
-    import forkserver
+    from hostile import opening
 
     act = (BREACHES | HARMLESS)[what]
-    monkeypatch.setattr(forkserver, "_command", lambda verb, place, case: act(place) or 0)
+    monkeypatch.setattr(opening, "_command", lambda verb, place, case: act(place) or 0)
     outcome = server.run(Case("self/test", lambda place: evil_package(place.path, place.mark)), "sample")
     assert bool(outcome.failures) == (what in BREACHES), outcome
 

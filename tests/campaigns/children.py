@@ -1,0 +1,130 @@
+"""Commands as forked children of one process that has imported everything: a try costs no start of Python.
+
+Linux only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Ended(NamedTuple):
+    """How a child ended.
+
+    Args:
+        code: its exit code; minus the signal that ended it, -9 where it passed its limit.
+        seconds: how long it lived.
+        out: what it wrote to its standard output.
+        err: what it wrote to its standard error.
+    """
+
+    code: int
+    seconds: float
+    out: bytes
+    err: bytes
+
+
+def forked(
+    work: Callable[[], int],
+    parent: Path,
+    limit: float,
+    begin: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[int], None] = lambda child: None,
+) -> Ended:
+    """Run a function in a child that is the leader of a process group.
+
+    Args:
+        work: what the child does; what it returns is its exit code.
+        parent: a folder for what it says.
+        limit: seconds after which it is killed.
+        begin: what the child does first.
+        meanwhile: is told the child's number and may disturb it.
+    """
+    began = time.monotonic()
+    out, err = parent / "stdout", parent / "stderr"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            os.setpgid(0, 0)
+            for number, path in ((1, out), (2, err)):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            # as Python opens them on a terminal of UTF-8, whatever stands there in this process
+            sys.stdout = open(1, "w", encoding="utf-8", errors="strict", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            begin()
+            code = work()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else 0)  # as sys.exit would take it
+    meanwhile(child)
+    code = _waited(child, began + limit)
+    return Ended(code, time.monotonic() - began, out.read_bytes(), err.read_bytes())
+
+
+def _waited(child: int, until: float) -> int:
+    """The exit code of a child; it is killed when its time is over."""
+    pause = 0.002
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    for kill in (lambda: os.killpg(child, signal.SIGKILL), lambda: os.kill(child, signal.SIGKILL)):
+        try:
+            kill()
+        except ProcessLookupError:
+            continue
+    os.waitpid(child, 0)
+    return -9
+
+
+def import_everything() -> None:
+    """What commands import, once for all children."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.dont_write_bytecode = True
+    import torch
+
+    torch.set_num_threads(1)
+    import hydra
+    import matplotlib.pyplot
+    import pandas
+    import rich.table
+    import scipy.io
+    import sklearn.datasets
+    import torch._dynamo  # optimizers import it
+    import torch.utils.tensorboard
+
+    import gencli
+
+    assert hydra
+    assert matplotlib
+    assert pandas
+    assert rich
+    assert scipy
+    assert sklearn
+    for module in pkgutil.walk_packages(gencli.__path__, "gencli."):
+        if module.name != "gencli.__main__":
+            try:
+                importlib.import_module(module.name)
+            except ImportError:
+                continue  # of a package that is optional

@@ -1,0 +1,51 @@
+"""What a command left behind: what it said, its exit code, what changed on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def snapshot(folder: Path, skip: Iterable[str] = ()) -> dict[str, str]:
+    """What lies in a folder: kinds and contents by path."""
+    found: dict[str, str] = {}
+    for path in _walk(str(folder), frozenset(skip)):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            found[path] = f"-> {os.readlink(path)}"
+        elif stat.S_ISREG(mode):
+            with open(path, "rb") as file:
+                found[path] = hashlib.sha256(file.read()).hexdigest()
+        else:
+            found[path] = str(stat.S_IFMT(mode))
+    return found
+
+
+def _walk(folder: str, skip: frozenset[str]) -> Iterator[str]:
+    for entry in os.scandir(folder):
+        if entry.path in skip:
+            continue
+        yield entry.path
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, skip)
+
+
+def said(code: int, out: str, err: str, limit: float) -> Iterator[str]:
+    """What is wrong with the exit code and with what a command said."""
+    if code == -9:
+        yield f"hang: longer than {limit:g} s, or killed"
+    elif code not in (0, 1, 2):
+        yield f"exit code {code}"
+    if "Traceback (most recent call last)" in out + err:
+        last = next((line for line in reversed(err.splitlines()) if line and not line.startswith(" ")), "")
+        yield f"traceback: {last[:200]}"
+    lines = [line for line in err.splitlines() if line.strip()]
+    if code in (1, 2) and len(lines) != 1 and "Traceback" not in err:
+        yield f"{len(lines)} lines of error"
+    strange = sorted({c for c in out + err if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs")})
+    if strange:
+        yield f"control characters: {[hex(ord(c)) for c in strange]}"

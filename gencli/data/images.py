@@ -7,6 +7,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class Archive:
         self.path, self.folder = path, folder
         self._opened: tuple[int, zipfile.ZipFile] | None = None
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "folder": self.folder, "_opened": None}
 
     def read(self, name: str) -> bytes:

@@ -151,7 +151,7 @@ def _stream(
             return
 
 
-class _Rows(torch.utils.data.Dataset):
+class _Rows(torch.utils.data.Dataset[tuple[Tensor | UsageError, Tensor]]):
     """Positions -> (rows, positions); an error is handed over, for a worker that raised it would add its traceback."""
 
     def __init__(self, split: StreamSplit) -> None:
@@ -164,7 +164,7 @@ class _Rows(torch.utils.data.Dataset):
             return UsageError(str(error)), index
 
 
-class _Positions(torch.utils.data.Sampler):
+class _Positions(torch.utils.data.Sampler[Tensor]):
     """Batches of positions, possibly without end."""
 
     def __init__(self, indices: Iterator[Tensor]) -> None:

@@ -42,7 +42,7 @@ class MappedSplit(Split):
         return MappedSplit(self.x, self.rows, self.dtype, device)
 
     @cached_property
-    def sha256(self) -> str:  # type: ignore[override]
+    def sha256(self) -> str:
         digest = hashlib.sha256(f"{self.dtype} {(len(self), *self.x.shape[1:])};".encode())
         for index in torch.arange(len(self)).split(4096):
             digest.update(self.gather(index).x.cpu().numpy().data)

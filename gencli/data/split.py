@@ -255,7 +255,7 @@ class WindowSplit(Split):
         return self._sha256
 
 
-class StreamSplit(Split, torch.utils.data.Dataset):
+class StreamSplit(Split, torch.utils.data.Dataset[Tensor]):
     """Examples that are read from files when they are asked for; once read, they may be kept.
 
     SHA-256: over name, label and bytes of each file in order, and over the options of reading (such as the size).

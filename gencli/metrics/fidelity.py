@@ -25,7 +25,7 @@ from gencli.metrics.base import Measured, SampleMetric, Samples
 from gencli.models.base import Model
 
 
-class _Images(torch.utils.data.Dataset):
+class _Images(torch.utils.data.Dataset[Tensor]):
     """RGB bytes (3, H, W) of examples, grey ones repeated."""
 
     def __init__(self, images: Tensor) -> None:

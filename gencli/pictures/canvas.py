@@ -100,7 +100,7 @@ def groups(parts: Sequence[tuple[str, Tensor]], columns: int, title: str = "") -
     return blocks(shown, title, side=64)
 
 
-def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple:
+def figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
     """A matplotlib figure of width x height inches, and its axes as an array (columns,), or (rows, columns)."""
     made = style.blank(width, height)
     axes = made.subplots(rows, columns, squeeze=False)

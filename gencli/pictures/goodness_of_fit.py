@@ -51,7 +51,7 @@ class GoodnessOfFit(Picture):
         figure.legend(handles=[axes[0].lines[-2], *boxes], loc="outside lower center", ncols=2)
         figure.suptitle(title(parts), wrap=True)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **arrays)
         return Drawn({".npz": buffer.getvalue()}, figures={"": figure})
 
 

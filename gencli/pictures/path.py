@@ -28,7 +28,7 @@ CLOUD = 1000
 """Points at least: a handful of them shows no density."""
 
 
-def walker(parts: Parts, picture: str) -> Walk:
+def walker(parts: Parts, picture: str) -> Walk[Any]:
     """The run's sampler, if it walks from noise to data.
 
     Raises:
@@ -141,12 +141,12 @@ class SamplePath(Picture):
 
 
 @torch.no_grad()
-def _run(parts: Parts, sampler: Walk, n: int, y: Tensor | None, seed: int, visit: Visit) -> None:
+def _run(parts: Parts, sampler: Walk[Any], n: int, y: Tensor | None, seed: int, visit: Visit) -> None:
     sampler.run(parts.view, n, y, RowNoise(stream(seed, Purpose.SAMPLING), torch.arange(n, device=parts.device)), visit)
 
 
 @torch.no_grad()
-def _means(parts: Parts, field: Guided, points: list[Point]) -> list[Tensor] | None:
+def _means(parts: Parts, field: Guided[Any], points: list[Point]) -> list[Tensor] | None:
     """Denoised means in data space; of the last point, where no noise is left, x itself. None: a field without path."""
     if not isinstance(field.model, TimeField):
         return None

@@ -128,9 +128,7 @@ class Trainer:
         ]
         rows = self._batches_a_step * (self.options.rows // self.options.accumulate)
         self.max_steps = self.options.steps(len(self.train) / max(1, rows))
-        state.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
-            self.device.type, enabled=self.precision is torch.float16
-        )
+        state.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
 
     @torch.no_grad()
     def _first_examples(self, most: int) -> Batch:

@@ -42,7 +42,14 @@ class State:
     """
 
     def __init__(
-        self, model: Model, objective: Objective, preprocess: Preprocess, clock: Clock, folder: Path, *, writes: bool
+        self,
+        model: Model,
+        objective: Objective[Any],
+        preprocess: Preprocess,
+        clock: Clock,
+        folder: Path,
+        *,
+        writes: bool,
     ) -> None:
         self.model, self.objective, self.preprocess = model, objective, preprocess
         self.clock, self.folder, self.writes = clock, folder, writes
@@ -56,7 +63,7 @@ class State:
         self.logged = (0, 0.0)
         self.turns: list[Turn] = []
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.scaler = torch.amp.GradScaler("cpu", enabled=False)  # type: ignore[attr-defined]
+        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
         self._averaged: tuple[list[Tensor], ...] = ()  # parameters of both: walking modules at each step is slow
 
     @property

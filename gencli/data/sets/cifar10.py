@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import tarfile
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class CIFAR10(OfficialSplits):
         y = torch.tensor([label for b in batches for label in b["labels"]])
         return x, y
 
-    def _batches(self, names: list[str]) -> list[dict]:
+    def _batches(self, names: list[str]) -> list[dict[Any, Any]]:
         if (self.root / _FOLDER).is_dir():
             return [_unpickled(self.root / _FOLDER / n) for n in names]
         archive = fetch(self.root / _ARCHIVE, _ARCHIVE_MD5, [_URL], self.download)
@@ -79,7 +79,7 @@ class CIFAR10(OfficialSplits):
         return [found[n] for n in names]
 
 
-def _unpickled(path: Path, content: bytes | None = None) -> dict:
+def _unpickled(path: Path, content: bytes | None = None) -> dict[Any, Any]:
     """A batch, which is a pickle: these very bytes must have the published checksum before they are loaded."""
     if content is None:
         content = path.read_bytes() if path.is_file() else b""

@@ -108,7 +108,7 @@ class MonteCarloMLE(ChainObjective):
         self.register_buffer("size", torch.tensor(0.1))
         self.register_buffer("age", torch.zeros((), dtype=torch.int64))
         self.steps_taken: int | None = 0  # ``age`` on the host, so that no step waits for the device
-        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "steps_taken", None))
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "steps_taken", None))  # type: ignore[no-untyped-call]
         self.move: Move | None = None
         self.away, self.nearest, self.lost = 0.0, (math.inf, math.inf), 0
 

@@ -14,24 +14,21 @@ Data whose float32 rounding matters come in float64. Then the chain is computed 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
 from gencli.core.options import Range
 from gencli.core.spec import Batch, Bound, Spec, Support
-from gencli.core.tensors import numbers
+from gencli.data import contexts
 from gencli.data.base import Split
 from gencli.data.box import Box
 from gencli.data.split import storage_dtype
-from gencli.data.statistics import TOLERABLE, Repeats, moved, some_rows
+from gencli.data.statistics import TOLERABLE, Repeats, chunks, moments, moved, some_rows
 
-_CHUNK = 4096  # rows a step of ``fit``
 _FINE = 4096  # levels of which float32 moves x + u by less than is tolerable, whatever the data
 
 OPTIONAL = ("context_mean", "context_std", "repeats")
@@ -116,18 +113,7 @@ class Preprocess(nn.Module):
         self.box = None if self.untouched else box
         self.levels = support.levels or 1
         self.offset, self.width = unit if unit and self.stochastic else (0.0, 1 / self.levels)
-        if self.stochastic and dequantization != "uniform":
-            raise ValueError(
-                f"data.dequantization={dequantization}: 'uniform' is needed, because a model of reals gives integers "
-                f"no probability; this data is {support}"
-            )
-        if self.transform in ("logit", "scale"):
-            if support.kind in ("real", "mixed"):
-                raise ValueError(f"data.transform={transform} needs data in [0, 1]; this data is {support}")
-            if unit:
-                raise ValueError(f"data.transform={transform} needs data in [0, 1]; this data has a unit of its own")
-        if self.transform == "standardize" and support.kind == "unit":
-            raise ValueError("data.transform=standardize: none, scale or logit for data in [0, 1]")
+        self._refuse(transform, dequantization, unit)
 
         vectors = flatten or "image" not in model_shapes
         if (spec.kind == "vector" or vectors) and "vector" not in model_shapes:
@@ -146,6 +132,22 @@ class Preprocess(nn.Module):
         for name in OPTIONAL:
             self.register_buffer(name, None)
         self.register_buffer("working", torch.empty(0), persistent=False)  # of the dtype of z
+
+    def _refuse(self, transform: str, dequantization: str, unit: tuple[float, float] | None) -> None:
+        """Say which option has no meaning for this data."""
+        support = self.spec.support
+        if self.stochastic and dequantization != "uniform":
+            raise ValueError(
+                f"data.dequantization={dequantization}: 'uniform' is needed, because a model of reals gives integers "
+                f"no probability; this data is {support}"
+            )
+        if self.transform in ("logit", "scale"):
+            if support.kind in ("real", "mixed"):
+                raise ValueError(f"data.transform={transform} needs data in [0, 1]; this data is {support}")
+            if unit:
+                raise ValueError(f"data.transform={transform} needs data in [0, 1]; this data has a unit of its own")
+        if self.transform == "standardize" and support.kind == "unit":
+            raise ValueError("data.transform=standardize: none, scale or logit for data in [0, 1]")
 
     @property
     def bound(self) -> Bound:
@@ -172,7 +174,8 @@ class Preprocess(nn.Module):
             self._fit_context(split)
         fine = first.x.dtype == torch.float64
         if self.transform == "standardize":
-            mean, std = self._moments(split)
+            extra = self.width**2 / 12 if self.stochastic else 0.0
+            mean, std = moments(split, self._values, self.spec, extra)
             self.mean.copy_(mean)
             self.std.copy_(std)
             if fine or self._worst(split, fine)[1] > TOLERABLE:
@@ -198,33 +201,6 @@ class Preprocess(nn.Module):
         self.repeats = found.packed().to(self.mean.device) if found.unbounded else None
         return found.rounded
 
-    def _moments(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each coordinate of the training values, in float64."""
-        total = torch.zeros(self.spec.shape, dtype=torch.float64)
-        squares, n = torch.zeros_like(total), torch.zeros_like(total)
-        # Two passes, because E v^2 - (E v)^2 cancels where the mean is large. Missing values of a column do not count.
-        for batch in _chunks(split):
-            v = self._values(batch.x)
-            total += v.masked_fill(v.isnan(), 0.0).sum(0)
-            n += (~v.isnan()).sum(0)
-        mean = total / n
-        for batch in _chunks(split):
-            v = self._values(batch.x)
-            squares += (v - mean).square().masked_fill(v.isnan(), 0.0).sum(0)
-        variance = squares / n
-        for d, support in enumerate(self.spec.support.columns):
-            if not support.continuous:
-                mean[d], variance[d] = 0.0, 1.0
-        if self.stochastic:
-            variance += self.width**2 / 12
-        constant = ~(variance > 0).flatten()
-        if bool(variance.isinf().any()):
-            raise ValueError("data.transform=standardize: the variance of the training data is beyond float64")
-        if constant.any():
-            column = int(constant.nonzero()[0])
-            raise ValueError(f"data.transform=standardize: coordinate {column} of the training data is constant")
-        return mean, variance.sqrt()
-
     def _values(self, x: Tensor) -> Tensor:
         """The values v in float64, of integers the centre of their bin."""
         x = x.cpu().double()
@@ -233,7 +209,7 @@ class Preprocess(nn.Module):
         return self.offset + self.width * (x + 0.5) if self.stochastic else x
 
     def _fit_context(self, split: Split) -> None:
-        y = torch.cat([batch.y.cpu() for batch in _chunks(split) if batch.y is not None])
+        y = torch.cat([batch.y.cpu() for batch in chunks(split) if batch.y is not None])
         mean, std = y.double().mean(0), y.double().std(0, correction=0)
         if len(self.spec.context) > 1:  # an image may have a pixel that never changes
             std = torch.where(std > 0, std, 1.0)
@@ -337,36 +313,8 @@ class Preprocess(nn.Module):
         return y.to(self.working.dtype)
 
     def checked_context(self, y: object, n: int) -> Tensor:
-        """A context as a user gives it, for n rows: (n,) classes or (n, *) reals in data space, (n, 1) also as (n,).
-
-        Args:
-            y: a tensor, an array, lists of numbers.
-            n: rows that it belongs to.
-
-        Raises:
-            UsageError: it has another shape, a class that there is not, or a number that is not finite.
-        """
-        given, spec = numbers("y", y), self.spec
-        if not (spec.classes or spec.context):
-            raise UsageError("y: this data has neither classes nor a context")
-        if spec.context == (1,) and given.ndim == 1:
-            given = given[:, None]
-        shape = (n,) if spec.classes else (n, *spec.context)
-        if tuple(given.shape) != shape:
-            what = "classes" if spec.classes else "contexts"
-            raise UsageError(f"y has shape {tuple(given.shape)}; {what} of {n} rows have {shape}")
-        if not bool(torch.isfinite(given).all()):
-            raise UsageError("y holds a value that is not finite (NaN or infinite)")
-        if spec.classes:
-            whole = given.long()
-            if not bool(((given == whole) & (whole >= 0) & (whole < spec.classes)).all()):
-                raise UsageError(f"y holds something else than the classes 0 to {spec.classes - 1}")
-            return whole
-        if given.is_floating_point() and given.dtype != torch.float64:
-            if self.precise_context:
-                raise UsageError(f"y is {str(given.dtype)[6:]}, which is too coarse for this context: give float64")
-            return given.float()
-        return given.double()
+        """A context as a user gives it, for n rows in data space; see ``contexts.checked``."""
+        return contexts.checked(y, n, self.spec, precise=self.precise_context)
 
     def values(self, z: Tensor) -> Tensor:
         """v = T^-1(z) of z in model space (B, *), shaped as x and differentiable: reals; of integers o + w (x + u)."""
@@ -429,8 +377,3 @@ class Preprocess(nn.Module):
             "dequantization": "uniform" if self.stochastic else None,
             "transform": ["box"] * (self.box is not None) + ([] if name == "none" else [name]),
         }
-
-
-def _chunks(split: Split) -> Iterator[Batch]:
-    for index in torch.arange(len(split)).split(_CHUNK):
-        yield split.gather(index)

@@ -6,12 +6,13 @@ float32 does to all others.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gencli.core.spec import Batch
+from gencli.core.spec import Batch, Spec
 from gencli.data.base import Split
 
 ROWS = 10_000
@@ -20,6 +21,53 @@ NEGLIGIBLE = 1e-4
 """Of a spread: data stay in float64 where float32 would move a value further."""
 TOLERABLE = 1e-3
 """Of a spread: further than this no value may be moved on its way to the model."""
+
+
+_CHUNK = 4096
+"""Rows at a time, where all are looked at."""
+
+
+def chunks(split: Split) -> Iterator[Batch]:
+    """All rows, some thousand at a time."""
+    for index in torch.arange(len(split)).split(_CHUNK):
+        yield split.gather(index)
+
+
+def moments(split: Split, values: Callable[[Tensor], Tensor], spec: Spec, extra: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each coordinate of the training values, in float64; of discrete columns 0 and 1.
+
+    Args:
+        split: the training rows.
+        values: x (B, *) in data space -> v in float64.
+        spec: of the data.
+        extra: variance that each coordinate has besides.
+
+    Raises:
+        ValueError: a coordinate is constant, or its variance is beyond float64.
+    """
+    total = torch.zeros(spec.shape, dtype=torch.float64)
+    squares, n = torch.zeros_like(total), torch.zeros_like(total)
+    # Two passes, because E v^2 - (E v)^2 cancels where the mean is large. Missing values of a column do not count.
+    for batch in chunks(split):
+        v = values(batch.x)
+        total += v.masked_fill(v.isnan(), 0.0).sum(0)
+        n += (~v.isnan()).sum(0)
+    mean = total / n
+    for batch in chunks(split):
+        v = values(batch.x)
+        squares += (v - mean).square().masked_fill(v.isnan(), 0.0).sum(0)
+    variance = squares / n
+    for d, support in enumerate(spec.support.columns):
+        if not support.continuous:
+            mean[d], variance[d] = 0.0, 1.0
+    variance += extra
+    constant = ~(variance > 0).flatten()
+    if bool(variance.isinf().any()):
+        raise ValueError("data.transform=standardize: the variance of the training data is beyond float64")
+    if constant.any():
+        column = int(constant.nonzero()[0])
+        raise ValueError(f"data.transform=standardize: coordinate {column} of the training data is constant")
+    return mean, variance.sqrt()
 
 
 def some_rows(split: Split) -> Batch:

@@ -121,18 +121,6 @@ def exchange(
     model = copy.deepcopy(model)
     parameters = Parameters(model)
     start, exact = parameters.get(), isinstance(model, DirectSampling)
-    energy = energy_of(model)
-
-    def auxiliary(x: Tensor, noise: Noise) -> Tensor:
-        """w ~ p(. | theta), as many as x."""
-        if isinstance(model, DirectSampling):
-            with torch.no_grad():
-                return model.sample(len(x), noise=noise)
-        with frozen(model):
-            state = kernel.init(energy, x)
-            for _ in range(steps):
-                state, _ = kernel.step(energy, state, noise)
-        return state.x
 
     @torch.no_grad()
     def level(x: Tensor) -> Tensor:
@@ -141,7 +129,7 @@ def exchange(
 
     rows = min(max(len(x), ROWS), 2 * ROWS)
     index = torch.arange(rows, device=x.device) * len(x) // rows
-    spread = parameters.gradients(model.energy(auxiliary(x[index], noises[0])))
+    spread = parameters.gradients(model.energy(_auxiliary(model, x[index], kernel, steps, noises[0])))
     information = len(x) * spread.T.cov().view(len(start), -1)
     eye = torch.eye(len(start)).to(start)
     L = torch.linalg.cholesky(torch.linalg.inv(information + eye / prior**2))
@@ -155,7 +143,7 @@ def exchange(
         for step in range(warmup + draws):
             proposed = theta + size * (L @ noise.randn(1, len(start)).to(L)[0])
             parameters.put(proposed)
-            w = auxiliary(x, noise)
+            w = _auxiliary(model, x, kernel, steps, noise)
             there, of_there = level(x), level(w)
             parameters.put(theta)
             log_a = own - there + of_there - level(w) - 0.5 * (proposed.square() - theta.square()).sum() / prior**2
@@ -172,3 +160,16 @@ def exchange(
             tick(chain * (warmup + draws) + step + 1)
         chains.append(torch.stack(walked))
     return Posterior(parameters.names, torch.stack(chains).cpu(), accepted / (draws * len(noises)), exact)
+
+
+def _auxiliary(model: Unnormalized, x: Tensor, kernel: Kernel[Any], steps: int, noise: Noise) -> Tensor:
+    """w ~ p(. | theta), as many as x: exact draws, or the ends of chains from x."""
+    if isinstance(model, DirectSampling):
+        with torch.no_grad():
+            return model.sample(len(x), noise=noise)
+    energy = energy_of(model)
+    with frozen(model):
+        state = kernel.init(energy, x)
+        for _ in range(steps):
+            state, _ = kernel.step(energy, state, noise)
+    return state.x

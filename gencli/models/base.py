@@ -18,7 +18,6 @@ from gencli.core.spec import Batch, Given, Spec
 from gencli.kernels.energy import brute_force, turned_over
 from gencli.models.context import Contextual
 from gencli.models.distributions import Conditional
-from gencli.nn.base import NetworkFactory
 from gencli.paths.base import Path, Prediction
 
 ModelFactory = Callable[["Spec"], "Model"]
@@ -45,9 +44,6 @@ class Model(Contextual):
     shapes: ClassVar[tuple[str, ...]] = ("vector",)
     layouts: ClassVar[tuple[str, ...]] = ()
     compiled: ClassVar[tuple[str, ...]] = ("log_prob", "energy", "forward")
-
-    def __init__(self, spec: Spec, *, conditional: bool = False, context: NetworkFactory | None = None) -> None:
-        super().__init__(spec, conditional=conditional, context=context)
 
     def health(self, x: Tensor, y: Tensor | None = None) -> dict[str, float]:
         """Warning signs that are measured on a few validation examples and logged; a flow's round-trip error."""

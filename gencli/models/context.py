@@ -31,7 +31,7 @@ class Contextual(nn.Module, ABC):
     spec: Spec
     context_net: Network | None
 
-    def __init__(self, spec: Spec, *, conditional: bool, context: NetworkFactory | None) -> None:
+    def __init__(self, spec: Spec, *, conditional: bool = False, context: NetworkFactory | None = None) -> None:
         super().__init__()
         if conditional and not (spec.classes or spec.context):
             raise ValueError("model.conditional=true needs data with labels or a context; this data has neither")

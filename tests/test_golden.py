@@ -11,11 +11,11 @@ import runpy
 from pathlib import Path
 
 import pytest
-import yaml
 from golden import cases
 
 from gencli.config import catalog
 from gencli.config import renamed as names
+from gencli.config.plain import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = json.loads((cases.HERE / "expected.json").read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ def test_other_estimators_and_samplers_say_what_they_said(name, tmp_path):
 
 @functools.cache
 def configs():
-    return [yaml.safe_load((cases.HERE / "runs" / name / "config.yaml").read_text()) for name in cases.CASES]
+    return [read_yaml(cases.HERE / "runs" / name / "config.yaml") for name in cases.CASES]
 
 
 def covering():

@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from gencli.cli import help as helptext
 from gencli.config import catalog, compatibility, renamed, sections
-from gencli.config.locate import config_dir, find_run, runs
+from gencli.config.locate import find_run, runs
 from gencli.core.errors import GencliError, UsageError, near
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -153,7 +152,7 @@ def _fitting(group: str, given: Sequence[str], config_dirs: Sequence[str]) -> li
 
 def _keys(verb: str, given: Sequence[str], current: str, config_dirs: Sequence[str]) -> Iterator[str]:
     """Groups and top-level keys; after ``group.`` the keys of the option that is chosen."""
-    primary: dict[str, Any] = yaml.safe_load((config_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
+    primary = catalog.primary(verb)
     chosen: dict[str, str] = {}
     listed = False
     for entry in primary.pop("defaults"):

@@ -83,6 +83,12 @@ def options(group: str, config_dirs: Sequence[str | Path] = ()) -> dict[str, Opt
     return found
 
 
+def primary(verb: str) -> dict[str, Any]:
+    """The file from which the config of a command starts, its defaults list included."""
+    content: dict[str, Any] = yaml.load((config_dir() / f"{verb}.yaml").read_text(encoding="utf-8"), Loader=_Loader)
+    return content  # a safe loader
+
+
 def groups(config_dirs: Sequence[str | Path] = ()) -> list[str]:
     """The groups that have options, in the order in which they are told."""
     folders = [path for path in (config_dir(), *map(Path, config_dirs)) if path.is_dir()]

@@ -90,7 +90,8 @@ def laid_out(part: Option) -> tuple[str, ...]:
 
 def _declared(part: Option) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """What the class of a part declares, and that of the kernel that it holds."""
-    held = catalog.options("kernel").get(str(part.held.get("kernel")))
+    kernel_name = part.held.get("kernel")  # few parts hold one: the group is not read for the others
+    held = catalog.options("kernel").get(kernel_name) if kernel_name else None
     infos = [catalog.class_info(target) if target else None for target in (part.target, held.target if held else None)]
     own, kernel = (info.attributes if info else {} for info in infos)
     return own, kernel

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from pathlib import Path
 
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.files import named
 
 
+@cache
 def config_dir() -> Path:
     """The shipped configs: inside an installed package, beside it in a source tree."""
     package = Path(__file__).resolve().parent.parent

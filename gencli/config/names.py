@@ -11,10 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-import yaml
-
 from gencli.config import catalog
-from gencli.config.locate import config_dir
 from gencli.config.sections import PREPROCESSING
 from gencli.core.errors import near
 
@@ -201,7 +198,7 @@ _CHOSEN = {
 def leaves(verb: str) -> dict[str, tuple[str, ...]]:
     """Every key that a command may have, by its last name and the least nested first: ``lr`` -> ``optimizer.lr``."""
     found: dict[str, dict[str, None]] = {}
-    for key in yaml.safe_load((config_dir() / f"{verb}.yaml").read_text(encoding="utf-8")):
+    for key in catalog.primary(verb):
         if key not in ("defaults", *catalog.GROUPS):
             found.setdefault(key, {}).setdefault(key)
     for group in SECTIONS[verb]:

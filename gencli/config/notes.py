@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from gencli.config import catalog
 from gencli.config.catalog import Option
 from gencli.config.locate import config_dir
@@ -76,8 +74,8 @@ def _beside(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def recipes(config_dirs: Sequence[str | Path] = ()) -> list[Recipe]:
     """Every recipe, with the options that it takes."""
-    primary = yaml.safe_load((config_dir() / "train.yaml").read_text(encoding="utf-8"))
-    usual = {key: value for entry in primary["defaults"] if isinstance(entry, dict) for key, value in entry.items()}
+    defaults = catalog.primary("train")["defaults"]
+    usual = {key: value for entry in defaults if isinstance(entry, dict) for key, value in entry.items()}
     models = catalog.options("model", config_dirs)
     found = []
     for name, option in catalog.options("experiment", config_dirs).items():

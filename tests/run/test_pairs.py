@@ -11,7 +11,7 @@ from gencli.config import catalog, compatibility
 from gencli.config.compose import compose
 from gencli.core.errors import UsageError
 from gencli.interfaces import Estimator, Model, Objective
-from gencli.run.assembly import assemble, check_capabilities
+from gencli.run.assembly import assemble, check_capabilities, data_factory
 from gencli.run.build import resolve
 from gencli.run.opened import builder
 from gencli.samplers.base import Procedure
@@ -107,12 +107,30 @@ def composed(model):
 
 @functools.cache
 def section(group, name):
-    """An option's section, as it stands in the config of some model that it fits."""
+    """An option's section: what its file says; if it holds other options, as in the config of a model that it fits."""
+    option = catalog.options(group)[name]
+    teacher = {"teacher": "never_opened"} if group == "objective" and "teacher" in option.keys else {}
+    if not option.nested and not any("." in key for key in option.keys):
+        return {**option.keys, **teacher}
     fits = next(model for model in MODELS if name in fitting(group, model))
-    teacher = group == "objective" and "teacher" in catalog.options(group)[name].keys
-    return compose(
-        "train", [*words(fits), f"{group}={name}", *(["objective.teacher=never_opened"] if teacher else [])]
-    )[group]
+    return compose("train", [*words(fits), f"{group}={name}", *(f"{group}.{k}={v}" for k, v in teacher.items())])[group]
+
+
+@pytest.fixture(autouse=True)
+def _data_once(monkeypatch):
+    """A model's data are made once for all of its partners."""
+    made = {}
+
+    def once(section, *args, **kwargs):
+        make, key = data_factory(section, *args, **kwargs), str(section)
+
+        def kept():
+            made[key] = made.get(key) or make()
+            return made[key]
+
+        return kept
+
+    monkeypatch.setattr("gencli.run.assembly.data_factory", once)
 
 
 def assembled(model, group, name):

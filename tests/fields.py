@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.spec import Spec, Support
-from gencli.core.tensors import like
+from gencli.core.tensors import like, shared
 from gencli.models.base import TimeField
 from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.paths.base import Path, Prediction
@@ -78,7 +78,8 @@ class MixtureField(TimeField):
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         self.evaluations += 1
-        alpha, sigma = like(self.path.alpha(t), x), like(self.path.sigma(t), x)
+        at = shared(t)  # all rows are at one time as a rule
+        alpha, sigma = like(self.path.alpha(at), x), like(self.path.sigma(at), x)
         V = (alpha * self.std).square() + sigma.square()
         away = x[:, None] - alpha[:, None] * self.means.to(x)  # (B, K, D)
         logits = self.weights.log().to(x) - 0.5 * away.square().sum(2) / V
@@ -89,8 +90,8 @@ class MixtureField(TimeField):
         r = logits.softmax(1)[..., None]
         # Of each component: E[x0] = mu + alpha s^2 away / V, E[eps] = sigma away / V
         away_mean, mean = (r * away).sum(1) / V, (r * self.means.to(x)).sum(1)
-        W = self.path.turn(t)
-        a, b = like(self.path.d_alpha(t) / W, x), like(self.path.d_sigma(t) / W, x)
+        W = self.path.turn(at)
+        a, b = like(self.path.d_alpha(at) / W, x), like(self.path.d_sigma(at) / W, x)
         return Prediction(self.path, x, t, a * (mean + alpha * self.std**2 * away_mean) + b * sigma * away_mean)
 
     def log_prob(self, x: Tensor, t: float | None = None) -> Tensor:

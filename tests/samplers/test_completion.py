@@ -46,10 +46,10 @@ TRIPLE = torch.zeros(3), torch.tensor([[1.0, 0.7, 0.3], [0.7, 1.0, 0.6], [0.3, 0
 @pytest.mark.parametrize(
     ("make", "path", "normal", "at"),
     [
-        (lambda: EulerMaruyama(steps=30, resample=40), VP(), PAIR, {0: 1.5}),
-        (lambda: EulerMaruyama(steps=30, resample=40), VP(), TRIPLE, {0: 1.0, 2: -1.0}),
-        (lambda: PredictorCorrector(steps=30, resample=20), VP(), PAIR, {1: -1.0}),
-        (lambda: EulerMaruyama(steps=30, resample=40), PATHS["cosine"](), PAIR, {0: 1.5}),
+        (lambda: EulerMaruyama(steps=12, resample=40), VP(), PAIR, {0: 1.5}),
+        (lambda: EulerMaruyama(steps=12, resample=40), VP(), TRIPLE, {0: 1.0, 2: -1.0}),
+        (lambda: PredictorCorrector(steps=12, resample=20), VP(), PAIR, {1: -1.0}),
+        (lambda: EulerMaruyama(steps=12, resample=40), PATHS["cosine"](), PAIR, {0: 1.5}),
     ],
     ids=["pair", "triple", "corrected", "cosine"],
 )
@@ -72,7 +72,7 @@ def test_replacement_alone_is_far_off_and_resampling_mends_it_as_one_over_its_ti
     mean, _ = field.rest_given([0], torch.tensor([[1.5]]))
     short = {}
     for resample in (1, 6, 24):
-        found = complete(make(steps=30, resample=resample), field, {0: 1.5}, n)
+        found = complete(make(steps=20, resample=resample), field, {0: 1.5}, n)
         short[resample] = float(mean - found[:, 1].mean())
     error = 3 * 0.6 / math.sqrt(n)
     assert short[1] > 0.3
@@ -167,7 +167,7 @@ def test_what_cannot_be_given(shape, given, message):
         region(Spec(shape, Support("real")), given)
 
 
-FAST = ["trainer.max_steps=20", "trainer.eval_every=20", "logger=none", "n=4", "device=cpu"]
+FAST = ["trainer.max_steps=4", "trainer.eval_every=4", "logger=none", "n=4", "device=cpu"]
 FIELD = ["model=diffusion", "estimator=null", "model.net.vector={width: 16, blocks: 1}", "sampler=ddim"]
 
 
@@ -175,7 +175,8 @@ FIELD = ["model=diffusion", "estimator=null", "model.net.vector={width: 16, bloc
 def plane(tmp_path_factory):
     """A small field on moons."""
     folder = tmp_path_factory.mktemp("plane") / "run"
-    gencli.train([*FIELD, *FAST, "data=moons", f"run_dir={folder}"])
+    few = ["data=moons", "data.train=200", "data.val=40", "data.test=60"]
+    gencli.train([*FIELD, *FAST, *few, f"run_dir={folder}"])
     return folder
 
 

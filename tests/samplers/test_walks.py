@@ -6,7 +6,6 @@ import functools
 import math
 import typing
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -35,16 +34,16 @@ DETERMINISTIC = {
     "dpm_solver": (lambda n: DPMSolver(steps=n), 2),
 }
 MANY = {
-    "rk4": ODE(method="rk4", steps=50),
+    "rk4": ODE(method="rk4", steps=25),
     "dopri5": ODE(),
     "ddim": DDIM(steps=100, grid="log_snr"),
-    "ddim-eta": DDIM(steps=200, eta=0.5, grid="log_snr"),
-    "ddpm": DDPM(steps=300),
-    "ddpm-large": DDPM(steps=300, variance="large"),
-    "euler_maruyama": EulerMaruyama(steps=250),
-    "predictor_corrector": PredictorCorrector(steps=150),
+    "ddim-eta": DDIM(steps=100, eta=0.5, grid="log_snr"),
+    "ddpm": DDPM(steps=150),
+    "ddpm-large": DDPM(steps=150, variance="large"),
+    "euler_maruyama": EulerMaruyama(steps=120),
+    "predictor_corrector": PredictorCorrector(steps=60),
     "edm": EDM(steps=30),
-    "edm-churn": EDM(steps=60, churn=20),
+    "edm-churn": EDM(steps=50, churn=17),
     "dpm_solver": DPMSolver(steps=30),
 }
 
@@ -61,13 +60,12 @@ def test_error_falls_with_the_declared_order(name, path):
     field = gaussian(path)
     x = torch.linspace(-2, 2, 21).double()[:, None]
     errors = []
-    for n in (32, 64, 128):
+    for n in (64, 128):
         end = make(n).walk(Guided(field, None, 1), x, noise(21))
         start = times(path, 1, "uniform", finite=make(n).finite)[0].item()
         errors.append(float((end - flow_of_gaussian(field, x, start, path.t_min)).abs().max()))
-    slopes = [math.log2(a / b) for a, b in pairwise(errors)]
     assert errors[-1] < 0.1
-    assert order - 0.35 < slopes[-1] < order + 0.8, (errors, slopes)
+    assert order - 0.35 < math.log2(errors[0] / errors[1]) < order + 0.8, errors
 
 
 def test_euler_maruyama_has_weak_order_one():

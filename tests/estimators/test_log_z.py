@@ -56,11 +56,11 @@ def test_an_estimate_that_is_none_is_refused():
 
 
 ESTIMATORS = {
-    "ais": lambda: AIS(base=lambda s: Reference(s, widen=1.2), chains=128, betas=60, refresh=50),
+    "ais": lambda: AIS(base=lambda s: Reference(s, widen=1.2), chains=512, betas=20, refresh=20),
     "ais_even": lambda: AIS(
-        base=lambda s: Reference(s, widen=1.2), chains=128, betas=80, adapt=False, leaps=1, refresh=50
+        base=lambda s: Reference(s, widen=1.2), chains=512, betas=25, adapt=False, leaps=1, refresh=20
     ),
-    "smc": lambda: SMC(base=lambda s: Reference(s, widen=1.2), chains=256, betas=40, populations=8),
+    "smc": lambda: SMC(base=lambda s: Reference(s, widen=1.2), chains=1024, betas=15, populations=8),
     "importance": lambda: Importance(proposal=lambda s: Reference(s, widen=1.5), samples=5000),
 }
 

@@ -1,19 +1,19 @@
 """The loop: turns, budgets, rates, losses that are not finite, several processes."""
 
 import dataclasses
+import importlib
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from torch import nn
 
 import gencli
+from gencli.cli.main import main
 from gencli.config.compose import compose
 from gencli.config.sections import AdamOptions, OptimizerOptions
 from gencli.core.distributed import World
@@ -25,7 +25,7 @@ from gencli.training.clock import Clock
 from gencli.training.optim import make_optimizer, schedule
 from gencli.training.session import Session
 from tests.conftest import TINY
-from tests.runs import ROOT, same, tensors
+from tests.runs import same, tensors
 
 
 @pytest.mark.slow
@@ -157,20 +157,24 @@ def test_cosine_and_warm_up():
     assert schedule(dataclasses.replace(config, schedule="constant"), 50, 0.9) == 1.0
 
 
+def torchrun(words):
+    """What the command does, with forks in place of Pythons that begin anew."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    where = {"rdzv_endpoint": "127.0.0.1:29417", "rdzv_configs": {"rank": 0}, "run_id": "two"}
+    config = LaunchConfig(1, 1, nproc_per_node=2, start_method="fork", rdzv_backend="static", max_restarts=0, **where)
+    codes = elastic_launch(config, main)(["train", *words])
+    return max(codes.values())
+
+
 @pytest.mark.slow
 def test_two_processes_agree_with_one(tmp_path):
     """Same model on every rank, unpadded shards, and the NLL of one process to rounding."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29417"]
-    done = subprocess.run(
-        [*torchrun, "-m", "gencli", "train", *TINY, "model.net.vector.dropout=0", "run_dir=two"],
-        env=env,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    words = [*TINY, "model.net.vector.dropout=0", "run_dir=two"]
+    forks.warm_up(*words)
+    forks.warm(importlib.import_module, "torch.distributed.launcher.api")
+    process = forks.Child(torchrun, words, log="log", folder=tmp_path)
+    assert process.wait() == 0, (tmp_path / "log").read_text()
     info = json.loads((tmp_path / "two/run.json").read_text())
     assert info["world_size"] == 2
     two = json.loads((tmp_path / "two/eval/test-exact.json").read_text())

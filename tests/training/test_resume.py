@@ -5,11 +5,10 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
 import yaml
 
@@ -19,7 +18,7 @@ from gencli.core.errors import Interrupted, UsageError
 from gencli.run import checkpoint
 from gencli.training.signals import StopRequest
 from tests.conftest import TINY
-from tests.runs import ROOT, before_step, same, tensors
+from tests.runs import before_step, same, tensors
 
 HARD = [
     "data=digits",
@@ -80,10 +79,10 @@ def test_resume_goes_on_beyond_the_old_end(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
+    forks.warm_up(*TINY)
     rng = random.Random(0)
-    command = [sys.executable, "-m", "gencli", "train", *TINY, "trainer.max_steps=100000", "trainer.eval_every=5"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, "run_dir=run"], env=env, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    words = ["train", *TINY, "trainer.max_steps=100000", "trainer.eval_every=5", "run_dir=run"]
+    process = forks.Child(main, words, folder=tmp_path)
     last = tmp_path / "run/checkpoints/last.safetensors"
 
     def go_beyond(step):
@@ -97,26 +96,33 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
     step = 0
     for _ in range(2):
         go_beyond(step)
-        time.sleep(rng.random())
-        process.kill()
-        process.wait()
+        time.sleep(0.3 * rng.random())  # between two savings, or within one
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
         found = checkpoint.read(last)[1]["step"]
         assert found > step
         assert found % 5 == 0
         step = found
         json.loads((tmp_path / "run/run.json").read_text())
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gencli", "train", "resume=run"], env=env, stdout=subprocess.DEVNULL, cwd=tmp_path
-        )
+        process = forks.Child(main, ["train", "resume=run"], folder=tmp_path)
     go_beyond(step)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=240) == 130
+    assert process.wait(240) == 130
     assert checkpoint.read(last)[1]["step"] > step
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)  # nothing was logged twice
 
 
+@pytest.fixture
+def without_nohup():
+    """SIGHUP as it is by default: nohup, under which tests may run, has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_nohup")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
     before_step(monkeypatch, 3, lambda trainer: os.kill(os.getpid(), number))

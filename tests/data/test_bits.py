@@ -165,6 +165,7 @@ def test_refusals_of_binarization():
     assert (MNIST().validation, MNIST(binarization="gwg").validation) == (10_000, 10_000)
 
 
+@pytest.mark.slow
 def test_a_run_on_dynamic_bits_says_so(grey_root, tmp_path):
     import json
 

@@ -55,6 +55,7 @@ def opened(run, path):
     return gencli.load(run, overrides={"data": config})
 
 
+@pytest.mark.slow
 def test_the_training_file_in_other_words_has_the_same_nats(run, tmp_path):
     kept = json.loads((run / "eval" / "test-exact.json").read_text())
     for path in encodings(tmp_path):

@@ -78,6 +78,7 @@ def test_words_of_the_forward_algorithm_add_up_and_give_the_bounds():
     assert low < data.entropy < high
 
 
+@pytest.mark.slow
 def test_the_entropy_rate():
     data = HMM()
     assert data.entropy_error < 2e-5

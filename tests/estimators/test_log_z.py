@@ -20,7 +20,7 @@ from gencli.models.energy.reference import Reference
 from gencli.models.trained import Learned
 
 
-@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("dim", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_quadrature_is_exact(dim):
     model = quadratic(dim)
     log_z, error, _ = measured(Quadrature(), model, exact_samples(model, 500))
@@ -35,6 +35,7 @@ def test_quadrature_is_exact(dim):
         assert abs(measured(Quadrature(), flow, flow.sample(300, noise=noise()))[0]) < 1e-4
 
 
+@pytest.mark.slow
 def test_quadrature_sees_mass_far_from_the_data_and_refuses_what_has_no_z():
     model = Polynomial(spec(2), degree=2, growth=0.001).double()  # a normal 20 times as wide as the box
     log_z, error, found = measured(Quadrature(), model, normal(200, 2))

@@ -71,6 +71,7 @@ def forest(model: Network) -> bool:
     return not len(model.edges) or networkx.is_forest(networkx.Graph(model.edges.tolist()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [2, 3])
 def test_trees_are_exact(values):
     for seed in range(5):

@@ -80,6 +80,7 @@ def test_several_loggers_hear_the_same(echo):
     assert gencli.load("a", trust=["mine"]).config["logger"] is None
 
 
+@pytest.mark.slow
 def test_a_logger_of_a_stranger_is_not_built(echo, capsys):
     gencli.train([*FAST, "logger=echo", "trust=[mine]", "run_dir=a"], echo)
     before = Path("a/echo.txt").read_text()

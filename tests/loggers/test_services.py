@@ -85,6 +85,7 @@ def test_a_damaged_mark_begins_anew(tmp_path, text):
     assert (mark.known, mark.heard) == (False, -1)
 
 
+@pytest.mark.slow
 def test_a_logger_that_cannot_be_reached_is_left_out_and_training_goes_on(tmp_path, monkeypatch):
     from gencli.loggers.csv_tables import CSVTables
 

@@ -75,6 +75,7 @@ def test_a_run_stopped_before_or_after_the_choice_is_the_same_to_the_bit(eager, 
     assert "log_prob" in eager
 
 
+@pytest.mark.slow
 def test_what_was_chosen_holds_from_its_own_step_on(eager):
     """Killed between the choice and the next checkpoint, a run takes the steps before it anew, as they were."""
     whole = gencli.train([*LONG, "run_dir=whole", "trainer.eval_every=100"])
@@ -87,6 +88,7 @@ def test_what_was_chosen_holds_from_its_own_step_on(eager):
     assert same(tensors("whole"), tensors("killed")) == []
 
 
+@pytest.mark.slow
 def test_a_short_run_is_not_compiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", None)
     run = gencli.train([*LONG, "run_dir=run"])
@@ -113,7 +115,9 @@ def test_what_cannot_be_compiled_goes_on_or_is_one_line(eager, monkeypatch, aske
         assert "warning: trainer.compile=auto: not compiled, since that failed" in Path("run/train.log").read_text()
 
 
-@pytest.mark.parametrize("name", ["vae", "flow_matching", "realnvp"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "flow_matching")), "realnvp"]
+)
 def test_losses_call_the_pieces_that_are_compiled(eager, name, monkeypatch):
     """Each piece that a class names is called by the usual loss of its models, on a view of the same weights."""
     calls = []

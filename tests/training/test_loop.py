@@ -130,6 +130,7 @@ def test_the_clock_bounds_training():
     assert last["step"] == run.info["progress"]["step"]
 
 
+@pytest.mark.slow
 def test_patience_stops_early_and_keeps_the_best():
     run = gencli.train(
         [

@@ -149,6 +149,7 @@ def test_nohup_is_respected_and_a_second_signal_stops_at_once():
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys):
     from gencli.estimators.exact import Exact
 
@@ -220,6 +221,7 @@ def test_a_run_that_was_killed_after_its_measurement_notes_that_once(tiny_run, t
     assert len(after) == len(before)
 
 
+@pytest.mark.slow
 def test_only_checkpoints_to_go_on_from_have_moments(tiny_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)

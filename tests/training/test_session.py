@@ -189,6 +189,7 @@ def test_two_runs_in_two_threads_do_not_meet():
         assert gencli.load(f"beside{seed}").results[0]["value"] == other.results[0]["value"]
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_table_from_any_folder(tmp_path, monkeypatch, capsys):
     """The path is kept absolute; the one of a stranger's run, and of a run that goes on, stays as it is."""
     Path("table.csv").write_text("a,b\n" + "".join(f"{i % 7},{i % 5}.5\n" for i in range(60)))

@@ -37,6 +37,12 @@ def save(path, **arrays):
     return str(path)
 
 
+def file(folder, text, name="t.csv"):
+    """The path of a new file of these characters or bytes."""
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(folder / name)
+
+
 QUICK = settings(
     max_examples=60,
     deadline=None,
@@ -44,7 +50,7 @@ QUICK = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-LONG = settings(QUICK, max_examples=500)
+LONG = settings(QUICK, max_examples=200)
 
 
 def again(data):

@@ -72,7 +72,9 @@ class Mesh:
     def add(self, centre: Tensor, half: Tensor) -> Tensor:
         """Take in cells (n, D) apart from those that are there, split until none holds many points; their log mass."""
         free = (self.at < 0).nonzero().flatten()
-        inside = ((self.points[free, None] - centre).abs() <= half).all(2)
+        inside = torch.ones(len(free), len(centre), dtype=torch.bool)
+        for points, middle, side in zip(self.points[free].T, centre.T, half.T, strict=True):  # no (P, n, D) at once
+            inside &= (points[:, None] - middle).abs() <= side
         at = torch.full_like(self.at, -1)
         at[free] = torch.where(inside.any(1), inside.int().argmax(1), -1)
         while True:
@@ -169,10 +171,14 @@ def around(points: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
     k, t = (u[:, 0] * len(centres)).long(), torch.tan(math.pi * (u[:, 2:] - 0.5))
     z = torch.where(u[:, 1:2] < WIDE, t, centres[k] + width[k, None] * t)
 
-    def log_cauchy(x: Tensor, scale: Tensor) -> Tensor:
-        return -(math.pi * scale * (1 + (x / scale).square())).log().sum(-1)
+    def log_cauchy(of: Tensor, scale: Tensor) -> Tensor:
+        """Of the draws, (n, P): a coordinate at a time, so that there is no (n, P, D)."""
+        parts = [
+            -(math.pi * scale * (1 + ((x[:, None] - c) / scale).square())).log() for x, c in zip(z.T, of.T, strict=True)
+        ]
+        return parts[0] if D == 1 else parts[0] + parts[1]
 
-    close = log_cauchy(z[:, None] - centres, width[:, None]).logsumexp(1) - math.log(len(centres))
-    wide = log_cauchy(z, torch.ones_like(half))
+    close = log_cauchy(centres, width).logsumexp(1) - math.log(len(centres))
+    wide = log_cauchy(torch.zeros_like(centres[:1]), torch.ones_like(width[:1]))[:, 0]
     log_q = torch.logaddexp(math.log(1 - WIDE) + close, math.log(WIDE) + wide)
     return (low + high) / 2 + half * z, log_q - half.log().sum()

@@ -1,38 +1,17 @@
 """Tables as people have them: what is understood of a file is kept, said, or asked for."""
 
-import csv
 import gzip
-import io
-import json
-import shutil
 import zipfile
 
 import numpy as np
 import pytest
 import torch
-from data_sets import refused
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from data_sets import file, refused
 
-import gencli
-from gencli.cli.main import main
-from gencli.config import stored
 from gencli.core.errors import UsageError
-from gencli.data.dialect import Dialect
 from gencli.data.sets.csv import CSV
-from gencli.data.tables import read
 
 ALL = {"val": 0.0, "test": 0.0}
-
-
-def file(tmp_path, text, name="t.csv"):
-    (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
-    return str(tmp_path / name)
-
-
-def in_one_line(error, end=""):
-    assert "\n" not in str(error)
-    assert str(error).endswith(end)
 
 
 def rows(path, **options):
@@ -234,227 +213,10 @@ def test_parquet(tmp_path):
         rows(written(a=[[1], [2]]))
 
 
-# --- a run and another file ------------------------------------------------------------------------------------------
-
-ROWS = [[f"{np.sin(i):.3f}", f"{100 + 7 * np.cos(3 * i):.2f}", str(i % 11)] for i in range(120)]
-NAMES = ["a", "b", "k"]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of a conditional model, whose training file is gone."""
-    folder = tmp_path_factory.mktemp("csv")
-    path = file(folder, "\n".join(map(",".join, [NAMES, *ROWS])))
-    small = ["trainer.max_steps=5", "logger=none", "n=0", "device=cpu", "trainer.eval_every=5"]
-    shape = ["model=realnvp", "model.net.vector.hidden=[8]", "model.steps=1", "model.conditional=true"]
-    gencli.train(["data=csv", f"data.path={path}", "data.label=k", *shape, *small, f"run_dir={folder / 'run'}"])
-    (folder / "t.csv").unlink()
-    return folder / "run"
-
-
-def encodings(folder):
-    """The training file in other words."""
-    order = [2, 1, 0]
-    turned = [[row[k] for k in order] for row in [NAMES, *ROWS]]
-    table = {name: [row[k] for row in ROWS] for k, name in enumerate(NAMES)}
-    yield file(folder, "\n".join(map("\t".join, turned)), "u.tsv")
-    commas = "\n".join(";".join(cell.replace(".", ",") for cell in row) for row in turned)
-    yield file(folder, gzip.compress(commas.encode()), "u.csv.gz")
-    np.savez(
-        folder / "u.npz", k=np.array(table["k"], int), b=np.array(table["b"], float), a=np.array(table["a"], float)
-    )
-    yield str(folder / "u.npz")
-    pa = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    typed = {"k": pa.array(map(float, table["k"])), "a": pa.array(map(float, table["a"])), "b": table["b"]}
-    parquet.write_table(pa.table(typed), folder / "u.parquet")
-    yield str(folder / "u.parquet")
-
-
-def opened(run, path):
-    config = json.loads(json.dumps(gencli.load(run).config["data"])) | {"path": path}
-    return gencli.load(run, overrides={"data": config})
-
-
-def test_the_training_file_in_other_words_has_the_same_nats(run, tmp_path):
-    kept = json.loads((run / "eval" / "test-exact.json").read_text())
-    for path in encodings(tmp_path):
-        record = opened(run, path).nll("test")
-        assert (record["value"], record["split_sha256"]) == (kept["value"], kept["split_sha256"]), path
-
-
-def test_what_does_not_fit_the_run_is_refused(run, tmp_path):
-    def evaluate(text):
-        opened(run, path := file(tmp_path, text)).parts.dataset.whole()
-        raise AssertionError(path)
-
-    where = f"data.path={tmp_path}/t.csv"
-    with refused(
-        f"{where}: column 'k', line 3 is 'x', no class of this run. There is: 0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9."
-    ):
-        evaluate("a,b,k\n1,2,0\n1,2,x\n")
-    with refused(f"{where} has no column 'a'. Did you mean 'A'?"):
-        evaluate("A,b,k\n1,2,0\n")
-    with refused(f"{where}: column 'b', line 2 is 'x', not a number (data.columns chooses columns)"):
-        evaluate("a,b,k\n1,x,0\n")
-    with pytest.raises(UsageError, match=r"has no column 'a'"):
-        evaluate("1,2,3\n4,5,6\n")  # the run's file had names
-
-
-def test_columns_that_a_run_has_not_are_named(run, tmp_path, capsys):
-    path = file(tmp_path, "z;k;b;a;id\n9;1.0;1,234;1;5\n")
-    data = opened(run, path).parts.dataset
-    with pytest.raises(UsageError, match=r"'1,234', not a number \(data.decimal=comma reads decimal commas"):
-        data.whole()  # the run's own file has points
-    assert main(["eval", f"run={run}", f"data.path={path}", "data.decimal=comma", "split=all"]) == 0
-    assert "t: columns that the run has not are not read: z, id" in capsys.readouterr().out
-
-
-def test_a_run_samples_without_its_file(run, capsys):
-    assert main(["sample", f"run={run}", "n=3"]) == 0
-    said = capsys.readouterr().out
-    assert "classes 0 to 10 are 0, 1, 2" in said
-    assert "no picture: the data beside which samples are drawn cannot be read (data.path=)" in said
-    assert np.load(run / "samples" / "direct-seed0.npz")["classes"].tolist() == [str(k) for k in range(11)]
-
-
-def test_a_run_of_before_reads_as_then_and_says_so(run, tmp_path):
-    shutil.copytree(run, tmp_path / "old")
-    (tmp_path / "old" / "data.json").unlink()
-    path = file(tmp_path, "\n".join(map(",".join, [NAMES, *ROWS])))
-    data = opened(tmp_path / "old", path).parts.dataset
-    assert data.class_names() == sorted(str(k) for k in range(11))  # by text: 10 comes before 2
-    assert "this run keeps no data.json" in data.understood()[0]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"columns": []}, {"columns": ["a", "a"]}, {"columns": None}, {"classes": [1]}, {"classes": []}, {"header": 1}],
-)
-def test_a_damaged_schema_is_refused(change, run):
-    schema = json.loads((run / "data.json").read_text()) | change
-    with pytest.raises(UsageError, match=r"^data.json is damaged: "):
-        CSV("t.csv", label="k").apply(schema)
-
-
-# --- any table -------------------------------------------------------------------------------------------------------
-
-WORDS = st.text(st.sampled_from("abz ,;|\t\"'#.é0\n"), min_size=1, max_size=5).map(str.strip).filter(bool)
-NUMBERS = st.one_of(
-    st.integers(-2000, 2000).map(str),
-    st.floats(-1e4, 1e4, allow_nan=False, width=32).map(repr),
-    st.sampled_from(["1e3", "-2.5E-1", "+7", "0.10"]),
-)
-
-
-@st.composite
-def drawn(draw):
-    """(columns of texts by name, label column or None, how it is written)."""
-    names = draw(st.lists(WORDS.map(lambda w: f"n{w}"), min_size=1, max_size=4, unique=True))
-    n = draw(st.integers(1, 8))
-    table = {name: draw(st.lists(NUMBERS, min_size=n, max_size=n)) for name in names}
-    kinds = draw(st.none() | st.lists(WORDS, min_size=n, max_size=n))
-    style = {
-        "separator": draw(st.sampled_from([",", ";", "\t", "|"])),
-        "decimal": draw(st.sampled_from(["point", "comma"])),
-        "quoting": draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
-        "end": draw(st.sampled_from(["\n", "\r\n"])),
-        "mark": draw(st.sampled_from(["", "\ufeff"])),
-        "header": draw(st.booleans()),
-        "order": draw(st.permutations([*names, *(["kind"] if kinds else [])])),
-        "told": draw(st.booleans()),
-    }
-    return table, kinds, style
-
-
-def written(table, kinds, style):
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, delimiter=style["separator"], quoting=style["quoting"], lineterminator=style["end"])
-    comma = style["decimal"] == "comma"
-    cells = {name: [c.replace(".", ",") if comma else c for c in column] for name, column in table.items()}
-    cells |= {"kind": kinds} if kinds else {}
-    if style["header"]:
-        writer.writerow(style["order"])
-    writer.writerows(zip(*(cells[name] for name in style["order"]), strict=True))
-    return style["mark"] + out.getvalue()
-
-
-def check_table(folder, case):
-    table, kinds, style = case
-    path = file(folder, written(table, kinds, style))
-    where = {name: name if style["header"] else str(style["order"].index(name)) for name in style["order"]}
-    told = {key: style[key] for key in ("separator", "decimal", "header")} if style["told"] else {}
-    data = CSV(path, columns=[where[n] for n in table], label=where["kind"] if kinds else None, **ALL, **told)
-    try:
-        whole = data.whole()
-    except UsageError as error:
-        hidden = kinds and not style["header"] and style["order"][0] == "kind" and kinds[0].startswith("#")
-        in_one_line(error, "never" if style["told"] and not hidden else "")
-        return
-    numbers = np.array([[float(c) for c in column] for column in table.values()]).T
-    assert np.array_equal(whole.x.numpy(), numbers.astype(whole.x.numpy().dtype))
-    if style["header"]:  # in other words the same, by name
-        turned = {"separator": "\t", "decimal": "point", "header": True, "order": style["order"][::-1]}
-        again = file(folder, written(table, kinds, style | turned), "u.csv")
-        other = CSV(again, columns=[*table], label="kind" if kinds else None, separator="\t", **ALL)
-        other.apply(data.schema())
-        assert other.whole().sha256 == whole.sha256
-    if kinds:
-        named = [data.class_names()[k] for k in whole.y]
-        same = [[(a == b) for b in kinds] for a in kinds]
-        assert all(same[i][j] <= (named[i] == named[j]) for i in range(len(kinds)) for j in range(len(kinds)))
-        assert all(a == b or float(a) == float(b.replace(",", ".")) for a, b in zip(named, kinds, strict=True))
-
-
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
-
-
-@pytest.mark.slow
-@given(drawn())
-@settings(quick, max_examples=100)
-def test_numbers_are_those_of_the_file_or_there_is_a_line(tmp_path, case):
-    check_table(tmp_path, case)
-
-
-@pytest.mark.slow
-@given(drawn())
-@settings(quick, max_examples=200)
-def test_numbers_are_those_of_many_files(tmp_path, case):
-    check_table(tmp_path, case)
-
-
-@given(st.text(st.sampled_from('ab1,;\t|"# \n\r.-é\0')))
-@settings(quick, max_examples=150)
-def test_any_text_is_a_table_or_refused_in_a_line(tmp_path, text):
-    path = tmp_path / "t.csv"
-    path.write_bytes(text.encode())
-    for dialect in (Dialect(), Dialect(",", ".", True), Dialect(r"\s+", ",", False)):
-        try:
-            table = read(path, dialect)
-            assert len({len(column) for column in table.columns.values()}) <= 1
-        except UsageError as error:
-            in_one_line(error)
-
-
 def test_a_wide_table(tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 5_000)).astype(np.float32)
     text = "\n".join(map(",".join, [[f"c{k}" for k in range(x.shape[1])], *(map(repr, row) for row in x.tolist())]))
     assert np.array_equal(CSV(file(tmp_path, text), **ALL).whole().x.numpy(), x)
-
-
-@pytest.mark.slow
-def test_a_run_may_keep_the_names_of_many_columns(tmp_path):
-    names = [f"c{k}" for k in range(100_000)]
-    (tmp_path / "data.json").write_text(json.dumps({"columns": names}))
-    assert stored.schema(tmp_path)["columns"] == names
-    (tmp_path / "data.json").write_text(json.dumps({"columns": names * 20}))
-    with pytest.raises(UsageError, match=r"data.json is damaged: it is larger than any of its kind"):
-        stored.schema(tmp_path)
-
-
-def test_a_record_of_a_conditional_model_names_the_classes(run):
-    assert json.loads((run / "eval" / "test-exact.json").read_text())["classes"] == [str(k) for k in range(11)]
 
 
 def test_a_support_has_no_more_values_than_float64_counts(tmp_path):

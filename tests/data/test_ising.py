@@ -30,7 +30,9 @@ def test_exact_draws(size, K):
     assert data.entropy == pytest.approx(log_z(model) + mean, abs=1e-6)
 
 
-@pytest.mark.parametrize(("size", "K", "n"), [(6, 0.6, 4_000), (9, CRITICAL, 2_000), (12, 0.3, 600)])
+@pytest.mark.parametrize(
+    ("size", "K", "n"), [(6, 0.6, 4_000), (9, CRITICAL, 2_000), pytest.param(12, 0.3, 600, marks=pytest.mark.slow)]
+)
 def test_energies_are_those_of_kaufman(size, K, n):
     """Means of splits within 3 standard errors; that of 12 x 12 is of chains. The spins of no site are preferred."""
     data = IsingLattices(size=size, K=K, train=n, val=50, test=50)
@@ -50,6 +52,7 @@ def test_rows_and_columns_are_alike():
     assert abs(float(seam.mean())) < 3 * float(seam.std()) / len(s) ** 0.5
 
 
+@pytest.mark.slow
 def test_splits_and_options():
     sizes = {"train": 100, "val": 20, "test": 30}
     for size in (4, 11):

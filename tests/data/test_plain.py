@@ -102,7 +102,7 @@ def test_numbers_and_refusals_are_those_of_the_texts(tmp_path, text):
 
 
 @pytest.mark.slow
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=120)
 @given(tables())
 def test_numbers_and_refusals_are_those_of_many_texts(tmp_path, text):
     path = tmp_path / "t.csv"

@@ -195,6 +195,7 @@ def check_array(tmp_path, x, other, labels):
     assert torch.equal(new.whole().x, whole.x)
 
 
+@pytest.mark.slow
 @QUICK
 @given(
     arrays(),

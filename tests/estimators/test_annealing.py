@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from gencli.estimators.ais import AIS
 from gencli.estimators.partition import Quadrature
 from gencli.estimators.smc import SMC
 from gencli.methods.annealing import GeometricPath, MomentsPath
-from gencli.models.base import DirectSampling, ExactLikelihood
+from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
 from gencli.models.classical.gmm import GMM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
@@ -154,7 +155,7 @@ def test_moments_lead_to_a_distant_normal():
     x = normal(2000, 1).float() + 40
     spread = {}
     for by in PATHS:
-        ais = AIS(base=lambda s: Fixed(s, 0.0, 1.0), chains=500, betas=100, path=by)
+        ais = AIS(base=lambda s: Fixed(s, 0.0, 1.0), chains=500, betas=40, path=by)
         _, log_w, _ = ais.forward(ais.annealing(model, x, noise()), noise(1))
         spread[by] = float(log_w.std())
     assert spread["moments"] < spread["geometric"] / 3
@@ -165,16 +166,21 @@ def test_moments_lead_to_a_distant_normal():
 ENERGIES = {"quartic": quartic, "flow": flow}
 
 
-def scores(name: str, make, seeds: int) -> list[float]:
-    """(log Z^ - log Z) / its own standard error, a seed each; log Z by quadrature, or 0 of a density."""
+@cache
+def known(name: str) -> tuple[Unnormalized, Tensor, float]:
+    """A model, rows for the base, and log Z by quadrature, or 0 of a density."""
     model = ENERGIES[name]()
     if isinstance(model, ExactLikelihood):
         x = model.sample(2000, noise=noise(99)).detach()
-        truth = 0.0
-        assert abs(measured(Quadrature(tolerance=1e-4), model, x)[0]) < 1e-2
-    else:
-        x = normal(2000, 2).float() * 1.5
-        truth = measured(Quadrature(tolerance=1e-5), model, x)[0]
+        assert abs(measured(Quadrature(tolerance=1e-3), model, x)[0]) < 1e-2
+        return model, x, 0.0
+    x = normal(2000, 2).float() * 1.5
+    return model, x, measured(Quadrature(tolerance=1e-5), model, x)[0]
+
+
+def scores(name: str, make, seeds: int) -> list[float]:
+    """(log Z^ - log Z) / its own standard error, a seed each."""
+    model, x, truth = known(name)
     away = []
     for seed in range(seeds):
         log_z, error, _ = measured(make(), model, x, seed)
@@ -183,7 +189,7 @@ def scores(name: str, make, seeds: int) -> list[float]:
     return away
 
 
-BASE = dict(base=lambda s: Reference(s, widen=1.2), chains=256, betas=60)
+BASE = dict(base=lambda s: Reference(s, widen=1.2), chains=1024, betas=15)  # a step costs the same by more chains
 ESTIMATORS = {
     "ais": lambda: AIS(**BASE, reverse=False),
     "ais_moments": lambda: AIS(**BASE, reverse=False, path="moments"),

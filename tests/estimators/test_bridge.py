@@ -51,6 +51,7 @@ def test_the_root_where_it_is_known():
     assert bridged(normal(50, 1)[:, 0] - 40, normal(50, 1)[:, 0] + 40).overlap < 1e-6
 
 
+@pytest.mark.slow
 def test_the_estimate_lies_between_the_bounds_and_says_what_it_is():
     """On average over 40 seeds of a rough path: the bounds are off by 2.5 standard errors or more, it by less."""
     model = Drawn(discrete("binary", 8), coupled=2.0)

@@ -71,7 +71,7 @@ TABLE = {
     "iwae": (IWAE, {"k": 20, "rows": 100}, latent, "upper"),
     "parzen": (Parzen, {"n": 400, "rows": 50}, modes, "estimate"),
     "ode": (ODE, {"atol": 1e-3, "rtol": 1e-3}, lambda: gaussian(VP()), "exact"),
-    "hutchinson": (ODE, {"trace": "hutchinson", "method": "rk4", "steps": 20}, lambda: gaussian(VP()), "estimate"),
+    "hutchinson": (ODE, {"trace": "hutchinson", "method": "rk4", "steps": 8}, lambda: gaussian(VP()), "estimate"),
     "vlb": (VLB, {"samples": 4}, lambda: gaussian(VP()), "upper"),
     "importance": (Importance, {"proposal": base, "samples": 2000}, modes, "lower"),
     "quadrature": (Quadrature, {}, modes, "exact"),

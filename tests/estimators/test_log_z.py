@@ -20,7 +20,7 @@ from gencli.models.energy.reference import Reference
 from gencli.models.trained import Learned
 
 
-@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("dim", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_quadrature_is_exact(dim):
     model = quadratic(dim)
     log_z, error, _ = measured(Quadrature(), model, exact_samples(model, 500))
@@ -35,6 +35,7 @@ def test_quadrature_is_exact(dim):
         assert abs(measured(Quadrature(), flow, flow.sample(300, noise=noise()))[0]) < 1e-4
 
 
+@pytest.mark.slow
 def test_quadrature_sees_mass_far_from_the_data_and_refuses_what_has_no_z():
     model = Polynomial(spec(2), degree=2, growth=0.001).double()  # a normal 20 times as wide as the box
     log_z, error, found = measured(Quadrature(), model, normal(200, 2))
@@ -56,11 +57,11 @@ def test_an_estimate_that_is_none_is_refused():
 
 
 ESTIMATORS = {
-    "ais": lambda: AIS(base=lambda s: Reference(s, widen=1.2), chains=128, betas=60, refresh=50),
+    "ais": lambda: AIS(base=lambda s: Reference(s, widen=1.2), chains=512, betas=20, refresh=20),
     "ais_even": lambda: AIS(
-        base=lambda s: Reference(s, widen=1.2), chains=128, betas=80, adapt=False, leaps=1, refresh=50
+        base=lambda s: Reference(s, widen=1.2), chains=512, betas=25, adapt=False, leaps=1, refresh=20
     ),
-    "smc": lambda: SMC(base=lambda s: Reference(s, widen=1.2), chains=256, betas=40, populations=8),
+    "smc": lambda: SMC(base=lambda s: Reference(s, widen=1.2), chains=1024, betas=15, populations=8),
     "importance": lambda: Importance(proposal=lambda s: Reference(s, widen=1.5), samples=5000),
 }
 

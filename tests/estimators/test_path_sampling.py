@@ -28,7 +28,7 @@ def measured(model, seed=0, **options):
     return PathSampling(**options).prepare(model, nothing, noise(seed))
 
 
-@pytest.mark.parametrize("kernel", [Gibbs(), TieNoTie(toggles=8)])
+@pytest.mark.parametrize("kernel", [Gibbs(), pytest.param(TieNoTie(toggles=8), marks=pytest.mark.slow)])
 def test_log_z_of_six_nodes(kernel):
     """From the uniform distribution, within 4 of its own errors, which are small."""
     found = measured(ergm(Graph(6), **SIX), kernel=kernel, base="uniform", bridges=6, burn=3, steps=3)
@@ -56,7 +56,7 @@ def test_stated_errors_are_true():
     model.float()
     z = []
     for seed in range(40):
-        found = measured(model, seed, kernel=Gibbs(), base="uniform", chains=20, bridges=4, burn=2, steps=2)
+        found = measured(model, seed, kernel=Gibbs(), base="uniform", chains=20, bridges=4, burn=2, steps=1)
         z.append((found.state - exact) / found.diagnostics["log_z_se"])
     z = torch.tensor(z)
     assert abs(float(z.mean())) < 4 / 40**0.5
@@ -108,6 +108,7 @@ def test_a_family_that_does_not_vary_has_no_errors():
     assert all(math.isfinite(value) for value in found.values())
 
 
+@pytest.mark.slow
 def test_energies_of_reals_have_paths_too():
     """A small network that tilts a normal, against importance sampling."""
     model = wavy()

@@ -160,6 +160,7 @@ def test_a_budget_that_is_too_small_is_told():
     assert ((points[inside] - mesh.centre[at]).abs() <= mesh.half[at]).all()
 
 
+@pytest.mark.slow
 def test_draws_around_points_have_their_density():
     """1/q averages to the area of a box, whatever the points."""
     points = two_parts(2, 0.371, 1e-3).sample(300, noise=noise(5)).detach()

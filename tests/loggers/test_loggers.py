@@ -13,10 +13,10 @@ from gencli.config import compose, stored
 from gencli.core.errors import UsageError
 from gencli.loggers.csv_tables import CSVTables
 from gencli.loggers.tensorboard import TensorBoard
-from tests.conftest import TINY
+from tests.runs import SMALL
 
 BOARD = {"tensorboard": {"_target_": "gencli.loggers.tensorboard.TensorBoard"}}
-FAST = [word for word in TINY if not word.startswith("logger=")]
+FAST = [word for word in SMALL if not word.startswith("logger=")]
 ECHO = """
     from pathlib import Path
     from gencli.interfaces import Logger
@@ -80,6 +80,7 @@ def test_several_loggers_hear_the_same(echo):
     assert gencli.load("a", trust=["mine"]).config["logger"] is None
 
 
+@pytest.mark.slow
 def test_a_logger_of_a_stranger_is_not_built(echo, capsys):
     gencli.train([*FAST, "logger=echo", "trust=[mine]", "run_dir=a"], echo)
     before = Path("a/echo.txt").read_text()

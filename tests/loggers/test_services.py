@@ -14,9 +14,9 @@ from gencli.core.errors import UsageError
 from gencli.loggers.base import Logger
 from gencli.loggers.mark import Mark
 from gencli.loggers.params import flat, public
-from tests.conftest import TINY
+from tests.runs import SMALL
 
-FAST = [word for word in TINY if not word.startswith("logger=")]
+FAST = [word for word in SMALL if not word.startswith("logger=")]
 CONFIG = {
     "seed": 0,
     "model": {"_target_": "gencli.models.Toy", "hidden": [8, 8], "flow": None},
@@ -85,6 +85,7 @@ def test_a_damaged_mark_begins_anew(tmp_path, text):
     assert (mark.known, mark.heard) == (False, -1)
 
 
+@pytest.mark.slow
 def test_a_logger_that_cannot_be_reached_is_left_out_and_training_goes_on(tmp_path, monkeypatch):
     from gencli.loggers.csv_tables import CSVTables
 
@@ -152,7 +153,12 @@ def test_wandb_goes_on_in_its_run(tmp_path, monkeypatch):
     second = Wandb(tmp_path, 2)  # killed after step 3, saved at step 2
     told(second)
     ended(second)
-    ids, steps, keys, summary = wandb_records(tmp_path)
+    until = time.monotonic() + 20
+    while (
+        len((found := wandb_records(tmp_path))[1]) < 5 and time.monotonic() < until
+    ):  # a process of wandb's writes them
+        time.sleep(0.1)
+    ids, steps, keys, summary = found
     assert len(ids) == 1
     assert steps == [1, 2, 3, 4, 5]
     assert "model.hidden" in keys

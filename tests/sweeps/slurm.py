@@ -26,6 +26,8 @@ def install(folder: Path) -> None:
 def start(jobs: Path, job: str, script: str) -> None:
     quiet = subprocess.DEVNULL
     own = os.environ | {"SLURM_JOB_ID": job, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+    for number in (signal.SIGINT, signal.SIGHUP):  # a job hears them, whatever the tests were started under
+        signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(["bash", script], env=own, start_new_session=True, stdout=quiet, stderr=quiet)
     (jobs / job).write_text(f"{process.pid} {script}")
 

@@ -1,87 +1,56 @@
 """A sweep that is killed, one of its jobs that is killed, Ctrl-C: in the end every record is the undisturbed one's."""
 
+import importlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 
+import forks
 import pytest
 
-from tests.runs import ROOT, same, tensors
+from gencli.cli.main import main
+from gencli.sweeps import launcher
+from gencli.sweeps.search import launch
+from tests.runs import same, tensors
 
 TINY = (
-    *("data=moons", "data.train=200", "data.val=40", "data.test=40", "trainer.batch_size=32", "trainer.eval_every=10"),
-    *("trainer.log_every=10", "logger=none", "n=4", "device=cpu"),
+    *("data=moons", "data.train=200", "data.val=40", "data.test=40", "trainer.batch_size=32", "trainer.eval_every=20"),
+    *("trainer.log_every=10", "logger=none", "n=0", "device=cpu"),
 )
 FLOW = ("model=maf", "model.hidden=[8]", "model.transforms=2", *TINY)
 JOBS = ("-m", *FLOW, "seed=0,1,2", "trainer.max_steps=100", "sweep.workers=2")
 LIMIT = 200
 
 
+def train(words):
+    """The command, in a process that has computed nothing, though it has imported everything."""
+    launcher.can_fork = launch.can_fork = lambda: True
+    return main(["train", *words])
+
+
 @pytest.fixture(scope="module")
-def young(tmp_path_factory):
-    """A process that has imported everything and computed nothing; each line that it reads is a command to fork."""
-    folder = tmp_path_factory.mktemp("sweeps")
-    code = """
-import os, sys
-import optuna
-from gencli.cli.main import main
-from gencli.config.compose import compose
-from gencli.sweeps import launcher
-launcher._warm([])
-launcher.can_fork = lambda: True
-from tests import composing
-composing.remember()
-compose("train", ["data=moons", "model=maf", "logger=none"])
-for line in sys.stdin:
-    log, *words = line.rstrip("\\n").split("\\t")
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        for number in (1, 2):
-            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        code = main(["train", *words])
-        sys.stdout.flush()
-        os._exit(code)
-    print("pid", pid, flush=True)
-    print("end", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-    own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=own
-    ) as process:
-        yield process, folder
-        process.stdin.close()
+def root(tmp_path_factory):
+    """Where sweeps lie; what they import and compose is there once they start."""
+    forks.warm(importlib.import_module, "optuna")
+    forks.warm_up(*FLOW, "trainer.max_steps=100")
+    return tmp_path_factory.mktemp("sweeps")
 
 
-class Sweep:
+class Sweep(forks.Child):
     """One start of the sweep in a folder."""
 
-    def __init__(self, young, where, words=JOBS):
-        self.process, root = young
+    def __init__(self, root, where, words=JOBS):
         self.folder, self.log = root / where, root / f"{where}.log"
-        words = [str(self.log), *words, f"{'sweep.dir' if '-m' in words else 'run_dir'}={where}"]
-        self.process.stdin.write("\t".join(words) + "\n")
-        self.process.stdin.flush()
-        self.pid = self.told("pid")
-
-    def told(self, what):
-        word, number = self.process.stdout.readline().split()
-        assert word == what
-        return int(number)
-
-    def end(self):
-        return self.told("end")
+        place = f"{'sweep.dir' if '-m' in words else 'run_dir'}={where}"
+        super().__init__(train, [*words, place], log=self.log, folder=root)
 
     def wait_for(self, what):
         until = time.monotonic() + LIMIT
         while not (found := what(self.folder)):
             assert time.monotonic() < until, self.log.read_text()
-            time.sleep(0.05)
+            time.sleep(0.02)
         return found
 
 
@@ -117,25 +86,25 @@ def outcome(run):
 
 
 @pytest.mark.slow
-def test_killed_again_and_again(young):
-    undisturbed = Sweep(young, "undisturbed")
-    assert undisturbed.end() == 0, undisturbed.log.read_text()
+def test_killed_again_and_again(root):
+    undisturbed = Sweep(root, "undisturbed")
+    assert undisturbed.wait() == 0, undisturbed.log.read_text()
 
-    first = Sweep(young, "disturbed")
+    first = Sweep(root, "disturbed")
     first.wait_for(training)
     os.kill(first.pid, signal.SIGKILL)
-    assert first.end() == -signal.SIGKILL
+    assert first.wait() == -signal.SIGKILL
 
-    second = Sweep(young, "disturbed")
+    second = Sweep(root, "disturbed")
     run = second.wait_for(lambda folder: finished(folder) and training(folder))
     os.kill(json.loads((run / "run.json").read_text())["process"]["pid"], signal.SIGKILL)
-    assert second.end() == 1
+    assert second.wait() == 1
     assert "killed by SIGKILL" in second.log.read_text()
     assert "2 of 3 jobs done" in second.log.read_text()
     done = finished(second.folder)
 
-    third = Sweep(young, "disturbed")
-    assert third.end() == 0, third.log.read_text()
+    third = Sweep(root, "disturbed")
+    assert third.wait() == 0, third.log.read_text()
     assert "3 of 3 jobs done, 2 of them before" in third.log.read_text()
     assert len(done) == 2
     assert done.items() < finished(third.folder).items()  # nothing of them was touched
@@ -148,14 +117,14 @@ def test_killed_again_and_again(young):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_every_job_and_says_how_to_go_on(young):
+def test_ctrl_c_saves_every_job_and_says_how_to_go_on(root):
     words = ("-m", *FLOW, "seed=0,1,2", "trainer.max_steps=100000", "sweep.workers=2")
-    sweep = Sweep(young, "stopped", words)
+    sweep = Sweep(root, "stopped", words)
     sweep.wait_for(
         lambda folder: len([r for r in runs(folder) if (r / "checkpoints" / "best.safetensors").exists()]) > 1
     )
     os.kill(sweep.pid, signal.SIGINT)
-    assert sweep.end() == 130
+    assert sweep.wait() == 130
     told = sweep.log.read_text()
     assert "0 of 3 jobs done" in told
     assert told.count("stopped by SIGINT after step") + told.count("stopped at the validation after step") == 2
@@ -169,27 +138,27 @@ def test_ctrl_c_saves_every_job_and_says_how_to_go_on(young):
 
 
 @pytest.mark.slow
-def test_a_job_is_the_training_that_train_alone_does(young):
+def test_a_job_is_the_training_that_train_alone_does(root):
     """With as many threads, to the bit."""
-    sweep = Sweep(young, "swept", ("-m", *FLOW, "seed=3", "trainer.max_steps=20"))
-    assert sweep.end() == 0
-    alone = Sweep(young, "alone", (*FLOW, "seed=3", "trainer.max_steps=20"))
-    assert alone.end() == 0
+    sweep = Sweep(root, "swept", ("-m", *FLOW, "seed=3", "trainer.max_steps=20"))
+    assert sweep.wait() == 0
+    alone = Sweep(root, "alone", (*FLOW, "seed=3", "trainer.max_steps=20"))
+    assert alone.wait() == 0
     (run,) = runs(sweep.folder)
     assert same(tensors(run), tensors(alone.folder)) == []
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_and_measures_test_once(young):
+def test_a_search_that_is_killed_goes_on_and_measures_test_once(root):
     words = ("-m", *FLOW, "search=tpe", "search.trials=2", "optimizer.lr=tag(log,interval(1e-4,1e-1))", "search.seed=1")
     words = (*words, "trainer.max_steps=100", "sweep.workers=2")
-    first = Sweep(young, "searched", words)
+    first = Sweep(root, "searched", words)
     killed = first.wait_for(training)
     os.kill(first.pid, signal.SIGKILL)
-    assert first.end() == -signal.SIGKILL
+    assert first.wait() == -signal.SIGKILL
 
-    second = Sweep(young, "searched", words)
-    assert second.end() == 0, second.log.read_text()
+    second = Sweep(root, "searched", words)
+    assert second.wait() == 0, second.log.read_text()
     found = runs(second.folder)
     assert len(found) == len(finished(second.folder)) == 2
     assert killed in found  # it went on where it was

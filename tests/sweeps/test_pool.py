@@ -1,19 +1,27 @@
 """Processes of jobs: whatever becomes of one, it is named, and the others go on."""
 
 import faulthandler
+import io
+import json
 import os
 import signal
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 
-from gencli.cli.main import _report
+from gencli.cli import job
+from gencli.cli.main import _report, _run_verb
+from gencli.config.compose import compose
 from gencli.core.errors import Interrupted, RunFailed, UsageError
 from gencli.sweeps import pool as pools
 from gencli.sweeps.child import Request
 from gencli.sweeps.pool import Pool
+from tests.sweeps.test_killed import TINY
 
 
 def raises(error):
@@ -156,29 +164,37 @@ def test_a_job_has_its_share_of_the_machine(tmp_path, monkeypatch):
     assert "SLOT" not in os.environ
 
 
+def small(folder, **options):
+    """The request for a training of a moment."""
+    config = compose("train", [*TINY, "model=gaussian", "trainer.max_steps=3"]) | options
+    return Request(config=config, folder=str(folder), log=f"{folder}.log", threads=1)
+
+
 @pytest.mark.slow
 def test_where_none_can_be_forked_each_has_a_python_of_its_own(tmp_path):
-    """The same job by both ways gives the same bits; a refusal comes back in words."""
-    import json
-
-    from gencli.cli.main import _run_verb
-    from gencli.config.compose import compose
-    from tests.sweeps.test_killed import TINY
-
-    config = compose("train", [*TINY, "model=gaussian", "trainer.max_steps=3"])
-    pool = Pool([{}, {}], _run_verb, _report, forks=False)
+    pool = Pool([{}], _run_verb, _report, forks=False)
     try:
-        for name, own in [("good", config), ("bad", config | {"device": "cuda:77"})]:
-            pool.start(
-                name, Request(config=own, folder=str(tmp_path / name), log=str(tmp_path / f"{name}.log"), threads=1)
-            )
+        pool.start("good", small(tmp_path / "good"))
         ended = {}
         while pool.running:
             ended |= pool.wait(1)
     finally:
         pool.kill()
-    assert ended["good"].exit_code == 0, (tmp_path / "good.log").read_text()
+    assert (ended["good"].exit_code, ended["good"].cause) == (0, ""), (tmp_path / "good.log").read_text()
     assert json.loads((tmp_path / "good" / "run.json").read_text())["status"] == "finished"
-    assert ended["bad"].exit_code == 2
-    assert ended["bad"].cause.startswith("device=cuda:77 is not to be had here")
+
+
+def begun(request, answer):
+    """What that Python does."""
+    sys.stdin, sys.argv = io.StringIO(request), ["job", str(os.open(answer, os.O_WRONLY | os.O_CREAT))]
+    return job.main()
+
+
+@pytest.mark.slow
+def test_a_refusal_of_such_a_python_comes_back_in_words(tmp_path):
+    request = json.dumps(asdict(small(tmp_path / "bad", device="cuda:77")))
+    assert forks.Child(begun, request, str(tmp_path / "answer"), folder=tmp_path).wait() == 2
+    answer = json.loads((tmp_path / "answer").read_text())
+    assert answer["exit_code"] == 2
+    assert answer["message"].startswith("device=cuda:77 is not to be had here")
     assert not (tmp_path / "bad").exists()

@@ -24,6 +24,7 @@ from gencli.training.signals import StopRequest
 from tests.conftest import TINY
 from tests.runs import ROOT, same, tensors
 from tests.sweeps import slurm
+from tests.sweeps.test_killed import FLOW
 
 LIMIT = 60
 
@@ -151,7 +152,7 @@ def importable(monkeypatch):
 def test_a_job_that_is_preempted_goes_on_to_the_same_bits(tmp_path, importable):
     """And another process of the sweep finds it, as after the end of the one that started it."""
     pytest.importorskip("submitit")
-    words = [*TINY, "trainer.max_steps=200"]
+    words = [*FLOW, "trainer.max_steps=400", "trainer.eval_every=50", "trainer.log_every=50"]
     run, found = tmp_path / "run", remote.backend(Local(), tmp_path)
     first, job = remote.Remote(found, 1, ()), Job("a", (), {}, run=run)
     first.start(job, Request(config=compose("train", words), folder="run", log="a.log", threads=1))

@@ -142,6 +142,8 @@ def _take_part(name, storage, count, mine, others):
 @pytest.mark.parametrize("storage", ["{}/shared.log", pytest.param("sqlite:///{}/shared.db", marks=pytest.mark.slow)])
 def test_two_processes_on_one_storage_lose_no_trial(storage, tmp_path):
     storage = storage.format(tmp_path)
+    if storage.startswith("sqlite"):
+        optuna.storages.RDBStorage("sqlite://")  # what it imports need not be imported by each process
     fork = multiprocessing.get_context("fork")
     one, two = fork.Event(), fork.Event()
     both = [fork.Process(target=_take_part, args=("a", storage, 8, one, two))]

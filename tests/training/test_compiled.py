@@ -11,10 +11,9 @@ import gencli
 from gencli.core.errors import Interrupted, RunFailed
 from gencli.run import checkpoint
 from gencli.training import compiled
-from tests.conftest import TINY
-from tests.runs import before_step, same, tensors
+from tests.runs import SMALL, before_step, same, tensors
 
-LONG = [*TINY, "trainer.compile=auto", "trainer.max_steps=40"]
+LONG = [*SMALL, "trainer.compile=auto", "trainer.max_steps=40"]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +75,7 @@ def test_a_run_stopped_before_or_after_the_choice_is_the_same_to_the_bit(eager, 
     assert "log_prob" in eager
 
 
+@pytest.mark.slow
 def test_what_was_chosen_holds_from_its_own_step_on(eager):
     """Killed between the choice and the next checkpoint, a run takes the steps before it anew, as they were."""
     whole = gencli.train([*LONG, "run_dir=whole", "trainer.eval_every=100"])
@@ -88,6 +88,7 @@ def test_what_was_chosen_holds_from_its_own_step_on(eager):
     assert same(tensors("whole"), tensors("killed")) == []
 
 
+@pytest.mark.slow
 def test_a_short_run_is_not_compiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", None)
     run = gencli.train([*LONG, "run_dir=run"])
@@ -114,12 +115,14 @@ def test_what_cannot_be_compiled_goes_on_or_is_one_line(eager, monkeypatch, aske
         assert "warning: trainer.compile=auto: not compiled, since that failed" in Path("run/train.log").read_text()
 
 
-@pytest.mark.parametrize("name", ["vae", "flow_matching", "realnvp"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "flow_matching")), "realnvp"]
+)
 def test_losses_call_the_pieces_that_are_compiled(eager, name, monkeypatch):
     """Each piece that a class names is called by the usual loss of its models, on a view of the same weights."""
     calls = []
     monkeypatch.setattr(torch, "compile", lambda own: lambda *args: calls.append(own.__name__) or own(*args))
-    words = [word for word in TINY if not word.startswith(("data", "model"))]
+    words = [word for word in SMALL if not word.startswith(("data", "model"))]
     small = ["data=digits" if name == "vae" else "data=moons", f"model={name}", "trainer.max_steps=2"]
     run = gencli.train([*words, *small, "trainer.compile=true", "estimator=null", "run_dir=run"])
     model = run.parts.model

@@ -94,6 +94,7 @@ def test_a_static_turn_runs_the_same_operations_at_every_step(name):
     assert not read(early)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MOVING)
 def test_what_changes_from_step_to_step_or_is_read_back_is_not_static(name):
     static, *_ = operations(MOVING[name])

@@ -63,6 +63,7 @@ def test_a_new_run_begins_with_the_weights_of_another(which, part, origin):
     assert torch.equal(old.log_prob(x), run.log_prob(x))
 
 
+@pytest.mark.slow
 def test_a_run_that_began_so_resumes_and_samples_without_the_other(origin):
     shutil.copytree(origin, "old")
     gencli.train(["init_from=old", *STILL, "run_dir=new"])
@@ -72,6 +73,7 @@ def test_a_run_that_began_so_resumes_and_samples_without_the_other(origin):
     assert gencli.load("new").sample(3).shape == (3, 2)
 
 
+@pytest.mark.slow
 def test_a_model_that_starts_from_data_starts_from_the_weights():
     gencli.train(["model=gaussian", "data=moons", "trainer.max_steps=1", "n=0", "logger=none", "run_dir=old"])
     gencli.train(["init_from=old", "data=checkerboard", *STILL, "run_dir=new"])
@@ -115,6 +117,7 @@ def test_a_strangers_run_is_data(origin):
         gencli.train(["init_from=old"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_data(origin):
     shutil.copytree(origin, "old")
     table("b.csv", 3)

@@ -5,11 +5,10 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
 import yaml
 
@@ -18,13 +17,13 @@ from gencli.cli.main import main
 from gencli.core.errors import Interrupted, UsageError
 from gencli.run import checkpoint
 from gencli.training.signals import StopRequest
-from tests.conftest import TINY
-from tests.runs import ROOT, before_step, same, tensors
+from tests.runs import SMALL, before_step, same, tensors
 
 HARD = [
     "data=digits",
     "data.flip=true",
     "model=glow",
+    "model.steps=2",
     "model.net.image.width=8",
     "model.net.image.dropout=0.2",
     "trainer.ema_decay=0.9",
@@ -70,7 +69,7 @@ def test_resume_is_the_same_run_to_the_bit(monkeypatch):
 
 @pytest.mark.slow
 def test_resume_goes_on_beyond_the_old_end(tmp_path):
-    gencli.train([*TINY, "run_dir=run"])
+    gencli.train([*SMALL, "run_dir=run"])
     gencli.train(["resume=run", "trainer.max_steps=30"])
     info = json.loads(Path("run/run.json").read_text())
     assert (info["status"], info["progress"]["step"]) == ("finished", 30)
@@ -80,10 +79,10 @@ def test_resume_goes_on_beyond_the_old_end(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
+    forks.warm_up(*SMALL)
     rng = random.Random(0)
-    command = [sys.executable, "-m", "gencli", "train", *TINY, "trainer.max_steps=100000", "trainer.eval_every=5"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, "run_dir=run"], env=env, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    words = ["train", *SMALL, "trainer.max_steps=100000", "trainer.eval_every=5", "run_dir=run"]
+    process = forks.Child(main, words, folder=tmp_path)
     last = tmp_path / "run/checkpoints/last.safetensors"
 
     def go_beyond(step):
@@ -97,30 +96,37 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
     step = 0
     for _ in range(2):
         go_beyond(step)
-        time.sleep(rng.random())
-        process.kill()
-        process.wait()
+        time.sleep(0.3 * rng.random())  # between two savings, or within one
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
         found = checkpoint.read(last)[1]["step"]
         assert found > step
         assert found % 5 == 0
         step = found
         json.loads((tmp_path / "run/run.json").read_text())
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gencli", "train", "resume=run"], env=env, stdout=subprocess.DEVNULL, cwd=tmp_path
-        )
+        process = forks.Child(main, ["train", "resume=run"], folder=tmp_path)
     go_beyond(step)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=240) == 130
+    assert process.wait(240) == 130
     assert checkpoint.read(last)[1]["step"] > step
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)  # nothing was logged twice
 
 
+@pytest.fixture
+def without_nohup():
+    """SIGHUP as it is by default: nohup, under which tests may run, has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_nohup")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
     before_step(monkeypatch, 3, lambda trainer: os.kill(os.getpid(), number))
-    assert main(["train", *TINY, "run_dir=run"]) == code
+    assert main(["train", *SMALL, "run_dir=run"]) == code
     out = capsys.readouterr()
     assert "gencli train resume=run" in out.out
     assert checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]["step"] == 4
@@ -143,6 +149,7 @@ def test_nohup_is_respected_and_a_second_signal_stops_at_once():
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys):
     from gencli.estimators.exact import Exact
 
@@ -155,7 +162,7 @@ def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys)
         return own(self, *arguments)
 
     monkeypatch.setattr(Exact, "nll", interrupt)
-    assert main(["train", *TINY, "run_dir=run"]) == 130
+    assert main(["train", *SMALL, "run_dir=run"]) == 130
     assert len(seen) == 1
     assert "training is complete and saved; go on with: gencli train resume=run" in capsys.readouterr().out
     assert not Path("run/eval/test-exact.json").exists()
@@ -168,7 +175,7 @@ def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
     with monkeypatch.context() as patch:
         before_step(patch, last, stop)
         with pytest.raises(Interrupted):
-            gencli.train([*TINY, "run_dir=run"])
+            gencli.train([*SMALL, "run_dir=run"])
     gencli.train(["resume=run"])
     steps = [line["step"] for line in gencli.load("run").metrics if line["split"] == "val"]
     assert steps == [0, 10, 20]
@@ -176,8 +183,8 @@ def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
 
 @pytest.mark.slow
 def test_patience_that_ran_out_stays_out():
-    fast = ["optimizer.lr=0.03", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
-    run = gencli.train([*TINY, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])
+    fast = ["model.couplings=8", "optimizer.lr=0.03", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
+    run = gencli.train([*SMALL, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])
     ended = run.info["progress"]["step"]
     assert ended < 20
     assert gencli.train(["resume=run"]).info["progress"]["step"] == ended
@@ -185,7 +192,7 @@ def test_patience_that_ran_out_stays_out():
 
 @pytest.mark.slow
 def test_the_best_of_an_abandoned_branch_is_forgotten():
-    gencli.train([*TINY, "run_dir=run", "trainer.eval_every=5"])
+    gencli.train([*SMALL, "run_dir=run", "trainer.eval_every=5"])
     gencli.train(["resume=run", "checkpoint=previous", "optimizer.lr=1e-9"])
     info = json.loads(Path("run/run.json").read_text())
     best = checkpoint.read(Path("run/checkpoints/best.safetensors"))[1]
@@ -195,7 +202,7 @@ def test_the_best_of_an_abandoned_branch_is_forgotten():
 
 @pytest.mark.slow
 def test_options_of_the_optimizer_follow_the_config_on_resume():
-    gencli.train([*TINY, "run_dir=run"])
+    gencli.train([*SMALL, "run_dir=run"])
     gencli.train(["resume=run", "trainer.max_steps=21", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.99]"])
     meta = checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]
     group = meta["optimizers"]["model"]["param_groups"][0]
@@ -214,6 +221,7 @@ def test_a_run_that_was_killed_after_its_measurement_notes_that_once(tiny_run, t
     assert len(after) == len(before)
 
 
+@pytest.mark.slow
 def test_only_checkpoints_to_go_on_from_have_moments(tiny_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)

@@ -1,0 +1,7 @@
+"""The process whose forks are the sweeps and trainings that tests kill."""
+
+import forks
+
+
+def pytest_collection_finish():
+    forks.start()

@@ -167,12 +167,24 @@ def _grammar(draw: random.Random) -> tuple[Any, ...]:
     path = draw.choice(["seed", "model", "data.train", "trainer.max_steps", "model.covariance", "n", "optimizer.lr"])
     word = draw.choice(
         [
-            *(f"{path}={draw.choice(lines.GRAMMAR)}", f"~{path}", f"~{path}={draw.choice(lines.NUMBERS)}", f"+{path}=1"),
+            *(
+                f"{path}={draw.choice(lines.GRAMMAR)}",
+                f"~{path}",
+                f"~{path}={draw.choice(lines.NUMBERS)}",
+                f"+{path}=1",
+            ),
             *(f"++{path}={draw.choice(lines.NUMBERS)}", f"{path}=", f"{path}", f"={path}", f"{path}==1", f"{path}:=1"),
             *(f"@{path}=1", f"{path}@x=y", f"{path}@model=y", f"net@{path}=mlp", f"+net@{path}.x=mlp", f"~~{path}"),
             *(f"{path}.x=1", f"{path}..x=1", f".{path}=1", f"{path}[0]=1", f"{path}/x=1", f"+++{path}=1", f"-{path}=1"),
-            *("hydra.run.dir=x", "hydra.mode=MULTIRUN", "hydra.job.name=x", "hydra/launcher=basic", "hydra.verbose=true"),
-            *("hydra/job_logging=default", "hydra.searchpath=[x]", "hydra.output_subdir=x", "defaults=[]", "+hydra=1"),
+            *(
+                "hydra.run.dir=x",
+                "hydra.mode=MULTIRUN",
+                "hydra.job.name=x",
+                "hydra/launcher=basic",
+                "hydra.verbose=true",
+            ),
+            *("hydra/job_logging=default", "hydra.searchpath=[x]", "hydra.output_subdir=x", "defaults=[]"),
+            *("+hydra=1", "hydra.verbose=true"),
             *("--cfg=job", "--info", "-m", "--multirun", "--package=model", "--config-name=eval", "--config-path=x"),
             *("--config-dir=nothing", "-h", "--hydra-help", "--version", "-x", "--model maf", "--seed", "-c", "-p"),
         ]
@@ -244,7 +256,9 @@ def _words(draw: random.Random) -> tuple[Any, ...]:
     """Verbs that take plain words, and words that are no verb."""
     some = [*lines.NASTY, *lines.NONSENSE, *RUNS, *lines.names("model"), *lines.catalog.GROUPS, "*", "flow/eval"]
     flags = ("--json", "--csv", "--all", "--latex", "--markdown", "--split", "--group-by", "--best", "--importance")
-    verb = draw.choice(["compare", "ls", "report", "card", "list", "help", "--complete", "--completion", "--help", "-h"])
+    verb = draw.choice(
+        ["compare", "ls", "report", "card", "list", "help", "--complete", "--completion", "--help", "-h"]
+    )
     verb = draw.choices((verb, draw.choice(some)), weights=(9, 1))[0]
     words = [draw.choice(some) for _ in range(draw.randint(0, 3))]
     words += draw.choices(flags, k=draw.choice((0, 0, 1, 1, 2)))
@@ -276,6 +290,8 @@ def tried(room: Room, line: Line) -> Outcome:
         if large and ended.code == -9:
             return outcome
         told = out.replace("\r\n", "\n") if "--csv" in line.words else out
+        if any(map(_sweeps, line.words)) and ended.code in (1, 2) and "Traceback" not in err:
+            err = first_line(err)  # a sweep has a line for each job that failed
         outcome.failures = [*said(ended.code, told, err, LIMIT), *our_warnings(out + err)]
         if ended.code == 2:
             after = snapshot(work)
@@ -297,7 +313,9 @@ def _is_large(words: Sequence[str]) -> bool:
     """Whether a command asks for much time or memory, or for a real sweep."""
     if any(word.startswith(CHAINS) for word in words) and {*NETWORKS} & {*words}:
         return True
-    large = any(re.search(r"=\[?-?(\d{5,}|\d(\.\d*)?e\+?\d+|1_000|5e-324|1e-400|range\(1,1e9\))", word) for word in words)
+    large = any(
+        re.search(r"=\[?-?(\d{5,}|\d(\.\d*)?e\+?\d+|1_000|5e-324|1e-400|range\(1,1e9\))", word) for word in words
+    )
     return large or any(word.startswith("-m") or "MULTIRUN" in word for word in words)
 
 

@@ -25,9 +25,21 @@ FEW = {"train": 60, "val": 16, "test": 16, "simulations": 60, "length": 12}
 """Sizes of data sets that are made from a seed."""
 
 SMALL = {"width": 8, "hidden": 8, "dim": 2}
-"""Sizes of networks; other counts of more than 8 become 3 (``_small``)."""
+"""Sizes of networks; other counts of more than 8 become 3 (``small``)."""
 
-_AS_THEY_ARE = ("size", "dimension", "levels", "bins", "window", "max_nfe", "degree", "seed", "image", "given", "buffer")
+_AS_THEY_ARE = (
+    "size",
+    "dimension",
+    "levels",
+    "bins",
+    "window",
+    "max_nfe",
+    "degree",
+    "seed",
+    "image",
+    "given",
+    "buffer",
+)
 DATA = {
     "real": ("moons", "digits", "gaussian", "circles", "potential", "simulator", "pendulum", "kepler", "lorenz63"),
     "levels": ("digits",),
@@ -108,14 +120,47 @@ NUMBERS = (
 )
 NONSENSE = (
     *("true", "false", "null", "abc", "auto", "[]", "[[]]", "[[1]]", "[1,[2]]", "{}", "{a:1}", "{a:{b:[1]}}", "''"),
-    *("' '", '"x"', "[null]", "[true]", "[nan]", "[1,2,3,4,5,6,7,8,9]", "[-1]", "['']", "[a,b]", "'1'", "[0.5]", "[0]"),
-    *("none", "None", "True", "on", "a b", "a/b", "../x", "-", "--", "~", "*", "é", "数", "💥", "a=b", "[a=b]", "%", "$"),
+    *("' '", '"x"', "[null]", "[true]", "[nan]", "[1,2,3,4,5,6,7,8,9]", "[-1]", "['']", "[a,b]", "'1'"),
+    *("[0.5]", "[0]"),
+    *(
+        "none",
+        "None",
+        "True",
+        "on",
+        "a b",
+        "a/b",
+        "../x",
+        "-",
+        "--",
+        "~",
+        "*",
+        "é",
+        "数",
+        "💥",
+        "a=b",
+        "[a=b]",
+        "%",
+        "$",
+    ),
 )
 NASTY = (
     *("${oc.env:HOME}", "${seed}", "${model}", "${nothing.here}", "${", "$", "${now:%Y}", "'${seed}'", "???", "'???'"),
     *("\x1b[31mred", "a\nb", "a\tb", "\x00", "\u202etxt", "\u2028", "a\rb", "\x7f", "'\x1b]0;x\x07'", "\ud800", "ﬀ"),
     *("'", '"', "\\", "a'b", 'a"b', "'a", '"a', "[", "]", "{", "}", "(", ")", "a,b", ",", ":", "a:b", "@", "!", "#x"),
-    *("x" * 300, "x/" * 150, "/", "/dev/null", "/dev/zero", "/proc/self/mem", "~", "~root", "~nobody9", ".", "..", "-x"),
+    *(
+        "x" * 300,
+        "x/" * 150,
+        "/",
+        "/dev/null",
+        "/dev/zero",
+        "/proc/self/mem",
+        "~",
+        "~root",
+        "~nobody9",
+        ".",
+        "..",
+        "-x",
+    ),
     *("latest", "nothing", "*", "[a-z]*", "**", "{a,b}", "$(id)", "`id`", ";id", "|id", "a b", " a", "a ", "\u00a0"),
 )
 GRAMMAR = (
@@ -215,7 +260,7 @@ def small(group: str, name: str, section: str) -> list[str]:
             wanted = [SMALL[last], [SMALL[last]]]
         elif last in SMALL and isinstance(default, list):
             wanted = [[8] * min(len(default), 3)]
-        elif isinstance(default, int) and default > 8:
+        elif (isinstance(default, int) and default > 8) or (last == "steps" and default is None):
             wanted = [3, 8, 19]
         if fit := [each for each in wanted if options.fits(each, hints.get(path, Any))]:
             found.append(f"{path}={str(fit[0]).replace(' ', '')}")

@@ -83,6 +83,7 @@ LIGHT = {
     "cli/completion.py",
     "cli/help.py",
     "core/bounds.py",
+    "core/seals.py",
     "cli/list.py",
     "cli/option_page.py",
     "cli/ls.py",

@@ -103,7 +103,11 @@ def read_yaml(file: Path) -> Any:
     Raises:
         UsageError: it is damaged, or says more than values.
     """
-    content = text(file)
+    return parse_yaml(text(file), file)
+
+
+def parse_yaml(content: str, file: Path) -> Any:
+    """YAML of a file; see ``read_yaml``."""
     try:
         _only_plain(yaml.parse(content, Loader=_Loader), file)
         return yaml.load(content, Loader=_Loader)  # a safe loader

@@ -23,12 +23,13 @@ from gencli.config.plain import (
     mapping,
     matches,
     parse_json,
-    read_yaml,
+    parse_yaml,
     refuse_odd,
     regular,
+    text,
     unreadable,
 )
-from gencli.core import processes
+from gencli.core import processes, seals
 from gencli.core.errors import UsageError, near, quoted
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ def config(run: Path) -> dict[str, Any]:
         UsageError: there is none, or it is no config; names the key.
     """
     file = run / "config.yaml"
-    found = read_yaml(file)
+    content = text(file)
+    if not seals.is_whole_text(content):
+        raise _altered(file, "its first line")
+    found = parse_yaml(content, file)
     if not isinstance(found, dict):
         raise UsageError(f"{file} is damaged: it is no mapping of sections")
     refuse_odd(found, file)
@@ -191,7 +195,7 @@ def info(run: Path) -> dict[str, Any]:
     Raises:
         UsageError: there is none, or it is damaged.
     """
-    found = mapping(run / "run.json", _INFO)
+    found = _own(run / "run.json", run, _INFO)
     if found.get("status") == "running" and processes.alive(found.get("process") or {}) is False:
         found["status"] = "lost"
     return found
@@ -206,7 +210,47 @@ def schema(run: Path) -> dict[str, Any]:
         UsageError: it is damaged.
     """
     file = run / "data.json"
-    return mapping(file, {}, LONG) if file.exists() else {}
+    return _own(file, run, {}, LONG) if file.exists() else {}
+
+
+def identity(run: Path) -> str | None:
+    """What a run is told from others by, as config.yaml says; None: it is of an older gencli, or cannot be read."""
+    try:
+        regular(file := run / "config.yaml")
+        with file.open("rb") as stream:
+            return seals.run_of(stream.read(300).decode("utf-8", errors="replace"))
+    except (OSError, UsageError):
+        return None
+
+
+def refuse_foreign(told: object, run: Path, what: str) -> None:
+    """Refuse a file that says it is of another run than the folder in which it lies.
+
+    Raises:
+        UsageError: it is.
+    """
+    own = identity(run)
+    if told is not None and own is not None and told != own:
+        raise UsageError(f"{what} is of another run than {run / 'config.yaml'}")
+
+
+def _own(file: Path, run: Path, types: Mapping[str, tuple[type, ...]], times: int = 1) -> dict[str, Any]:
+    """A JSON file of a run, without its seal.
+
+    Raises:
+        UsageError: it is damaged, or of another run.
+    """
+    found = mapping(file, types, times)
+    seal = found.pop(seals.KEY, None)
+    if seal is not None:
+        if not isinstance(seal, dict) or not seals.is_whole(found, seal):
+            raise _altered(file, f"the key {seals.KEY}")
+        refuse_foreign(seal.get("run"), run, str(file))
+    return found
+
+
+def _altered(file: Path, where: str) -> UsageError:
+    return UsageError(f"{file} is damaged: it does not match its hash (after a change by hand take {where} out)")
 
 
 def metrics(run: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
@@ -268,7 +312,7 @@ def record(file: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is damaged; names the key.
     """
-    found = mapping(file, _RECORD)
+    found = _own(file, file.parent.parent, _RECORD)
     for key in ("metric", "value", "split"):
         if key not in found:
             raise UsageError(f"{file} is damaged: {key} is missing")
@@ -291,6 +335,15 @@ def record(file: Path) -> dict[str, Any]:
     return found
 
 
+def _refuse_other_scores(file: Path) -> None:
+    """Refuse arrays that are not those of the record beside them, as its seal tells."""
+    beside = file.with_suffix(".json")
+    seal = mapping(beside, {}).get(seals.KEY) if beside.is_file() else None
+    told = seal.get("scores") if isinstance(seal, dict) else None
+    if told is not None and file.stat().st_size <= ARRAYS and told != seals.sha256(file.read_bytes()):
+        raise ValueError(f"it is not what {beside.name} was measured with")
+
+
 def scores(file: Path) -> dict[str, np.ndarray] | None:
     """Arrays ``ids``, ``nll`` and perhaps ``counts``, ``groups`` and ``weights`` of a record's examples, (N,) each.
 
@@ -305,6 +358,7 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
         return None
     try:
         regular(file)
+        _refuse_other_scores(file)
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > ARRAYS:
                 raise ValueError("it is too large")

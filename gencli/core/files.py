@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gencli.core import seals
 from gencli.core.errors import RunFailed, UsageError, quoted
 
 
@@ -125,6 +126,11 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people and programs, whole."""
     write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_sealed(path: Path, value: Mapping[str, Any], **about: str | None) -> None:
+    """Write JSON with a seal, by which damage shows (``seals``)."""
+    write_json(path, seals.sealed(value, **about))
 
 
 def append(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import Count, ProperFraction, Range
 from gencli.core.spec import Bound
-from gencli.estimators.partition import PartitionEstimator, fitted
+from gencli.estimators.partition import PartitionEstimator, check_density, fitted
 from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.hmc import HMC
 from gencli.kernels.usual import usual
@@ -66,8 +66,8 @@ class Annealed(PartitionEstimator):
             raise ValueError("estimator.path=model: this model has no path of its own; leave estimator.path=null")
         if own == "moments" and not support.continuous:
             raise ValueError(f"estimator.path=moments is for reals, this model's x is {support}; estimator.path=null")
-        if own != "model" and self.base is None and model.reference() is None:
-            raise ValueError("estimator.base=null: this model has no base of its own")
+        if own != "model":
+            check_density(self.base, model, "estimator.base")
         if self.kernel is None:
             if not support.continuous and not support.discrete:
                 raise ValueError(f"estimator: no kernel moves x that is {support}")

@@ -22,7 +22,7 @@ from gencli.estimators.base import Estimate, Estimator, Shared
 from gencli.methods import cubature, integral
 from gencli.methods.annealing import Density
 from gencli.methods.weights import weighed
-from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, ModelFactory, Unnormalized
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, ModelFactory, Unnormalized
 from gencli.models.trained import Learned
 
 
@@ -66,14 +66,29 @@ def fitted(factory: ModelFactory | None, model: Unnormalized, x: Tensor, key: st
     Raises:
         ValueError: it is no density, or the model has no reference.
     """
-    density = model.reference() if factory is None else factory(model.spec).to(x if x.is_floating_point() else x.device)
+    density = _built(factory, model, key).to(x if x.is_floating_point() else x.device)
+    if factory is not None and isinstance(density, DataInitialized):
+        density.initialize(x)
+    return density.eval().requires_grad_(False)  # type: ignore[return-value]
+
+
+def check_density(factory: ModelFactory | None, model: Unnormalized, key: str) -> None:
+    """Refuse before anything is trained what ``fitted`` would refuse after it.
+
+    Raises:
+        ValueError: as ``fitted``, or the factory's own.
+    """
+    with torch.random.fork_rng(devices=[]):  # what is built here is thrown away
+        _built(factory, model, key)
+
+
+def _built(factory: ModelFactory | None, model: Unnormalized, key: str) -> Model:
+    density = model.reference() if factory is None else factory(model.spec)
     if density is None:
         raise ValueError(f"{key}=null: this model has no base of its own")
     if not isinstance(density, ExactLikelihood) or not isinstance(density, DirectSampling):
         raise ValueError(f"{key} needs a density that can be drawn from, such as a Reference")
-    if factory is not None and isinstance(density, DataInitialized):
-        density.initialize(x)
-    return density.eval().requires_grad_(False)  # type: ignore[return-value]
+    return density
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +107,7 @@ class Importance(PartitionEstimator):
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         super().check(model, learned)
-        if self.proposal is None and model.reference() is None:
-            raise ValueError("estimator.proposal=null: this model has no base of its own")
+        check_density(self.proposal, model, "estimator.proposal")
 
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         q = fitted(self.proposal, model, x, "estimator.proposal")

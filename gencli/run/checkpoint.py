@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gencli.config import stored
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import replacing
 
@@ -99,16 +100,21 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         RunFailed: the file is cut short, altered, no checkpoint, or of a newer format.
+        UsageError: it is of another run than the folder in which it lies.
     """
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise RunFailed(f"{path} is no file.{_others(path)}")
     while True:
         stamp = _stamp(path)
         try:
-            return _read(path)
+            tensors, meta = _read(path)
+            break
         except RunFailed:
             if _stamp(path) == stamp:
                 raise
+    if path.parent.name == "checkpoints":
+        stored.refuse_foreign(meta.get("run"), path.parent.parent, str(path))
+    return tensors, meta
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

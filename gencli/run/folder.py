@@ -17,9 +17,10 @@ from filelock import FileLock, Timeout
 
 from gencli import __version__
 from gencli.config import stored
-from gencli.core import processes
+from gencli.config.sections import PLACE
+from gencli.core import processes, seals
 from gencli.core.errors import RunFailed, UsageError, quoted
-from gencli.core.files import append, inside, write_json, write_whole
+from gencli.core.files import append, inside, write_sealed, write_whole
 from gencli.run import checkpoint as checkpoints
 
 LOCK = ".lock"
@@ -146,16 +147,15 @@ class RunFolder:
 
     def begin(self, cfg: Mapping[str, Any], schema: Mapping[str, Any], **info: Any) -> None:
         """Write config.yaml, data.json where there is a schema, and the first run.json."""
-        self._write_config(cfg)
+        self._write_config(cfg, _identity(cfg))
         if schema and self.writes:
-            write_json(inside(self.path, "data.json"), schema)
+            write_sealed(inside(self.path, "data.json"), schema, run=stored.identity(self.path))
         self.info = {"status": "running", "started": _now(), **_facts(), **info}
         self.update()
 
-    def _write_config(self, cfg: Mapping[str, Any]) -> None:
+    def _write_config(self, cfg: Mapping[str, Any], run: str | None) -> None:
         if self.writes:
-            text = yaml.dump(dict(cfg), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-            write_whole(inside(self.path, "config.yaml"), text)
+            write_whole(inside(self.path, "config.yaml"), seals.sealed_text(_yaml(cfg), run))
 
     def reopen(self, cfg: Mapping[str, Any], **info: Any) -> str | None:
         """Go on in a folder that an earlier process began, with the config that goes on.
@@ -169,7 +169,7 @@ class RunFolder:
         except UsageError as error:
             damage = str(error)
         self.info.pop("reason", None)
-        self._write_config(cfg)
+        self._write_config(cfg, stored.identity(self.path))
         self._clean()
         self.update(status="running", resumed=_now(), **_facts(), **info)
         return damage
@@ -188,7 +188,7 @@ class RunFolder:
         """Change fields of run.json."""
         self.info |= info
         if self.writes:
-            write_json(inside(self.path, "run.json"), self.info)
+            write_sealed(inside(self.path, "run.json"), self.info, run=stored.identity(self.path))
 
     def metric(self, line: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -223,6 +223,15 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _yaml(cfg: Mapping[str, Any]) -> str:
+    return str(yaml.dump(dict(cfg), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def _identity(cfg: Mapping[str, Any]) -> str:
+    """What tells a run from others: of its config, without where and with whom it computes."""
+    return seals.sha256(_yaml({key: value for key, value in cfg.items() if key not in PLACE}).encode())[:12]
 
 
 def _is_empty(path: Path) -> bool:

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from gencli.config import stored
-from gencli.core import distributed
+from gencli.core import distributed, seals
 from gencli.core.errors import UsageError
-from gencli.core.files import inside, write_json, write_whole
+from gencli.core.files import inside, write_sealed, write_whole
 from gencli.data.base import Split
 from gencli.data.split import SPLITS
 from gencli.run import checkpoint as checkpoints
@@ -121,7 +121,9 @@ def measure(at: Measurement, quantity: Quantity[R]) -> Iterator[tuple[R, Path]]:
         if at.world.main:
             if arrays is not None:
                 write_whole(inside(at.run, "eval", f"{stem}.npz"), arrays)
-            write_json(inside(at.run, "eval", f"{stem}.json"), record.plain())
+            scores = None if arrays is None else seals.sha256(arrays)
+            file = inside(at.run, "eval", f"{stem}.json")
+            write_sealed(file, record.plain(), run=stored.identity(at.run), scores=scores)
         yield record, at.run / "eval" / f"{stem}.json"
 
 

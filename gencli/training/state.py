@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gencli.config import stored
 from gencli.core import distributed
 from gencli.core.errors import RunFailed, quoted
 from gencli.core.files import inside
@@ -110,6 +111,7 @@ class State:
             modules["ema"] = self.measured()
         tensors = {f"{part}/{n}": t for part, module in modules.items() for n, t in module.state_dict().items()}
         meta = {"step": self.step, "seconds": self.clock.seconds, "best": self.best, "stale": self.stale}
+        meta["run"] = stored.identity(self.folder)
         if name == "last":
             more, scalars = self._to_go_on()
             tensors, meta = tensors | more, meta | scalars

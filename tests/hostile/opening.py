@@ -27,7 +27,7 @@ from campaigns.ledger import Outcome
 from campaigns.told import said, snapshot
 from campaigns.watched import Hook
 
-from hostile.base import SECRET, Case, Place
+from hostile.base import SECRET, Case, Place, unseal
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 60
@@ -200,6 +200,7 @@ class Server:
         for name in ("work/outputs", "outside", "path", "tmp", "cache", "home"):
             (scratch / name).mkdir(parents=True)
         shutil.copytree(self.good / case.base, place.run, copy_function=shutil.copyfile)
+        unseal(place.run)  # as whoever changes a run would do
         (place.outside / "mine.txt").write_text("mine\n")
         return place
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hostile.base import unseal
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -26,6 +27,7 @@ from gencli.run import checkpoint
 def stranger(tiny_run, tmp_path):
     folder = tmp_path / "stranger"
     shutil.copytree(tiny_run, folder)
+    unseal(folder)
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil/__init__.py").write_text("open('ran', 'w').close()\nclass Model: pass\n")
     return folder

@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from gencli.run import checkpoint as checkpoints
 
 LOCK = ".lock"
 """The file that whoever trains a run holds locked; the system frees it when the process ends, however it ends."""
+
+BEGINNING = (LOCK, "run.json", "data.json", "tensorboard")
+"""What lies in a folder before config.yaml, which is written last: who was killed before that never began a run."""
 
 ORPHANS = 10.0
 """Seconds for which processes that read data may hold the lock of a training that was killed."""
@@ -145,12 +148,13 @@ class RunFolder:
                 raise RunFailed(f"{found} is no file: remove it")
 
     def begin(self, cfg: Mapping[str, Any], schema: Mapping[str, Any], **info: Any) -> None:
-        """Write config.yaml, data.json where there is a schema, and the first run.json."""
-        self._write_config(cfg)
-        if schema and self.writes:
-            write_json(inside(self.path, "data.json"), schema)
+        """Write the first run.json, data.json where there is a schema, and config.yaml, with which the run begins."""
+        self._clean()
         self.info = {"status": "running", "started": _now(), **_facts(), **info}
         self.update()
+        if schema and self.writes:
+            write_json(inside(self.path, "data.json"), schema)
+        self._write_config(cfg)
 
     def _write_config(self, cfg: Mapping[str, Any]) -> None:
         if self.writes:
@@ -177,9 +181,9 @@ class RunFolder:
     def _clean(self) -> None:
         """Remove temporary files of writes that were killed; ``eval`` and ``sample`` may be writing beside us."""
         if self.writes:
-            now = time.time()
+            now, before = time.time(), f".{(self.info.get('process') or {}).get('pid')}."
             for left_over in self.path.rglob(".*.tmp"):
-                ours = left_over.parent in (self.path, self.path / "checkpoints")
+                ours = left_over.parent in (self.path, self.path / "checkpoints") or before in left_over.name
                 old = ours or now - left_over.lstat().st_mtime > SECONDS_OF_A_WRITE
                 if old and (left_over.is_file() or left_over.is_symlink()):
                     left_over.unlink()
@@ -195,13 +199,13 @@ class RunFolder:
         if self.writes:
             append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
-    def forget_after(self, step: int, *, finished: bool = True) -> int:
+    def forget_after(self, step: int, *, measured: bool = True) -> int:
         """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too.
 
         Args:
             step: that the run goes on from.
-            finished: whether its end was reached. If not, the line of a final measurement goes as well, since it
-                was killed after that and measures again.
+            measured: whether a final measurement at this step stands. If not, its line goes as well: the run measures
+                there again.
 
         Returns:
             The number of damaged lines, which go as well.
@@ -209,12 +213,9 @@ class RunFolder:
         damaged: list[str] = []
         if self.writes and (self.path / "metrics.jsonl").exists():
             found = stored.metrics(self.path, damaged)
-            lines = [
-                json.dumps(line) + "\n"
-                for line in found
-                if line["step"] <= step and (finished or (line["step"], line.get("split")) != (step, "test"))
-            ]
-            write_whole(inside(self.path, "metrics.jsonl"), "".join(lines))
+            final = [] if measured else _final([line for line in found if line["step"] == step])
+            kept = [line for line in found if line["step"] <= step and line not in final]
+            write_whole(inside(self.path, "metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in kept))
         return len(damaged)
 
 
@@ -225,9 +226,23 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _final(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those lines of one step that a final measurement wrote: of data without a test split, beside the usual ones."""
+    found: list[Mapping[str, Any]] = []
+    seen: set[object] = {"test", "train"}  # of training, the usual line has a learning rate
+    for line in lines:
+        if line.get("split") in seen and "lr" not in line:
+            found.append(line)
+        seen.add(line.get("split"))
+    return found
+
+
 def _is_empty(path: Path) -> bool:
-    """Whether a run may begin here: a folder with nothing in it, but the lock of one that never began."""
-    return path.is_dir() and all(found.name == LOCK for found in path.iterdir())
+    """Whether a run may begin here: a folder with nothing in it, but what one left that was killed before it began."""
+    if not path.is_dir():
+        return False
+    names = {found.name for found in path.iterdir()}
+    return not names or (LOCK in names and all(name in BEGINNING or name.endswith(".tmp") for name in names))
 
 
 def _full(path: Path) -> UsageError:

@@ -123,7 +123,9 @@ class Session:
         cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack, test: bool
     ) -> Session:
         resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
-        origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
+        named = {key: value for key, value in resumed.trained.items() if key in NAMED} if resumed else {}
+        anew = resumed is None or resumed.checkpoint is None
+        origin = Origin.of(cfg | named) if anew and (cfg | named).get("init_from") else None
         undo.enter_context(threads(cfg["threads"], resumed.threads if resumed else None))
         before = resumed or origin
         trained = before.trained if before else {}
@@ -148,7 +150,7 @@ class Session:
         refuse_other_scale(cfg["objective"], parts.preprocess)
         if resumed:
             resumed.check_data(cfg, parts)
-        begun = origin.load(parts, cfg) if origin else None
+        begun = origin.load(parts, cfg | named) if origin else None
         if resumed:
             folder = resumed.folder
         else:
@@ -156,10 +158,7 @@ class Session:
             undo.callback(folder.release)
             distributed.by_main(lambda: folder.hold(fresh=True))
         kept = {key: value for key, value in cfg.items() if key not in ("resume", *NAMED)}
-        if origin:
-            kept |= origin.named(cfg)
-        elif resumed:
-            kept |= {key: value for key, value in resumed.trained.items() if key in NAMED}
+        kept |= origin.named(cfg | named) if origin else named
         session = cls(kept, parts, folder, make_loggers, world, resumed, begun, test)
         undo.callback(session.reporter.close)
         session._introduce(rounded)
@@ -172,18 +171,20 @@ class Session:
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
         facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": torch.get_num_threads()}
         facts |= {"data_sha256": data_sha256(self.parts), "sizes": sizes.settled(self.parts.model)}
+        facts |= {"init_from": self.begun} if self.begun else {}
         if self.resumed:
-            trainer.prepare()
-            damages = [trainer.state.load(self.resumed.checkpoint)]
-            step = trainer.state.step or -1  # what stands before step 1 is validated anew
-            lines = folder.forget_after(step, finished=self.resumed.finished)
+            if self.resumed.checkpoint:
+                trainer.prepare()
+                damages, step = [trainer.state.load(self.resumed.checkpoint)], trainer.state.step
+            else:
+                damages, step = [trainer.state.drop_other_best()], -1  # all of it takes place anew
+            lines = folder.forget_after(step, measured=self.resumed.finished and not trainer.over)
             damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
             damages += [folder.reopen(config, **facts)]
             for damage in filter(None, damages):
                 self.reporter.warn(damage)
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
-            facts |= {"init_from": self.begun} if self.begun else {}
             folder.begin(config, self.parts.dataset.schema(), **facts)
         for line in self.parts.dataset.understood():
             self.reporter.say(line)
@@ -223,7 +224,7 @@ class Session:
             Interrupted: a signal came; the run is saved.
             RunFailed: training could not go on.
         """
-        if not self.resumed:
+        if not self.resumed or not self.resumed.checkpoint:
             self.trainer.prepare(pretrained=self.begun is not None)
         self.folder.update(steps=self.trainer.max_steps)
         self.trainer.fit()

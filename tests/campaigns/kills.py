@@ -172,26 +172,26 @@ class Counted:
         return os.path.abspath(path).startswith(self.run)
 
 
-def _patched(place: str, act: Callable[[], None], call: int) -> None:
-    """Have this process act before a call of a place, or, of a negative number, after it."""
-    module, _, name = PLACES[place].partition(":")
+def patched(place: str, act: Callable[[], None], call: int) -> None:
+    """Have this process act before a call of a function, or, of a negative number, after it; 0: before each."""
+    module, _, name = place.partition(":")
     owner, calls = importlib.import_module(module), 0
     *outer, name = name.split(".")
     for each in outer:
         owner = getattr(owner, each)
     own = getattr(owner, name)
 
-    def patched(*args: Any, **kwargs: Any) -> Any:
+    def acting(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == call:
+        if call in (0, calls):
             act()
         found = own(*args, **kwargs)
         if calls == -call:
             act()
         return found
 
-    setattr(owner, name, patched)
+    setattr(owner, name, acting)
 
 
 # --- one try ---------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Killer:
         try:
             for death in (*one.deaths, None):
                 ended = self._child(one.family, scratch, death)
-                outcome.code, outcome.line = ended.code, _last(ended)
+                outcome.code, outcome.line = ended.code, last(ended)
                 if death is not None and ended.code == -signal.SIGKILL and ended.seconds < LIMIT:
                     killed += 1
                     outcome.failures += families.damaged(scratch / "run")
@@ -276,7 +276,7 @@ class Killer:
         elif death.kind == "half":
             Counted(run, half=1 + int(death.share * writes)).begin()
         else:
-            _patched(death.kind, _die, death.call)
+            patched(PLACES[death.kind], _die, death.call)
 
 
 def _idle(child: int) -> None:
@@ -299,7 +299,8 @@ def _kill_after(seconds: float, child: int) -> None:
         time.sleep(0.001)
 
 
-def _last(ended: Ended) -> str:
+def last(ended: Ended) -> str:
+    """The last line that a child said, of its errors first."""
     texts = [data.decode(errors="replace") for data in (ended.err, ended.out)]
     return next((line for text in texts for line in reversed(text.splitlines()) if line.strip()), "")
 

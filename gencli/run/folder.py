@@ -213,8 +213,8 @@ class RunFolder:
         damaged: list[str] = []
         if self.writes and (self.path / "metrics.jsonl").exists():
             found = stored.metrics(self.path, damaged)
-            final = [] if measured else _final([line for line in found if line["step"] == step])
-            kept = [line for line in found if line["step"] <= step and line not in final]
+            final = set() if measured else _final([line for line in found if line["step"] == step])
+            kept = [line for line in found if line["step"] <= step and id(line) not in final]
             write_whole(inside(self.path, "metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in kept))
         return len(damaged)
 
@@ -226,13 +226,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _final(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those lines of one step that a final measurement wrote: of data without a test split, beside the usual ones."""
-    found: list[Mapping[str, Any]] = []
+def _final(lines: Sequence[Mapping[str, Any]]) -> set[int]:
+    """``id`` of those lines of one step that a final measurement wrote, of data without a test split beside others."""
+    found: set[int] = set()
     seen: set[object] = {"test", "train"}  # of training, the usual line has a learning rate
     for line in lines:
         if line.get("split") in seen and "lr" not in line:
-            found.append(line)
+            found.add(id(line))
         seen.add(line.get("split"))
     return found
 

@@ -61,7 +61,9 @@ class Resumed:
         undo.callback(folder.release)
         distributed.by_main(folder.hold)
         began = any((folder.path / "checkpoints" / f"{name}.safetensors").exists() for name in ("last", "previous"))
-        checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"]) if began or cfg["checkpoint"] != "last" else None
+        checkpoint = (
+            checkpoints.path_of(folder.path, cfg["checkpoint"]) if began or cfg["checkpoint"] != "last" else None
+        )
         meta = checkpoints.read(checkpoint)[1] if checkpoint else {}
         if checkpoint and "optimizers" not in meta:
             raise UsageError(

@@ -203,7 +203,9 @@ def _checkpoints(one: Path, other: Path) -> Iterator[str]:
             each.pop("seconds", None)
             if "logged" in each:
                 each["logged"] = each["logged"][0]
-        yield from (f"{name}: {key}={told.get(key)} is now {found.get(key)}" for key in told if told[key] != found.get(key))
+        yield from (
+            f"{name}: {key}={told.get(key)} is now {found.get(key)}" for key in told if told[key] != found.get(key)
+        )
 
 
 def _equal(a: Any, b: Any, same: Any) -> bool:
@@ -230,5 +232,7 @@ def _files(one: Path, other: Path) -> Iterator[str]:
                     yield f"{name}: {key}={a.get(key)} is now {b.get(key)}"
         elif name.endswith(".npz"):
             with np.load(one / name) as a, np.load(other / name) as b:
-                wrong = [key for key in {*a, *b} if key not in a or key not in b or a[key].tobytes() != b[key].tobytes()]
+                wrong = [
+                    key for key in {*a, *b} if key not in a or key not in b or a[key].tobytes() != b[key].tobytes()
+                ]
             yield from (f"{name}: {key}" for key in sorted(wrong))

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a training, again and again, then resumed to its end: it is the undisturbed run to the bit."""
+"""SIGKILL at any moment of a training, again and again; resumed to its end, it is the undisturbed run to the bit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from campaigns import families, ledger
 from campaigns.children import Ended, forked, import_everything
@@ -116,7 +116,13 @@ class Counted:
         half: number of the write in the middle of which it dies; 0: at none.
     """
 
-    CHANGES = {"os.rename": (0, 1), "os.link": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "shutil.rmtree": (0,)}
+    CHANGES: ClassVar = {
+        "os.rename": (0, 1),
+        "os.link": (0, 1),
+        "os.remove": (0,),
+        "os.mkdir": (0,),
+        "shutil.rmtree": (0,),
+    }
     WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
     def __init__(self, run: Path, file: int = 0, half: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Signals at every phase of a command: what is there is saved, it is told how to go on, and going on is the undisturbed run."""
+"""Signals at every phase of a command: what is there is saved, how to go on is told, and it ends as if undisturbed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from campaigns import families, kills, ledger
@@ -82,7 +81,9 @@ class Try:
 
     @property
     def name(self) -> str:
-        return f"{self.verb}/{self.number:03d}-{self.family}-{self.signal}-{self.phase}{self.call}" + "-twice" * self.twice
+        return (
+            f"{self.verb}/{self.number:03d}-{self.family}-{self.signal}-{self.phase}{self.call}" + "-twice" * self.twice
+        )
 
 
 def drawn(seed: int, count: int) -> list[Try]:
@@ -232,7 +233,10 @@ class Stopper:
         if one.verb == "train":
             yield from families.differences(self.good / one.family, run)
         elif one.verb == "sweep":
-            runs = [{path.parent.name: path.parent for path in at.glob("*/run.json")} for at in (self.parent / "sweep/run", run)]
+            runs = [
+                {path.parent.name: path.parent for path in at.glob("*/run.json")}
+                for at in (self.parent / "sweep/run", run)
+            ]
             yield from (f"{name}: missing or too much" for name in runs[0].keys() ^ runs[1].keys())
             for name in runs[0].keys() & runs[1].keys():
                 yield from families.differences(runs[0][name], runs[1][name])
@@ -264,7 +268,9 @@ class Stopper:
             status = json.loads((run / "run.json").read_text())["status"]
             if status not in ("interrupted", "finished"):
                 yield f"status {status}"
-            if len(advice) != (status == "interrupted") or not all("gencli train resume=run" in line for line in advice):
+            if len(advice) != (status == "interrupted") or not all(
+                "gencli train resume=run" in line for line in advice
+            ):
                 yield f"told: {advice}"
             yield from families.damaged(run)
         elif one.verb == "sweep" and run.exists():

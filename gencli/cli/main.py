@@ -6,6 +6,7 @@ Help, version, list, compare and completion import neither torch nor Hydra.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from gencli import __version__
 from gencli.cli import help as helptext
 from gencli.core.errors import GencliError, Interrupted, UsageError, quoted
 from gencli.core.output import spell_what_is_lacking
+from gencli.training.signals import ending
 
 if TYPE_CHECKING:
     from gencli.config.command import Report, Work
@@ -35,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     spell_what_is_lacking()
     try:
-        code = _dispatch(words)
+        with ending():
+            code = _dispatch(words)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -103,7 +106,7 @@ def _report(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if isinstance(error, KeyboardInterrupt):
         _tell("interrupted")
-        return 130
+        return 128 + int(getattr(error, "number", signal.SIGINT))
     if isinstance(error, GencliError):
         if not isinstance(error, Interrupted):  # the run has said how to go on
             _tell(f"error: {quoted(error, 10_000)}")

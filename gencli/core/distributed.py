@@ -7,6 +7,7 @@ method that a loss calls, where DistributedDataParallel knows only ``forward``.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +17,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gencli.core import processes
 from gencli.core.errors import GencliError, RunFailed, quoted
 
 T = TypeVar("T")
+
+NOTICED = 2.0
+"""Seconds in which an exchange may fail before the system knows that the other process has ended."""
+
+_peers: list[dict[str, Any]] = []
+"""The processes of the group by rank, as ``processes.this`` describes them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ def join() -> World:
         torch.cuda.set_device(local_rank)  # objects are exchanged through the current device
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        _peers[:] = gather(processes.this())
     return World(int(os.environ["RANK"]), local_rank, size)
 
 
@@ -61,7 +70,21 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunFailed(f"another process of this run has ended ({quoted(reason, 200)})") from error
+        raise RunFailed(f"{_lost()} has ended ({quoted(reason, 200)}); resume= goes on from last") from error
+
+
+def _lost() -> str:
+    """Which other process is gone, as far as this host can tell."""
+    until = time.monotonic() + NOTICED
+    while _peers:
+        gone = [rank for rank, peer in enumerate(_peers) if processes.alive(peer) is False]
+        if gone:
+            told = [f"rank {rank} (process {_peers[rank]['pid']} on {quoted(_peers[rank]['host'])})" for rank in gone]
+            return " and ".join(told)
+        if time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    return "another process of this run"
 
 
 def by_main(work: Callable[[], T]) -> T:

@@ -86,10 +86,13 @@ def _go_on_as_previous(path: Path) -> None:
     link = path.with_name(".previous.tmp")
     link.unlink(missing_ok=True)
     try:
-        os.link(path, link)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, link)
-    os.replace(link, path.with_name(f"previous{path.suffix}"))
+        try:
+            os.link(path, link)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, link)
+        os.replace(link, path.with_name(f"previous{path.suffix}"))
+    finally:
+        link.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

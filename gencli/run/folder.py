@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from gencli.run import checkpoint as checkpoints
 
 LOCK = ".lock"
 """The file that whoever trains a run holds locked; the system frees it when the process ends, however it ends."""
+
+BEGINNING = (LOCK, "run.json", "data.json", "tensorboard")
+"""What lies in a folder before config.yaml, which is written last: who was killed before that never began a run."""
 
 ORPHANS = 10.0
 """Seconds for which processes that read data may hold the lock of a training that was killed."""
@@ -45,6 +48,7 @@ class RunFolder:
         self.path = path
         self.writes = writes
         self.info: dict[str, Any] = {}
+        self.identity: str | None = None
         self._lock: FileLock | None = None
 
     def hold(self, *, fresh: bool = False) -> None:
@@ -146,16 +150,18 @@ class RunFolder:
                 raise RunFailed(f"{found} is no file: remove it")
 
     def begin(self, cfg: Mapping[str, Any], schema: Mapping[str, Any], **info: Any) -> None:
-        """Write config.yaml, data.json where there is a schema, and the first run.json."""
-        self._write_config(cfg, _identity(cfg))
-        if schema and self.writes:
-            write_sealed(inside(self.path, "data.json"), schema, run=stored.identity(self.path))
+        """Write the first run.json, data.json where there is a schema, and config.yaml, with which the run begins."""
+        self._clean()
+        self.identity = _identity(cfg)
         self.info = {"status": "running", "started": _now(), **_facts(), **info}
         self.update()
+        if schema and self.writes:
+            write_sealed(inside(self.path, "data.json"), schema, run=self.identity)
+        self._write_config(cfg)
 
-    def _write_config(self, cfg: Mapping[str, Any], run: str | None) -> None:
+    def _write_config(self, cfg: Mapping[str, Any]) -> None:
         if self.writes:
-            write_whole(inside(self.path, "config.yaml"), seals.sealed_text(_yaml(cfg), run))
+            write_whole(inside(self.path, "config.yaml"), seals.sealed_text(_yaml(cfg), self.identity))
 
     def reopen(self, cfg: Mapping[str, Any], **info: Any) -> str | None:
         """Go on in a folder that an earlier process began, with the config that goes on.
@@ -169,7 +175,8 @@ class RunFolder:
         except UsageError as error:
             damage = str(error)
         self.info.pop("reason", None)
-        self._write_config(cfg, stored.identity(self.path))
+        self.identity = stored.identity(self.path)
+        self._write_config(cfg)
         self._clean()
         self.update(status="running", resumed=_now(), **_facts(), **info)
         return damage
@@ -177,9 +184,9 @@ class RunFolder:
     def _clean(self) -> None:
         """Remove temporary files of writes that were killed; ``eval`` and ``sample`` may be writing beside us."""
         if self.writes:
-            now = time.time()
+            now, before = time.time(), f".{(self.info.get('process') or {}).get('pid')}."
             for left_over in self.path.rglob(".*.tmp"):
-                ours = left_over.parent in (self.path, self.path / "checkpoints")
+                ours = left_over.parent in (self.path, self.path / "checkpoints") or before in left_over.name
                 old = ours or now - left_over.lstat().st_mtime > SECONDS_OF_A_WRITE
                 if old and (left_over.is_file() or left_over.is_symlink()):
                     left_over.unlink()
@@ -188,20 +195,20 @@ class RunFolder:
         """Change fields of run.json."""
         self.info |= info
         if self.writes:
-            write_sealed(inside(self.path, "run.json"), self.info, run=stored.identity(self.path))
+            write_sealed(inside(self.path, "run.json"), self.info, run=self.identity)
 
     def metric(self, line: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         if self.writes:
             append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
-    def forget_after(self, step: int, *, finished: bool = True) -> int:
+    def forget_after(self, step: int, *, measured: bool = True) -> int:
         """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too.
 
         Args:
             step: that the run goes on from.
-            finished: whether its end was reached. If not, the line of a final measurement goes as well, since it
-                was killed after that and measures again.
+            measured: whether a final measurement at this step stands. If not, its line goes as well: the run measures
+                there again.
 
         Returns:
             The number of damaged lines, which go as well.
@@ -209,12 +216,9 @@ class RunFolder:
         damaged: list[str] = []
         if self.writes and (self.path / "metrics.jsonl").exists():
             found = stored.metrics(self.path, damaged)
-            lines = [
-                json.dumps(line) + "\n"
-                for line in found
-                if line["step"] <= step and (finished or (line["step"], line.get("split")) != (step, "test"))
-            ]
-            write_whole(inside(self.path, "metrics.jsonl"), "".join(lines))
+            final = set() if measured else _final([line for line in found if line["step"] == step])
+            kept = [line for line in found if line["step"] <= step and id(line) not in final]
+            write_whole(inside(self.path, "metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in kept))
         return len(damaged)
 
 
@@ -234,9 +238,23 @@ def _identity(cfg: Mapping[str, Any]) -> str:
     return seals.sha256(_yaml({key: value for key, value in cfg.items() if key not in PLACE}).encode())[:12]
 
 
+def _final(lines: Sequence[Mapping[str, Any]]) -> set[int]:
+    """``id`` of those lines of one step that a final measurement wrote, of data without a test split beside others."""
+    found: set[int] = set()
+    seen: set[object] = {"test", "train"}  # of training, the usual line has a learning rate
+    for line in lines:
+        if line.get("split") in seen and "lr" not in line:
+            found.add(id(line))
+        seen.add(line.get("split"))
+    return found
+
+
 def _is_empty(path: Path) -> bool:
-    """Whether a run may begin here: a folder with nothing in it, but the lock of one that never began."""
-    return path.is_dir() and all(found.name == LOCK for found in path.iterdir())
+    """Whether a run may begin here: a folder with nothing in it, but what one left that was killed before it began."""
+    if not path.is_dir():
+        return False
+    names = {found.name for found in path.iterdir()}
+    return not names or (LOCK in names and all(name in BEGINNING or name.endswith(".tmp") for name in names))
 
 
 def _full(path: Path) -> UsageError:

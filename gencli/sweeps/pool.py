@@ -205,7 +205,7 @@ class Pool:
         code = os.waitstatus_to_exitcode(status)
         said = json.loads(process.text)["message"] if process.text else ""
         minutes = self.minutes if process.late is not None else None
-        asked = code > 128 and minutes is None
+        asked = minutes is None and (code > 128 or (process.stopped and -code in _SIGNALS))  # before it heard signals
         why = cause(code, said, minutes=minutes, memory=self.memory)
         return Outcome(code if code >= 0 else 128 - code, why, time.monotonic() - process.began, asked)
 

@@ -150,12 +150,14 @@ class Trainer:
         state, options, clock = self.state, self.options, self.clock
         self._begin()
         with self.bar:
-            if state.step == 0 or state.due:
+            if not state.loaded or state.due:
                 with clock.paused():
                     if self.starts_good or state.due:
                         self._validate()  # a closed form, EM or another run's weights may be the best
                     state.save("last")  # a kill before the first validation leaves a run that can go on
-            while state.turns and not (self._spent or self._stalled or self.stopped):
+            with clock.paused():
+                self._draw()  # anew: the run may have been killed or stopped before it
+            while not (self.over or self.stopped):
                 self.steps(self._to_next_pause())
                 with clock.paused():
                     state.due = state.step % options.eval_every == 0 or self._spent
@@ -165,8 +167,8 @@ class Trainer:
                             self._validate()
                         self._show()  # in place of what it said meanwhile
                         state.save("last")
-                    if options.sample_every and state.step % options.sample_every == 0 and not self.stopped:
-                        self.on_sample(state.step, state.measured())
+                    if not self.stopped:
+                        self._draw()
         if self._stalled:
             self.reporter.say(f"stopped early: no better validation in {state.stale} of them")
         if self.stopped:
@@ -192,6 +194,17 @@ class Trainer:
             self._show()
             if self.stopped or self._spent:
                 return
+
+    @property
+    def over(self) -> bool:
+        """Whether training has come to its end."""
+        return not self.state.turns or self._spent or self._stalled
+
+    def _draw(self) -> None:
+        """The picture of this step, if it has one."""
+        every, step = self.options.sample_every, self.state.step
+        if every and step and step % every == 0:
+            self.on_sample(step, self.state.measured())
 
     def _to_next_pause(self) -> int:
         """Steps up to the next validation or picture."""

@@ -26,7 +26,7 @@ class Resumed:
 
     Args:
         folder: the run folder, held.
-        checkpoint: the file to go on from.
+        checkpoint: the file to go on from; None: the run was killed before it wrote one, and begins anew.
         step: its step.
         trained: the config that it was trained with.
         data_sha256: of the training split that it was trained on, where it kept it.
@@ -35,7 +35,7 @@ class Resumed:
     """
 
     folder: RunFolder
-    checkpoint: Path
+    checkpoint: Path | None
     step: int
     trained: Mapping[str, Any]
     data_sha256: str | None
@@ -60,9 +60,12 @@ class Resumed:
             )
         undo.callback(folder.release)
         distributed.by_main(folder.hold)
-        checkpoint = checkpoints.path_of(folder.path, cfg["checkpoint"])
-        meta = checkpoints.read(checkpoint)[1]
-        if "optimizers" not in meta:
+        began = any((folder.path / "checkpoints" / f"{name}.safetensors").exists() for name in ("last", "previous"))
+        checkpoint = (
+            checkpoints.path_of(folder.path, cfg["checkpoint"]) if began or cfg["checkpoint"] != "last" else None
+        )
+        meta = checkpoints.read(checkpoint)[1] if checkpoint else {}
+        if checkpoint and "optimizers" not in meta:
             raise UsageError(
                 f"checkpoint={quoted(cfg['checkpoint'])}: it has no state of the optimizer to go on with, as last and "
                 f"previous have; init_from={relative(folder.path)} begins a run with its weights"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -71,6 +71,7 @@ class Session:
         make_loggers: Sequence[Callable[..., Logger]],
         world: distributed.World,
         resumed: Resumed | None,
+        stop: StopRequest,
         begun: Mapping[str, Any] | None = None,
         test: bool = True,
     ) -> None:
@@ -79,7 +80,7 @@ class Session:
         self.drawn: list[Path] = []
         self._undo = ExitStack()
         self._began = time.perf_counter()
-        self._stop = StopRequest()
+        self._stop = stop
         start = resumed.step if resumed else 0
         self.reporter = Reporter(
             folder,
@@ -123,7 +124,9 @@ class Session:
         cls, cfg: dict[str, Any], sweep_dir: Path | None, world: distributed.World, undo: ExitStack, test: bool
     ) -> Session:
         resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
-        origin = Origin.of(cfg) if cfg.get("init_from") and not resumed else None
+        named = {key: value for key, value in resumed.trained.items() if key in NAMED} if resumed else {}
+        anew = resumed is None or resumed.checkpoint is None
+        origin = Origin.of(cfg | named) if anew and (cfg | named).get("init_from") else None
         undo.enter_context(threads(cfg["threads"], resumed.threads if resumed else None))
         before = resumed or origin
         trained = before.trained if before else {}
@@ -148,7 +151,8 @@ class Session:
         refuse_other_scale(cfg["objective"], parts.preprocess)
         if resumed:
             resumed.check_data(cfg, parts)
-        begun = origin.load(parts, cfg) if origin else None
+        begun = origin.load(parts, cfg | named) if origin else None
+        stop = undo.enter_context(StopRequest())  # from here on there is something to be saved
         if resumed:
             folder = resumed.folder
         else:
@@ -156,11 +160,8 @@ class Session:
             undo.callback(folder.release)
             distributed.by_main(lambda: folder.hold(fresh=True))
         kept = {key: value for key, value in cfg.items() if key not in ("resume", *NAMED)}
-        if origin:
-            kept |= origin.named(cfg)
-        elif resumed:
-            kept |= {key: value for key, value in resumed.trained.items() if key in NAMED}
-        session = cls(kept, parts, folder, make_loggers, world, resumed, begun, test)
+        kept |= origin.named(cfg | named) if origin else named
+        session = cls(kept, parts, folder, make_loggers, world, resumed, stop, begun, test)
         undo.callback(session.reporter.close)
         session._introduce(rounded)
         return session
@@ -172,18 +173,20 @@ class Session:
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
         facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": torch.get_num_threads()}
         facts |= {"data_sha256": data_sha256(self.parts), "sizes": sizes.settled(self.parts.model)}
+        facts |= {"init_from": self.begun} if self.begun else {}
         if self.resumed:
-            trainer.prepare()
-            damages = [trainer.state.load(self.resumed.checkpoint)]
-            step = trainer.state.step or -1  # what stands before step 1 is validated anew
-            lines = folder.forget_after(step, finished=self.resumed.finished)
+            if self.resumed.checkpoint:
+                trainer.prepare()
+                damages, step = [trainer.state.load(self.resumed.checkpoint)], trainer.state.step
+            else:
+                damages, step = [trainer.state.drop_other_best()], -1  # all of it takes place anew
+            lines = folder.forget_after(step, measured=self.resumed.finished and not trainer.over)
             damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
             damages += [folder.reopen(config, **facts)]
             for damage in filter(None, damages):
                 self.reporter.warn(damage)
             self.reporter.say(f"resuming {relative(folder.path)} at step {trainer.state.step}")
         else:
-            facts |= {"init_from": self.begun} if self.begun else {}
             folder.begin(config, self.parts.dataset.schema(), **facts)
         for line in self.parts.dataset.understood():
             self.reporter.say(line)
@@ -223,8 +226,10 @@ class Session:
             Interrupted: a signal came; the run is saved.
             RunFailed: training could not go on.
         """
-        if not self.resumed:
-            self.trainer.prepare(pretrained=self.begun is not None)
+        if not self.resumed or not self.resumed.checkpoint:
+            alone = self.world.size == 1  # else the others would wait for this one
+            with self._stop.raising("stopped before the first step") if alone else nullcontext():
+                self.trainer.prepare(pretrained=self.begun is not None)
         self.folder.update(steps=self.trainer.max_steps)
         self.trainer.fit()
 
@@ -237,13 +242,11 @@ class Session:
         """
         distributed.share(None)  # the checkpoint is on disk before other ranks read it
         with self._stop.raising("stopped during the final evaluation; training is complete and saved"):
-            return self._finish()
-
-    def _finish(self) -> NLLRecord | None:
-        load_weights(self.parts, self.folder.path, None, "best")
-        record = self._measure() if self.parts.estimator is not None else None
-        if self.world.main and self._draws:
-            self._sample()
+            load_weights(self.parts, self.folder.path, None, "best")
+            record = self._measure() if self.parts.estimator is not None else None
+            if self.world.main and self._draws:
+                self._sample()
+        self._stop.deaf = True  # all that remains is to say so
         if record and record.n_nonfinite:
             raise RunFailed(f"{record.n_nonfinite} of {record.n_examples} {record.split} examples have no finite NLL")
         if record:
@@ -309,19 +312,18 @@ class Session:
     # --- the end -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Session:
-        self._stop.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Say in run.json how the session ended, if it did not finish; close the loggers, leave the other ranks."""
+        self._stop.deaf = True
         try:
             if error is not None and self.folder.info.get("status") == "running":
                 with suppress(RunFailed):  # a folder that is gone, a full disk: the error says it
                     self._end(error)
         finally:
-            self._stop.__exit__()
             self._undo.close()
 
     def _end(self, error: BaseException) -> None:
@@ -331,10 +333,8 @@ class Session:
                 self.reporter.log(f"failed: {error}")
             return
         self._update(status="interrupted")
-        saved = (self.folder.path / "checkpoints" / "last.safetensors").exists()
         again = f"go on with: gencli train resume={relative(self.folder.path)}"
-        advice = again if saved else "there is no checkpoint yet to go on from"
-        self.reporter.say(f"{str(error) or 'interrupted'}; {advice}")
+        self.reporter.say(f"{str(error) or 'interrupted'}; {again}")
 
     def _update(self, **info: Any) -> None:
         """Change run.json, with how far it came and the wall time over all sessions of this run."""

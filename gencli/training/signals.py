@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from gencli.core.errors import Interrupted
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+
+
+class Ended(KeyboardInterrupt):
+    """A signal where nothing is to be saved: like Ctrl-C, what is half written goes before the process does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Within, SIGTERM, SIGHUP and SIGUSR1 raise ``Ended``, if the caller has left them as they are."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Ended(number)
+
+    numbers = [number for name in NAMES if (number := getattr(signal, name, None)) is not None]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []  # only that one may
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class StopRequest:
@@ -18,16 +49,18 @@ class StopRequest:
     A closed terminal sends SIGHUP, which `nohup` has had ignored before we start: then it stays ignored.
 
     at_once: the message with which the first one stops at once too, where nothing is left to be saved; None: it waits.
+    deaf: whether signals are heard no more: the end, which takes a moment, is on its way.
     """
 
     def __init__(self) -> None:
         self.signal = 0
         self.at_once: str | None = None
+        self.deaf = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         try:
-            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+            for name in NAMES:
                 number = getattr(signal, name, None)  # Windows has neither SIGHUP nor SIGUSR1
                 if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
                     self._before[number] = signal.signal(number, self._handle)
@@ -51,6 +84,8 @@ class StopRequest:
             self.at_once = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.deaf:
+            return
         if self.signal or self.at_once:
             raise Interrupted(self.at_once or "stopped at once", number)
         self.signal = number

@@ -36,6 +36,7 @@ class State:
         ema: the average of the weights, or None.
         best: (score, step) of the best validation.
         stale: validations since then.
+        loaded: whether it goes on from a checkpoint, which stands for all that came before it.
         due: the validation of this step has not taken place: a signal came first.
         validated: examples that validation looks at, where time decides it; None: it has not been decided.
         logs: sums of what losses logged since the last line of metrics.
@@ -58,7 +59,7 @@ class State:
         self.ema: Model | None = None
         self.best: tuple[float, int] | None = None
         self.stale = 0
-        self.due = False
+        self.loaded = self.due = False
         self.validated: int | None = None
         self.logs: dict[str, Tensor] = {}
         self.logged = (0, 0.0)
@@ -164,10 +165,11 @@ class State:
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             reason = quoted(str(error).splitlines()[-1].strip() if str(error) else type(error).__name__, 200)
             raise RunFailed(f"{path} does not fit the run's config: {reason}") from error
-        return self._drop_other_best()
+        self.loaded = True
+        return self.drop_other_best()
 
-    def _drop_other_best(self) -> str | None:
-        """Forget a ``best`` that this checkpoint does not know, from steps that are taken anew, or a damaged one."""
+    def drop_other_best(self) -> str | None:
+        """Forget a ``best`` that this state does not know, from steps that are taken anew, or a damaged one."""
         path = self.folder / "checkpoints" / "best.safetensors"
         other, damage = False, None
         if self.writes and path.exists():

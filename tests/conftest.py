@@ -22,6 +22,7 @@ TINY = [
     "data.val=400",
     "data.test=400",
     "model.net.vector.hidden=[16]",
+    "model.couplings=2",
     "trainer.max_steps=20",
     "trainer.eval_every=10",
     "trainer.log_every=5",

@@ -110,6 +110,7 @@ def test_a_second_ctrl_c_ends_jobs_that_do_not_listen(swept, monkeypatch, capsys
     assert [(job["state"], job["exit_code"]) for job in jobs] == [("interrupted", 137), ("waiting", None)]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_refusals_leaves_nothing_behind(swept, capsys):
     assert cli.main(["train", *TOY, "-m", "model=energy", "objective=nll", "seed=1,2"]) == 2
     assert not Path("outputs").exists()

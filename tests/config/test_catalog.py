@@ -122,6 +122,7 @@ def test_pages():
     assert "  offers: DirectSampling, ExactLikelihood, Unnormalized" in page
 
 
+@pytest.mark.slow
 def test_what_fits_by_values_and_layouts():
     targets = {name: option.target for name, option in catalog.options("model").items()}
 

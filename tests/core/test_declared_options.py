@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union
 
 import pytest
-import yaml
 
 from gencli import interfaces
 from gencli.cli.main import main
 from gencli.config import schema
 from gencli.config import sections as own
 from gencli.config.locate import config_dir
+from gencli.config.plain import read_yaml
 from gencli.config.sections import PREPROCESSING
 from gencli.core import options
 from gencli.core.errors import UsageError
@@ -110,7 +110,7 @@ def sections():
 
     for path in sorted(config_dir().glob("*/*.yaml")):
         file = f"{path.parent.name}/{path.stem}"
-        yield from walk(yaml.safe_load(path.read_text()), file, path.parent.name)
+        yield from walk(read_yaml(path), file, path.parent.name)
 
 
 SECTIONS = list(sections())
@@ -153,7 +153,7 @@ def test_every_option_is_declared(section):
 
 @in_all
 def test_a_yaml_has_the_options_of_its_class(section):
-    file = yaml.safe_load((config_dir() / f"{section.file}.yaml").read_text())
+    file = read_yaml(config_dir() / f"{section.file}.yaml")
     chosen = {f"{key}" for entry in file.get("defaults", ()) for key in entry if isinstance(entry, dict)}
     elsewhere = {key.partition("@")[2] for key in chosen if key.startswith("/")}  # such as /net@net
     declared = {name for name, hint in section.declared.hints.items() if hint is not Map}
@@ -315,7 +315,7 @@ TYPED = [(group, option) for group in ("trainer", "optimizer") for option in (co
 
 @pytest.mark.parametrize(("group", "path"), TYPED, ids=lambda p: getattr(p, "stem", p))
 def test_wrong_values_of_typed_sections_are_refused(group, path):
-    section = yaml.safe_load(path.read_text())
+    section = read_yaml(path)
     section = own.plain(group, {key: value for key, value in section.items() if key != "defaults"})
     kind = own.TrainerOptions if group == "trainer" else own.optimizer_kind(section["name"])
     own.check_values({group: section})

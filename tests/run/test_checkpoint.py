@@ -137,6 +137,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_a_tensor_is_kept_as_a_number():
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))], lr=torch.tensor(0.25), fused=True)
     _, scalars = checkpoint.pack("optimizer.model", optimizer.state_dict())

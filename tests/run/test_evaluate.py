@@ -96,7 +96,7 @@ def test_probabilities_of_all_states_add_up_to_one(transform):
     preprocess = Preprocess(SPEC, ("real",), ("vector",), transform=transform, alpha=0.05)
     states = torch.cartesian_prod(torch.arange(4), torch.arange(4)).to(torch.uint8)
     preprocess.fit(TensorSplit(states))
-    model, side = flow(preprocess), 300
+    model, side = flow(preprocess), 100  # the midpoint rule is then off by less than 1e-5
     total = 0.0
     with torch.no_grad():
         for state in states:
@@ -107,7 +107,7 @@ def test_probabilities_of_all_states_add_up_to_one(transform):
         else:
             corners, _ = preprocess(torch.tensor([[0, 0], [3, 3]], dtype=torch.uint8), Corners())
             low, high = corners[0, 0].item(), corners[1, 0].item()
-        n = 1200
+        n = 400
         axis = low + (high - low) * (torch.arange(n) + 0.5) / n
         points = torch.cartesian_prod(axis, axis)
         inside = float(model.log_prob(points).double().exp().mean()) * (high - low) ** 2
@@ -154,6 +154,7 @@ def test_terms_add_up_to_the_nll():
     assert torch.allclose(sum(scores.terms.values()), scores.nll, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_error_of_the_estimator_is_calibrated():
     """se_estimator of 4 draws predicts the spread of the mean over independent seeds."""
     x = torch.randint(0, 4, (200, 2), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)

@@ -19,12 +19,13 @@ QUICK = [
     "trainer.eval_every=2",
     "trainer.eval_batch_size=17",
 ]
+MOONS = ["data.train=500", "data.test=100"]
 RUNS = {
     "integers": ["model=gaussian", "data=digits", "model.covariance=diagonal", "data.transform=logit"],
     "bytes": ["model=gaussian", "model.covariance=diagonal", "data=array", f"data.path={IMAGES}", "estimator.draws=3"],
     "classes": ["model=glow", "model.conditional=true", "data=digits", "model.steps=1", "model.net.image.width=4"],
     "levels": ["model=made", "data=digits", "model.hidden=[8]"],
-    "reals": ["model=gmm", "data=moons", "data.test=100", "data.transform=standardize"],
+    "reals": ["model=gmm", "data=moons", *MOONS, "data.transform=standardize"],
     "text": ["model=ngram", "data=hmm", "data.train=400", "data.val=80", "data.test=80", "data.window=8"],
 }
 
@@ -60,6 +61,7 @@ def test_another_measurement_changes_no_log_prob(tiny_run):
     assert torch.equal(run.log_prob(x), before)
 
 
+@pytest.mark.slow
 def test_samples_of_a_seed_are_scored_under_it_as_under_another(tmp_path):
     run = gencli.train([*QUICK, *RUNS["integers"], f"run_dir={tmp_path}/run"])
     x = run.sample(3000)
@@ -84,8 +86,8 @@ def test_samples_of_256_levels_are_in_data_units(tmp_path):
 def test_validation_is_scored_as_the_record_is(tmp_path):
     """The same examples, model and ledger; on real data there is no noise that could differ."""
     run = gencli.train([*QUICK, *RUNS["reals"], "trainer.ema_decay=0", f"run_dir={tmp_path}/run"])
-    (line,) = [line for line in run.metrics if line["split"] == "val" and line["step"] == 2]
-    assert run.nll("val")["value"] == line["nll"]
+    best = min(line["nll"] for line in run.metrics if line["split"] == "val")  # of the checkpoint that is opened
+    assert run.nll("val")["value"] == best
 
 
 @pytest.mark.slow

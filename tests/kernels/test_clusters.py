@@ -157,8 +157,8 @@ def test_other_energies_are_refused_in_time():
 
 @pytest.mark.slow
 def test_wolff_at_the_critical_coupling():
-    """L = 32: energy and specific heat within 3 standard errors of Kaufman's, over 24 chains from the ground states."""
-    L, chains = 32, 24
+    """L = 16: energy and specific heat within 3 standard errors of Kaufman's, over 24 chains from the ground states."""
+    L, chains = 16, 24
     model = ising((1, L, L), None, K=CRITICAL).float()
     energy, kernel = energy_of(model), Wolff()
     x = (torch.arange(chains) % 2).float().view(-1, 1, 1, 1).expand(chains, 1, L, L)

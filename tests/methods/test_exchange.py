@@ -62,14 +62,14 @@ def on_a_grid(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "draws"), [(Perfect, 1000), (Ising, 300)])
+@pytest.mark.parametrize(("kind", "draws"), [(Perfect, 400), (Ising, 300)])
 def test_the_posterior_is_that_of_enumeration(kind, draws):
     """Means within four Monte Carlo errors, deviations within four of theirs; by exact draws, and by chains."""
     x = data(40)
     mean, sd = on_a_grid(x)
     one = model(kind)
     before = Parameters(one).get()
-    options = {"kernel": Gibbs(), "steps": 4, "draws": draws, "warmup": 120, "prior": PRIOR}
+    options = {"kernel": Gibbs(), "steps": 4, "draws": draws, "warmup": 80, "prior": PRIOR}
     found = exchange(one, x, [noise(seed) for seed in (1, 2)], **options)
     assert found.names == ["J", "h"]
     assert found.exact == (kind is Perfect)

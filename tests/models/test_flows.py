@@ -115,15 +115,15 @@ def test_maf_samples_in_the_time_of_a_few_passes():
 
 @pytest.mark.slow
 def test_training_a_spline_flow_reaches_the_entropy_of_a_mixture():
-    """Two separate Gaussians of known entropy: NLL - H below 0.03 nats after 500 steps."""
+    """Two separate Gaussians of known entropy: NLL - H below 0.03 nats after 200 steps."""
     torch.manual_seed(0)
     wide = functools.partial(Auto, vector={"hidden": [64, 64]})
     truth = GMM(Spec((2,), Support("real")), components=2, covariance="isotropic")
     truth.normals.set(torch.tensor([[-2.0, 0], [2, 0]]), torch.tensor([0.25, 0.25]))
-    model = SplineCoupling(Spec((2,), Support("real")), mixing="linear", net=wide, couplings=4)
-    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500)
-    for step in range(500):
+    model = SplineCoupling(Spec((2,), Support("real")), mixing="linear", net=wide, couplings=2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    for step in range(200):
         with torch.no_grad():
             x = truth.sample(256, noise=StepNoise(torch.device("cpu"), step))
         if step == 0:

@@ -124,7 +124,7 @@ def test_a_flow_trained_by_a_critic_keeps_its_exact_nll():
     assert record["value"] == pytest.approx(float(-run.log_prob(test).mean()), abs=1e-4)
     x = run.sample(4000)
     low, high = x.amin(0) - 2, x.amax(0) + 2
-    axes = [torch.linspace(float(a), float(b), 500) for a, b in zip(low, high, strict=True)]
+    axes = [torch.linspace(float(a), float(b), 250) for a, b in zip(low, high, strict=True)]
     cell = math.prod(float(axis[1] - axis[0]) for axis in axes)
     total = run.log_prob(torch.cartesian_prod(*axes)).exp().sum() * cell
     assert total == pytest.approx(1, abs=5e-3)
@@ -132,17 +132,17 @@ def test_a_flow_trained_by_a_critic_keeps_its_exact_nll():
 
 @pytest.mark.slow
 def test_a_critic_finds_every_mode():
-    """Four separate modes: after 500 steps each has its share, and nearly all samples lie on one."""
+    """Four separate modes: after 200 steps each has its share, and nearly all samples lie on one."""
     torch.manual_seed(0)
     centres = 2 * torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
     hidden = {"hidden": [64, 64]}
     model = Generator(REALS, net=functools.partial(GeneratorNet, vector=hidden), latent=8)
-    objective = WGANGP(REALS, critic=functools.partial(CriticNet, vector=hidden), gradient_penalty=0.1)
+    objective = WGANGP(REALS, critic=functools.partial(CriticNet, vector=hidden), gradient_penalty=0.1, critic_steps=3)
     objective.bind(model)
     turns = objective.turns(model)
-    optimizers = [torch.optim.Adam(turn.parameters, 2e-3, betas=(0.5, 0.9)) for turn in turns]
+    optimizers = [torch.optim.Adam(turn.parameters, 4e-3, betas=(0.5, 0.9)) for turn in turns]
     moves = 0
-    for _ in range(500):
+    for _ in range(200):
         for turn, optimizer in zip(turns, optimizers, strict=True):
             for _ in range(turn.repeats):
                 generator = torch.Generator().manual_seed(moves)

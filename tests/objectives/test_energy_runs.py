@@ -116,7 +116,18 @@ def test_the_weight_of_a_mode():
 @pytest.mark.parametrize("recipe", ["two_gaussians_ebm", "two_gaussians_nce"])
 def test_far_modes_get_their_weights(recipe, tmp_path):
     run = gencli.train(
-        [f"experiment={recipe}", "trainer.max_steps=800", "logger=none", "n=0", f"run_dir={tmp_path / 'x'}"]
+        [
+            f"experiment={recipe}",
+            "data.train=20000",
+            "data.val=200",
+            "data.test=100",
+            "estimator=null",
+            "trainer.max_steps=400",
+            "trainer.eval_every=400",
+            "logger=none",
+            "n=0",
+            f"run_dir={tmp_path / 'x'}",
+        ]
     )
     assert left_weight(run.model) == pytest.approx(0.2, abs=0.02)
 

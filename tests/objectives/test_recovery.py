@@ -107,7 +107,7 @@ CHAIN_OBJECTIVES = {
     "pcd": lambda s: PersistentContrastiveDivergence(s, steps=5, step=0.2, metropolis=True, buffer=2000, reinit=0.0),
     "mcmc_mle": lambda s: MonteCarloMLE(s, samples=2000, anchor=10),
 }
-MOVES = {"cd": (150, 0.06), "pcd": (250, 0.04), "mcmc_mle": (150, 0.05)}
+MOVES = {"cd": (150, 0.06), "pcd": (250, 0.04), "mcmc_mle": (250, 0.04)}
 """Steps of training and their first rate: persistent chains lag behind a faster one."""
 
 

@@ -150,10 +150,10 @@ def energies(generator):
 
 
 @pytest.mark.slow
-def test_the_bound_is_below_log_z_of_fifty_energies(monkeypatch):
+def test_the_bound_is_below_log_z_of_many_energies(monkeypatch):
     monkeypatch.setattr(Polynomial, "POINTS", 201)
     generator, away = torch.Generator().manual_seed(0), []
-    for k, energy in zip(range(50), energies(generator), strict=False):
+    for k, energy in zip(range(24), energies(generator), strict=False):
         q = gaussian(seed=k).float() if k % 3 else flow(seed=k)
         found = objective(energy, q)
         optimizer = torch.optim.Adam(q.parameters(), lr=1e-1)
@@ -174,9 +174,9 @@ def test_a_fit_to_one_mode_closes_the_bound():
     energy = quadratic().float().requires_grad_(False)
     q = flow(scale=0.05)
     found = objective(energy, q)
-    optimizer = torch.optim.Adam(q.parameters(), lr=1e-2)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
-    for step in range(300):
+    optimizer = torch.optim.Adam(q.parameters(), lr=2e-2)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
+    for step in range(120):
         optimizer.zero_grad()
         found.turns(q)[0].loss(rows(q, 128), noise(step)).value.backward()
         optimizer.step()

@@ -131,11 +131,11 @@ TOY += ["net.vector.width=16", "net.vector.blocks=1"]
 SHORT = ["trainer.batch_size=16", "trainer.eval_every=5", "optimizer.warmup_steps=0"]
 OWN = {
     "reflow": [
-        "objective.pairs=100",
+        "objective.pairs=32",
         "sampler.method=euler",
         "sampler.steps=1",
         "estimator.method=rk4",
-        "estimator.steps=20",
+        "estimator.steps=4",
     ],
     "progressive": ["objective.start=16", "objective.end=2", "sampler=ddim", "estimator=null"],
     "consistency": ["objective.steps=5", "sampler=consistency", "estimator=null"],
@@ -185,7 +185,7 @@ def test_a_student_resumes_to_the_bit_and_outlives_its_teacher(name, teacher, tm
     assert cli.main(["sample", "run=whole", "n=4", "device=cpu"]) == 0
     metric = ["metrics=[mmd]", "metrics.mmd.permutations=9", "n=40", "device=cpu"]
     assert cli.main(["eval", "run=whole", "estimator=null", *metric]) == 0
-    density = ["estimator=ode", "estimator.method=rk4", "estimator.steps=20"]
+    density = ["estimator=ode", "estimator.method=rk4", "estimator.steps=4"]
     assert cli.main(["eval", "run=whole", *density, "device=cpu"]) == (0 if name == "reflow" else 2)
     assert cli.main(["train", "resume=whole", "trainer.max_steps=12"]) == 2
 

@@ -111,8 +111,8 @@ class State:
         if self.ema is not None:
             modules["ema"] = self.measured()
         tensors = {f"{part}/{n}": t for part, module in modules.items() for n, t in module.state_dict().items()}
-        meta = {"step": self.step, "seconds": self.clock.seconds, "best": self.best, "stale": self.stale}
-        meta["run"] = stored.identity(self.folder)
+        meta: dict[str, Any] = {"step": self.step, "seconds": self.clock.seconds, "run": stored.identity(self.folder)}
+        meta |= {"best": self.best, "stale": self.stale}
         if name == "last":
             more, scalars = self._to_go_on()
             tensors, meta = tensors | more, meta | scalars

@@ -313,10 +313,12 @@ def _is_large(words: Sequence[str]) -> bool:
     """Whether a command asks for much time or memory, or for a real sweep."""
     if any(word.startswith(CHAINS) for word in words) and {*NETWORKS} & {*words}:
         return True
-    large = any(
-        re.search(r"=\[?-?(\d{5,}|\d(\.\d*)?e\+?\d+|1_000|5e-324|1e-400|range\(1,1e9\))", word) for word in words
-    )
-    return large or any(word.startswith("-m") or "MULTIRUN" in word for word in words)
+    large = r"=\[?-?(\d{5,}|\d(\.\d*)?e\+?\d+|1_000|5e-324|1e-400|range\(1,1e9\))"
+    return any(re.search(large, word) or _sweeps(word) for word in words)
+
+
+def _sweeps(word: str) -> bool:
+    return word.startswith(("-m", "--multirun")) or "MULTIRUN" in word
 
 
 def _out_of_range(word: str, key: Key) -> Iterator[str]:

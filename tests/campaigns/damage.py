@@ -265,16 +265,18 @@ class Bench:
             outcome = Outcome(damage.name, line=first_line(err, out), code=ended.code, seconds=ended.seconds)
             outcome.failures = [*said(ended.code, out, err, LIMIT), *our_warnings(out + err)]
             if ended.code == 0:
-                outcome.failures += self._wrong(damage, work, out)
+                outcome.failures += self._wrong(damage, work, out, err)
             return outcome
 
-    def _wrong(self, damage: Damage, work: Path, out: str) -> Iterator[str]:
+    def _wrong(self, damage: Damage, work: Path, out: str, err: str) -> Iterator[str]:
         wanted = self.wanted[damage.run, damage.verb]
         try:
             got = answer(damage.verb, work, damage.run, out)
         except (OSError, ValueError, KeyError) as error:
             yield f"no answer, though it ended well: {error!r}"[:300]
             return
+        if damage.verb == "resume" and damage.file == "checkpoints/best.safetensors" and "warning:" in err:
+            got, wanted = got[0], wanted[0]  # a best that is forgotten, as the warning says: another one is measured
         if not same(damage.verb, got, wanted):
             yield f"another answer: {got!r}"[:400]
 

@@ -55,7 +55,7 @@ def test_eval_says_that_training_has_not_finished(tiny_run, tmp_path, monkeypatc
     out = capsys.readouterr()
     assert "has not finished" not in out.out + out.err
     file = Path("run/run.json")
-    file.write_text(json.dumps({**json.loads(file.read_text()), "status": "interrupted"}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "status": "interrupted", "seal": None}))
     assert main(words) == 0
     out = capsys.readouterr()
     assert "training of this run has not finished (interrupted, step 20): gencli train resume=run goes on" in (

@@ -95,7 +95,7 @@ def test_a_job_that_was_stopped_goes_on(tiny_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     info = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(info | {"status": "interrupted"}))
+    (run / "run.json").write_text(json.dumps(info | {"status": "interrupted", "seal": None}))
     config = compose("train", TINY)
     begun = job_of(run, **config)._begin()
     assert begun.config["resume"] == str(run)

@@ -214,7 +214,7 @@ def test_a_run_that_was_killed_after_its_measurement_notes_that_once(tiny_run, t
     shutil.copytree(tiny_run, run)
     before = (run / "metrics.jsonl").read_text().splitlines()
     info = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(info | {"status": "running", "process": None}))
+    (run / "run.json").write_text(json.dumps(info | {"status": "running", "process": None, "seal": None}))
     gencli.train([f"resume={run}"])
     after = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["split"] for line in after].count("test") == 1

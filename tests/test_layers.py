@@ -99,6 +99,8 @@ LIGHT = {
     "config/renamed.py",
     "config/sections.py",
     "config/stored.py",
+    "training/__init__.py",
+    "training/signals.py",
     "core/__init__.py",
     "core/errors.py",
     "core/files.py",

@@ -176,7 +176,7 @@ class Session:
             trainer.prepare()
             damages = [trainer.state.load(self.resumed.checkpoint)]
             step = trainer.state.step or -1  # what stands before step 1 is validated anew
-            lines = folder.forget_after(step, finished=self.resumed.finished)
+            lines = folder.forget_after(step, finished=self.resumed.finished, due=trainer.state.due)
             damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
             damages += [folder.reopen(config, **facts)]
             for damage in filter(None, damages):
@@ -253,8 +253,15 @@ class Session:
 
     @property
     def run(self) -> Run:
-        """The run as ``gencli.load`` opens it, with the parts as they are."""
-        return Run(self.folder.path, trust=self.config["trust"], device=self.config["device"], parts=self.parts)
+        """The run as ``gencli.load`` opens it, with the parts as they are.
+
+        Raises:
+            RunFailed: its config is gone meanwhile.
+        """
+        try:
+            return Run(self.folder.path, trust=self.config["trust"], device=self.config["device"], parts=self.parts)
+        except UsageError as error:
+            raise RunFailed(str(error)) from error
 
     def _measure(self) -> NLLRecord:
         state, parts = self.trainer.state, self.parts

@@ -40,7 +40,7 @@ def _rights() -> Iterator[Try]:
         for verb in (chosen[k % 6], "resume") if name not in ("run", ".") else chosen:
             yield Try(f"rights/none-{name}-{verb}", _forbidden(name, 0, verbs[verb]), "half", owner=NOBODY)
     for name in ("run", "run/checkpoints", "run/eval", "."):
-        for verb in ("sample", "eval", "report", "resume", "new", "sweep"):
+        for verb in ("sample", "eval", "report", "resume", "new"):
             if name in ("run", ".") or verb in ("eval", "resume"):
                 yield Try(f"rights/reading-{name}-{verb}", _forbidden(name, 0o555, verbs[verb]), "half", owner=NOBODY)
 

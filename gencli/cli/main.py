@@ -5,6 +5,7 @@ Help, version, list, compare and completion import neither torch nor Hydra.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -17,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 from gencli import __version__
 from gencli.cli import help as helptext
 from gencli.core.errors import GencliError, Interrupted, UsageError, quoted
-from gencli.core.output import spell_what_is_lacking
+from gencli.core.output import LOST, spell_what_is_lacking
 from gencli.training.signals import ending
 
 if TYPE_CHECKING:
     from gencli.config.command import Report, Work
     from gencli.config.multirun import Multirun
+
+
+TABLES = ("compare", "list", "ls")
+"""Verbs that are there for what they print, and print it as training does, which goes on where it cannot."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,17 +41,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     spell_what_is_lacking()
+    LOST.clear()
     try:
         with ending():
             code = _dispatch(words)
         if sys.stdout is not None:
             sys.stdout.flush()
+        if code == 0 and words and words[0] in TABLES and LOST:
+            return _tell_of_output(LOST[0])
         return code
     except BrokenPipeError:  # `gencli list | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         return 0
     except BaseException as error:
         return _report(error)
+
+
+def _leave_output() -> None:
+    """What is still to be printed goes nowhere: Python would try it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _output_failed(error: OSError) -> bool:
+    """Whether it was the standard output that could not be written; errors of files name these."""
+    if error.filename is not None:
+        return False
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        return True
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -114,7 +139,15 @@ def _report(error: BaseException) -> int:
     if isinstance(error, OSError) and error.filename is not None:  # a full disk, a permission, a file that went away
         _tell(f"error: {quoted(error.filename, 300)}: {error.strerror}")
         return 1
+    if isinstance(error, OSError) and _output_failed(error):
+        _leave_output()
+        return _tell_of_output(error)
     traceback.print_exception(error)
+    return 1
+
+
+def _tell_of_output(error: OSError) -> int:
+    _tell(f"error: the standard output cannot be written: {error.strerror}")
     return 1
 
 

@@ -8,6 +8,7 @@ afterwards, where nothing is looked up, interpolated or built.
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override, OverrideType, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gencli.config import catalog, compatibility, locate, schema, sections, stored
@@ -56,8 +58,20 @@ class Prepared:
     run_config: dict[str, Any] | None = None
 
 
-def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
+Bases = dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]]
+"""Configs without the values that a command gives to single keys, and their choices, by all other overrides."""
+
+
+def compose(
+    verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = (), bases: Bases | None = None
+) -> dict[str, Any]:
     """The plain config of one command, as ``gencli VERB OVERRIDES`` would have it.
+
+    Args:
+        verb: train, sample or eval.
+        overrides: of the command.
+        config_dirs: the user's own directories of options.
+        bases: what the jobs of one sweep share: those that make the same choices are composed once.
 
     Raises:
         UsageError: an override or a config is wrong.
@@ -65,13 +79,44 @@ def compose(verb: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     try:
         prepared = prepare(verb, overrides, config_dirs)
         with _HYDRA, initialized(config_dirs) as search:
-            cfg = hydra_compose(prepared.config_name, prepared.overrides + search, return_hydra_config=True)
-        choices = chosen(cfg.hydra)
-        with open_dict(cfg):
-            del cfg["hydra"]
+            cfg, choices = (bases is not None and _by_base(prepared, search, bases)) or _by_hydra(
+                prepared.config_name, prepared.overrides + search
+            )
         return to_plain(cfg, choices, prepared.run_config, config_dirs)
     except CONFIG_ERRORS as error:
         raise UsageError(explain(error, verb, overrides)) from error
+
+
+def _by_hydra(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """What Hydra composes, and the choices in it."""
+    cfg = hydra_compose(name, [*overrides], return_hydra_config=True)
+    choices = chosen(cfg.hydra)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
+
+
+def _by_base(prepared: Prepared, search: Sequence[str], bases: Bases) -> tuple[DictConfig, dict[str, Any]] | None:
+    """The same from what an earlier job made, if they differ in values of keys only; as Hydra puts these in at its end.
+
+    Returns:
+        None: some override says more than that, or is refused, which Hydra explains.
+    """
+    parsed = parse_overrides(prepared.overrides)
+    values = [each for each in parsed if "." in each.key_or_group or each.key_or_group == "seed"]
+    others = [each for each in parsed if each not in values]
+    plain = all(each.type == OverrideType.CHANGE and each.package is None for each in values)
+    if not plain or any(isinstance(each.value(), dict | list) or each.is_delete() for each in others):
+        return None
+    key = (prepared.config_name, *(str(each.input_line) for each in others), *search)
+    try:
+        if key not in bases:
+            bases[key] = _by_hydra(prepared.config_name, key[1:])
+        cfg, choices = copy.deepcopy(bases[key])
+        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+    except CONFIG_ERRORS:
+        return None
+    return cfg, choices
 
 
 @contextmanager

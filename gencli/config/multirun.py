@@ -17,7 +17,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ValidationError
 
 from gencli.config import catalog, clusters
-from gencli.config.compose import compose, expand_runs, parse_overrides, quote
+from gencli.config.compose import Bases, compose, expand_runs, parse_overrides, quote
 from gencli.config.sections import SearchOptions, SweepOptions
 from gencli.config.spaces import Interval, Space, from_file, space
 from gencli.core import options
@@ -108,11 +108,12 @@ def multirun(words: Sequence[str], overrides: Sequence[str], config_dirs: Sequen
         found = _search(search, rest, config_dirs)
         return Multirun(tuple(words), own, (), tuple(config_dirs), search=found, cluster=cluster)
     jobs: list[Planned] = []
+    bases: Bases = {}
     for texts in expand_runs("train", rest):
         named = [text for text in rest if text not in texts]  # init_from=A,B is one of these for each of its runs
         for swept, job in _combinations(texts, config_dirs):
             told = (*(texts[:1] if named else ()), *swept) or tuple(rest)
-            jobs.append(_composed(told, job, config_dirs))
+            jobs.append(_composed(told, job, config_dirs, bases))
     if not jobs:
         raise UsageError("this sweep expands to no jobs: a glob or a list in it matches nothing")
     return Multirun(tuple(words), own, tuple(jobs), tuple(config_dirs), cluster=cluster)
@@ -251,9 +252,11 @@ FOR_ALL = ("trainer.", "optimizer.")
 """Beginnings of keys that mean the same in every job: what one of them refuses, no job could run with."""
 
 
-def _composed(swept: tuple[str, ...], job: Sequence[str], config_dirs: Sequence[str]) -> Planned:
+def _composed(
+    swept: tuple[str, ...], job: Sequence[str], config_dirs: Sequence[str], bases: Bases | None = None
+) -> Planned:
     try:
-        return Planned(swept, compose("train", job, config_dirs))
+        return Planned(swept, compose("train", job, config_dirs, bases))
     except UsageError as error:
         causes = (error.__cause__, error.__cause__ and error.__cause__.__cause__)
         if any(

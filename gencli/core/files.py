@@ -35,6 +35,24 @@ def named(text: str, key: str) -> Path:
     return path
 
 
+_held: dict[Path, tuple[int, int]] = {}
+
+
+def hold(folder: Path) -> None:
+    """Write below a folder from now on only while it is the one that it is now: ``inside`` sees to it."""
+    _held[folder] = _identity(folder)
+
+
+def let_go(folder: Path) -> None:
+    """Undo ``hold``."""
+    _held.pop(folder, None)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
 def inside(folder: Path, *names: str) -> Path:
     """The path folder/name/... of a file that may be written; folders between are made.
 
@@ -42,10 +60,13 @@ def inside(folder: Path, *names: str) -> Path:
 
     Raises:
         UsageError: a name is no plain file name.
-        RunFailed: the folder is gone, a part below it is a symbolic link, or what should be a folder is none.
+        RunFailed: the folder is gone, or another one than that which is held; a part below it is a symbolic link, or
+            what should be a folder is none.
     """
     if not folder.is_dir():
         raise RunFailed(f"{folder} is no folder any more")
+    if folder in _held and _held[folder] != _identity(folder):
+        raise RunFailed(f"{folder} is another folder than the one that was held: it was moved or removed")
     path = folder
     for position, name in enumerate(names):
         if name in ("", ".", "..") or "/" in name or os.sep in name or not name.isprintable():

@@ -37,6 +37,10 @@ def output() -> IO[str]:
     return cast("IO[str]", _Output())
 
 
+LOST: list[OSError] = []
+"""Why something that was printed is lost, if it is, for another reason than that its reader has left."""
+
+
 class _Output(io.TextIOBase):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -60,19 +64,21 @@ class _Output(io.TextIOBase):
         if self._stream is not None:
             try:
                 self._stream.write(text.encode(self.encoding, "gencli").decode(self.encoding))
-            except OSError:
-                self._leave()
+            except OSError as error:
+                self._leave(error)
         return len(text)
 
     def flush(self) -> None:
         if self._stream is not None:
             try:
                 self._stream.flush()
-            except OSError:
-                self._leave()
+            except OSError as error:
+                self._leave(error)
 
-    def _leave(self) -> None:
+    def _leave(self, why: OSError) -> None:
         """Nothing more is said, and what is buffered is not told at exit either."""
+        if not isinstance(why, BrokenPipeError):
+            LOST.append(why)
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())

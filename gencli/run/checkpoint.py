@@ -72,7 +72,9 @@ def _in_place_of(path: Path, keep_previous: bool) -> Iterator[Path]:
             if keep_previous and path.exists():
                 _go_on_as_previous(path)
     except (OSError, SafetensorError) as error:
-        raise RunFailed(f"{path} cannot be written: {getattr(error, 'strerror', None) or quoted(error)}") from error
+        raise RunFailed(
+            f"{path} cannot be written: {getattr(error, 'strerror', None) or quoted(error, 200)}"
+        ) from error
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
+import os
 import platform
 import subprocess
 import time
@@ -18,7 +20,7 @@ from filelock import FileLock, Timeout
 from gencli import __version__
 from gencli.config import stored
 from gencli.config.sections import PLACE
-from gencli.core import processes, seals
+from gencli.core import files, processes, seals
 from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.core.files import append, inside, write_sealed, write_whole
 from gencli.run import checkpoint as checkpoints
@@ -31,6 +33,9 @@ BEGINNING = (LOCK, "run.json", "data.json", "tensorboard")
 
 ORPHANS = 10.0
 """Seconds for which processes that read data may hold the lock of a training that was killed."""
+
+TURN = 0.1
+"""Seconds between looks at who holds it."""
 
 SECONDS_OF_A_WRITE = 3600.0
 """A temporary file that is older was left by a process that was killed."""
@@ -64,22 +69,37 @@ class RunFolder:
         if not self.writes:
             return
         lock = FileLock(inside(self.path, LOCK), thread_local=False)
-        process = self._process()
-        try:
-            lock.acquire(timeout=ORPHANS if processes.alive(process) is False else 0)
-        except Timeout:
-            who = "another process" if not process else f"process {process.get('pid')} on {process.get('host')}"
-            raise UsageError(f"{self.path} is being trained by {quoted(who)}: wait for its end, or stop it") from None
-        except (OSError, NotImplementedError) as error:
-            raise RunFailed(f"{lock.lock_file} cannot be locked: {getattr(error, 'strerror', 0) or error}") from error
+        before = process = self._process()
+        until = time.monotonic() + ORPHANS
+        while True:
+            try:
+                lock.acquire(timeout=0)
+                break
+            except Timeout:
+                process = self._process()
+                if processes.alive(process) is not False or time.monotonic() > until:
+                    raise self._busy(process) from None
+                time.sleep(TURN)
+            except (OSError, NotImplementedError) as error:
+                why = getattr(error, "strerror", 0) or error
+                raise RunFailed(f"{lock.lock_file} cannot be locked: {why}") from error
+        if not fresh and before != (process := self._process()):  # another one went on with it while we waited
+            lock.release()
+            raise self._busy(process)
         self._lock = lock
+        files.hold(self.path)
         if fresh and not _is_empty(self.path):
             raise _full(self.path)
+
+    def _busy(self, process: Mapping[str, Any]) -> UsageError:
+        who = "another process" if not process else f"process {process.get('pid')} on {process.get('host')}"
+        return UsageError(f"{self.path} is being trained by {quoted(who)}: wait for its end, or stop it")
 
     def release(self) -> None:
         """Let others train this run."""
         if self._lock is not None:
             self._lock.release()
+            files.let_go(self.path)
 
     def _process(self) -> dict[str, Any]:
         """Who trains this run, or did so last, as far as run.json tells."""
@@ -130,7 +150,8 @@ class RunFolder:
         """Refuse a folder in which a run could not go on, before anything of it is written.
 
         Raises:
-            RunFailed: a link or something else stands where a file or folder of a run belongs.
+            RunFailed: a link or something else stands where a file or folder of a run belongs, or a file that is
+                there may not be read: what is only forbidden is not to be taken for damaged.
         """
         for name in ("checkpoints", "samples", "eval", "tensorboard"):
             if (found := inside(path, name)).exists() and not found.is_dir():
@@ -148,6 +169,8 @@ class RunFolder:
         for parts in names:
             if (found := inside(path, *parts)).exists() and not found.is_file():
                 raise RunFailed(f"{found} is no file: remove it")
+            if found.exists() and not os.access(found, os.R_OK):
+                raise RunFailed(f"{found} cannot be read: {os.strerror(errno.EACCES)}")
 
     def begin(self, cfg: Mapping[str, Any], schema: Mapping[str, Any], **info: Any) -> None:
         """Write the first run.json, data.json where there is a schema, and config.yaml, with which the run begins."""
@@ -200,15 +223,16 @@ class RunFolder:
     def metric(self, line: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         if self.writes:
-            append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
+            append(inside(self.path, "metrics.jsonl"), json.dumps(line) + "\n")
 
-    def forget_after(self, step: int, *, measured: bool = True) -> int:
+    def forget_after(self, step: int, *, measured: bool = True, due: bool = False) -> int:
         """Drop metrics later than a step: a resumed run writes them anew. A line cut short by a kill goes too.
 
         Args:
             step: that the run goes on from.
             measured: whether a final measurement at this step stands. If not, its line goes as well: the run measures
                 there again.
+            due: the validation of that step is still to come: if it has a line, its end was not reached.
 
         Returns:
             The number of damaged lines, which go as well.
@@ -216,8 +240,10 @@ class RunFolder:
         damaged: list[str] = []
         if self.writes and (self.path / "metrics.jsonl").exists():
             found = stored.metrics(self.path, damaged)
-            final = set() if measured else _final([line for line in found if line["step"] == step])
-            kept = [line for line in found if line["step"] <= step and id(line) not in final]
+            anew = set() if measured else _final([line for line in found if line["step"] == step])
+            if due:
+                anew |= {id(line) for line in found if (line["step"], line.get("split")) == (step, "val")}
+            kept = [line for line in found if line["step"] <= step and id(line) not in anew]
             write_whole(inside(self.path, "metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in kept))
         return len(damaged)
 

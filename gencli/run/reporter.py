@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from gencli.core.errors import GencliError, quoted, shown
-from gencli.core.files import append
+from gencli.core.files import append, inside
 from gencli.core.output import output
 from gencli.loggers.base import Logger
 from gencli.loggers.params import flat, public
@@ -127,7 +127,7 @@ class Reporter:
     def log(self, text: str) -> None:
         """Keep a line in train.log only."""
         if self.folder is not None and self.folder.writes:
-            append(self.folder.path / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown(text)}\n")
+            append(inside(self.folder.path, "train.log"), f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown(text)}\n")
 
 
 def relative(path: Path) -> str:

@@ -180,7 +180,8 @@ class Session:
                 damages, step = [trainer.state.load(self.resumed.checkpoint)], trainer.state.step
             else:
                 damages, step = [trainer.state.drop_other_best()], -1  # all of it takes place anew
-            lines = folder.forget_after(step, measured=self.resumed.finished and not trainer.over)
+            measured = self.resumed.finished and not trainer.over
+            lines = folder.forget_after(step, measured=measured, due=trainer.state.due)
             damages += [f"metrics.jsonl was damaged: {lines} of its lines are gone"] if lines else []
             damages += [folder.reopen(config, **facts)]
             for damage in filter(None, damages):
@@ -256,8 +257,15 @@ class Session:
 
     @property
     def run(self) -> Run:
-        """The run as ``gencli.load`` opens it, with the parts as they are."""
-        return Run(self.folder.path, trust=self.config["trust"], device=self.config["device"], parts=self.parts)
+        """The run as ``gencli.load`` opens it, with the parts as they are.
+
+        Raises:
+            RunFailed: its config is gone meanwhile.
+        """
+        try:
+            return Run(self.folder.path, trust=self.config["trust"], device=self.config["device"], parts=self.parts)
+        except UsageError as error:
+            raise RunFailed(str(error)) from error
 
     def _measure(self) -> NLLRecord:
         state, parts = self.trainer.state, self.parts

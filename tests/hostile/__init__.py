@@ -4,10 +4,10 @@ A case changes a fresh copy of a good run, and perhaps what lies around it. ``op
 says what went wrong. Cases are data, so that one list serves the tests and scripts/campaign.
 """
 
-from hostile import around, classes, defaults, files, links, records, runs, texts, values, weights
+from hostile import around, classes, defaults, files, links, records, runs, texts, values, verbs, weights
 from hostile.base import Case
 
-_KINDS = (defaults, classes, texts, runs, values, files, records, weights, links, around)
+_KINDS = (defaults, classes, texts, runs, values, files, records, weights, links, around, verbs)
 
 
 def cases() -> list[Case]:

@@ -90,6 +90,17 @@ def _words(verb: str, place: Place, extra: Iterable[str]) -> list[str]:
         "resume": ["train", f"resume={named}", "device=cpu", "trainer.max_steps=8", *more],
         "again": ["train", f"resume={named}", *more],
         "latest": ["sample", "run=latest", "n=4", "device=cpu"],
+        "picture": ["sample", f"run={named}", "picture=curves", "device=cpu", *more],
+        "samples": ["sample", f"run={named}", "picture=samples", "n=4", "device=cpu", *more],
+        "metrics": ["eval", f"run={named}", "metrics=[mmd]", "n=20", "device=cpu", *more],
+        "begin": ["train", f"init_from={named}", *TINY, "run_dir=../tmp/new", *more],
+        "training": ["sample", f"run={named}", "picture=training", "device=cpu", *more],
+        "sweep": _sweep(named),
+        "ls": ["ls", "outputs"],
+        "ls-json": ["ls", "--json", "outputs"],
+        "report": ["report", run],
+        "reports": ["report", "outputs", "--out", "outputs/run/page.html"],
+        "card": ["card", run],
         "compare": ["compare", "outputs/*"] if not run.startswith("-") else ["compare", "outputs"],
         "compare-json": ["compare", "--json", "outputs/*"],
         "compare-csv": ["compare", "--csv", "outputs/*"],
@@ -104,9 +115,24 @@ def _words(verb: str, place: Place, extra: Iterable[str]) -> list[str]:
 
 COMMANDS = (
     *("sample", "eval", "resume", "again", "load", "latest", "compare", "compare-json", "compare-csv"),
+    *("begin", "picture", "samples", "training", "metrics", "ls", "ls-json", "report", "reports", "card", "sweep"),
     *("near", "near-compare", "complete", "complete-resume", "complete-compare", "complete-data"),
 )
 """Verbs that a case may name; ``script:VERB`` and ``module:VERB`` start a process of their own."""
+
+
+def _sweep(folder: str) -> list[str]:
+    small = ("model.net.vector.hidden=[8]", "trainer.max_steps=1", "n=0", "sweep.workers=1")
+    return ["train", "-m", *MOONS, "model=realnvp", *TINY[1:4], *small, "seed=1,2", f"sweep.dir={folder}"]
+
+
+def sweep_jobs(place: Place) -> list[str]:
+    """The folders that the jobs of the sweep above have."""
+    from gencli.config.multirun import multirun
+    from gencli.sweeps.ids import job_id, slug
+
+    words = _sweep("x")[2:]
+    return [f"{slug(job.swept)}-{job_id(job.config)}" for job in multirun(words, words, []).jobs if job.config]
 
 
 def _escaped(text: str) -> str:

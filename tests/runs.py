@@ -7,11 +7,8 @@ import torch
 
 from gencli.run import checkpoint
 from gencli.training.loop import Trainer
-from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = [*TINY, "model.couplings=2"]
-"""A run that takes half as long, for tests of what does not depend on the model."""
 
 
 def tensors(run):

@@ -60,10 +60,8 @@ class Resumed:
             )
         undo.callback(folder.release)
         distributed.by_main(folder.hold)
-        began = any((folder.path / "checkpoints" / f"{name}.safetensors").exists() for name in ("last", "previous"))
-        checkpoint = (
-            checkpoints.path_of(folder.path, cfg["checkpoint"]) if began or cfg["checkpoint"] != "last" else None
-        )
+        anew = cfg["checkpoint"] == "last" and _has_not_begun(folder.path)
+        checkpoint = None if anew else checkpoints.path_of(folder.path, cfg["checkpoint"])
         meta = checkpoints.read(checkpoint)[1] if checkpoint else {}
         if checkpoint and "optimizers" not in meta:
             raise UsageError(
@@ -94,6 +92,13 @@ class Resumed:
                 f"{why}, and this is not what it was trained on{f' ({own})' if path != own else ''}; "
                 f"init_from={relative(self.folder.path)} begins a run anew"
             )
+
+
+def _has_not_begun(run: Path) -> bool:
+    """Whether a run was killed before its first checkpoint, which is that of step 0; else it has lost them."""
+    if any((run / "checkpoints" / f"{name}.safetensors").exists() for name in ("last", "previous")):
+        return False
+    return not (run / "metrics.jsonl").exists() or all(line["step"] == 0 for line in stored.metrics(run, []))
 
 
 def data_sha256(parts: Parts) -> str | None:

@@ -13,10 +13,10 @@ from gencli.config import compose, stored
 from gencli.core.errors import UsageError
 from gencli.loggers.csv_tables import CSVTables
 from gencli.loggers.tensorboard import TensorBoard
-from tests.runs import SMALL
+from tests.conftest import TINY
 
 BOARD = {"tensorboard": {"_target_": "gencli.loggers.tensorboard.TensorBoard"}}
-FAST = [word for word in SMALL if not word.startswith("logger=")]
+FAST = [word for word in TINY if not word.startswith("logger=")]
 ECHO = """
     from pathlib import Path
     from gencli.interfaces import Logger

@@ -14,9 +14,9 @@ from gencli.core.errors import UsageError
 from gencli.loggers.base import Logger
 from gencli.loggers.mark import Mark
 from gencli.loggers.params import flat, public
-from tests.runs import SMALL
+from tests.conftest import TINY
 
-FAST = [word for word in SMALL if not word.startswith("logger=")]
+FAST = [word for word in TINY if not word.startswith("logger=")]
 CONFIG = {
     "seed": 0,
     "model": {"_target_": "gencli.models.Toy", "hidden": [8, 8], "flow": None},

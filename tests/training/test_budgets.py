@@ -12,7 +12,8 @@ from gencli.cli.main import main
 from gencli.config.sections import AUTO_STEPS, LEAST_SECONDS, TrainerOptions
 from gencli.run.pace import Plan
 from gencli.training import validate
-from tests.runs import SMALL, same, tensors
+from tests.conftest import TINY
+from tests.runs import same, tensors
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_measuring_takes_as_long_as_training_unless_it_is_said_how_much():
 
 def test_epochs_end_a_run():
     run = gencli.train(
-        [*(w for w in SMALL if "max_steps" not in w), "trainer.max_epochs=0.5", "data.train=512", "run_dir=run"]
+        [*(w for w in TINY if "max_steps" not in w), "trainer.max_epochs=0.5", "data.train=512", "run_dir=run"]
     )
     assert run.config["trainer"]["max_steps"] == "auto"
     assert run.info["steps"] == run.info["progress"]["step"] == 2  # half of 512 examples by 128
@@ -49,7 +50,7 @@ def test_epochs_end_a_run():
 
 @pytest.mark.slow
 def test_a_signal_ends_a_validation_at_once_and_it_takes_place_on_resume(monkeypatch, capsys):
-    gencli.train([*SMALL, "run_dir=whole"])
+    gencli.train([*TINY, "run_dir=whole"])
     calls = []
     with monkeypatch.context() as patch:
         own = validate.Validation._choose
@@ -59,7 +60,7 @@ def test_a_signal_ends_a_validation_at_once_and_it_takes_place_on_resume(monkeyp
             "_scorer",
             lambda self, model: _signalled if len(calls) == 2 else lambda b, n: self.parts.objective.score(model, b, n),
         )
-        assert main(["train", *SMALL, "run_dir=halves"]) == 143
+        assert main(["train", *TINY, "run_dir=halves"]) == 143
     assert "stopped at the validation after step 10, saved; go on with" in capsys.readouterr().out
     gencli.train(["resume=halves"])
     assert same(tensors("whole"), tensors("halves")) == []
@@ -85,7 +86,7 @@ def test_a_run_validates_on_the_same_examples_to_its_end(monkeypatch, capsys):
         return Plan(50, n, 3.0, batch_size)
 
     monkeypatch.setattr(validate, "plan", planned)
-    words = [*(word for word in SMALL if "eval_examples" not in word), "run_dir=run"]
+    words = [*(word for word in TINY if "eval_examples" not in word), "run_dir=run"]
     gencli.train([*words, "trainer.max_steps=10"])
     assert asked == [LEAST_SECONDS]  # one validation of ten steps in all, and before them
     assert "validating on 50 of " in capsys.readouterr().out

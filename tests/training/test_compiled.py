@@ -11,9 +11,10 @@ import gencli
 from gencli.core.errors import Interrupted, RunFailed
 from gencli.run import checkpoint
 from gencli.training import compiled
-from tests.runs import SMALL, before_step, same, tensors
+from tests.conftest import TINY
+from tests.runs import before_step, same, tensors
 
-LONG = [*SMALL, "trainer.compile=auto", "trainer.max_steps=40"]
+LONG = [*TINY, "trainer.compile=auto", "trainer.max_steps=40"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_losses_call_the_pieces_that_are_compiled(eager, name, monkeypatch):
     """Each piece that a class names is called by the usual loss of its models, on a view of the same weights."""
     calls = []
     monkeypatch.setattr(torch, "compile", lambda own: lambda *args: calls.append(own.__name__) or own(*args))
-    words = [word for word in SMALL if not word.startswith(("data", "model"))]
+    words = [word for word in TINY if not word.startswith(("data", "model"))]
     small = ["data=digits" if name == "vae" else "data=moons", f"model={name}", "trainer.max_steps=2"]
     run = gencli.train([*words, *small, "trainer.compile=true", "estimator=null", "run_dir=run"])
     model = run.parts.model

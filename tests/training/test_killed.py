@@ -12,7 +12,7 @@ import torch
 import gencli
 from gencli.cli.main import main
 from gencli.core import distributed, processes
-from gencli.core.errors import Interrupted, RunFailed, UsageError
+from gencli.core.errors import GencliError, Interrupted, RunFailed, UsageError
 from gencli.run import checkpoint
 from gencli.run.folder import RunFolder
 from gencli.training.signals import Ended, StopRequest, ending
@@ -29,6 +29,8 @@ def test_a_run_without_a_checkpoint_begins_anew(tiny_run, tmp_path, capsys):
     shutil.copytree(tiny_run, run)
     for name in ("last", "previous"):
         (run / f"checkpoints/{name}.safetensors").unlink()  # best is of a start that was validated
+    start = {"step": 0, "split": "val", "nll": 9.0}
+    (run / "metrics.jsonl").write_text(json.dumps(start) + "\n")
     assert main(["train", f"resume={run}"]) == 0
     assert "at step 0" in capsys.readouterr().out
     assert same(tensors(tiny_run), tensors(run)) == []
@@ -69,6 +71,15 @@ def test_no_run_begins_among_the_files_of_a_user(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match="not empty"):
         RunFolder.fresh_path({"run_dir": str(tmp_path)}, None)
+
+
+def test_a_run_that_has_lost_its_checkpoints_does_not_begin_anew(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    before = (tmp_path / "run/metrics.jsonl").read_text()
+    with pytest.raises(GencliError, match="last"):
+        gencli.train(["resume=run"])
+    assert (tmp_path / "run/metrics.jsonl").read_text() == before
 
 
 def test_temporary_files_go_with_the_process_that_left_them(tiny_run, tmp_path):

@@ -24,7 +24,8 @@ from gencli.run import checkpoint
 from gencli.training.clock import Clock
 from gencli.training.optim import make_optimizer, schedule
 from gencli.training.session import Session
-from tests.runs import SMALL, same, tensors
+from tests.conftest import TINY
+from tests.runs import same, tensors
 
 
 @pytest.mark.slow
@@ -44,11 +45,11 @@ def test_a_non_finite_loss_stops_before_the_step(monkeypatch):
         return [Turn(turn.name, turn.parameters, loss)]
 
     gencli.train(
-        [*SMALL, "run_dir=good", "trainer.max_steps=12", "optimizer.schedule=constant", "trainer.eval_every=12"]
+        [*TINY, "run_dir=good", "trainer.max_steps=12", "optimizer.schedule=constant", "trainer.eval_every=12"]
     )
     monkeypatch.setattr(NLL, "turns", poisoned)
     with pytest.raises(RunFailed, match="not finite at step 12"):
-        gencli.train([*SMALL, "run_dir=bad", "optimizer.schedule=constant", "trainer.eval_every=6"])
+        gencli.train([*TINY, "run_dir=bad", "optimizer.schedule=constant", "trainer.eval_every=6"])
     info = json.loads(Path("bad/run.json").read_text())
     assert info["status"] == "failed"
     assert "step 12" in info["reason"]
@@ -93,7 +94,7 @@ def test_turns_move_their_own_parameters_only(monkeypatch):
     monkeypatch.setattr(gencli.objectives.likelihood, "NLL", TwoPlayers)
     run = gencli.train(
         [
-            *SMALL,
+            *TINY,
             "run_dir=game",
             "optimizer=sgd",
             "optimizer.lr=0.1",
@@ -116,7 +117,7 @@ def test_the_clock_bounds_training():
     began = time.monotonic()
     run = gencli.train(
         [
-            *[o for o in SMALL if "max_steps" not in o],
+            *[o for o in TINY if "max_steps" not in o],
             "trainer.max_steps=null",
             "trainer.max_minutes=0.01",
             "run_dir=run",
@@ -134,7 +135,7 @@ def test_the_clock_bounds_training():
 def test_patience_stops_early_and_keeps_the_best():
     run = gencli.train(
         [
-            *SMALL,
+            *TINY,
             "run_dir=run",
             "optimizer.lr=0.03",
             "optimizer.schedule=constant",
@@ -170,7 +171,7 @@ def torchrun(words):
 @pytest.mark.slow
 def test_two_processes_agree_with_one(tmp_path):
     """Same model on every rank, unpadded shards, and the NLL of one process to rounding."""
-    words = [*SMALL, "model.net.vector.dropout=0", "run_dir=two"]
+    words = [*TINY, "model.net.vector.dropout=0", "run_dir=two"]
     forks.warm_up(*words)
     forks.warm(importlib.import_module, "torch.distributed.launcher.api")
     process = forks.Child(torchrun, words, log="log", folder=tmp_path)
@@ -182,7 +183,7 @@ def test_two_processes_agree_with_one(tmp_path):
     assert one["value"] == pytest.approx(two["value"], abs=1e-5)
     assert one["n_examples"] == two["n_examples"]
     # Training itself: the mean of two half-batch gradients is the gradient of the whole batch.
-    gencli.train([*SMALL, "model.net.vector.dropout=0", f"run_dir={tmp_path}/one"])
+    gencli.train([*TINY, "model.net.vector.dropout=0", f"run_dir={tmp_path}/one"])
     single = tensors(tmp_path / "one")
     assert all(torch.allclose(single[n], t, atol=1e-5) for n, t in tensors(tmp_path / "two").items() if "model/" in n)
 
@@ -202,8 +203,8 @@ def test_only_weights_of_layers_decay():
 @pytest.mark.slow
 def test_steps_are_those_of_the_whole_run():
     """The public ``steps`` is what ``fit`` does between validations, with its lines of metrics."""
-    whole = gencli.train([*SMALL, "run_dir=whole"])
-    with Session.open(compose("train", [*SMALL, "run_dir=steps"])) as session:
+    whole = gencli.train([*TINY, "run_dir=whole"])
+    with Session.open(compose("train", [*TINY, "run_dir=steps"])) as session:
         session.trainer.prepare()
         session.trainer.steps(13)
         session.trainer.steps(7)

@@ -17,7 +17,8 @@ from gencli.cli.main import main
 from gencli.core.errors import Interrupted, UsageError
 from gencli.run import checkpoint
 from gencli.training.signals import StopRequest
-from tests.runs import SMALL, before_step, same, tensors
+from tests.conftest import TINY
+from tests.runs import before_step, same, tensors
 
 HARD = [
     "data=digits",
@@ -69,7 +70,7 @@ def test_resume_is_the_same_run_to_the_bit(monkeypatch):
 
 @pytest.mark.slow
 def test_resume_goes_on_beyond_the_old_end(tmp_path):
-    gencli.train([*SMALL, "run_dir=run"])
+    gencli.train([*TINY, "run_dir=run"])
     gencli.train(["resume=run", "trainer.max_steps=30"])
     info = json.loads(Path("run/run.json").read_text())
     assert (info["status"], info["progress"]["step"]) == ("finished", 30)
@@ -79,9 +80,9 @@ def test_resume_goes_on_beyond_the_old_end(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
-    forks.warm_up(*SMALL)
+    forks.warm_up(*TINY)
     rng = random.Random(0)
-    words = ["train", *SMALL, "trainer.max_steps=100000", "trainer.eval_every=5", "run_dir=run"]
+    words = ["train", *TINY, "trainer.max_steps=100000", "trainer.eval_every=5", "run_dir=run"]
     process = forks.Child(main, words, folder=tmp_path)
     last = tmp_path / "run/checkpoints/last.safetensors"
 
@@ -126,7 +127,7 @@ def without_nohup():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
     before_step(monkeypatch, 3, lambda trainer: os.kill(os.getpid(), number))
-    assert main(["train", *SMALL, "run_dir=run"]) == code
+    assert main(["train", *TINY, "run_dir=run"]) == code
     out = capsys.readouterr()
     assert "gencli train resume=run" in out.out
     assert checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]["step"] == 4
@@ -162,7 +163,7 @@ def test_the_first_signal_ends_the_final_evaluation_at_once(monkeypatch, capsys)
         return own(self, *arguments)
 
     monkeypatch.setattr(Exact, "nll", interrupt)
-    assert main(["train", *SMALL, "run_dir=run"]) == 130
+    assert main(["train", *TINY, "run_dir=run"]) == 130
     assert len(seen) == 1
     assert "training is complete and saved; go on with: gencli train resume=run" in capsys.readouterr().out
     assert not Path("run/eval/test-exact.json").exists()
@@ -175,7 +176,7 @@ def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
     with monkeypatch.context() as patch:
         before_step(patch, last, stop)
         with pytest.raises(Interrupted):
-            gencli.train([*SMALL, "run_dir=run"])
+            gencli.train([*TINY, "run_dir=run"])
     gencli.train(["resume=run"])
     steps = [line["step"] for line in gencli.load("run").metrics if line["split"] == "val"]
     assert steps == [0, 10, 20]
@@ -184,7 +185,7 @@ def test_a_stop_at_a_validation_loses_none(last, monkeypatch):
 @pytest.mark.slow
 def test_patience_that_ran_out_stays_out():
     fast = ["model.couplings=8", "optimizer.lr=0.03", "optimizer.schedule=constant", "optimizer.warmup_steps=0"]
-    run = gencli.train([*SMALL, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])
+    run = gencli.train([*TINY, *fast, "run_dir=run", "trainer.patience=2", "trainer.eval_every=2"])
     ended = run.info["progress"]["step"]
     assert ended < 20
     assert gencli.train(["resume=run"]).info["progress"]["step"] == ended
@@ -192,7 +193,7 @@ def test_patience_that_ran_out_stays_out():
 
 @pytest.mark.slow
 def test_the_best_of_an_abandoned_branch_is_forgotten():
-    gencli.train([*SMALL, "run_dir=run", "trainer.eval_every=5"])
+    gencli.train([*TINY, "run_dir=run", "trainer.eval_every=5"])
     gencli.train(["resume=run", "checkpoint=previous", "optimizer.lr=1e-9"])
     info = json.loads(Path("run/run.json").read_text())
     best = checkpoint.read(Path("run/checkpoints/best.safetensors"))[1]
@@ -202,7 +203,7 @@ def test_the_best_of_an_abandoned_branch_is_forgotten():
 
 @pytest.mark.slow
 def test_options_of_the_optimizer_follow_the_config_on_resume():
-    gencli.train([*SMALL, "run_dir=run"])
+    gencli.train([*TINY, "run_dir=run"])
     gencli.train(["resume=run", "trainer.max_steps=21", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.99]"])
     meta = checkpoint.read(Path("run/checkpoints/last.safetensors"))[1]
     group = meta["optimizers"]["model"]["param_groups"][0]

@@ -15,7 +15,8 @@ import gencli
 from gencli.cli.main import main
 from gencli.core.errors import UsageError
 from gencli.run.assembly import placed
-from tests.runs import SMALL, same, tensors
+from tests.conftest import TINY
+from tests.runs import same, tensors
 
 
 def test_a_run_folder_is_complete(tiny_run):
@@ -86,7 +87,7 @@ def test_the_api_agrees_with_the_record(tiny_run):
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_and_nothing_is_written(override, says, tmp_path):
-    overrides = [o for o in SMALL if not o.startswith(override.split("=")[0] + "=")]
+    overrides = [o for o in TINY if not o.startswith(override.split("=")[0] + "=")]
     if override == "model.conditional=true":
         overrides[0] = "data=checkerboard"
     with pytest.raises(UsageError, match=says) as caught:
@@ -99,7 +100,7 @@ def test_a_value_that_makes_no_sense_is_refused_and_nothing_is_written(override,
     "override", ["trainer.max_steps=0", "trainer.max_minutes=0", "optimizer.name=sgd", "run_dir=/proc/no/x"]
 )
 def test_more_values_that_make_no_sense(override, tmp_path):
-    overrides = [o for o in SMALL if not o.startswith(override.split("=")[0] + "=")]
+    overrides = [o for o in TINY if not o.startswith(override.split("=")[0] + "=")]
     with pytest.raises(UsageError):
         gencli.train([*overrides, override])
     assert list(tmp_path.iterdir()) == []
@@ -109,12 +110,12 @@ def test_a_full_run_dir_is_not_overwritten(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(UsageError, match="not empty"):
-        gencli.train([*SMALL, "run_dir=mine"])
+        gencli.train([*TINY, "run_dir=mine"])
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
 def test_a_closed_form_can_be_the_best():
-    others = [word for word in SMALL if not word.startswith("model")]
+    others = [word for word in TINY if not word.startswith("model")]
     run = gencli.train([*others, "model=gaussian", "run_dir=run", "optimizer.lr=1.0"])
     assert run.info["best"]["step"] == 0
     x = run.parts.dataset.split("train").gather(torch.arange(2000)).x
@@ -162,7 +163,7 @@ def test_names_of_a_stranger_do_not_leave_the_folder(tiny_run, tmp_path):
 
 # --- two sessions in one process ---
 
-DROPOUT = [*SMALL, "model.net.vector.dropout=0.3", "trainer.ema_decay=0.9"]
+DROPOUT = [*TINY, "model.net.vector.dropout=0.3", "trainer.ema_decay=0.9"]
 """Its weights and its dropout come from torch's global generators."""
 
 

@@ -99,3 +99,32 @@ def test_the_wording_that_is_explained(word, says):
         compose("train", [word])
     assert str(error.value).startswith(says)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer.lr=0.1", "seed=3"],
+        ["model=made", "model.hidden=[3]", "data.path=${oc.env:HOME}", "data=csv"],
+        ["+model.more=1", "optimizer.lr=1"],
+        ["net@model.net=mlp", "model=flow_matching", "seed=4"],
+        ["sampler=null", "~logger", "seed=1"],
+    ],
+)
+def test_jobs_of_one_base_are_as_each_alone(words):
+    bases = {}
+    for own in (words, [*words, "trainer.patience=2"]):
+        assert compose("train", own, (), bases) == compose("train", own)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["optimizer.lr=x", "optimizer.lq=1", "seed=null"])
+def test_jobs_of_one_base_are_refused_as_each_alone(word):
+    bases = {}
+    compose("train", ["seed=1"], (), bases)
+    with pytest.raises(UsageError) as alone:
+        compose("train", [word])
+    with pytest.raises(UsageError) as shared:
+        compose("train", [word], (), bases)
+    assert str(shared.value) == str(alone.value)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from gencli.cli.main import main
 from gencli.core.output import output
 from gencli.run.reporter import Reporter
 from tests.runs import ROOT
@@ -57,3 +58,12 @@ def test_output_is_that_of_the_moment(capsys):
     print("here", file=stream)
     assert capsys.readouterr().out == "here\n"
     assert not stream.isatty()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")
+@pytest.mark.parametrize("words", [["list"], ["ls"], ["--version"], ["train", "--help"]])
+def test_a_full_disk_is_told_in_one_line(monkeypatch, capsys, words):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 1
+    assert capsys.readouterr().err == "error: the standard output cannot be written: No space left on device\n"

@@ -64,6 +64,8 @@ def meta(function: Callable[[dict], object]) -> Callable[[Place], None]:
 
 def meta_key(path: Sequence[str | int], value: object) -> Callable[[Place], None]:
     def function(inner: dict) -> None:
+        if len(path) > 1 and path[0] not in inner:
+            return  # best has no optimizers
         node = inner
         for key in path[:-1]:
             node = node[next(iter(node)) if key == "*" else key]

@@ -13,7 +13,8 @@ from campaigns.told import snapshot
 from gencli.cli.main import main
 from gencli.config import stored
 from gencli.core import processes
-from gencli.core.errors import UsageError
+from gencli.core.errors import RunFailed, UsageError
+from gencli.core.files import inside
 from gencli.run.folder import LOCK, RunFolder
 from tests.conftest import TINY
 from tests.runs import before_step
@@ -38,6 +39,41 @@ def test_two_do_not_train_one_run(run, capsys):
     assert f"run is being trained by process {os.getpid()} on" in line
     assert snapshot(run) == before
     first.release()
+
+
+def test_a_folder_that_took_its_place_is_not_written(run):
+    own = RunFolder(run)
+    own.hold()
+    run.rename(run.with_name("elsewhere"))
+    run.mkdir()
+    for write in (lambda: own.update(), lambda: own.metric({"step": 1}), lambda: inside(run, "x")):
+        with pytest.raises(RunFailed, match="another folder"):
+            write()
+    assert not any(run.iterdir())
+    own.release()
+    assert inside(run, "x") == run / "x"
+
+
+def test_who_waited_is_refused_where_another_one_went_on(run, monkeypatch):
+    told = iter([{"pid": 1}, {"pid": 2}])
+    monkeypatch.setattr(RunFolder, "_process", lambda self: next(told))
+    with pytest.raises(UsageError, match="process 2 on"):
+        RunFolder(run).hold()
+
+
+def test_what_may_not_be_read_is_not_damaged(run, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "best.safetensors")
+    with pytest.raises(RunFailed, match=r"best.safetensors cannot be read: Permission denied"):
+        RunFolder.check(run)
+
+
+def test_a_validation_that_is_due_has_its_line_once(run):
+    folder = RunFolder(run)
+    (run / "metrics.jsonl").write_text('{"step": 2, "split": "train"}\n{"step": 2, "split": "val"}\n')
+    folder.forget_after(2)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    folder.forget_after(2, due=True)
+    assert json.loads((run / "metrics.jsonl").read_text())["split"] == "train"
     RunFolder(run).hold()
 
 

@@ -11,7 +11,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from golden import cases
+from golden import asked, cases
 
 from gencli.config import catalog
 from gencli.config import renamed as names
@@ -82,14 +82,14 @@ def near_state(found, wanted, where):
 def test_a_golden_run_opens_and_says_what_it_said(name, tmp_path):
     cases.stage(tmp_path, name)
     wanted = EXPECTED[name]["opened"]
-    near(cases.opened(name, wanted["samples"]["values"]), wanted, NEAR)
+    near(asked.opened(name, wanted["samples"]["values"]), wanted, NEAR)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.estimators or case.samplers])
 def test_other_estimators_and_samplers_say_what_they_said(name, tmp_path):
     cases.stage(tmp_path, name)
-    near(cases.others(name), EXPECTED[name]["others"], NEAR)
+    near(asked.others(name), EXPECTED[name]["others"], NEAR)
 
 
 @functools.cache
@@ -115,16 +115,16 @@ def covering():
 @pytest.mark.parametrize("name", covering())
 def test_training_and_going_on_give_the_same_weights(name, tmp_path):
     cases.stage(tmp_path, name)
-    found, wanted = cases.trained(name), EXPECTED[name]["trained"]
+    found, wanted = asked.trained(name), EXPECTED[name]["trained"]
     assert found["stored"] == wanted["stored"]  # a file: its sums are the same everywhere
     for part in ("fresh", "resumed"):
         near_state(found[part]["state"], wanted[part]["state"], part)
         near(found[part]["metrics"], wanted[part]["metrics"], LOOSE, part)
 
 
-@pytest.mark.parametrize("path", cases.class_paths())
+@pytest.mark.parametrize("path", asked.class_paths())
 def test_a_class_that_a_run_may_name_is_there(path):
-    assert isinstance(cases.resolve(path), type)
+    assert isinstance(asked.resolve(path), type)
 
 
 @pytest.mark.parametrize("group", ["model", "objective", "path", "net", "optimizer"])
@@ -152,7 +152,7 @@ def test_every_sampler_and_estimator_is_asked(group):
 
 
 def test_golden_runs_name_every_class_by_a_known_path_and_no_folder_of_a_machine():
-    known = set(cases.class_paths())
+    known = set(asked.class_paths())
     for name in cases.CASES:
         text = (cases.HERE / "runs" / name / "config.yaml").read_text(encoding="utf-8")
         named = {line.split()[-1] for line in text.splitlines() if "_target_:" in line}
@@ -162,7 +162,7 @@ def test_golden_runs_name_every_class_by_a_known_path_and_no_folder_of_a_machine
 
 
 def test_configs_of_today_name_classes_by_known_paths():
-    known = set(cases.class_paths())
+    known = set(asked.class_paths())
     for file in (ROOT / "configs").rglob("*.yaml"):
         lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
         assert {words[1] for words in lines if words[:1] == ["_target_:"]} <= known, file
@@ -177,7 +177,7 @@ def test_a_difference_is_seen_and_a_rename_is_applied(tmp_path, capsys):
     assert compare(before, after, None, 10) == 1
     assert "configs > train > 1" in capsys.readouterr().out
     assert compare(before, after, table, 10) == 0
-    assert cases.renamed("old.placement.Net old.place.Net bold.place", {"old.place": "new"}) == (
+    assert asked.renamed("old.placement.Net old.place.Net bold.place", {"old.place": "new"}) == (
         "old.placement.Net new.Net bold.place"
     )
 

@@ -1,33 +1,56 @@
-"""Golden runs: what was trained, and what is asked of it. Shared by tests/test_golden.py and scripts/golden.
+"""Golden runs: what was trained, and what is asked of it (``asked``), for tests/test_golden.py and scripts/golden.
 
-Only the public surface of gencli is used here (``load``, ``train``, the command line), so that this file stays as it is
-when modules of the package move. Everything works in the current folder, which holds ``tests/golden`` or a copy of it:
-the configs of runs name files and other runs by paths from there.
+Everything works in the current folder, which holds ``tests/golden`` or a copy of it: the configs of runs name files and
+other runs by paths from there.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib
-import inspect
-import io
-import json
-import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-import yaml
-from safetensors.torch import load_file
-
-import gencli
-from gencli.cli import main as cli
-from gencli.config import renamed as names
+from golden.words import (
+    AIS,
+    ANNEALED,
+    BASE,
+    BITS8,
+    BRIDGE,
+    CHAINS,
+    DIGITS,
+    DIT8,
+    EIGHT,
+    ELBO,
+    FIELD8,
+    GIBBS,
+    GMM3,
+    HMC,
+    HMM,
+    HUTCHINSON,
+    IMAGES,
+    IMPORTANCE,
+    IWAE,
+    KINDS,
+    LATTICE,
+    MALA,
+    MIXED,
+    MOONS,
+    NET8,
+    ODE,
+    ODE_NLL,
+    PARZEN,
+    QUADRATURE,
+    REVERSE,
+    RK4_NLL,
+    SMC,
+    TABLE,
+    TEXT,
+    TRAJECTORIES,
+    UNET4,
+    VLB,
+    WALKS,
+    WOLFF,
+)
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = Path("tests/golden")
@@ -38,79 +61,8 @@ FILES = ("text.txt", "table.csv", "mixed.csv", "images.npz")
 KEPT = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/last.safetensors")
 """What is kept of a run folder: what it needs to be opened and to go on; and data.json, where it has one."""
 
-STEPS, MORE = 4, 6
-"""Steps of a golden run, and to where it is resumed."""
 
 EXAMPLES, SAMPLES = 6, 3
-
-BASE = (
-    "device=cpu n=0 logger=none trainer=default trainer.max_steps=4 trainer.eval_every=4 trainer.log_every=2 "
-    "trainer.batch_size=16 trainer.ema_decay=0 trainer.eval_examples=20 optimizer.lr=0.01 optimizer.warmup_steps=1"
-)
-
-_SIZES = "data.train=200 data.val=20 data.test=20"
-MOONS = f"data=moons {_SIZES}"
-EIGHT = f"data=eight_gaussians {_SIZES}"
-GMM3 = f"data=gmm data.dim=3 {_SIZES}"
-HMM = "data=hmm data.train=400 data.val=80 data.test=80 data.window=8"
-DIGITS = "data=digits"
-TEXT = "data=text_file data.path=tests/golden/text.txt data.window=12"
-TABLE = "data=csv data.path=tests/golden/table.csv data.context=[c,d]"
-MIXED = (
-    "data=csv data.path=tests/golden/mixed.csv data.transform=standardize "
-    "data.columns={kind:categorical,size:real,count:levels?,old:binary}"
-)
-IMAGES = "data=array data.path=tests/golden/images.npz data.transform=logit"
-BITS8 = "data=digits data.binarize=7"
-ANNEALED = "estimator=ais estimator.base=null estimator.chains=8 estimator.betas=4 estimator.refresh=3"
-STEPS = "data.length=20 data.train=5 data.val=2 data.test=2"
-LATTICE = "data=ising data.size=3 data.train=200 data.val=20 data.test=20"
-KINDS = "data=csv data.path=tests/golden/mixed.csv data.columns={kind:categorical}"
-
-NET8 = "model.net.vector.hidden=[8]"
-FIELD8 = "model.net.vector.width=8 model.net.vector.blocks=1"
-UNET4 = "net@model.net=unet model.net.width=4 model.net.multipliers=[1,1] model.net.heads=1 model.net.groups=2"
-DIT8 = "net@model.net=dit model.net.width=8 model.net.layers=1 model.net.heads=2"
-
-# Samplers and estimators, as small as they can be.
-GIBBS = "objective.buffer=32 sampler.steps=4 sampler.warmup=2"
-WOLFF = "sampler=gibbs kernel@sampler.kernel=wolff sampler.steps=4 sampler.warmup=2"
-WALKS = (
-    "sampler=ode sampler.method=heun sampler.steps=4",
-    "sampler=ode sampler.atol=1e-3 sampler.rtol=1e-3",
-    "sampler=ddim sampler.steps=4 sampler.grid=log_snr",
-    "sampler=ddim sampler.steps=3 sampler.eta=0.5",
-    "sampler=ddpm sampler.steps=4",
-    "sampler=dpm_solver sampler.steps=4",
-    "sampler=edm sampler.steps=4 sampler.churn=1",
-    "sampler=euler_maruyama sampler.steps=5",
-    "sampler=predictor_corrector sampler.steps=4",
-)
-CHAINS = (
-    "sampler=hmc sampler.leaps=2 sampler.steps=3 sampler.warmup=3",
-    "sampler=mala sampler.steps=3 sampler.warmup=3",
-    "sampler=langevin sampler.steps=5 sampler.hot=3",
-    "sampler=sgld sampler.steps=5",
-    "sampler=tempering sampler.replicas=3 sampler.steps=4 sampler.warmup=3 sampler.leaps=1",
-    "sampler=chain kernel@sampler.kernel=tempering sampler.kernel.replicas=3 "
-    "sampler.kernel.leaps=1 sampler.steps=4 sampler.warmup=3",
-)
-MALA = CHAINS[1]
-HMC = CHAINS[0]
-ODE = WALKS[1]
-ODE_NLL = "estimator=ode estimator.atol=1e-3 estimator.rtol=1e-3"
-RK4_NLL = "estimator=ode estimator.method=rk4 estimator.steps=10"
-HUTCHINSON = "estimator=ode estimator.trace=hutchinson estimator.probes=2 estimator.method=rk4 estimator.steps=4"
-VLB = "estimator=vlb estimator.samples=2"
-IWAE = "estimator=iwae estimator.k=4 estimator.rows=8"
-ELBO = "estimator=elbo estimator.samples=2"
-PARZEN = "estimator=parzen estimator.n=20 estimator.rows=10"
-AIS = "estimator=ais estimator.chains=8 estimator.betas=4 estimator.leaps=1 estimator.refresh=3"
-REVERSE = f"{AIS} estimator.report=reverse estimator.path=moments"
-SMC = "estimator=smc estimator.chains=8 estimator.betas=4 estimator.leaps=1 estimator.populations=2"
-BRIDGE = "estimator=bridge estimator.chains=8 estimator.betas=4 estimator.leaps=1 estimator.refresh=3"
-IMPORTANCE = "estimator=importance estimator.samples=50 estimator.proposal.components=2"
-QUADRATURE = "estimator=quadrature estimator.points=256 estimator.tolerance=1"
 
 
 @dataclass(frozen=True)
@@ -134,7 +86,7 @@ class Case:
     context: int = 0
 
 
-def _run(name: str) -> str:
+def path(name: str) -> str:
     return f"{RUNS}/{name}"
 
 
@@ -147,12 +99,12 @@ CASES: dict[str, Case] = {
     ),
     "gaussian_full": Case(f"model=gaussian {MOONS} optimizer=sgd", (QUADRATURE, PARZEN), (HMC,)),
     "increment": Case(
-        f"model=increment {STEPS} data=pendulum {NET8} model.covariance=low_rank model.rank=1 "
+        f"model=increment {TRAJECTORIES} data=pendulum {NET8} model.covariance=low_rank model.rank=1 "
         "data.transform=standardize",
         context=2,
     ),
     "increment_ring": Case(
-        f"model=increment {STEPS} data=advection data.dimension=6 net@model.net=ring "
+        f"model=increment {TRAJECTORIES} data=advection data.dimension=6 net@model.net=ring "
         "model.net.width=4 model.net.blocks=1",
         context=6,
     ),
@@ -175,7 +127,7 @@ CASES: dict[str, Case] = {
         "objective.critic.vector.hidden=[8] objective.gradient_penalty=10"
     ),
     "realnvp_reverse_kl": Case(
-        f"model=realnvp objective=reverse_kl objective.target={_run('gaussian_full')} objective.anneal=0.6 {MOONS} "
+        f"model=realnvp objective=reverse_kl objective.target={path('gaussian_full')} objective.anneal=0.6 {MOONS} "
         f"{NET8} model.couplings=2 model.marginal=0",
         needs=("gaussian_full",),
     ),
@@ -331,20 +283,20 @@ CASES: dict[str, Case] = {
         samplers=(WALKS[0],),
     ),
     "reflow": Case(
-        f"model=flow_matching objective=reflow objective.teacher={_run('flow_matching')} objective.pairs=40 "
+        f"model=flow_matching objective=reflow objective.teacher={path('flow_matching')} objective.pairs=40 "
         f"objective.tolerance=1e-2 {MOONS} {FIELD8} {ODE} {ODE_NLL}",
         samplers=("sampler=ode sampler.method=euler sampler.steps=2",),
         needs=("flow_matching",),
     ),
     "consistency": Case(
-        f"model=diffusion objective=consistency objective.teacher={_run('diffusion')} objective.steps=4 {MOONS} "
+        f"model=diffusion objective=consistency objective.teacher={path('diffusion')} objective.steps=4 {MOONS} "
         f"{FIELD8} "
         "sampler=consistency ~estimator",
         samplers=("sampler=consistency sampler.steps=3",),
         needs=("diffusion",),
     ),
     "progressive": Case(
-        f"model=diffusion objective=progressive objective.teacher={_run('diffusion')} objective.start=4 "
+        f"model=diffusion objective=progressive objective.teacher={path('diffusion')} objective.start=4 "
         f"objective.end=1 {MOONS} "
         f"{FIELD8} sampler=ddim sampler.steps=1 ~estimator",
         needs=("diffusion",),
@@ -378,14 +330,14 @@ CASES: dict[str, Case] = {
         f"objective=sliced_score_matching {MOONS} {MALA} {QUADRATURE}"
     ),
     "ebm_tilt": Case(
-        f"{EBM} objective.t=null model.base=run model.run={_run('flow')} {AIS} estimator.base=null",
+        f"{EBM} objective.t=null model.base=run model.run={path('flow')} {AIS} estimator.base=null",
         (QUADRATURE,),
         (HMC,),
         needs=("flow",),
     ),
     "ebm_tilt_nce": Case(
-        f"{EBM} model.base=run model.run={_run('flow')} objective=nce objective.ratio=1 objective.noise.kind=run "
-        f"objective.noise.run={_run('flow')} {QUADRATURE}",
+        f"{EBM} model.base=run model.run={path('flow')} objective=nce objective.ratio=1 objective.noise.kind=run "
+        f"objective.noise.run={path('flow')} {QUADRATURE}",
         needs=("flow",),
     ),
     "polynomial": Case(f"model=polynomial optimizer=rmsprop {MOONS} {HMC} {QUADRATURE}", (AIS,), (MALA,)),
@@ -443,173 +395,3 @@ def stage(root: Path, *names: str) -> None:
         shutil.copyfile(HERE / file, root / GOLDEN / file)
     for each in {*names, *(other for name in names for other in CASES[name].needs)}:
         shutil.copytree(HERE / "runs" / each, root / RUNS / each, dirs_exist_ok=True)
-
-
-# --- what a run says -------------------------------------------------------------------------------------------------
-
-
-def opened(name: str, x: Any = None) -> dict[str, Any]:
-    """What a golden run says by its own estimator and sampler.
-
-    Args:
-        name: of the run.
-        x: samples whose log p is asked for; None: its own.
-    """
-    case = CASES[name]
-    run = gencli.load(_run(name), device="cpu")
-    says: dict[str, Any] = {"status": run.info["status"], "result": run.info["result"], "metrics": _lines(run)}
-    if run.config.get("estimator"):
-        with silent():
-            record = run.nll(case.split, examples=EXAMPLES)
-        says["nll"] = _record(record, run.path)
-    y = torch.linspace(-1, 1, SAMPLES * case.context).reshape(SAMPLES, case.context) if case.context else None
-    samples = run.sample(SAMPLES, y=y)
-    says["samples"] = _tensor(samples)
-    if run.config["choices"].get("estimator") == "exact":
-        x = samples if x is None else torch.tensor(x, dtype=samples.dtype)
-        if y is None and run.config["model"]["conditional"]:
-            y = torch.arange(len(x))
-        says["log_prob"] = run.log_prob(x, y).tolist()
-    return says
-
-
-def others(name: str) -> dict[str, Any]:
-    """What a golden run says by each other estimator and sampler."""
-    case, says = CASES[name], {}
-    for text in case.estimators:
-        shutil.rmtree(Path(_run(name)) / "eval", ignore_errors=True)
-        command(
-            ["eval", f"run={_run(name)}", "device=cpu", f"split={case.split}", f"examples={EXAMPLES}", *text.split()]
-        )
-        (file,) = (Path(_run(name)) / "eval").glob("*.json")
-        says[text] = _record(json.loads(file.read_text(encoding="utf-8")), Path(_run(name)))
-    for text in case.samplers:
-        shown = yaml.safe_load(command(["sample", f"run={_run(name)}", *text.split(), "--cfg", "job"]))
-        run = gencli.load(_run(name), device="cpu", overrides={"sampler": shown["sampler"]})
-        says[text] = _tensor(run.sample(SAMPLES))
-    return says
-
-
-def trained(name: str, tensors: bool = False) -> dict[str, Any]:
-    """What training from scratch gives, and where the golden run goes from its checkpoint; both change the folder.
-
-    Args:
-        name: of the run.
-        tensors: whether each tensor is told, or only sums of groups.
-    """
-    stored = state(Path(_run(name)), tensors)
-    with silent():
-        fresh = gencli.train([*overrides(name), "run_dir=fresh"])
-        resumed = gencli.train([f"resume={_run(name)}", f"trainer.max_steps={MORE}"])
-    return {
-        "stored": stored,
-        "fresh": {"state": state(fresh.path, tensors), "metrics": _lines(fresh)},
-        "resumed": {"state": state(resumed.path, tensors), "metrics": _lines(resumed)},
-    }
-
-
-def state(run: Path, tensors: bool) -> dict[str, Any]:
-    """The last checkpoint, by group (model, ema, objective, preprocess, optimizer.TURN): count, sum, norm, hash."""
-    groups: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in sorted(load_file(run / "checkpoints" / "last.safetensors").items()):
-        groups.setdefault(name.split("/")[0], {})[name] = tensor
-    found: dict[str, Any] = {}
-    for group, members in groups.items():
-        flat = torch.cat([t.double().flatten() for t in members.values()])
-        found[group] = {
-            "count": flat.numel(),
-            "sum": float(flat.sum()),
-            "norm": float(flat.norm()),
-            "sha256": _hash(*members.values()),
-        }
-        if tensors:
-            found[group]["tensors"] = {name: _hash(t) for name, t in members.items()}
-    return found
-
-
-def everything(name: str) -> dict[str, Any]:
-    """All of the above, to the bit."""
-    return {"opened": opened(name), "others": others(name), "trained": trained(name, tensors=True)}
-
-
-_CLOCK = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256")
-
-
-def _lines(run: Any) -> list[dict[str, Any]]:
-    """metrics.jsonl without what the clock says."""
-    return [{key: value for key, value in line.items() if key not in _CLOCK} for line in run.metrics]
-
-
-def _record(record: dict[str, Any], run: Path) -> dict[str, Any]:
-    """A record with nats by example, without what the clock says and the file's own hash."""
-    files = (run / "eval").glob(f"{record['split']}-{record['estimator']}*.npz")  # the name tells how few examples
-    with np.load(max(files, key=lambda file: file.stat().st_mtime_ns)) as arrays:
-        nats = arrays["nll"].tolist()
-    return {key: value for key, value in record.items() if key not in _CLOCK} | {"nats": nats}
-
-
-def _tensor(x: torch.Tensor) -> dict[str, Any]:
-    return {"dtype": str(x.dtype), "values": x.tolist(), "sha256": _hash(x)}
-
-
-def _hash(*tensors: torch.Tensor) -> str:
-    digest = hashlib.sha256()
-    for t in tensors:
-        digest.update(
-            f"{t.dtype}{list(t.shape)}".encode() + t.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return digest.hexdigest()[:32]
-
-
-# --- the command line ------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def silent() -> Iterator[io.StringIO]:
-    """What is said goes into a text."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        yield said
-
-
-def command(words: list[str]) -> str:
-    """Run ``gencli WORDS``; what it prints.
-
-    Raises:
-        RuntimeError: its exit code is not 0.
-    """
-    with silent() as said, contextlib.redirect_stderr(said):
-        code = cli.main(words)
-    if code:
-        raise RuntimeError(f"gencli {' '.join(words)}: exit code {code}: {said.getvalue()[-2000:]}")
-    return said.getvalue()
-
-
-# --- class paths -----------------------------------------------------------------------------------------------------
-
-
-def class_paths() -> list[str]:
-    """Every dotted name that a run's config.yaml may hold as ``_target_`` and that has to lead to a class."""
-    lines = (HERE / "class_paths.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def resolve(path: str) -> type:
-    """The class behind a path that once stood in a config.
-
-    Raises:
-        TypeError: there is something else.
-    """
-    module, _, name = names.current(path).rpartition(".")
-    found = getattr(importlib.import_module(module), name)
-    if not inspect.isclass(found):
-        raise TypeError(f"{path} is no class")
-    return found
-
-
-def renamed(text: str, pairs: dict[str, str]) -> str:
-    """A text in which dotted names, whole ones or their beginnings, have their new names; longest first."""
-    if not pairs:
-        return text
-    names = "|".join(re.escape(name) for name in sorted(pairs, key=len, reverse=True))
-    return re.sub(rf"(?<![\w.])({names})(?!\w)", lambda match: pairs[match[1]], text)

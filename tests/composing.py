@@ -124,11 +124,16 @@ def remember() -> None:
         setattr(owner, name, ours)
 
 
-@contextmanager
-def anew() -> Iterator[None]:
-    """Hydra as it is."""
+def forget() -> None:
+    """From here on, Hydra is as it is: what is watched is to be gencli's own doing."""
     for (owner, name, _), own in zip(_PLACES, _HYDRAS, strict=True):
         setattr(owner, name, own)
+
+
+@contextmanager
+def anew() -> Iterator[None]:
+    """Hydra as it is, within."""
+    forget()
     try:
         yield
     finally:

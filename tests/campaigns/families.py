@@ -14,7 +14,7 @@ import numpy as np
 
 from campaigns.children import forked
 
-CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "seconds_sampling", "checkpoint_sha256")
+CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "seconds_sampling", "checkpoint_sha256", "seal")
 """What of a record or a line of metrics depends on the time; the hash is of a file that holds seconds."""
 
 TINY = (

@@ -31,7 +31,7 @@ WORDS = (
     *(f"trainer.max_steps={STEPS}", "trainer.eval_every=3", "trainer.log_every=2", "trainer.batch_size=32"),
     *("trainer.ema_decay=0.9", "logger=none", "n=0", "device=cpu"),
 )
-CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256")
+CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256", "seal")
 """What of a record or a line of metrics depends on the time; the hash is of a file that holds seconds."""
 
 NOBODY = 65534

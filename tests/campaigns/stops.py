@@ -42,7 +42,7 @@ PHASES = {
     "eval": {
         **{"composing": "gencli.config.command:prepare", "opening": "gencli.cli.eval:open_run"},
         **{"validating": "gencli.run.scoring:score_rows", "writing": "gencli.run.measure:write_whole"},
-        **{"recording": "gencli.run.measure:write_json"},
+        **{"recording": "gencli.run.measure:write_sealed"},
     },
     "sweep": {
         **{"composing": "gencli.config.command:multirun", "warming": "gencli.sweeps.launcher:_warm"},
@@ -52,7 +52,11 @@ PHASES = {
 }
 """Functions before or after whose calls a signal comes, by verb."""
 
-AGAIN = ("gencli.run.checkpoint:save_file", "gencli.run.checkpoint:_go_on_as_previous", "gencli.run.folder:write_json")
+AGAIN = (
+    "gencli.run.checkpoint:save_file",
+    "gencli.run.checkpoint:_go_on_as_previous",
+    "gencli.run.folder:write_sealed",
+)
 """Where a second signal comes: while what the first one asked for is saved."""
 
 SIGNALS = ("INT", "TERM", "HUP", "PIPE", "LEAVE")

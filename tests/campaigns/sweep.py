@@ -23,7 +23,7 @@ TINY = (
     *("data.test=40", "trainer.batch_size=32", "trainer.max_steps=30", "trainer.eval_every=5", "trainer.log_every=5"),
     *("logger=none", "n=0", "device=cpu"),
 )
-CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256")
+CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256", "seal")
 """What of a record or a line of metrics depends on the time; the hash is of a file that holds seconds."""
 
 

@@ -129,7 +129,7 @@ def _record(record: dict[str, Any], run: Path) -> dict[str, Any]:
     files = (run / "eval").glob(f"{record['split']}-{record['estimator']}*.npz")  # the name tells how few examples
     with np.load(max(files, key=lambda file: file.stat().st_mtime_ns)) as arrays:
         nats = arrays["nll"].tolist()
-    return {key: value for key, value in record.items() if key not in _CLOCK} | {"nats": nats}
+    return {key: value for key, value in record.items() if key not in (*_CLOCK, "seal")} | {"nats": nats}
 
 
 def _tensor(x: torch.Tensor) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import composing
 from campaigns.children import forked, import_everything
 from campaigns.ledger import Outcome
 from campaigns.told import said, snapshot
@@ -316,6 +317,7 @@ def _begin(place: Place, hook: Hook) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    composing.forget()
     sys.addaudithook(hook)
 
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hostile.base import unseal
 from PIL import Image
 
 from gencli.cli.main import main
@@ -106,6 +107,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(words, says, tiny_run, caps
 
 def test_a_stranger_among_the_runs_is_opened_like_any_run(tiny_run, tmp_path, capsys):
     shutil.copytree(tiny_run, "foreign")
+    unseal(tmp_path / "foreign")
     config = tmp_path / "foreign" / "config.yaml"
     config.write_text(config.read_text().replace("gencli.models.flows.coupling", "evil.coupling"))
     assert main(["sample", f"run={tiny_run}", "picture=compare", "picture.runs=[foreign]", "device=cpu"]) == 2

@@ -70,7 +70,7 @@ BY_VALUE = re.compile(
     r"objective=consistency|sampler\.(steps|grid)|estimator\.(masks|timesteps|report)|no base of its own|"
     r"for bits; of more values|is for planar graphs|"
     r"sampler=rollout needs model.conditional|has neither an energy nor a score|"
-    r"Z depends on y|chains without labels|vector context"
+    r"Z depends on y|chains without labels|vector context|here, which needs independent or run"
 )
 """Why a part may be refused once it is built, though its class fits: discrete data, or values of the model."""
 

@@ -482,7 +482,9 @@ def others(name: str) -> dict[str, Any]:
             ["eval", f"run={_run(name)}", "device=cpu", f"split={case.split}", f"examples={EXAMPLES}", *text.split()]
         )
         (file,) = (Path(_run(name)) / "eval").glob("*.json")
-        says[text] = _record(json.loads(file.read_text(encoding="utf-8")), Path(_run(name)))
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record.pop("seal")  # of the bytes that its arrays have here
+        says[text] = _record(record, Path(_run(name)))
     for text in case.samplers:
         shown = yaml.safe_load(command(["sample", f"run={_run(name)}", *text.split(), "--cfg", "job"]))
         run = gencli.load(_run(name), device="cpu", overrides={"sampler": shown["sampler"]})

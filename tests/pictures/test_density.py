@@ -123,7 +123,9 @@ def test_a_number_stands_above_its_own_weights_only(tiny_run):
     assert f"NLL = {record['value']:.3f}" in caption.title(run.parts)
     assert "NLL" not in caption.title(load("run", device="cpu", checkpoint="last", weights="raw").parts)
     for split in ("test", "val", "train"):  # as an interrupted resume leaves them
-        Path(f"run/eval/{split}-exact.json").write_text(json.dumps({**record, "checkpoint_sha256": "0" * 64, "seal": None}))
+        Path(f"run/eval/{split}-exact.json").write_text(
+            json.dumps({**record, "checkpoint_sha256": "0" * 64, "seal": None})
+        )
     assert caption.title(run.parts) == "realnvp on moons"
 
 

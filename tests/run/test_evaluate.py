@@ -9,6 +9,7 @@ from estimates import NOTHING, SOURCE
 
 import gencli
 from gencli.cli.main import main
+from gencli.config import stored
 from gencli.core.noise import Noise, StepNoise
 from gencli.core.spec import Spec, Support
 from gencli.data.preprocess import Preprocess
@@ -78,7 +79,7 @@ def test_examples_can_be_few(tmp_path, capsys):
     whole = run.results[0]
     assert main(["eval", f"run={tmp_path}", "examples=90"]) == 0
     record = json.loads((tmp_path / "eval" / "test-exact-examples=90.json").read_text())
-    assert json.loads((tmp_path / "eval" / "test-exact.json").read_text()) == whole
+    assert stored.record(tmp_path / "eval" / "test-exact.json") == whole
     assert (whole["n_examples"], record["n_examples"], record["n_split"]) == (400, 90, 400)
     assert "90 of 400 examples at random" in record["flags"]
     assert "flags" not in whole

@@ -68,7 +68,7 @@ BY_VALUE = re.compile(
     r"cannot score windows|two dimensions|"
     r"^model\.(timesteps=|path)|"
     r"objective=consistency|sampler\.(steps|grid)|estimator\.(masks|timesteps|report)|no base of its own|"
-    r"for bits; of more values|is for planar graphs|estimator.proposal.kind=gmm: x is|"
+    r"for bits; of more values|is for planar graphs|"
     r"sampler=rollout needs model.conditional|has neither an energy nor a score|"
     r"Z depends on y|chains without labels|vector context|here, which needs independent or run"
 )

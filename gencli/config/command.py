@@ -159,7 +159,7 @@ def _words(verb: str, words: list[str], parser: argparse.ArgumentParser) -> list
     read = []
     for k, word in enumerate(words):
         following = words[k + 1] if k + 1 < len(words) else None
-        if word in ("--info", "-i") and following is not None and "=" in following:
+        if word in ("--info", "-i") and (following is None or "=" in following):
             read.append("--info=all")
             continue
         read.append(word)

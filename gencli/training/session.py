@@ -46,7 +46,7 @@ from gencli.training.loop import Trainer
 from gencli.training.origin import NAMED, Origin
 from gencli.training.precision import precision
 from gencli.training.resumed import Resumed, data_sha256, may_download
-from gencli.training.signals import StopRequest
+from gencli.training.signals import Ended, StopRequest
 
 RESULT = ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")
 """What run.json repeats of the final record."""
@@ -115,7 +115,10 @@ class Session:
         with ExitStack() as undo:
             world = distributed.join()
             undo.callback(distributed.leave)
-            session = cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world, undo, test)
+            try:
+                session = cls._open({**cfg, "device": on_this_rank(cfg["device"], world)}, sweep_dir, world, undo, test)
+            except Interrupted as error:  # a second signal, before there is a session that answers it
+                raise Ended(error.exit_code - 128) from error
             session._undo = undo.pop_all()
         return session
 

@@ -280,7 +280,9 @@ class Stopper:
         elif one.verb == "sweep" and run.exists():
             if len(advice) != 1:
                 yield f"told: {advice}"
-        elif err.strip() != "interrupted" and not (one.verb == "eval" and "stopped" in out):
+        elif err.strip() != "interrupted" and not (
+            (one.verb == "eval" and "stopped" in out) or (one.verb == "sweep" and len(advice) == 1)
+        ):
             yield f"told: {err.strip()!r}"
         seconds, steps = (scratch / "told").read_text().split()
         if float(seconds) > MOST:

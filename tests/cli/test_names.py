@@ -203,5 +203,6 @@ def test_info_takes_no_override_for_its_value(ran):
     from gencli.config.command import _words
 
     assert _words("train", words, get_args_parser()) == ["--info=all", "model=maf", "-m"]
+    assert _words("train", ["model=maf", "--info"], get_args_parser()) == ["model=maf", "--info=all"]
     with pytest.raises(UsageError, match=r"model=realnvp"):
         _words("train", ["--model", "realnvp"], get_args_parser())

@@ -128,8 +128,9 @@ class Session:
     ) -> Session:
         resumed = Resumed.of(cfg, world, undo) if cfg.get("resume") else None
         named = {key: value for key, value in resumed.trained.items() if key in NAMED} if resumed else {}
+        cfg |= named  # a run that was killed before its first checkpoint begins with the same weights again
         anew = resumed is None or resumed.checkpoint is None
-        origin = Origin.of(cfg | named) if anew and (cfg | named).get("init_from") else None
+        origin = Origin.of(cfg) if anew and cfg.get("init_from") else None
         undo.enter_context(threads(cfg["threads"], resumed.threads if resumed else None))
         before = resumed or origin
         trained = before.trained if before else {}
@@ -154,7 +155,7 @@ class Session:
         refuse_other_scale(cfg["objective"], parts.preprocess)
         if resumed:
             resumed.check_data(cfg, parts)
-        begun = origin.load(parts, cfg | named) if origin else None
+        begun = origin.load(parts, cfg) if origin else None
         stop = undo.enter_context(StopRequest())  # from here on there is something to be saved
         if resumed:
             folder = resumed.folder
@@ -163,7 +164,7 @@ class Session:
             undo.callback(folder.release)
             distributed.by_main(lambda: folder.hold(fresh=True))
         kept = {key: value for key, value in cfg.items() if key not in ("resume", *NAMED)}
-        kept |= origin.named(cfg | named) if origin else named
+        kept |= origin.named(cfg) if origin else named
         session = cls(kept, parts, folder, make_loggers, world, resumed, stop, begun, test)
         undo.callback(session.reporter.close)
         session._introduce(rounded)

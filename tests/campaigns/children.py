@@ -6,13 +6,17 @@ Linux only.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
+import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +100,41 @@ def _waited(child: int, until: float) -> int:
             continue
     os.waitpid(child, 0)
     return -9
+
+
+def belongings(scratch: Path) -> dict[str, str]:
+    """Variables by which everything of a user lies in a scratch folder, which has these folders."""
+    names = {"HOME": "home", "XDG_CACHE_HOME": "cache", "MPLCONFIGDIR": "cache", "TMPDIR": "tmp"}
+    return {key: str(scratch / name) for key, name in names.items()}
+
+
+def settle(work: Path, scratch: Path) -> None:
+    """Begin to work in a folder as a user whose everything lies in another."""
+    os.chdir(work)
+    os.environ.update(belongings(scratch))
+    tempfile.tempdir = None
+
+
+def bound_memory(more: int) -> None:
+    """Take no more address space than some bytes beyond what there is: who asks for more is told so."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def warm_up(folder: Path, commands: Sequence[Sequence[str]]) -> None:
+    """Run commands in this process, which fill caches and import what is imported late: children need not."""
+    from gencli.cli.main import main
+
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            for words in commands:
+                main(words)
+    finally:
+        os.chdir(before)
 
 
 def import_everything() -> None:

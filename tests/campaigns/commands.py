@@ -14,8 +14,8 @@ from typing import Any
 from campaigns import ledger, lines
 from campaigns.ledger import Outcome
 from campaigns.lines import TINY, Key
-from campaigns.room import Room, first_line, our_warnings
-from campaigns.told import said, snapshot
+from campaigns.room import Room, our_warnings
+from campaigns.told import first_line, said, snapshot
 
 HELP = "command lines drawn from the declared options"
 LIMIT = 60

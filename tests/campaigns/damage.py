@@ -15,8 +15,8 @@ from typing import Any
 
 from campaigns import ledger
 from campaigns.ledger import Outcome
-from campaigns.room import Room, first_line, our_warnings
-from campaigns.told import said
+from campaigns.room import Room, our_warnings
+from campaigns.told import first_line, said, timeless
 
 HELP = "bytes flipped, cut, swapped in every file of a run"
 LIMIT = 60
@@ -39,8 +39,7 @@ NEITHER = (".lock", "train.log")
 """Files whose content nothing reads."""
 OF_BEST = ("sample", "eval", "load")
 """What takes the checkpoint ``last`` where there is no ``best``; records and samples say which it was."""
-CLOCKS = ("seconds", "checkpoint_sha256", "wall_seconds", "sampling_seconds")
-"""What of a number's surroundings depends on the time, or on the bytes of a file that holds seconds."""
+
 
 # --- verbs -----------------------------------------------------------------------------------------------------------
 
@@ -87,14 +86,14 @@ def answer(verb: str, work: Path, run: str, out: str) -> Any:
         with np.load(folder / "samples/new.npz") as arrays:
             return {key: arrays[key].tolist() for key in arrays}
     if verb == "eval":
-        return _untimed(json.loads((folder / "eval/val-exact.json").read_text()))
+        return timeless(json.loads((folder / "eval/val-exact.json").read_text()))
     if verb == "resume":
         weights = safetensors.numpy.load_file(folder / "checkpoints/last.safetensors")
-        record = _untimed(json.loads((folder / "eval/test-exact.json").read_text()))
+        record = timeless(json.loads((folder / "eval/test-exact.json").read_text()))
         return {key: value.tolist() for key, value in weights.items()}, record
     if verb == "load":
         results, densities = json.loads(out)
-        return sorted(map(repr, map(_untimed, results))), densities
+        return sorted(map(repr, map(timeless, results))), densities
     if verb == "compare":
         rows = [row for group in json.loads(out)["groups"] for row in group["rows"]]
         return {str(row["run"]): {key: row.get(key) for key in _COMPARED} for row in rows}
@@ -106,10 +105,6 @@ def answer(verb: str, work: Path, run: str, out: str) -> Any:
 
 
 _COMPARED = ("value", "bound", "se", "se_examples", "bits_per_dim", "difference", "n_examples")
-
-
-def _untimed(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in (*CLOCKS, "seal")}
 
 
 def same(verb: str, got: Any, wanted: Any) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from campaigns import faults, ledger, meetings
+from campaigns.children import Ended
+from campaigns.faulty import READING, STEPS, VERBS, WORDS, Room, Server, Try
 from campaigns.ledger import Outcome
-from campaigns.rooms import READING, STEPS, VERBS, WORDS, Room, Server, Try
 
 HELP = "full and broken disks, rights, folders that go, several writers"
 
@@ -129,16 +130,21 @@ def _at(step: int, fault: Callable[[Room], object]) -> Callable[[Room], None]:
     return act
 
 
+def _goes_on_with_room(room: Room, ended: Ended) -> None:
+    """What was refused for want of room leaves nothing behind, and goes on once there is some."""
+    room.refused(ended, "disk/run", codes=(0, 1))
+    room.tidy()
+    assert room.small
+    room.small.grow()
+    room.keeps()
+
+
 def _on_resume(free: int) -> Callable[[Room], None]:
     def act(room: Room) -> None:
         room.note()
         faults.fill(room.disk, free)
         ended = room.command(["train", "resume=disk/run", "device=cpu"])
-        room.refused(ended, "disk/run", codes=(0, 1))
-        room.tidy()
-        assert room.small
-        room.small.grow()
-        room.keeps()
+        _goes_on_with_room(room, ended)
 
     return act
 
@@ -151,11 +157,7 @@ def _at_end(free: int) -> Callable[[Room], None]:
             "gencli.training.session", "load_weights", lambda: [room.note(), faults.fill(room.disk, free)]
         )
         ended = room.command(["train", "resume=disk/run", "n=4", "device=cpu"], begin)
-        room.refused(ended, "disk/run", codes=(0, 1))
-        room.tidy()
-        assert room.small
-        room.small.grow()
-        room.keeps()
+        _goes_on_with_room(room, ended)
 
     return act
 

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from campaigns.children import forked
-
-CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "seconds_sampling", "checkpoint_sha256", "seal")
-"""What of a record or a line of metrics depends on the time; the hash is of a file that holds seconds."""
+from campaigns.told import CLOCKS, metrics
 
 TINY = (
     *("trainer.max_steps=10", "trainer.eval_every=4", "trainer.log_every=3", "trainer.batch_size=16"),
@@ -149,7 +147,7 @@ def called(command: Sequence[str], folder: Path) -> int:
 def differences(one: Path, other: Path) -> Iterator[str]:
     """Where two finished runs differ, but for times: a line each."""
     yield from _checkpoints(one, other)
-    for a, b in itertools.zip_longest(_lines(one), _lines(other)):
+    for a, b in itertools.zip_longest(metrics(one), metrics(other)):
         if a != b:
             yield f"metrics.jsonl: {a} is now {b}"
     yield from _files(one, other)
@@ -210,11 +208,6 @@ def _checkpoints(one: Path, other: Path) -> Iterator[str]:
 
 def _equal(a: Any, b: Any, same: Any) -> bool:
     return a.dtype == b.dtype and bool(same(a.nan_to_num(), b.nan_to_num()))
-
-
-def _lines(run: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in found]
 
 
 def _files(one: Path, other: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from campaigns import faults
 from campaigns.children import Ended
-from campaigns.rooms import NOBODY, READING, STEPS, VERBS, WORDS, Room, Try, told
+from campaigns.faulty import NOBODY, READING, STEPS, VERBS, WORDS, Room, Try, told
 
 
 def tries(draw: random.Random) -> Iterator[Try]:

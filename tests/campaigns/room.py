@@ -6,17 +6,15 @@ Everything of a user lies in that folder: home, cache, temporary files. Linux on
 from __future__ import annotations
 
 import gc
-import io
 import os
 import re
-import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 
-from campaigns.children import Ended, forked, import_everything
+from campaigns.children import Ended, bound_memory, forked, import_everything, settle, warm_up
 
 MEMORY = 4 * 2**30
 """Address space of a child beyond what it has at its start: who asks for more is told so."""
@@ -43,7 +41,7 @@ class Room:
             raise RuntimeError(f"the good runs cannot be made:\n{ended.out.decode()}\n{ended.err.decode()}")
         with self.folder() as scratch:
             shutil.copytree(self.good, scratch / "work", dirs_exist_ok=True)
-            _warm(scratch / "work", warm)
+            warm_up(scratch / "work", warm)
         gc.collect()
         gc.freeze()  # children share these pages
 
@@ -78,11 +76,6 @@ def our_warnings(text: str) -> list[str]:
     return [f"a warning of our own: {found.rpartition('/gencli/')[2][:200]}" for found in _WARNING.findall(text)]
 
 
-def first_line(*texts: str) -> str:
-    """The first line that is not empty."""
-    return next((line for text in texts for line in text.splitlines() if line.strip()), "")
-
-
 def _train(runs: Mapping[str, Sequence[str]]) -> int:
     import gencli
 
@@ -91,26 +84,7 @@ def _train(runs: Mapping[str, Sequence[str]]) -> int:
     return 0
 
 
-def _warm(folder: Path, commands: Sequence[Sequence[str]]) -> None:
-    from gencli.cli.main import main
-
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            for words in commands:
-                main(words)
-    finally:
-        os.chdir(before)
-
-
 def _begin(folder: Path, scratch: Path) -> None:
-    os.chdir(folder)
-    for key, name in (("HOME", "home"), ("XDG_CACHE_HOME", "cache"), ("MPLCONFIGDIR", "cache"), ("TMPDIR", "tmp")):
-        os.environ[key] = str(scratch / name)
+    settle(folder, scratch)
     os.environ.pop("GENCLI_DATA", None)
-    tempfile.tempdir = None
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory(MEMORY)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from campaigns import ledger
+from campaigns.told import metrics, records
 
 HELP = "a sweep that is killed, and jobs of it"
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,8 +24,6 @@ TINY = (
     *("data.test=40", "trainer.batch_size=32", "trainer.max_steps=30", "trainer.eval_every=5", "trainer.log_every=5"),
     *("logger=none", "n=0", "device=cpu"),
 )
-CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256", "seal")
-"""What of a record or a line of metrics depends on the time; the hash is of a file that holds seconds."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +144,4 @@ def _target(
 
 def _told(run: Path) -> list[dict[str, Any]]:
     """What a run says, without times: its metrics and its records."""
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    found += [json.loads(file.read_text()) for file in sorted((run / "eval").glob("*.json"))]
-    return [{key: value for key, value in each.items() if key not in CLOCKS} for each in found]
+    return metrics(run) + records(run)

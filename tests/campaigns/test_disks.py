@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from campaigns import disks, faults, meetings
-from campaigns.rooms import READING, STEPS, Try
+from campaigns.faulty import READING, STEPS, Try
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="forks, and mounts small disks"),
@@ -27,7 +27,7 @@ PART = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from campaigns.rooms import Server
+    from campaigns.faulty import Server
 
     parent = tmp_path_factory.mktemp("disks")
     for folder in (parent, *parent.parents[:2]):

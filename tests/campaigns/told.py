@@ -1,13 +1,38 @@
-"""What a command left behind: what it said, its exit code, what changed on disk."""
+"""What a command left behind: what it said, its exit code, what a run tells, what changed on disk."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256", "seal")
+"""What of a record or a line of metrics depends on the time; the hashes are of files that hold seconds."""
+
+
+def timeless(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A record or a line of metrics without what depends on the time."""
+    return {key: value for key, value in told.items() if key not in CLOCKS}
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics, without times."""
+    return [timeless(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """A run's records, without times."""
+    return [timeless(json.loads(file.read_text())) for file in sorted((run / "eval").glob("*.json"))]
+
+
+def first_line(*texts: str) -> str:
+    """The first line that is not empty."""
+    return next((line for text in texts for line in text.splitlines() if line.strip()), "")
 
 
 def snapshot(folder: Path, skip: Iterable[str] = ()) -> dict[str, str]:

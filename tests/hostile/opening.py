@@ -7,10 +7,8 @@ run, connect, unpickle, or write beyond the run folder; the answer is one line, 
 from __future__ import annotations
 
 import gc
-import io
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,14 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import composing
-from campaigns.children import forked, import_everything
+from campaigns.children import belongings, bound_memory, forked, import_everything, settle, warm_up
 from campaigns.ledger import Outcome
-from campaigns.told import said, snapshot
+from campaigns.told import first_line, said, snapshot
 from campaigns.watched import Hook
 
 from hostile.base import SECRET, Case, Place, unseal
@@ -184,23 +181,11 @@ class Server:
         import_everything()
         self.good = make_good(parent, bases)
         self.digest = snapshot(self.good)
-        self._warm_up()
+        with tempfile.TemporaryDirectory(dir=parent) as folder:
+            shutil.copytree(self.good / "flow", Path(folder, "run"))
+            warm_up(Path(folder), [[verb, "run=run", "device=cpu"] for verb in ("sample", "eval")])
         gc.collect()
         gc.freeze()  # children share these pages
-
-    def _warm_up(self) -> None:
-        """Fill the caches of Hydra's parser and of matplotlib, which each child would fill anew."""
-        from gencli.cli.main import main
-
-        before = Path.cwd()
-        with tempfile.TemporaryDirectory(dir=self.parent) as folder, redirect_stdout(io.StringIO()):
-            os.chdir(folder)
-            try:
-                shutil.copytree(self.good / "flow", "run")
-                for words in (["sample", "run=run"], ["eval", "run=run"]):
-                    main([*words, "device=cpu"])
-            finally:
-                os.chdir(before)
 
     def run(self, case: Case, verb: str) -> Outcome:
         """Try one verb on a fresh copy of the case."""
@@ -249,8 +234,7 @@ class Server:
             os.close(descriptor)
         outcome = Outcome(f"{case.name}:{verb}", code=code, seconds=seconds)
         texts = [data.decode("utf-8", errors="surrogateescape") for data in (out, err)]
-        lines = [line for text in reversed(texts) for line in text.splitlines() if line.strip()]
-        outcome.line = lines[0] if lines else ""
+        outcome.line = first_line(*reversed(texts))
         outcome.failures = [
             *dict.fromkeys(log.read_text(errors="replace").splitlines()),
             *said(code, *([text.replace("\r\n", "\n") for text in texts] if verb == "compare-csv" else texts), LIMIT),
@@ -297,26 +281,16 @@ class Server:
 
 
 def _environment(place: Place) -> dict[str, str]:
-    """Variables by which everything of a user lies in the scratch folder."""
-    return {
-        "HOME": str(place.scratch / "home"),
-        "XDG_CACHE_HOME": str(place.scratch / "cache"),
-        "TMPDIR": str(place.scratch / "tmp"),
-        "MPLCONFIGDIR": str(place.scratch / "cache"),
-        "HOSTILE_SECRET": SECRET,
-    }
+    """Variables by which everything of a user lies in the scratch folder, and what no run may tell."""
+    return {**belongings(place.scratch), "HOSTILE_SECRET": SECRET}
 
 
 def _begin(place: Place, hook: Hook) -> None:
     """Make the child the case's own."""
-    os.chdir(place.work)
-    os.environ.update(_environment(place))
-    tempfile.tempdir = None
+    settle(place.work, place.scratch)
+    os.environ["HOSTILE_SECRET"] = SECRET
     sys.path.append(str(place.path))
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory(MEMORY)
     composing.forget()
     sys.addaudithook(hook)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import codecs
 import gc
-import importlib
-import io
 import itertools
 import json
 import os
@@ -13,14 +11,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from campaigns.children import Ended, forked, import_everything
+from campaigns.children import Ended, forked, import_everything, settle, warm_up
 from campaigns.faults import Disk, at_step, own_mounts
-from campaigns.told import said
+from campaigns.told import first_line, metrics, records, said
 
 LIMIT = 90
 """Seconds of a command; longer is a hang."""
@@ -31,17 +28,12 @@ WORDS = (
     *(f"trainer.max_steps={STEPS}", "trainer.eval_every=3", "trainer.log_every=2", "trainer.batch_size=32"),
     *("trainer.ema_decay=0.9", "logger=none", "n=0", "device=cpu"),
 )
-CLOCKS = ("seconds", "steps_per_second", "examples_per_second", "checkpoint_sha256", "seal")
-"""What of a record or a line of metrics depends on the time; the hash is of a file that holds seconds."""
-
 NOBODY = 65534
 
 
 def told(run: Path) -> list[dict[str, Any]]:
     """What a run says, without times: its metrics and its records."""
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    found += [json.loads(file.read_text()) for file in sorted((run / "eval").glob("*.json"))]
-    return [{key: value for key, value in each.items() if key not in CLOCKS} for each in found]
+    return metrics(run) + records(run)
 
 
 class Server:
@@ -70,18 +62,12 @@ class Server:
 
     def _warm_up(self, room: Room) -> None:
         """Fill caches, and import what is imported late: another user may not read where Python lies."""
-        before = Path.cwd()
         for name in ("ascii", "latin-1", "utf-8", "idna"):
             codecs.lookup(name)
         shutil.copytree(self.good / "whole", room.run)
-        with redirect_stdout(io.StringIO()):
-            for words in (VERBS["sample"], VERBS["eval"], VERBS["report"], READING["compare"], READING["ls"]):
-                os.chdir(room.scratch)
-                try:
-                    main = importlib.import_module("gencli.cli.main").main
-                    main(words)
-                finally:
-                    os.chdir(before)
+        warm_up(
+            room.scratch, [*(VERBS[name] for name in ("sample", "eval", "report")), READING["compare"], READING["ls"]]
+        )
 
 
 def _stopped_half_way() -> None:
@@ -135,10 +121,7 @@ class Room:
         """A command, within its child."""
         from gencli.cli.main import main
 
-        os.chdir(self.scratch)
-        names = {"HOME": "home", "XDG_CACHE_HOME": "cache", "TMPDIR": "tmp", "MPLCONFIGDIR": "cache"}
-        os.environ.update({key: str(self.scratch / name) for key, name in names.items()})
-        tempfile.tempdir = None
+        settle(self.scratch, self.scratch)
         if user is not None:
             os.setgid(user)
             os.setuid(user)
@@ -169,7 +152,7 @@ class Room:
         out, err = (data.decode("utf-8", errors="surrogateescape") for data in (ended.out, ended.err))
         if self.ended is None or (ended.code and not self.ended.code):
             self.ended = ended
-            self.line = next((line for line in (err + "\n" + out).splitlines() if line.strip()), "")
+            self.line = first_line(err, out)
         wrong = [] if ended.code == 143 else said(ended.code, out, err, LIMIT)
         self.failures += [f"{' '.join(words[:2])}: {each}" for each in wrong]
         return ended

@@ -7,6 +7,7 @@ What a class may be given is checked where it is built (``build``).
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import zipfile
@@ -335,12 +336,12 @@ def record(file: Path) -> dict[str, Any]:
     return found
 
 
-def _refuse_other_scores(file: Path) -> None:
+def _refuse_other_scores(content: bytes, file: Path) -> None:
     """Refuse arrays that are not those of the record beside them, as its seal tells."""
     beside = file.with_suffix(".json")
     seal = mapping(beside, {}).get(seals.KEY) if beside.is_file() else None
     told = seal.get("scores") if isinstance(seal, dict) else None
-    if told is not None and file.stat().st_size <= ARRAYS and told != seals.sha256(file.read_bytes()):
+    if told is not None and told != seals.sha256(content):
         raise ValueError(f"it is not what {beside.name} was measured with")
 
 
@@ -358,11 +359,14 @@ def scores(file: Path) -> dict[str, np.ndarray] | None:
         return None
     try:
         regular(file)
-        _refuse_other_scores(file)
-        with zipfile.ZipFile(file) as archive:
+        if file.stat().st_size > ARRAYS:
+            raise ValueError("it is too large")
+        content = file.read_bytes()
+        _refuse_other_scores(content, file)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > ARRAYS:
                 raise ValueError("it is too large")
-        with np.load(file, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             kinds = {"ids": "iu", "nll": "f", "counts": "iu", "groups": "iu", "weights": "f"}
             found = {key: arrays[key] for key in kinds if key in arrays}
         length = len(found["nll"])

@@ -24,8 +24,8 @@ from gencli.core.options import Count, Natural, Positive
 class Weights(Enum):
     """Averaged weights or the last ones."""
 
-    ema = 0
-    raw = 1
+    ema = "ema"
+    raw = "raw"
 
 
 def _for_hydra(kind: type) -> type:
@@ -47,7 +47,9 @@ def _plain_type(hint: Any, name: str) -> Any:
     if origin is typing.Annotated:
         return _plain_type(inner[0], name)
     if origin is typing.Literal:
-        return Enum(name, list(inner))
+        return Enum(
+            name, {choice: choice for choice in inner}
+        )  # OmegaConf takes a value for its member, 2 for the second
     if origin in (typing.Union, types.UnionType):
         # OmegaConf knows no choices within a union; ``sections`` refuses other words
         kinds = [str if typing.get_origin(each) is typing.Literal else _plain_type(each, name) for each in inner]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class MarkovChain(Sampler[Unnormalized]):
 
     def first(self, model: Unnormalized, n: int, y: Tensor | None, noise: Noise) -> Tensor:
         """Where chains start: (n, *)."""
-        parameter = next(model.parameters())
+        parameter = next(itertools.chain(model.parameters(), model.buffers()))  # an n-gram has counts alone
         if self.init == "normal":
             return self.init_scale * noise.randn(n, *model.spec.shape).to(parameter)
         with torch.no_grad():

@@ -379,7 +379,7 @@ def _with_runs(node: Any, data: Mapping[str, Any], where: str) -> Any:
         found[key] = _with_runs(value, data, f"{where}.{key}")
         if stored.names_run(key, value):
             try:
-                folder = find_run(value).resolve()
+                folder = find_run(str(value)).resolve()  # a folder may be called 1
             except UsageError as error:
                 hint = near(value, ["data"]) if key == "target" else ""
                 raise UsageError(f"{where}.{key}={error} {hint}".rstrip()) from error

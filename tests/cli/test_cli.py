@@ -174,6 +174,7 @@ REFUSED = [
     ("trainer.max_step=3", "trainer.max_step: there is no such key in trainer. Did you mean 'max_steps'"),
     ("trainer.max_steps=abc", "trainer.max_steps=abc: an integer of at least 1 or auto or null is needed"),
     ("trainer.precision=fp8", "trainer.precision=fp8: Invalid value 'fp8', expected one of [auto, fp32, bf16, fp16]"),
+    ("trainer.precision=2", "trainer.precision=2: Invalid value '2', expected one of [auto, fp32, bf16, fp16]"),
     ("optimizer.schedule=linear", "expected one of [constant, cosine]"),
     ("optimizer.momentum=1", "optimizer.momentum: there is no such key"),
     ("optimizer.name=lion", "optimizer.name=lion"),

@@ -200,6 +200,7 @@ def test_the_command_line_refuses_before_a_folder_is_made(teacher, tmp_path, mon
     for words, message in [
         ([], "objective.teacher=null"),
         (["objective.teacher=nowhere"], "nowhere: no such run folder"),
+        (["objective.teacher=1"], "objective.teacher=1: no such run folder"),
         ([f"objective.teacher={teacher}", "data.transform=standardize"], "data.transform=standardize"),
         ([f"objective.teacher={teacher}", "model.net.vector.width=8"], "the student starts as its teacher"),
         ([f"objective.teacher={teacher}", "path@model.path=trigonometric"], "the student starts as its teacher"),

@@ -14,7 +14,10 @@ from gencli.cli.main import main
 from gencli.core import options
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.noise import RowNoise
+from gencli.core.spec import Spec, Support
 from gencli.kernels import hmc, langevin, tempering
+from gencli.kernels.gibbs import Gibbs
+from gencli.models.classical.ngram import NGram
 from gencli.models.energy.exponential import Polynomial, Quadratic
 from gencli.run import checkpoint
 from gencli.samplers.chain import Chain
@@ -305,3 +308,13 @@ def test_chains_on_discrete_x_from_the_command_line(tmp_path, capsys):
     assert "moves x that is real; this model's x is categorical:3, which kernel=gibbs" in capsys.readouterr().err
     assert main(["list", "kernel"]) == 0
     assert "moves x that is: binary, levels, categorical" in capsys.readouterr().out
+
+
+def test_a_chain_moves_a_model_that_has_no_parameters():
+    """An n-gram has counts alone: of one symbol, each coordinate has the same law, which chains leave unmoved."""
+    model = NGram(Spec((3,), Support("categorical", 2)), order=1)
+    model.initialize(torch.tensor([[0, 0, 1]]))
+    x = Chain(kernel=Gibbs(), warmup=0, steps=3).sample(model, 4000, None, noise()).x
+    p = float(model.log_conditionals(torch.ones(1, 3, dtype=torch.long))[0, 0].exp())
+    assert 0 < p < 0.5
+    assert abs(float(x.double().mean()) - p) < 5 * math.sqrt(p * (1 - p) / x.numel())

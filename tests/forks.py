@@ -10,14 +10,13 @@ import atexit
 import os
 import pickle
 import select
-import signal
 import socket
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from campaigns.children import live
 
 _server: socket.socket | None = None
 
@@ -147,23 +146,7 @@ def _serve(requests: socket.socket) -> None:
         os.close(answers[0])
 
 
-def _work(work: Callable[..., int], arguments: tuple[Any, ...], folder: str, log: str) -> None:
-    code = 1
-    try:
-        os.setsid()
-        os.chdir(folder)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whatever the tests were started under
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        for number in (1, 2):
-            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
-        os.environ["OMP_NUM_THREADS"] = "1"
-        code = work(*arguments)
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
+def _work(work: Callable[..., int], arguments: tuple[Any, ...], folder: str, log: str) -> NoReturn:
+    os.chdir(folder)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    live(lambda: work(*arguments), Path(log), Path(log))

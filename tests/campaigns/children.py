@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 
 class Ended(NamedTuple):
@@ -35,6 +35,12 @@ class Ended(NamedTuple):
     seconds: float
     out: bytes
     err: bytes
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """What it wrote to both, as text."""
+        out, err = (data.decode("utf-8", errors="surrogateescape") for data in (self.out, self.err))
+        return out, err
 
 
 def forked(
@@ -59,40 +65,73 @@ def forked(
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        code = 99
-        try:
-            os.setpgid(0, 0)
-            for number, path in ((1, out), (2, err)):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            # as Python opens them on a terminal of UTF-8, whatever stands there in this process
-            sys.stdout = open(1, "w", encoding="utf-8", errors="strict", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-            begin()
-            code = work()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code if isinstance(code, int) else 0)  # as sys.exit would take it
+        live(work, out, err, begin)
     meanwhile(child)
     code = _waited(child, began + limit)
     return Ended(code, time.monotonic() - began, out.read_bytes(), err.read_bytes())
 
 
-def _waited(child: int, until: float) -> int:
-    """The exit code of a child; it is killed when its time is over."""
+def live(work: Callable[[], int], out: Path, err: Path, begin: Callable[[], None] = lambda: None) -> NoReturn:
+    """All that a forked child is: a process as a shell starts it, whose exit code is what its work returns.
+
+    Args:
+        work: what it does.
+        out: a file for its standard output.
+        err: a file for its standard error; may be the same one.
+        begin: what it does first.
+    """
+    code = 99
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whatever this process was started under
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for number, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        # as Python opens them on a terminal of UTF-8, whatever stands there in this process
+        sys.stdout = open(1, "w", encoding="utf-8", errors="strict", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        begin()
+        code = work()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code if isinstance(code, int) else 0)  # as sys.exit would take it
+
+
+def interrupting(*pauses: float) -> Callable[[int], None]:
+    """What happens meanwhile: Ctrl-C, if the child still runs after so many seconds, and again after some more."""
+
+    def meanwhile(child: int) -> None:
+        for seconds in pauses:
+            if not _ends(child, time.monotonic() + seconds):
+                os.killpg(child, signal.SIGINT)
+
+    return meanwhile
+
+
+def _ends(child: int, until: float) -> bool:
+    """Wait for the end of a child, until a moment at most; whether it came."""
     pause = 0.002
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
+    while not (ended := os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
+        if time.monotonic() > until:
+            break
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+    return ended is not None
+
+
+def _waited(child: int, until: float) -> int:
+    """The exit code of a child; it is killed when its time is over."""
+    if _ends(child, until):
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     for kill in (lambda: os.killpg(child, signal.SIGKILL), lambda: os.kill(child, signal.SIGKILL)):
         try:
             kill()
@@ -102,10 +141,13 @@ def _waited(child: int, until: float) -> int:
     return -9
 
 
+BELONGINGS = {"HOME": "home", "XDG_CACHE_HOME": "cache", "MPLCONFIGDIR": "cache", "TMPDIR": "tmp"}
+"""Folders for everything of a user, by the variables that name them."""
+
+
 def belongings(scratch: Path) -> dict[str, str]:
     """Variables by which everything of a user lies in a scratch folder, which has these folders."""
-    names = {"HOME": "home", "XDG_CACHE_HOME": "cache", "MPLCONFIGDIR": "cache", "TMPDIR": "tmp"}
-    return {key: str(scratch / name) for key, name in names.items()}
+    return {key: str(scratch / name) for key, name in BELONGINGS.items()}
 
 
 def settle(work: Path, scratch: Path) -> None:

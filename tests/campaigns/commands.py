@@ -6,22 +6,26 @@ import argparse
 import random
 import re
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from campaigns import ledger, lines
+from campaigns.children import interrupting
 from campaigns.ledger import Outcome
 from campaigns.lines import TINY, Key
-from campaigns.room import Room, our_warnings
-from campaigns.told import first_line, said, snapshot
+from campaigns.prepared import Prepared, training
+from campaigns.told import changed, first_line, our_warnings, said, snapshot
 
 HELP = "command lines drawn from the declared options"
 LIMIT = 60
 """Seconds of a try; longer is a hang."""
 LARGE = 10
-"""Seconds of a try whose command asks for something large: it may be stopped."""
+"""Seconds of a try whose command asks for something large: Ctrl-C follows, which has to end it."""
+GRACE = 5
+"""Seconds between Ctrl-C and the end. Training ends its step first, which may be long: then Ctrl-C comes once more."""
 TRIES = 5000
 MOONS = ("data=moons", "data.train=60", "data.val=16", "data.test=16")
 RUNS = {
@@ -82,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
     return ledger.told(outcomes, broken, args.report)
 
 
-def room_of(parent: Path) -> Room:
+def room_of(parent: Path) -> Prepared:
     """A process with the good runs."""
-    return Room(parent, RUNS, [["sample", "run=flow", "device=cpu"], ["eval", "run=flow", "device=cpu"]])
+    return Prepared(parent, training(RUNS), [["sample", "run=flow", "device=cpu"], ["eval", "run=flow", "device=cpu"]])
 
 
 # --- tries -----------------------------------------------------------------------------------------------------------
@@ -276,32 +280,48 @@ _GROUPS = {
 # --- what must not be ------------------------------------------------------------------------------------------------
 
 
-def tried(room: Room, line: Line) -> Outcome:
+def tried(room: Prepared, line: Line) -> Outcome:
     """Run one command line in a fresh folder and look at what it did."""
-    large = _is_large(line.words)
+    from gencli.cli.main import main
+
+    limit, meanwhile = (LARGE + 2 * GRACE, [interrupting(LARGE, GRACE)]) if _is_large(line.words) else (LIMIT, [])
     with room.folder() as scratch:
         work = scratch / "work"
         if line.beside:
             shutil.copytree(room.good, work, dirs_exist_ok=True)
         before = snapshot(work)
-        ended = room.call(scratch, line.words, LARGE if large else LIMIT)
-        out, err = (data.decode("utf-8", errors="surrogateescape") for data in (ended.out, ended.err))
+        ended = room.act(scratch, lambda: main(line.words), limit, *meanwhile)
+        out, err = ended.texts
         outcome = Outcome(line.name, line=first_line(err, out), code=ended.code, seconds=ended.seconds)
-        if large and ended.code == -9:
-            return outcome
-        told = out.replace("\r\n", "\n") if "--csv" in line.words else out
-        if any(map(_sweeps, line.words)) and ended.code in (1, 2) and "Traceback" not in err:
+        stopped = STOPPED if meanwhile and ended.seconds > LARGE else 0
+        if any(map(_sweeps, line.words)) and ended.code in (1, 2, stopped) and "Traceback" not in err:
             err = first_line(err)  # a sweep has a line for each job that failed
-        outcome.failures = [*said(ended.code, told, err, LIMIT), *our_warnings(out + err)]
+        outcome.failures = [
+            *said(ended.code, _page(line.words, out), err, limit, stopped),
+            *our_warnings(out + err),
+        ]
+        if ended.code == STOPPED and err.strip() != "interrupted" and not re.search("go on with|stopped", out):
+            outcome.failures.append("it does not say that it was stopped")
         if ended.code == 2:
-            after = snapshot(work)
-            changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-            outcome.failures += [f"written: {path.removeprefix(str(work))}" for path in changed[:3]]
+            paths = changed(before, snapshot(work))
+            outcome.failures += [f"written: {path.removeprefix(str(work))}" for path in paths[:3]]
         if ended.code == 0 and line.key is not None:
             outcome.failures += _out_of_range(line.words[-1], line.key)
     if outcome.failures:
         outcome.failures.insert(0, f"gencli {' '.join(map(repr, line.words))}")
     return outcome
+
+
+STOPPED = 128 + signal.SIGINT
+
+
+def _page(words: Sequence[str], out: str) -> str:
+    """What a command wrote, without what belongs there: line ends of CSV, tabs by which Hydra indents --info."""
+    if "--csv" in words:
+        return out.replace("\r\n", "\n")
+    if any(word.startswith(("--i", "-i")) for word in words):
+        return re.sub(r"^\t+", "", out, flags=re.M)
+    return out
 
 
 CHAINS = ("estimator=ais", "estimator=bridge", "estimator=smc", "estimator=path_sampling", "sampler=")

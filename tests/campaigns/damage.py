@@ -15,8 +15,8 @@ from typing import Any
 
 from campaigns import ledger
 from campaigns.ledger import Outcome
-from campaigns.room import Room, our_warnings
-from campaigns.told import first_line, said, timeless
+from campaigns.prepared import Prepared, training
+from campaigns.told import first_line, our_warnings, said, timeless
 
 HELP = "bytes flipped, cut, swapped in every file of a run"
 LIMIT = 60
@@ -227,7 +227,8 @@ class Bench:
             (parent / f"{name}.csv").write_text("\n".join(["a,b", *rows]) + "\n")
         warm = [["eval", "run=run", "device=cpu"], ["compare", "run"], ["report", "run"]]
         named = {*pairs, *pairs.values()}
-        self.room = Room(parent, {name: words for name, words in RUNS.items() if name in named}, warm)
+        good = {name: words for name, words in RUNS.items() if name in named}
+        self.room = Prepared(parent, training(good), warm)
         self.files = {
             run: sorted(
                 str(path.relative_to(self.room.good / run))
@@ -258,7 +259,7 @@ class Bench:
             if file.is_file() and file.read_bytes() == before:
                 return Outcome(damage.name, line="the file is as it was")
             ended = self.room.act(scratch, partial(VERBS[damage.verb], damage.run), LIMIT)
-            out, err = (data.decode("utf-8", errors="surrogateescape") for data in (ended.out, ended.err))
+            out, err = ended.texts
             outcome = Outcome(damage.name, line=first_line(err, out), code=ended.code, seconds=ended.seconds)
             outcome.failures = [*said(ended.code, out, err, LIMIT), *our_warnings(out + err)]
             if ended.code == 0:
@@ -280,7 +281,7 @@ class Bench:
             yield f"another answer: {got!r}"[:400]
 
 
-def _with_copies(room: Room) -> Any:
+def _with_copies(room: Prepared) -> Any:
     from contextlib import contextmanager
 
     @contextmanager

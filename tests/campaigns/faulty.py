@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import gc
 import itertools
 import json
 import os
@@ -15,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from campaigns.children import Ended, forked, import_everything, settle, warm_up
+from campaigns.children import BELONGINGS, Ended, forked, settle
 from campaigns.faults import Disk, at_step, own_mounts
+from campaigns.prepared import Prepared, remove
 from campaigns.told import first_line, metrics, records, said
 
 LIMIT = 90
@@ -44,34 +44,25 @@ class Server:
     """
 
     def __init__(self, parent: Path) -> None:
-        import_everything()
         parent.chmod(0o755)  # some commands are those of another user
         self.parent = parent
-        self.good = parent / "good"
-        self.good.mkdir()
         self.no_mounts = own_mounts()
-        with Room(self, "") as room:
-            for name, begin, code in (("whole", lambda: None, 0), ("half", _stopped_half_way, 143)):
-                ended = room.command(["train", *WORDS, f"run_dir={self.good / name}"], begin)
-                if ended.code != code:
-                    raise RuntimeError(f"the run {name} cannot be made:\n{ended.out.decode()}{ended.err.decode()}")
-            self._warm_up(room)
-        self.same = (_tensors(self.good / "whole"), told(self.good / "whole"))
-        gc.collect()
-        gc.freeze()  # children share these pages
-
-    def _warm_up(self, room: Room) -> None:
-        """Fill caches, and import what is imported late: another user may not read where Python lies."""
+        words = [*(VERBS[name] for name in ("sample", "eval", "report")), READING["compare"], READING["ls"]]
+        warm = [[word.replace("disk/run", "whole").replace("disk", ".") for word in each] for each in words]
+        self.good = Prepared(parent, _make, warm).good
         for name in ("ascii", "latin-1", "utf-8", "idna"):
-            codecs.lookup(name)
-        shutil.copytree(self.good / "whole", room.run)
-        warm_up(
-            room.scratch, [*(VERBS[name] for name in ("sample", "eval", "report")), READING["compare"], READING["ls"]]
-        )
+            codecs.lookup(name)  # another user may not read where Python lies
+        self.same = (_tensors(self.good / "whole"), told(self.good / "whole"))
 
 
-def _stopped_half_way() -> None:
+def _make() -> int:
+    """A run that is whole, and one that is stopped half-way."""
+    from gencli.cli.main import main
+
+    if code := main(["train", *WORDS, "run_dir=whole"]):
+        return code
     at_step(STEPS // 2 - 1, lambda run: os.kill(os.getpid(), signal.SIGTERM))  # after the step it stops
+    return abs(main(["train", *WORDS, "run_dir=half"]) - 128 - signal.SIGTERM)
 
 
 class Room:
@@ -94,7 +85,7 @@ class Room:
         self.failures: list[str] = []
         self.ended: Ended | None = None
         self.line = ""
-        for path in (self.scratch, *(self.scratch / name for name in ("disk", "home", "tmp", "cache"))):
+        for path in (self.scratch, *(self.scratch / name for name in ("disk", *BELONGINGS.values()))):
             path.mkdir(exist_ok=True)
             path.chmod(0o777)
         self.small = Disk(self.disk, pages, inodes) if pages is not None else None
@@ -110,10 +101,7 @@ class Room:
     def __exit__(self, *error: object) -> None:
         if self.small:
             self.small.end()
-        for path in self.scratch.rglob("*"):
-            if path.is_dir() and not path.is_symlink():
-                path.chmod(0o700)
-        shutil.rmtree(self.scratch)
+        remove(self.scratch)
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -149,11 +137,11 @@ class Room:
         folder = self.scratch / place
         folder.mkdir(exist_ok=True)
         ended = forked(lambda: self.work(words, begin, user), folder, LIMIT, meanwhile=meanwhile)
-        out, err = (data.decode("utf-8", errors="surrogateescape") for data in (ended.out, ended.err))
+        out, err = ended.texts
         if self.ended is None or (ended.code and not self.ended.code):
             self.ended = ended
             self.line = first_line(err, out)
-        wrong = [] if ended.code == 143 else said(ended.code, out, err, LIMIT)
+        wrong = said(ended.code, out, err, LIMIT, stopped=128 + signal.SIGTERM)
         self.failures += [f"{' '.join(words[:2])}: {each}" for each in wrong]
         return ended
 

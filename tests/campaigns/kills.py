@@ -246,7 +246,7 @@ class Killer:
                     killed += 1
                     outcome.failures += families.damaged(scratch / "run")
                 else:
-                    outcome.failures += said(ended.code, ended.out.decode(), ended.err.decode(), LIMIT)
+                    outcome.failures += said(ended.code, *ended.texts, LIMIT)
                     outcome.failures += [f"code {ended.code}"] if ended.code else []
                 if outcome.failures or not ended.code:
                     break
@@ -307,8 +307,7 @@ def _kill_after(seconds: float, child: int) -> None:
 
 def last(ended: Ended) -> str:
     """The last line that a child said, of its errors first."""
-    texts = [data.decode(errors="replace") for data in (ended.err, ended.out)]
-    return next((line for text in texts for line in reversed(text.splitlines()) if line.strip()), "")
+    return next((line for text in reversed(ended.texts) for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 # --- the campaign ----------------------------------------------------------------------------------------------------

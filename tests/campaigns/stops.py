@@ -123,10 +123,7 @@ class Moment:
         self.reader = -1
 
     def begin(self) -> None:
-        """Handlers as a shell leaves them, the hooks, the pipe."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        """The hooks, the pipe."""
         kills.patched("gencli.training.loop:Trainer._step", self._count, 0)
         kills.patched(PHASES[self.one.verb][self.one.phase], self.act, self.one.call)
         if self.one.twice:
@@ -184,7 +181,7 @@ class Stopper:
                 (parent / verb).mkdir()
                 ended = forked(lambda own=work, at=parent / verb: own(at), parent, kills.LIMIT)  # type: ignore[misc]
                 if ended.code:
-                    raise RuntimeError(f"{verb} fails undisturbed:\n{ended.out.decode()}\n{ended.err.decode()}")
+                    raise RuntimeError(f"{verb} fails undisturbed:\n{''.join(ended.texts)}")
 
     def _work(self, verb: str, family: str) -> Callable[[Path], int]:
         """The command of a try, called within a folder; a training that has begun is resumed."""
@@ -222,7 +219,7 @@ class Stopper:
             outcome.code, outcome.line = ended.code, kills.last(ended)
             outcome.failures += self._wrong(one, ended, scratch)
             ended = forked(lambda: work(scratch), scratch, kills.LIMIT)
-            outcome.failures += said(ended.code, ended.out.decode(), ended.err.decode(), kills.LIMIT)
+            outcome.failures += said(ended.code, *ended.texts, kills.LIMIT)
             if ended.code:
                 outcome.failures.append(f"then: code {ended.code}, {kills.last(ended)}")
             else:
@@ -249,7 +246,7 @@ class Stopper:
 
     def _wrong(self, one: Try, ended: Ended, scratch: Path) -> Iterator[str]:
         """What is wrong with how it ended."""
-        out, err = ended.out.decode(), ended.err.decode()
+        out, err = ended.texts
         hit = (scratch / "told").exists()
         stops = hit and one.signal in SIGNALS[:3]
         code = 128 + getattr(signal, f"SIG{one.signal}") if stops else 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -19,9 +22,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    from campaigns.room import Room
+    from campaigns.prepared import Prepared, training
 
-    return Room(tmp_path_factory.mktemp("commands"), {"flow": commands.RUNS["flow"]})
+    return Prepared(tmp_path_factory.mktemp("commands"), training({"flow": commands.RUNS["flow"]}))
 
 
 @pytest.mark.slow
@@ -86,6 +89,43 @@ def test_the_checker_sees(room, monkeypatch, what):
     monkeypatch.setattr("gencli.cli.main.main", FAULTS.get(what, says(2, "error: no")))
     outcome = tried(room, Line("self/test", ("train", "trainer.max_steps=0"), Key("trainer.max_steps", Count)))
     assert bool(outcome.failures) == (what in FAULTS), outcome
+
+
+def deaf(words):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    time.sleep(20)
+    return 0
+
+
+def silent(words):
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(20)
+    return 130
+
+
+def obedient(words):
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(20)
+    return says(130, "interrupted")(words)
+
+
+@pytest.mark.parametrize(("main", "says"), [(deaf, "hang"), (silent, "does not say"), (obedient, "")])
+def test_a_large_command_has_to_end_after_ctrl_c(room, monkeypatch, main, says):
+    monkeypatch.setattr("gencli.cli.main.main", main)
+    monkeypatch.setattr(commands, "LARGE", 0.2)
+    monkeypatch.setattr(commands, "GRACE", 1)
+    outcome = tried(room, Line("self/large", ("train", "trainer.max_steps=100000")))
+    assert bool(outcome.failures) == bool(says), outcome
+    assert says in "".join(outcome.failures)
+
+
+@pytest.mark.parametrize(
+    ("flag", "out", "right"), [("--info", "\tx", True), ("--info", "x\ty", False), ("n=1", "\tx", False)]
+)
+def test_tabs_indent_the_pages_of_hydra_alone(room, monkeypatch, flag, out, right):
+    monkeypatch.setattr("gencli.cli.main.main", says(0, out=out))
+    outcome = tried(room, Line("self/page", ("train", flag)))
+    assert bool(outcome.failures) != right, outcome
 
 
 @pytest.mark.slow

@@ -157,8 +157,8 @@ def test_nothing_of_a_run_is_in_hydra(server, tmp_path, verb, name):
     key = "resume" if verb == "train" else "run"
     without = hydra_of(name, [f"{key}=x"])
     for shape, entries in DEFAULTS.items():
-        place = Place(tmp_path, tmp_path, tmp_path / shape, tmp_path, tmp_path, server.good)
-        shutil.copytree(server.good / "flow", place.run)
+        place = Place(tmp_path, tmp_path, tmp_path / shape, tmp_path, tmp_path, server.prepared.good)
+        shutil.copytree(server.prepared.good / "flow", place.run)
         for section in ("model", "data", "objective", "sampler", "estimator"):  # the others are checked before
             merge(place, section, {"defaults": entries})
         edit(place, "estimator.command", "touch ran")

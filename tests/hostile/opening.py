@@ -6,23 +6,22 @@ run, connect, unpickle, or write beyond the run folder; the answer is one line, 
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import composing
-from campaigns.children import belongings, bound_memory, forked, import_everything, settle, warm_up
+from campaigns.children import Ended, belongings
 from campaigns.ledger import Outcome
-from campaigns.told import first_line, said, snapshot
+from campaigns.prepared import Prepared, training
+from campaigns.told import changed, first_line, said, snapshot
 from campaigns.watched import Hook
 
 from hostile.base import SECRET, Case, Place, unseal
@@ -55,25 +54,6 @@ GOOD: dict[str, tuple[str, ...]] = {
     "digits": ("data=digits", "model=made", "model.hidden=[16]"),
 }
 """The runs that cases start from; each takes a second or two to make."""
-
-
-def make_good(parent: Path, names: Sequence[str]) -> Path:
-    """Train good runs in a child; their folder."""
-    folder = parent / "good"
-    folder.mkdir()
-
-    def work() -> int:
-        import gencli
-
-        os.chdir(folder)
-        for name in names:
-            gencli.train([*TINY, *GOOD[name], f"run_dir={folder / name}"])
-        return 0
-
-    code, _, out, err = forked(work, parent, 600)
-    if code:
-        raise RuntimeError(f"the good runs cannot be made:\n{out.decode()}\n{err.decode()}")
-    return folder
 
 
 # --- verbs -----------------------------------------------------------------------------------------------------------
@@ -162,9 +142,6 @@ def _load(place: Place) -> int:
     return _report(first) if first else 0
 
 
-# --- the child -------------------------------------------------------------------------------------------------------
-
-
 # --- one try ---------------------------------------------------------------------------------------------------------
 
 
@@ -177,28 +154,20 @@ class Server:
     """
 
     def __init__(self, parent: Path, bases: Sequence[str] = tuple(GOOD)) -> None:
-        self.parent = parent
-        import_everything()
-        self.good = make_good(parent, bases)
-        self.digest = snapshot(self.good)
-        with tempfile.TemporaryDirectory(dir=parent) as folder:
-            shutil.copytree(self.good / "flow", Path(folder, "run"))
-            warm_up(Path(folder), [[verb, "run=run", "device=cpu"] for verb in ("sample", "eval")])
-        gc.collect()
-        gc.freeze()  # children share these pages
+        make = training({name: (*TINY, *GOOD[name]) for name in bases})
+        warm = [[verb, "run=flow", "device=cpu"] for verb in ("sample", "eval")]
+        self.prepared = Prepared(parent, make, warm, MEMORY)
+        self.digest = snapshot(self.prepared.good)
 
     def run(self, case: Case, verb: str) -> Outcome:
         """Try one verb on a fresh copy of the case."""
-        scratch = Path(tempfile.mkdtemp(prefix="case-", dir=self.parent))
-        try:
+        with self.prepared.folder() as scratch:
             place = self._place(scratch, case)
             try:
                 case.change(place)
             except Exception as error:
                 raise RuntimeError(f"{case.name} cannot be made: {error!r}") from error
             return self._tried(case, verb, place)
-        finally:
-            _remove(scratch)
 
     def _place(self, scratch: Path, case: Case) -> Place:
         place = Place(
@@ -207,11 +176,11 @@ class Server:
             run=scratch / "work" / "outputs" / case.name_of_run,
             outside=scratch / "outside",
             path=scratch / "path",
-            good=self.good,
+            good=self.prepared.good,
         )
-        for name in ("work/outputs", "outside", "path", "tmp", "cache", "home"):
-            (scratch / name).mkdir(parents=True)
-        shutil.copytree(self.good / case.base, place.run, copy_function=shutil.copyfile)
+        for name in ("work/outputs", "outside", "path"):
+            (scratch / name).mkdir()
+        shutil.copytree(place.good / case.base, place.run, copy_function=shutil.copyfile)
         unseal(place.run)  # as whoever changes a run would do
         (place.outside / "mine.txt").write_text("mine\n")
         return place
@@ -224,31 +193,29 @@ class Server:
         before = snapshot(place.scratch, skip=(*kept, *map(str, own)))
         how, _, rest = verb.rpartition(":")
         if how:
-            code, seconds, out, err = self._process(how, rest, place, case)
+            ended = self._process(how, rest, place, case)
         else:
             descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
             hook = Hook(place, descriptor, map(Path, kept))
-            code, seconds, out, err = forked(
-                lambda: _command(verb, place, case), place.scratch, LIMIT, lambda: _begin(place, hook)
+            ended = self.prepared.act(
+                place.scratch, lambda: _command(verb, place, case), LIMIT, begin=lambda: _begin(place, hook)
             )
             os.close(descriptor)
-        outcome = Outcome(f"{case.name}:{verb}", code=code, seconds=seconds)
-        texts = [data.decode("utf-8", errors="surrogateescape") for data in (out, err)]
-        outcome.line = first_line(*reversed(texts))
+        out, err = ended.texts
+        outcome = Outcome(f"{case.name}:{verb}", line=first_line(err, out), code=ended.code, seconds=ended.seconds)
         outcome.failures = [
             *dict.fromkeys(log.read_text(errors="replace").splitlines()),
-            *said(code, *([text.replace("\r\n", "\n") for text in texts] if verb == "compare-csv" else texts), LIMIT),
-            *(["an interpolation was resolved"] if SECRET in texts[0] + texts[1] else ()),
-            *(_inserted(place, texts[0]) if rest.startswith("complete") else ()),
+            *said(ended.code, out.replace("\r\n", "\n") if verb == "compare-csv" else out, err, LIMIT),
+            *(["an interpolation was resolved"] if SECRET in out + err else ()),
+            *(_inserted(place, out) if rest.startswith("complete") else ()),
         ]
         after = snapshot(place.scratch, skip=(*kept, *map(str, own)))
-        changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-        outcome.failures += [f"changed: {path}" for path in changed[:5]]
+        outcome.failures += [f"changed: {path}" for path in changed(before, after)[:5]]
         if Path(place.mark).exists():
             outcome.failures.append("the stranger's code ran")
         return outcome
 
-    def _process(self, how: str, verb: str, place: Place, case: Case) -> tuple[int, float, bytes, bytes]:
+    def _process(self, how: str, verb: str, place: Place, case: Case) -> Ended:
         """A process of its own, as a user starts it in a working directory that is the stranger's."""
         script = Path(sys.executable).with_name("gencli")
         start = [str(script)] if how == "script" else [sys.executable, "-m", "gencli"]
@@ -273,11 +240,11 @@ class Server:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
                 code = -9
-        return code, time.monotonic() - began, out.read_bytes(), err.read_bytes()
+        return Ended(code, time.monotonic() - began, out.read_bytes(), err.read_bytes())
 
     def good_is_untouched(self) -> bool:
         """Whether the runs that cases started from, and that some name, are as they were."""
-        return snapshot(self.good) == self.digest
+        return snapshot(self.prepared.good) == self.digest
 
 
 def _environment(place: Place) -> dict[str, str]:
@@ -287,10 +254,8 @@ def _environment(place: Place) -> dict[str, str]:
 
 def _begin(place: Place, hook: Hook) -> None:
     """Make the child the case's own."""
-    settle(place.work, place.scratch)
     os.environ["HOSTILE_SECRET"] = SECRET
     sys.path.append(str(place.path))
-    bound_memory(MEMORY)
     composing.forget()
     sys.addaudithook(hook)
 
@@ -301,14 +266,6 @@ def _command(verb: str, place: Place, case: Case) -> int:
     from gencli.cli.main import main
 
     return main(_words(verb, place, case.extra))
-
-
-def _remove(folder: Path) -> None:
-    """Take a scratch folder away, whatever its rights are."""
-    for path in folder.rglob("*"):
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o700)
-    shutil.rmtree(folder)
 
 
 # --- what must not be ------------------------------------------------------------------------------------------------

@@ -47,6 +47,14 @@ PART = {
     "checkpoint": ["pickle:sample", "meta-deep:resume", "best=lists:resume"],
     "links": ["metrics.jsonl:resume", "samples-empty:sample"],
     "around": ["yaml.py:module:compare", "standard:module:compare"],
+    "storage": [
+        "link:search",
+        "journal-of-another-file:search",
+        "view-endless:search",
+        "result-unit-markup:search",
+        "param-beyond:search",
+        "journal-value-null:search",
+    ],
     "names": ["substitution:complete", "newline:complete-compare", "escape:near"],
 }
 """Pairs of a case and a verb: something of each group."""

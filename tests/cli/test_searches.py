@@ -3,7 +3,9 @@
 import json
 import math
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -16,6 +18,7 @@ from gencli.config import multirun
 from gencli.core.errors import Interrupted, RunFailed
 from gencli.sweeps import launcher
 from gencli.sweeps.search import launch, study
+from gencli.sweeps.search.trials import Trials
 from tests.cli.conftest import TOY
 
 LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
@@ -97,6 +100,20 @@ def test_a_search_ends_with_the_chosen_configuration_on_the_test_split(capsys):
     again = capsys.readouterr().out
     assert "[5] optimizer.lr=" in again
     assert "[4] optimizer.lr=" not in again
+
+
+def test_a_storage_that_fails_meanwhile_is_told_in_a_line(monkeypatch, capsys):
+    def told(feed, job):
+        with closing(sqlite3.connect("here/search.db")) as database:
+            database.execute("DROP TABLE trials")
+        feed.study.get_trials(states=())
+
+    monkeypatch.setattr(Trials, "tell", told)
+    words = ["train", *TOY, "-m", LR, "search=random", "search.trials=2", "sweep.dir=here", "sweep.workers=1"]
+    assert cli.main(words) == 1
+    err = capsys.readouterr().err
+    assert "search.db: no such table: trials" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.slow

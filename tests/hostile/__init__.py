@@ -4,10 +4,24 @@ A case changes a fresh copy of a good run, and perhaps what lies around it. ``op
 says what went wrong. Cases are data, so that one list serves the tests and scripts/campaign.
 """
 
-from hostile import around, classes, defaults, files, links, records, runs, texts, values, verbs, weights
+from hostile import (
+    around,
+    classes,
+    defaults,
+    files,
+    links,
+    records,
+    runs,
+    storage,
+    studies,
+    texts,
+    values,
+    verbs,
+    weights,
+)
 from hostile.base import Case
 
-_KINDS = (defaults, classes, texts, runs, values, files, records, weights, links, around, verbs)
+_KINDS = (defaults, classes, texts, runs, values, files, records, weights, links, around, verbs, storage, studies)
 
 
 def cases() -> list[Case]:

@@ -24,6 +24,7 @@ from campaigns.prepared import Prepared, training
 from campaigns.told import changed, first_line, said, snapshot
 from campaigns.watched import Hook
 
+from hostile import storage
 from hostile.base import SECRET, Case, Place, unseal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,7 @@ def _words(verb: str, place: Place, extra: Iterable[str]) -> list[str]:
         "begin": ["train", f"init_from={named}", *TINY, "run_dir=../tmp/new", *more],
         "training": ["sample", f"run={named}", "picture=training", "device=cpu", *more],
         "sweep": _sweep(named),
+        "search": storage.words(named, more),
         "ls": ["ls", "outputs"],
         "ls-json": ["ls", "--json", "outputs"],
         "report": ["report", run],
@@ -94,6 +96,7 @@ def _words(verb: str, place: Place, extra: Iterable[str]) -> list[str]:
 COMMANDS = (
     *("sample", "eval", "resume", "again", "load", "latest", "compare", "compare-json", "compare-csv"),
     *("begin", "picture", "samples", "training", "metrics", "ls", "ls-json", "report", "reports", "card", "sweep"),
+    "search",
     *("near", "near-compare", "complete", "complete-resume", "complete-compare", "complete-data"),
 )
 """Verbs that a case may name; ``script:VERB`` and ``module:VERB`` start a process of their own."""

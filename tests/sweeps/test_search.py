@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import pickle
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -13,9 +15,9 @@ from gencli.config import multirun
 from gencli.config.multirun import Multirun, Planned, Search
 from gencli.config.sections import SearchOptions, SweepOptions
 from gencli.config.spaces import Choices, Interval
-from gencli.core.errors import UsageError
+from gencli.core.errors import GencliError, UsageError
 from gencli.sweeps.folder import SweepFolder
-from gencli.sweeps.search import samplers, study, trials
+from gencli.sweeps.search import samplers, storage, study, trials
 from gencli.sweeps.search.trials import Trials
 
 FIRST = {"seed": 0, "device": "cpu", "trust": [], "estimator": {}, "trainer": {"max_steps": 40, "eval_every": 10}}
@@ -43,7 +45,7 @@ def feed(folder="sweep", spaces=(LR, COUNT, KIND), say=print, **options):
     search = Search(SearchOptions(**options), spaces, (), FIRST, ())
     place = SweepFolder(Path(folder), made=True)
     place.path.mkdir(exist_ok=True)
-    opened = study.open_study(search, study.location(search, place.path))
+    opened = study.open_study(search, storage.location(search, place.path))
     return Trials(Multirun((), SweepOptions(), (), (), search), opened, place, options.get("storage") is None, say)
 
 
@@ -316,6 +318,59 @@ def test_a_storage_that_cannot_be_is_refused_in_a_line(storage, says):
         feed(storage=storage)
     assert "search.storage" in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_only_a_folder_that_is_called_as_the_trial_is_measured(ours, tmp_path):
+    found = feed(trials=1)
+    job = found.ask()
+    elsewhere = tmp_path / "another machine" / (job.run.name if ours else "victim")
+    trial = found._running[job.id]
+    trial.set_user_attr("job", {**trial.user_attrs["job"], "run": str(elsewhere)})
+    job.run = elsewhere
+    ends(job, 1.0)
+    found.tell(job)
+    following = found.ask()
+    assert (following is not None) == ours
+
+
+def _link(file):
+    file.rename("victim")
+    file.symlink_to("victim")
+
+
+def _view(file):
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE VIEW more AS SELECT 1")
+
+
+def _journal_that_names_a_file(file):
+    Path("search.db-journal").write_bytes(b"victim".ljust(600) + bytes.fromhex("d9d505f920a163d7"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_link, "search.db is a symbolic link"),
+        (_view, "search.db holds the view more"),
+        (_journal_that_names_a_file, "search.db-journal names another file"),
+        (lambda file: file.unlink() or os.mkfifo(file), "search.db is no file"),
+    ],
+)
+def test_a_file_by_whose_opening_sqlite_would_do_more_than_read_is_not_opened(change, says):
+    with closing(sqlite3.connect("search.db")) as database:
+        database.execute("CREATE TABLE own (x)")
+    change(Path("search.db"))
+    with pytest.raises(GencliError, match=says):
+        feed(storage="sqlite:///search.db")
+
+
+def test_a_trial_that_the_search_does_not_offer_is_refused():
+    found = feed(spaces=(LR,), trials=2)
+    wrong = optuna.distributions.FloatDistribution(0, 10)
+    found.study.add_trial(optuna.trial.create_trial(params={LR.key: 7.0}, distributions={LR.key: wrong}, value=1.0))
+    with pytest.raises(UsageError, match="trial 0 is damaged, or of another search"):
+        feed(spaces=(LR,), trials=2)
 
 
 def test_a_study_of_something_else_is_refused():

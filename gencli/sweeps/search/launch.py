@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from gencli.config.multirun import Multirun
-from gencli.core.errors import UsageError, quoted
+from gencli.core.errors import RunFailed, UsageError, quoted
 from gencli.sweeps.child import Report, Work
 from gencli.sweeps.folder import SweepFolder
 from gencli.sweeps.launcher import Launch
@@ -26,14 +26,14 @@ def search(sweep: Multirun, work: Work, report: Report) -> int:
 
     Raises:
         UsageError: the search cannot be run, and nothing was written.
-        RunFailed: its folder cannot be written.
+        RunFailed: its folder or its storage cannot be written; earlier starts had nothing but failures.
     """
     forks = can_fork()
     assert sweep.search is not None
     options = sweep.search.options
     try:
+        from gencli.sweeps.search import storage, summary
         from gencli.sweeps.search import study as studies
-        from gencli.sweeps.search import summary
         from gencli.sweeps.search.trials import Trials
     except ImportError as error:
         wanted = "pip install 'gencli-nll[search]'"
@@ -50,7 +50,7 @@ def search(sweep: Multirun, work: Work, report: Report) -> int:
     display, wanted = Display(), studies.study_id(sweep.search)
     folder, told = SweepFolder.of(sweep.options.dir, wanted, undone)
     try:
-        where = studies.location(sweep.search, folder.path)
+        where = storage.location(sweep.search, folder.path)
         folder.hold(wanted, display.say)
         study = studies.open_study(sweep.search, where)
         if told:
@@ -59,6 +59,8 @@ def search(sweep: Multirun, work: Work, report: Report) -> int:
         launch = Launch(sweep, [], folder, display, trials)
         launch.run(work, report, forks, [sweep.search.first] * trials.total)
         summary.tell(trials, where, display)
+    except studies.ERRORS as error:
+        raise RunFailed(studies.failure(sweep.search, where, error)) from error
     finally:
         folder.release()
     failed = [job for job in launch.jobs if job.state == "failed"]
@@ -70,4 +72,6 @@ def search(sweep: Multirun, work: Work, report: Report) -> int:
         display.say(f"go on with the same command: {shlex.join(['gencli', 'train', *sweep.words])}")
     if launch.stopped > 0:
         return 128 + launch.stopped
+    if finished and not trials.done and not failed:
+        raise RunFailed("no trial of this study has a value")
     return 0 if finished and trials.done else 1

@@ -1,39 +1,36 @@
-"""The study of a search: where Optuna keeps it, what it proposes, whom it prunes."""
+"""The study of a search: what Optuna knows of its trials, what it proposes, whom it prunes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from pathlib import Path
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
+from optuna.exceptions import OptunaError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial
-from sqlalchemy import URL, NullPool
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError
+from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from gencli.config import sections, spaces
 from gencli.config.multirun import Search
 from gencli.config.spaces import Choices, Space
-from gencli.core.errors import UsageError, quoted
-from gencli.core.files import named
+from gencli.core.errors import GencliError, UsageError, quoted
 from gencli.sweeps.ids import job_id
+from gencli.sweeps.search import storage
 from gencli.sweeps.search.samplers import sampler
 
-DATABASE = "search.db"
-"""SQLite file within the folder of a sweep."""
+ERRORS = (OptunaError, SQLAlchemyError)
+"""What a storage raises that cannot be read or written."""
 
 TRIES = 20
 """Of opening a database in which another process makes the tables."""
-
-PATIENCE = 60.0
-"""Seconds for which a process waits while others write to an SQLite file."""
 
 
 def study_id(search: Search) -> str:
@@ -42,34 +39,11 @@ def study_id(search: Search) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def location(search: Search, folder: Path) -> str:
-    """Where the storage is: a URL, or a journal file.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    text = search.options.storage
-    if text is None:
-        return URL.create("sqlite", database=str((folder / DATABASE).absolute())).render_as_string()
-    if "://" in text:
-        try:
-            make_url(text)
-        except ArgumentError:
-            raise UsageError(f"search.storage={quoted(text)}: this is no URL of a database") from None
-        return text
-    if not text.endswith(".log"):
-        raise UsageError(
-            f"search.storage={quoted(text)}: a URL such as sqlite:///FILE or postgresql://HOST/NAME, "
-            "or a journal file whose name ends in .log, is needed"
-        )
-    return str(named(text, "search.storage=").absolute())
-
-
 def _opened(search: Search, where: str, name: str, own: BaseSampler) -> tuple[optuna.Study, Any]:
     """The study, and what it says of the search that it belongs to."""
     study = optuna.create_study(
         study_name=name,
-        storage=_storage(where),
+        storage=storage.opened(where),
         sampler=own,
         pruner=_pruner(search),
         directions=["minimize"] * len(search.options.objectives),
@@ -78,7 +52,26 @@ def _opened(search: Search, where: str, name: str, own: BaseSampler) -> tuple[op
     known = study.user_attrs.get("search")
     if known is None:
         study.set_user_attr("search", study_id(search))
+    elif known == study_id(search):
+        _check(study, search)
     return study, known
+
+
+def _check(study: optuna.Study, search: Search) -> None:
+    """Refuse a study that holds trials of another search than it says.
+
+    Raises:
+        ValueError: names the first one.
+    """
+    for number, trial in enumerate(study.get_trials(deepcopy=False)):
+        fits = trial.number == number and isinstance(trial.user_attrs, dict)
+        if fits and trial.state == TrialState.COMPLETE:
+            values = trial.values or []
+            fits = len(values) == len(search.options.objectives)
+            fits &= all(isinstance(value, float) and math.isfinite(value) for value in values)
+            fits &= all(space.holds(trial.params.get(space.key)) for space in search.spaces)
+        if not fits:
+            raise ValueError(f"trial {number} is damaged, or of another search")
 
 
 def open_study(search: Search, where: str) -> optuna.Study:
@@ -96,27 +89,19 @@ def open_study(search: Search, where: str) -> optuna.Study:
     own = sampler(search)
     for left in reversed(range(TRIES)):
         try:
-            study, known = _opened(search, where, name, own)
+            with _quiet():
+                study, known = _opened(search, where, name, own)
             break
+        except GencliError:
+            raise
         except Exception as error:  # of whichever database it is
             if left and (isinstance(error, IntegrityError) or "already exists" in str(error)):
                 time.sleep(0.5)  # another process makes the tables at this moment
                 continue
-            first = str(getattr(error, "orig", None) or error).splitlines()[0]
-            said = f"search.storage={quoted(search.options.storage or where)}"
-            raise UsageError(f"{said}: {quoted(first, 300)}") from error
+            raise UsageError(failure(search, where, error)) from error
     if known not in (None, study_id(search)):
         raise UsageError(f"search.study={quoted(name)}: this study searches something else; give another name")
     return study
-
-
-def _storage(where: str) -> BaseStorage:
-    if "://" not in where:
-        return JournalStorage(JournalFileBackend(where))
-    options: dict[str, Any] = {"poolclass": NullPool}  # no connection is open when a job is forked
-    if where.startswith("sqlite"):
-        options["connect_args"] = {"timeout": PATIENCE}
-    return RDBStorage(where, engine_kwargs=options)
 
 
 def _pruner(search: Search) -> BasePruner:
@@ -132,19 +117,62 @@ def _pruner(search: Search) -> BasePruner:
     return NopPruner()
 
 
+def ask(study: optuna.Study) -> Trial:
+    """The next trial.
+
+    Raises:
+        UsageError: the storage holds what Optuna cannot read.
+    """
+    with _proposing("the next trial"):
+        return study.ask()
+
+
 def value_of(trial: Trial, space: Space) -> Any:
     """What a trial has for a key; if it has nothing yet, the sampler's proposal.
 
     Raises:
-        UsageError: the storage holds what the search does not offer.
+        UsageError: the storage holds what the search does not offer, or what Optuna cannot read.
     """
     value: Any
-    if isinstance(space, Choices):
-        value = trial.suggest_categorical(space.key, space.values)
-    elif space.whole:
-        value = trial.suggest_int(space.key, int(space.low), int(space.high), step=int(space.step or 1), log=space.log)
-    else:
-        value = trial.suggest_float(space.key, space.low, space.high, step=space.step, log=space.log)
+    with _proposing(f"{space.key} of trial {trial.number}"):
+        if isinstance(space, Choices):
+            value = trial.suggest_categorical(space.key, space.values)
+        elif space.whole:
+            value = trial.suggest_int(
+                space.key, int(space.low), int(space.high), step=int(space.step or 1), log=space.log
+            )
+        else:
+            value = trial.suggest_float(space.key, space.low, space.high, step=space.step, log=space.log)
     if not space.holds(value):
         raise UsageError(f"{space.key}={quoted(value)} of trial {trial.number} is not what this search offers")
     return value
+
+
+@contextmanager
+def _proposing(what: str) -> Iterator[None]:
+    """Within, samplers read a storage, where anything may stand."""
+    try:
+        with _quiet():
+            yield
+    except GencliError:
+        raise
+    except Exception as error:
+        raise UsageError(f"search.storage: {what} cannot be proposed: {_first_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, Optuna does not warn of what it finds in a storage: it is used, or refused in a line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def failure(search: Search, where: str, error: Exception) -> str:
+    """What to say of a storage that fails."""
+    return f"search.storage={quoted(search.options.storage or where, 300)}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    own = next((found.orig for found in (error, error.__cause__) if isinstance(found, DBAPIError)), None)
+    return quoted((str(own or error) or type(error).__name__).splitlines()[0], 300)

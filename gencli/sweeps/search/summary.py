@@ -98,7 +98,7 @@ def table(trials: Trials) -> Table:
     names = trials.search.options.objectives
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for head in ("trial", *(_head(trials, name) for name in names), "steps"):
-        shown.add_column(head, justify="right", no_wrap=True)
+        shown.add_column(Text(head), justify="right", no_wrap=True)
     for space in trials.search.spaces:
         shown.add_column(Text(quoted(space.key.rpartition(".")[2])), overflow="ellipsis", no_wrap=True)
     for trial in trials.done[:BEST]:

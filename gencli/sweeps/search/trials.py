@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,22 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gencli.config import stored
 from gencli.config.multirun import Multirun, Search, measured
+from gencli.config.plain import is_of
 from gencli.core.errors import UsageError, quoted
 from gencli.report.collect import Row, results
 from gencli.sweeps import progress
 from gencli.sweeps.folder import SweepFolder, state_of
 from gencli.sweeps.ids import job_id, slug
 from gencli.sweeps.jobs import Job
-from gencli.sweeps.search.study import value_of
+from gencli.sweeps.search.study import ask, value_of
 
 HOPELESS = 5
 """Failures, of the first trials and of nothing else, that end a search."""
+
+_RESULT: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("nll", "se", "bits_per_dim", "parameters", "sampling_seconds"), (int, float, type(None))),
+    **{"steps": (int, type(None)), "n_examples": (int,), "bound": (str, type(None)), "unit": (str,)},
+}
 
 _HEAD = ("step", "split", "seconds", "weights")
 
@@ -68,7 +74,7 @@ class Trials:
             if self._left:
                 trial = Trial(self.study, self._left.pop(0)._trial_id)
             elif len(self.study.get_trials(deepcopy=False)) < self.total and not self.hopeless:
-                trial = self.study.ask()
+                trial = ask(self.study)
             else:
                 return None if self._running else self._measurement()
             job = self._job(trial)
@@ -120,7 +126,7 @@ class Trials:
             self._tell(trial, job)
             return job
         own = job_id(planned.config)
-        same = [done for done in self.done if job_of(done).get("id") == own]
+        same = [done for done in self.done if job_of(done).get("id") == own and "run" in job_of(done)]
         job.run = relative(
             job_of(same[0])["run"] if same else self.folder.path / f"{trial.number:04}-{slug(short)}-{own}"
         )
@@ -207,16 +213,16 @@ class Trials:
             return None
         self._asked_test = True
         run = relative(job_of(chosen).get("run"))
-        if not run.is_dir() or (self.search.first.get("estimator") is None):
+        if not self._is_run_of(chosen, run) or not run.is_dir() or self.search.first.get("estimator") is None:
             return None
         self.test = _own(run, "test")
         if self.test is not None:
             return None
-        before = [number for number in self.study.user_attrs.get("measured", []) if number != chosen.number]
+        known = self.study.user_attrs.get("measured")
+        before = [number for number in known if number != chosen.number] if isinstance(known, list) else []
         if before:
-            self.say(
-                f"warning: the test split has been measured for trial {before[-1]} before; this is another look at it"
-            )
+            last = quoted(before[-1])
+            self.say(f"warning: the test split has been measured for trial {last} before; this is another look at it")
         self.study.set_user_attr("measured", [*before, chosen.number])
         try:
             config = measured(str(run), self.search.first, self.search.config_dirs)
@@ -225,6 +231,11 @@ class Trials:
             return None
         name = f"[test] trial {chosen.number}"
         return Job(name, (), config, run=run, log=run.with_name(f"{run.name}.log"), verb="eval")
+
+    def _is_run_of(self, trial: FrozenTrial, run: Path) -> bool:
+        """Whether a folder is called as the run of a trial: whoever writes to the storage may name any folder."""
+        planned = self.search.trial({space.key: trial.params[space.key] for space in self.search.spaces})
+        return planned.config is not None and run.name.endswith(f"-{job_id(planned.config)}")
 
 
 def short_value(value: Any) -> str:
@@ -240,14 +251,18 @@ def relative(run: object) -> Path:
 
 def job_of(trial: FrozenTrial) -> dict[str, Any]:
     """Where a trial is trained: host, folder of the sweep, run folder, id of its config."""
-    found = trial.user_attrs.get("job")
-    return found if isinstance(found, dict) else {}
+    return _kept(trial, "job", dict.fromkeys(("sweep", "host", "id", "run"), (str,)))
 
 
 def result_of(trial: FrozenTrial) -> dict[str, Any]:
     """What is known of a trial that is done."""
-    found = trial.user_attrs.get("result")
-    return found if isinstance(found, dict) else {}
+    return _kept(trial, "result", _RESULT)
+
+
+def _kept(trial: FrozenTrial, name: str, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """What a storage keeps of a trial under a name, as far as it is of the types that it should be."""
+    found = trial.user_attrs.get(name)
+    return {k: v for k, v in found.items() if is_of(v, kinds.get(k, ()))} if isinstance(found, dict) else {}
 
 
 def facts_of(run: Path) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from gencli.core.spec import Bound
 from gencli.estimators.partition import PartitionEstimator, check_density, fitted
 from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.hmc import HMC
-from gencli.kernels.usual import usual
 from gencli.methods.annealing import Annealing, AnnealingPath, GeometricPath, MomentsPath, OwnPath, pilot
+from gencli.methods.chains import usual
 from gencli.models.base import DirectSampling, ModelFactory, Unnormalized
 from gencli.models.structure import Annealable
 from gencli.models.trained import Learned
@@ -32,8 +32,8 @@ class Annealed(PartitionEstimator):
 
     Args:
         base: builds q, fitted to examples; None: the model's own base.
-        kernel: the transition at each step; None: Hamiltonian Monte Carlo by the two options below for reals, Gibbs
-            sweeps for discrete x.
+        kernel: the transition at each step; None: Hamiltonian Monte Carlo by the two options below for reals, the
+            usual one of the model for discrete x (``methods/chains.py``).
         chains: number of chains.
         betas: K, steps from base to model.
         leaps: leapfrog steps of the Hamiltonian transition; 1 is MALA.
@@ -102,7 +102,7 @@ class Annealed(PartitionEstimator):
         if self.kernel is not None:
             return self.kernel
         if model.spec.support.discrete:
-            return usual(model.spec)
+            return usual(model)
         return HMC(leaps=self.leaps, target=self.target, step_size=0.5 * float(x.std()), jitter=0.0)
 
     def forward(self, annealing: Annealing, noise: Noise) -> tuple[Tensor, Tensor, dict[str, float]]:

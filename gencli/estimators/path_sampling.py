@@ -25,8 +25,7 @@ from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
 from gencli.kernels.base import Energy, Kernel, require_moves
 from gencli.kernels.energy import weighted
-from gencli.kernels.usual import usual
-from gencli.methods.chains import energy_of
+from gencli.methods.chains import energy_of, usual
 from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
 from gencli.models.structure import ExponentialFamily
 from gencli.models.trained import Learned
@@ -91,7 +90,7 @@ class PathSampling(PartitionEstimator):
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         nodes, shares = np.polynomial.legendre.leggauss(self.bridges)
         betas, shares = (nodes + 1) / 2, shares / 2
-        ahead, kernel = Ahead(noise), self.kernel or usual(model.spec)
+        ahead, kernel = Ahead(noise), self.kernel or usual(model)
         with frozen(model), torch.no_grad():
             zero, at = self._start(model, ahead)
             one = energy_of(model)

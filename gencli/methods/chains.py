@@ -1,7 +1,8 @@
-"""The energy of a model as chains see it."""
+"""The energy of a model as chains see it, and the kernel that moves them where none is named."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,8 +11,32 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.kernels.base import Energy, Kernel
+from gencli.kernels.gibbs import Gibbs
+from gencli.kernels.graphs import TieNoTie
+from gencli.kernels.hmc import HMC
+from gencli.kernels.informed import DiscreteMALA
 from gencli.models.base import Unnormalized
 from gencli.models.structure import BlockGibbs, Pairwise, Relaxed, Sloped
+
+SWEPT = 256
+"""Single changes, D (K - 1), above which no sweep asks a network for the energy of every one of them."""
+
+
+def usual(model: Unnormalized) -> Kernel[Any]:
+    """The kernel of chains where none is named.
+
+    Tie or no tie of networks, Hamiltonian Monte Carlo of reals, sweeps of Gibbs sampling of other discrete x. A network
+    that is the energy of many coordinates, and knows no shorter way to what a change does, would be asked once for each
+    of them in a sweep: there all move at once by what its gradient says (discrete Langevin, accepted or refused).
+    """
+    spec = model.spec
+    if spec.graph is not None:
+        return TieNoTie()
+    if not spec.support.discrete:
+        return HMC()
+    asked = type(model).changes is Unnormalized.changes and not isinstance(model, BlockGibbs)
+    many = math.prod(spec.shape) * (spec.support.size - 1) > SWEPT
+    return DiscreteMALA() if asked and many and isinstance(model, Relaxed) else Gibbs()
 
 
 def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energy:

@@ -14,7 +14,7 @@ from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, RowNoise, StepNoise, stream
 from gencli.core.options import Count, Natural, Positive, Range
 from gencli.kernels.base import Kernel, require_moves
-from gencli.kernels.usual import usual
+from gencli.methods.chains import usual
 from gencli.methods.exchange import Parameters, Posterior, exchange
 from gencli.models.base import Unnormalized
 from gencli.models.structure import Parametric
@@ -67,7 +67,7 @@ class PosteriorOfParameters(Picture):
             raise UsageError(
                 f"picture=posterior is for models of 1 to {self.MOST} parameters; this one has {len(theta.names)}"
             )
-        kernel = self.kernel or usual(model.spec)
+        kernel = self.kernel or usual(model)
         try:
             require_moves(kernel, support, f"picture.kernel: {type(kernel).__name__}")
         except ValueError as error:

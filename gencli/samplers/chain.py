@@ -13,12 +13,11 @@ from torch import Tensor
 
 from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Positive
-from gencli.core.spec import Given, Spec
+from gencli.core.spec import Given
 from gencli.core.tensors import frozen
 from gencli.kernels.base import Kernel, require_finite, require_moves
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
-from gencli.kernels.usual import usual
-from gencli.methods.chains import energy_of, require_pairs
+from gencli.methods.chains import energy_of, require_pairs, usual
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.samplers.base import Sampler, Samples
@@ -48,8 +47,8 @@ class MarkovChain(Sampler[Unnormalized]):
     init_scale: Positive = 1.0
 
     @abstractmethod
-    def transition(self, spec: Spec) -> Kernel[Any]:
-        """The kernel, of chains on such x."""
+    def transition(self, model: Unnormalized) -> Kernel[Any]:
+        """The kernel, of chains in the energy of a model."""
 
     @property
     @abstractmethod
@@ -62,7 +61,7 @@ class MarkovChain(Sampler[Unnormalized]):
         return f"sampler: {type(self).__name__}"
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
-        kernel = self.transition(model.spec)
+        kernel = self.transition(model)
         require_moves(kernel, model.spec.support, self.mover)
         require_pairs(kernel, model, self.mover)
         if self.init == "normal" and model.spec.support.discrete:
@@ -95,7 +94,7 @@ class MarkovChain(Sampler[Unnormalized]):
         Raises:
             RunFailed: a chain went to infinity.
         """
-        kernel, ahead = self.transition(model.spec), Ahead(noise)
+        kernel, ahead = self.transition(model), Ahead(noise)
         energy, moving = energy_of(model, y, len(x)), not model.spec.support.discrete
         # one place for what is kept of a step: small tensors that live on would lie between the large ones of a network
         skipped = self.steps // 2
@@ -131,7 +130,7 @@ class Chain(MarkovChain):
     """Chains of any kernel.
 
     Args:
-        kernel: their transition; None: the usual one of such x (``kernels/usual.py``).
+        kernel: their transition; None: the usual one of the model (``methods/chains.py``).
         steps: recorded steps.
         warmup: steps before those, in which the kernel adapts.
     """
@@ -140,8 +139,8 @@ class Chain(MarkovChain):
     steps: Count = 100
     warmup: Natural = 100
 
-    def transition(self, spec: Spec) -> Kernel[Any]:
-        return self.kernel or usual(spec)
+    def transition(self, model: Unnormalized) -> Kernel[Any]:
+        return self.kernel or usual(model)
 
     @property
     def mover(self) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gencli.core.options import BelowOne, Count, Natural, Positive, ProperFraction
-from gencli.core.spec import Spec
 from gencli.kernels import hmc
+from gencli.models.base import Unnormalized
 from gencli.samplers.chain import MarkovChain
 
 
@@ -31,7 +31,7 @@ class HMC(MarkovChain):
     target: ProperFraction = 0.8
     jitter: BelowOne = 0.2
 
-    def transition(self, spec: Spec | None = None) -> hmc.HMC:
+    def transition(self, model: Unnormalized | None = None) -> hmc.HMC:
         return hmc.HMC(leaps=self.leaps, step_size=self.step, target=self.target, jitter=self.jitter)
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gencli.core.options import Count, NonNegative, Positive
-from gencli.core.spec import Spec
 from gencli.kernels import langevin
+from gencli.models.base import Unnormalized
 from gencli.samplers.chain import MarkovChain
 
 
@@ -35,7 +35,7 @@ class Langevin(MarkovChain):
     def __post_init__(self) -> None:
         self.transition()
 
-    def transition(self, spec: Spec | None = None) -> langevin.Langevin:
+    def transition(self, model: Unnormalized | None = None) -> langevin.Langevin:
         return langevin.Langevin(
             step_size=self.step, temperature=self.temperature, hot=self.hot, cooling=self.steps / 2
         )
@@ -63,7 +63,7 @@ class ShortRun(MarkovChain):
     sigma: NonNegative = 0.01
     steps: Count = 100
 
-    def transition(self, spec: Spec | None = None) -> langevin.ShortRun:
+    def transition(self, model: Unnormalized | None = None) -> langevin.ShortRun:
         return langevin.ShortRun(step_size=self.step, sigma=self.sigma)
 
     @property

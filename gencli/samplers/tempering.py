@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from gencli.core.options import Count, Natural, Positive, ProperFraction, Range
-from gencli.core.spec import Spec
 from gencli.kernels import tempering
+from gencli.models.base import Unnormalized
 from gencli.samplers.chain import MarkovChain
 
 
@@ -33,7 +33,7 @@ class Tempering(MarkovChain):
     warmup: Natural = 50
     target: ProperFraction = 0.7
 
-    def transition(self, spec: Spec | None = None) -> tempering.Tempering:
+    def transition(self, model: Unnormalized | None = None) -> tempering.Tempering:
         return tempering.Tempering(
             replicas=self.replicas, hot=self.hot, leaps=self.leaps, step_size=self.step, target=self.target
         )

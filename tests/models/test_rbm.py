@@ -203,6 +203,7 @@ def test_persistent_chains_raise_the_likelihood():
     model = RBM(vectors(6), hidden=4)
     model.initialize(x)
     objective = PersistentContrastiveDivergence(model.spec, buffer=500, steps=5)
+    objective.bind(model)
     objective.start(model, Batch(x))
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
 

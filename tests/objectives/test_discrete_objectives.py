@@ -175,6 +175,7 @@ def test_chains_of_the_truth_teach_nothing(kind, text):
     x = states(here)[spread(model.log_p(), n)]
     size = {PersistentContrastiveDivergence: {"buffer": n, "reinit": 0.0}, MonteCarloMLE: {"samples": n}}.get(kind, {})
     objective = kind(here, steps=2, **size).double()
+    objective.bind(model)
     objective.start(model, Batch(x))
     for name in ("chains", "x"):
         if name in dict(objective.named_buffers()):

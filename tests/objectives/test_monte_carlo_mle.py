@@ -19,6 +19,7 @@ from gencli.objectives.energy.mcmc_mle import MonteCarloMLE, departed
 
 def trained(model: Unnormalized, objective: MonteCarloMLE, x: Tensor, steps: int, lr: float) -> None:
     """Adam with a rate that falls to 0, as a run takes its steps."""
+    objective.bind(model)
     objective.start(model, Batch(x))
     turn = objective.turns(model)[0]
     optimizer = torch.optim.Adam(turn.parameters, lr=lr)
@@ -84,6 +85,7 @@ def test_a_step_that_is_too_long_is_halved():
     model = Pairs(here, 0.3)
     x = states(here)[spread(Pairs(here).log_p(), 100)]
     objective = MonteCarloMLE(here, samples=500, anchor=50, least=0.3).double()
+    objective.bind(model)
     objective.start(model, Batch(x))
     turn = objective.turns(model)[0]
     before = nn.utils.parameters_to_vector(turn.parameters).detach().clone()

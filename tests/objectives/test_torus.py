@@ -128,6 +128,7 @@ def test_objectives_with_chains_find_all_couplings(name):
     x, mle = best()
     model = Torus(0.0)
     objective = CHAINS[name](SPEC).double()
+    objective.bind(model)
     objective.start(model, Batch(x))
     turn, steps = objective.turns(model)[0], 100
     optimizer = torch.optim.Adam(turn.parameters, lr=0.03)

@@ -16,7 +16,7 @@ from gencli.core.noise import Noise
 from gencli.core.options import NonNegative
 from gencli.core.spec import Batch, Spec
 from gencli.kernels.base import Energy, Kernel, require_moves
-from gencli.methods.chains import require_pairs
+from gencli.methods.chains import require_pairs, usual
 from gencli.models.base import Unnormalized
 from gencli.models.structure import Classifier
 from gencli.models.trained import Learned
@@ -188,7 +188,7 @@ class ChainObjective(EnergyObjective):
 
     Args:
         spec: of model space.
-        kernel: the transition of the chains.
+        kernel: the transition of the chains; None: of discrete x the usual one of the model (``methods/chains.py``).
         shared: options of ``EnergyObjective``.
 
     Raises:
@@ -201,14 +201,18 @@ class ChainObjective(EnergyObjective):
 
     SAMPLES = 32
 
-    def __init__(self, spec: Spec, *, kernel: Kernel[Any], **shared: Any) -> None:
+    def __init__(self, spec: Spec, *, kernel: Kernel[Any] | None, **shared: Any) -> None:
         super().__init__(spec, **shared)
-        require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
-        self.asked = kernel
+        if kernel is not None:
+            require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
+        self.kernel = kernel
         self.register_buffer("scale", torch.ones(spec.shape))
 
     def bind(self, model: Unnormalized) -> Learned:
-        require_pairs(self.asked, model, f"objective.kernel: {type(self.asked).__name__}")
+        if self.kernel is None and self.spec.support.discrete:
+            self.kernel = usual(model)
+        if self.kernel is not None:
+            require_pairs(self.kernel, model, f"objective.kernel: {type(self.kernel).__name__}")
         return super().bind(model)
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:
@@ -229,7 +233,7 @@ def vacant(spec: Spec, n: int) -> Tensor:
 
 
 def refuse_steps(spec: Spec, **given: object) -> None:
-    """Refuse options of gradient steps that were given on discrete x, whose default kernel is Gibbs sampling.
+    """Refuse options of gradient steps that were given on discrete x, whose chains take none by themselves.
 
     Args:
         spec: of model space.

@@ -21,7 +21,6 @@ from gencli.core.tensors import frozen
 from gencli.kernels.base import Kernel
 from gencli.kernels.hmc import HMC
 from gencli.kernels.langevin import Langevin
-from gencli.kernels.usual import usual
 from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
@@ -40,7 +39,7 @@ class ContrastiveDivergence(ChainObjective):
         temperature: T; 1 is the model itself, less is what image models use in the hope of shorter chains.
         metropolis: accept or refuse each step (MALA), which takes away the bias of the step size; needs T = 1.
         kernel: another transition; it does not adapt, and brings its own step size. null: Langevin, of discrete x
-            sweeps of Gibbs sampling.
+            the usual one of the model (``methods/chains.py``).
         kl: weight of the term that is otherwise left out, KL(q, p) of the law q of the chains, whose last Langevin
             steps are differentiated; 1 is the gradient of the contrastive divergence itself.
         through: the last steps that are.
@@ -82,22 +81,20 @@ class ContrastiveDivergence(ChainObjective):
             raise ValueError(f"objective.kl={kl}: only Langevin steps that are never refused can be differentiated")
         if kl and through > steps:
             raise ValueError(f"objective.through={through}: at most objective.steps={steps}")
-        if kernel is not None or spec.support.discrete:
-            kernel = kernel or usual(spec)
-            named = f"objective.kernel={kernel}"
-        else:
+        own = kernel is None and not spec.support.discrete
+        if own:
             mala = HMC(leaps=1, step_size=math.sqrt(2 * step), jitter=0.0)
             kernel = mala if metropolis else Langevin(step_size=step, temperature=temperature)
-            named = f"objective.step={step}"
         super().__init__(spec, kernel=kernel, **shared)
-        self.kernel, self.steps, self.named = kernel, steps, named
+        self.own, self.steps = own, steps
         self.step, self.temperature, self.kl, self.through = step, temperature, kl, through
         self.register_buffer("largest", torch.zeros(()), persistent=False)
 
     def advice(self) -> str:
         smaller = "" if self.spec.support.discrete else "a smaller step size, "
+        named = f"objective.step={self.step}" if self.own else f"objective.kernel={self.kernel}"
         return (
-            f"Chains: {self.named}, {self.steps} steps, largest norm {float(self.largest):.3g} at the last one. Take "
+            f"Chains: {named}, {self.steps} steps, largest norm {float(self.largest):.3g} at the last one. Take "
             f"{smaller}objective.regularization, or a smaller optimizer.lr"
         )
 
@@ -111,6 +108,7 @@ class ContrastiveDivergence(ChainObjective):
     def loss(self, model: Unnormalized, batch: Batch, noise: Noise) -> Loss:
         start, note = self.begin(model, batch, noise)
         through = self.through if self.kl else 0
+        assert self.kernel is not None  # since it was bound
         with frozen(model):
             energy = energy_of(model, batch.y, len(start))
             x, accepted = walk(self.kernel, energy, start, noise, self.steps - through)

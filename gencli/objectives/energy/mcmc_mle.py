@@ -16,9 +16,8 @@ from gencli.core.options import Count, ProperFraction, Range
 from gencli.core.spec import Batch, Spec
 from gencli.core.tensors import ess, frozen, log_mean_exp
 from gencli.kernels.adaptation import DualAveraging
-from gencli.kernels.base import Kernel
+from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.hmc import HMC, Point, hmc
-from gencli.kernels.usual import usual
 from gencli.methods.chains import energy_of
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
@@ -99,10 +98,10 @@ class MonteCarloMLE(ChainObjective):
         refuse_steps(spec, leaps=leaps != 5)
         if kernel is not None and leaps != 5:
             raise ValueError(f"objective.leaps={leaps}: objective.kernel says this itself; leave it as it is")
-        adapted = kernel is None and not spec.support.discrete
-        super().__init__(spec, kernel=kernel or (HMC(leaps=leaps) if adapted else usual(spec)), **shared)
+        if kernel is None and not spec.support.discrete:
+            require_moves(HMC(leaps=leaps), spec.support, "objective=mcmc_mle")
+        super().__init__(spec, kernel=kernel, **shared)
         self.anchor, self.steps, self.leaps, self.least = anchor, steps, leaps, least
-        self.kernel = kernel or (None if adapted else usual(spec))
         self.register_buffer("x", vacant(spec, samples))
         self.register_buffer("energies", torch.zeros(samples))
         self.register_buffer("size", torch.tensor(0.1))

@@ -169,7 +169,7 @@ class State:
         return self.drop_other_best()
 
     def drop_other_best(self) -> str | None:
-        """Forget a ``best`` that this state does not know, from steps that are taken anew, or a damaged one."""
+        """Forget a ``best`` that is gone, damaged, or unknown to this state: from steps that are taken anew."""
         path = self.folder / "checkpoints" / "best.safetensors"
         other, damage = False, None
         if self.writes and path.exists():
@@ -180,6 +180,8 @@ class State:
                 other, damage = True, f"{error} The next validation chooses the best anew."
             if other:
                 path.unlink()
+        elif self.writes and self.best is not None:
+            other, damage = True, f"{path} is gone. The next validation chooses the best anew."
         if distributed.share(other):  # one rank looks, all follow
             self.best, self.stale = None, 0
         return damage

@@ -1,4 +1,4 @@
-"""The kernel of chains where none is named: what a transition costs, and that objectives, samplers, estimators agree."""
+"""The kernel of chains where none is named: what it costs, and that objectives, samplers and estimators agree."""
 
 from __future__ import annotations
 

@@ -202,6 +202,17 @@ def test_the_best_of_an_abandoned_branch_is_forgotten():
 
 
 @pytest.mark.slow
+def test_the_score_of_a_best_that_is_gone_is_forgotten_with_it(tiny_run, tmp_path, capsys):
+    """Else no later step, however good, would be kept unless it beat weights that are no more."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checkpoints/best.safetensors").unlink()
+    gencli.train([f"resume={run}", "trainer.max_steps=21", "optimizer.lr=1e-9"])
+    assert "best.safetensors is gone" in capsys.readouterr().out
+    assert checkpoint.read(run / "checkpoints/best.safetensors")[1]["step"] == 21
+
+
+@pytest.mark.slow
 def test_options_of_the_optimizer_follow_the_config_on_resume():
     gencli.train([*TINY, "run_dir=run"])
     gencli.train(["resume=run", "trainer.max_steps=21", "optimizer.weight_decay=0.5", "optimizer.betas=[0.8,0.99]"])

@@ -47,7 +47,7 @@ def exact(task, target="parameters", **options):
     """A subject that knows the truth of a task, at its test split."""
     dataset = Simulator(task, target, test=options.pop("test", 300))
     return Exact(
-        model=SimpleNamespace(conditional=True),
+        model=SimpleNamespace(conditional=target != "joint"),
         learned=None,
         dataset=dataset,
         preprocess=None,

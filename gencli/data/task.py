@@ -14,8 +14,9 @@ from torch import Tensor
 from gencli.core.spec import Support
 from gencli.data.box import Box
 
-Target: TypeAlias = Literal["parameters", "observations"]
-"""What x of a data set is: theta, whose context is an observation, or an observation, whose context is theta."""
+Target: TypeAlias = Literal["parameters", "observations", "joint"]
+"""What x of a data set is: theta, whose context is an observation; an observation, whose context is theta; or both,
+theta first, without a context."""
 
 
 class Prior(ABC):

@@ -2,7 +2,13 @@
 
 A model of p(theta given x) is drawn from; what lies outside of the prior's box is refused and drawn again. A model of
 p(x given theta), or a likelihood that is known, has chains on prior x likelihood: a population is carried from the
-prior to the posterior through p(theta) p(x given theta)^beta, and goes on from there.
+prior to the posterior through p(theta) p(x given theta)^beta, and goes on from there. So has a model of p(theta, x), in
+which p(theta, x) / p(theta) takes the place of the likelihood: the posterior is the model's own, whatever the constant
+that an energy lacks.
+
+References:
+    Glaser, Arbel, Hromadka, Doucet and Gretton, "Maximum likelihood learning of unnormalized models for
+    simulation-based inference", 2022 (energies of theta and x).
 """
 
 from __future__ import annotations
@@ -48,7 +54,7 @@ def posteriors(subject: Subject, x: Tensor, n: int, *, number: int = 0, steps: i
     """n draws for each of the observations x (K, C) by the trained model.
 
     Args:
-        subject: a model of data that have a ``task``, conditional.
+        subject: a model of data that have a ``task``.
         x: observations in data space.
         n: draws of each.
         number: of the noise.
@@ -73,11 +79,11 @@ def task_of(subject: Subject) -> Task:
     """What the data of a model are simulations of.
 
     Raises:
-        ValueError: they are none, or the model has no context.
+        ValueError: they are none, or the model has no context where x is only one of the two.
     """
     if subject.dataset.task is None or subject.dataset.target is None:
         raise ValueError(f"data={subject.dataset.name} has no prior and no simulator: data=simulator has them")
-    if not subject.model.conditional:
+    if subject.dataset.target != "joint" and not subject.model.conditional:
         raise ValueError("this model does not depend on its context: model.conditional=true")
     return subject.dataset.task
 
@@ -92,8 +98,12 @@ def pairs(subject: Subject, n: int) -> tuple[Tensor, Tensor]:
     if n > len(subject.split):
         raise ValueError(f"examples={n}: the split has {len(subject.split)}")
     batch = subject.split.gather(torch.arange(n))
+    x = batch.x.cpu().double()
+    if subject.dataset.target == "joint":
+        theta, seen = x.tensor_split([task_of(subject).prior.dim], 1)
+        return theta, seen
     assert batch.y is not None
-    x, y = batch.x.cpu().double(), batch.y.cpu().double()
+    y = batch.y.cpu().double()
     return (x, y) if subject.dataset.target == "parameters" else (y, x)
 
 
@@ -120,14 +130,17 @@ def _direct(subject: Subject, task: Task, x: Tensor, n: int, number: int) -> Dra
 
 
 def likelihood(subject: Subject, x: Tensor) -> LogLikelihood:
-    """log p(x given theta) by a model of observations, for one x (C,)."""
+    """log p(x given theta) of one x (C,) by a model of observations; by a joint one log p(theta, x) - log p(theta)."""
     first = subject.split.gather(torch.zeros(1, dtype=torch.long))
-    assert first.y is not None
-    observed, kind = x.to(first.x.dtype), first.y.dtype
+    observed = x.to(first.x.dtype)
 
     def log_p(theta: Tensor) -> Tensor:
-        batch = Batch(observed.expand(len(theta), -1).contiguous(), theta.to(kind))
-        return -subject.nll(batch).cpu().double()
+        seen = observed.expand(len(theta), -1).contiguous()
+        if subject.dataset.target == "joint":
+            joint = Batch(torch.cat([theta.to(seen), seen], 1))
+            return -subject.nll(joint).cpu().double() - task_of(subject).prior.log_prob(theta)
+        assert first.y is not None
+        return -subject.nll(Batch(seen, theta.to(first.y.dtype))).cpu().double()
 
     return log_p
 

@@ -17,14 +17,14 @@ from gencli.core.options import Count
 from gencli.data.tables import read
 from gencli.data.task import Task
 from gencli.methods.posteriors import posteriors, reference, task_of
-from gencli.models.base import Model
+from gencli.models.base import Model, Unnormalized
 from gencli.models.subject import Subject
 from gencli.samplers.base import Answer, Question
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior(Question[Model]):
-    """theta given an observation, by a model of p(theta given x), or of p(x given theta) with chains on prior x p.
+    """theta given an observation, by a model of p(theta given x), or by chains on p(x given theta) or on p(theta, x).
 
     Draws of the true posterior are beside them where it is known, and the theta that made the observation.
 
@@ -60,7 +60,8 @@ class Posterior(Question[Model]):
                 f", reference {_number(exact[:, d].mean())} ± {_number(exact[:, d].std())}" if exact is not None else ""
             )
             notes.append(line + (f", truth {_number(truth[d])}" if truth is not None else ""))
-        if subject.dataset.target == "observations" and subject.bound != "exact":
+        constant = isinstance(subject.model, Unnormalized)  # is all that an estimate of log Z can be wrong by
+        if subject.dataset.target != "parameters" and subject.bound != "exact" and not constant:
             notes.append(
                 f"the likelihood is {_article(subject.bound)} of the model's, and so the posterior is not its own"
             )

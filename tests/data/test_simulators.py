@@ -172,6 +172,31 @@ def test_the_budget_is_training_and_validation_together(target):
     assert (data.spec.shape, data.spec.context) == shapes
 
 
+def test_a_joint_density_is_prior_times_likelihood_and_its_entropy_that_of_both():
+    data = Simulator("gaussian_linear", "joint", test=40)
+    x = data.split("test").gather(torch.arange(40)).x
+    assert x.shape == (40, 20)
+    assert data.spec.context == ()
+    theta, seen = x.double().tensor_split([10], 1)
+    exact = data.task.prior.log_prob(theta) + data.task.log_likelihood(seen, theta)
+    assert torch.allclose(data.log_density(x), exact)
+    closed = 2 * 10 * 0.5 * math.log(2 * math.pi * math.e * 0.1)  # both variances are 0.1
+    assert abs(data.entropy - closed) < 4 * data.entropy_error
+
+
+def test_both_parts_of_a_joint_density_lie_in_their_boxes():
+    data = Simulator("lotka_volterra", "joint", simulations=20, test=2)
+    prior, own = data.task.prior.box, data.task.box
+    assert torch.equal(data.box.low, torch.cat([prior.low, own.low]))
+    assert torch.equal(data.box.high, torch.cat([prior.high, own.high]))
+    assert data.box.contains(data.split("train").x).all()
+
+
+def test_no_density_has_counts_beside_reals():
+    with pytest.raises(ValueError, match=r"^target=joint: observations of this task are .*; take target="):
+        Simulator("sir", "joint")
+
+
 def test_entropy_is_the_closed_one():
     data = Simulator("gaussian_linear")
     closed = 5 * math.log(2 * math.pi * math.e * 0.05)

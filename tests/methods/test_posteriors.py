@@ -16,9 +16,16 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", ["gaussian_mixture", "two_moons"])
-def test_chains_on_a_known_likelihood_have_the_moments_of_exact_draws(name):
-    subject = exact(name, "observations", test=5)
+@pytest.mark.parametrize(
+    ("name", "target", "offset"),
+    [
+        ("gaussian_mixture", "observations", 0.0),
+        ("two_moons", "observations", 0.0),
+        ("gaussian_mixture", "joint", 7.0),  # as an energy whose Z is wrong by e^7
+    ],
+)
+def test_chains_on_a_known_likelihood_have_the_moments_of_exact_draws(name, target, offset):
+    subject = exact(name, target, test=5, offset=offset)
     x = subject.dataset.observations[1][2]
     drawn = posteriors(subject, x[None], 1000)
     own, other = drawn.theta[0], subject.dataset.task.posterior(x, 4000, generator())

@@ -45,12 +45,14 @@ _DRAWS = 10_000  # of the Monte Carlo entropy
 
 
 class Simulator(Lazy):
-    """theta ~ prior, observation ~ simulator(theta); x is one of the two, and the other is its context.
+    """theta ~ prior, observation ~ simulator(theta); x is one of the two, and the other is its context, or x is both.
 
-    ``target=parameters`` is for posteriors p(theta given x), ``observations`` for likelihoods p(x given theta). All
-    ``simulations`` are training and validation examples, the test split has others. Bounded parameters reach a model
-    of reals by a map of the prior's box onto R^D, whose log-determinant is part of the NLL, so that no probability
-    leaks; ``unbounded=false`` leaves them as they are.
+    ``target=parameters`` is for posteriors p(theta given x), ``observations`` for likelihoods p(x given theta).
+    ``joint`` is for p(theta, x), of which an energy is enough: what it lacks is one constant, the same at every theta.
+    All ``simulations`` are training and validation examples, the test split has others.
+
+    Bounded parameters reach a model of reals by a map of the prior's box onto R^D, whose log-determinant is part of the
+    NLL, so that no probability leaks; ``unbounded=false`` leaves them as they are.
 
     ``entropy`` is H of x given its context where the density is known: the mean over 10,000 own draws, with
     ``entropy_error``.
@@ -65,7 +67,8 @@ class Simulator(Lazy):
         seed: of the examples; the ten observations do not depend on it.
 
     Raises:
-        ValueError: the budget leaves no training or no validation example.
+        ValueError: the budget leaves no training or no validation example; ``joint`` of a task whose observations are
+            discrete, so that no density of reals has them beside parameters.
     """
 
     shape_kind: ClassVar[str] = "vector"
@@ -94,18 +97,34 @@ class Simulator(Lazy):
         prior, task_ = self.task.prior, self.task
         if target == "parameters":
             self.spec = Spec((prior.dim,), Support("real"), context=(task_.observed,))
+        elif target == "joint":
+            if task_.support.discrete:
+                raise ValueError(
+                    f"target=joint: observations of this task are {task_.support}, its parameters real; take "
+                    "target=parameters or target=observations"
+                )
+            self.spec = Spec((prior.dim + task_.observed,), Support("real"))
         else:
             self.spec = Spec((task_.observed,), task_.support, context=(prior.dim,))
 
     @property
+    def _support(self) -> Box:
+        """Where x lies, if it is real."""
+        theta, x = self.task.prior.box, self.task.box or Box.everywhere(self.task.observed)
+        if self.target == "joint":
+            return Box(torch.cat([theta.low, x.low]), torch.cat([theta.high, x.high]))
+        return theta if self.target == "parameters" else x
+
+    @property
     def box(self) -> Box | None:  # type: ignore[override]
-        own = self.task.prior.box if self.target == "parameters" else self.task.box
-        return own if self.unbounded and own is not None and own.bounded and not self.spec.support.discrete else None
+        return self._support if self.unbounded and self._support.bounded and not self.spec.support.discrete else None
 
     def protocol(self) -> dict[str, object]:
         return {"target": self.target}
 
     def context_names(self) -> list[str] | None:
+        if self.target == "joint":
+            return None
         if self.target == "observations":
             return self.task.parameter_names
         return [f"x_{k + 1}" for k in range(self.task.observed)]
@@ -143,12 +162,20 @@ class Simulator(Lazy):
             x = self.task.box.within(x)
         if self.target == "parameters":
             return TensorSplit(self.task.prior.box.within(theta.float()), x)
+        if self.target == "joint":
+            return TensorSplit(self._support.within(torch.cat([theta, x], 1).float()))
         return TensorSplit(x.to(storage_dtype(self.spec.support)) if self.spec.support.discrete else x, theta)
 
     def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor | None:
-        if y is None or (self.target == "observations" and self.task.singular):
+        if (y is None and self.target != "joint") or (self.target != "parameters" and self.task.singular):
             return None
-        rows, given = x.cpu().double(), y.cpu().double()
+        rows = x.cpu().double()
+        if self.target == "joint":
+            theta, seen = rows.tensor_split([self.task.prior.dim], 1)
+            log_likelihood = self.task.log_likelihood(seen, theta)
+            return None if log_likelihood is None else self.task.prior.log_prob(theta) + log_likelihood
+        assert y is not None
+        given = y.cpu().double()
         log_p = self.task.log_posterior if self.target == "parameters" else self.task.log_likelihood
         return log_p(rows, given)
 
@@ -156,8 +183,10 @@ class Simulator(Lazy):
     def _surprise(self) -> Tensor | None:
         """-log p of each of own draws; None: it is not known."""
         theta, x = self._pairs(_DRAWS, self._generator(0, 4))
-        pair = (theta, x) if self.target == "parameters" else (x, theta)
-        log_p = self.log_density(*pair)
+        if self.target == "joint":
+            log_p = self.log_density(torch.cat([theta, x], 1))
+        else:
+            log_p = self.log_density(*((theta, x) if self.target == "parameters" else (x, theta)))
         return None if log_p is None else -log_p
 
     @property

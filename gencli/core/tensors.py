@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ def like(t: Tensor, x: Tensor) -> Tensor:
         torch.Size([5, 1, 1, 1])
     """
     return t.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+
+def place(module: nn.Module) -> Tensor:
+    """A tensor that says a module's dtype and device: a parameter; of an n-gram, which has counts alone, a buffer."""
+    return next(itertools.chain(module.parameters(), module.buffers()))
 
 
 def shared(rows: Tensor) -> Tensor:

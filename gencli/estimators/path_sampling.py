@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Range
-from gencli.core.tensors import frozen
+from gencli.core.tensors import frozen, place
 from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
 from gencli.kernels.base import Energy, Kernel, require_moves
@@ -120,7 +120,7 @@ class PathSampling(PartitionEstimator):
 
     def _start(self, model: Unnormalized, noise: Noise) -> tuple[Energy, Tensor]:
         """E_0 and exact samples."""
-        spec, like = model.spec, next(model.parameters())
+        spec, like = model.spec, place(model)
         if self._from(model) == "uniform":
             level = spec.dim * math.log(spec.support.size)
             values = (noise.rand(self.chains, *spec.shape) * spec.support.size).floor()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gencli.core.spec import Spec
+from gencli.core.tensors import place
 from gencli.models.base import Unnormalized
 from gencli.models.structure import Enumerable
 
@@ -78,9 +79,9 @@ def log_partition(model: Unnormalized) -> Tensor:
 
 def _log_terms(model: Unnormalized, start: int, end: int) -> Tensor:
     """The logarithms of the terms start..end-1 of Z."""
-    parameter = next(model.parameters())
-    index = torch.arange(start, end, device=parameter.device)
+    at = place(model)
+    index = torch.arange(start, end, device=at.device)
     if isinstance(model, Enumerable):
         return model.log_terms(index)
     x = states(model.spec, index)
-    return -model.energy(x.to(parameter) if x.is_floating_point() else x)
+    return -model.energy(x.to(at) if x.is_floating_point() else x)

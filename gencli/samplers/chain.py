@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Positive
 from gencli.core.spec import Given
-from gencli.core.tensors import frozen
+from gencli.core.tensors import frozen, place
 from gencli.kernels.base import Kernel, require_finite, require_moves
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
 from gencli.methods.chains import energy_of, require_pairs, usual
@@ -74,12 +73,12 @@ class MarkovChain(Sampler[Unnormalized]):
 
     def first(self, model: Unnormalized, n: int, y: Tensor | None, noise: Noise) -> Tensor:
         """Where chains start: (n, *)."""
-        parameter = next(itertools.chain(model.parameters(), model.buffers()))  # an n-gram has counts alone
+        at = place(model)
         if self.init == "normal":
-            return self.init_scale * noise.randn(n, *model.spec.shape).to(parameter)
+            return self.init_scale * noise.randn(n, *model.spec.shape).to(at)
         with torch.no_grad():
             x = model.start(n, y, noise=noise)
-        return x.to(parameter) if x.is_floating_point() else x.to(parameter.device)
+        return x.to(at) if x.is_floating_point() else x.to(at.device)
 
     def run(
         self,

@@ -347,6 +347,8 @@ def _out_of_range(word: str, key: Key) -> Iterator[str]:
     from gencli.core import options as declared
 
     value = _plain(parse_overrides([word])[0].value())
+    if isinstance(value, str) and re.fullmatch(r"\d+", value):
+        value = int(value)  # Hydra's grammar leaves 007 a text, a key that is a number takes it
     if not declared.fits(value, key.hint) and not declared.fits([value], key.hint):
         yield f"taken, but {declared.words(key.hint)} is needed"
 

@@ -9,13 +9,14 @@ import torch
 from energies import noise, wavy
 from graphs import ergm, every
 
-from gencli.core.spec import Batch, Graph
+from gencli.core.spec import Batch, Graph, Spec, Support
 from gencli.data.sets.florentine import Florentine
 from gencli.estimators.partition import Importance
 from gencli.estimators.path_sampling import PathSampling, likelihood
 from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.graphs import TieNoTie
 from gencli.kernels.hmc import HMC
+from gencli.models.classical.ngram import NGram
 from gencli.models.energy.ergm import ERGM
 from gencli.models.trained import Learned
 
@@ -37,6 +38,13 @@ def test_log_z_of_six_nodes(kernel):
     assert abs(found.state - LOG_Z) < 4 * se
     assert not found.collapsed
     assert found.bound == "estimate"
+
+
+def test_a_normalised_model_without_parameters_has_z_of_one():
+    model = NGram(Spec((3,), Support("categorical", 2)), order=1)
+    model.initialize(torch.tensor([[0, 0, 1]]))
+    found = measured(model, kernel=Gibbs(), base="uniform", bridges=6, burn=3, steps=3)
+    assert abs(found.state) < 4 * found.diagnostics["log_z_se"] < 0.2
 
 
 def test_the_ratio_of_bernoulli_graphs_is_known():

@@ -12,13 +12,14 @@ from estimates import NOTHING
 from fields import PATHS, MixtureField, flow_of_gaussian, gaussian, three, twentyfive
 from networks import CPU, PLANE, SMALL, build, noise
 
+from gencli.core.errors import RunFailed
 from gencli.core.noise import StepNoise
 from gencli.core.spec import Batch
 from gencli.estimators.ode import ODE
 from gencli.estimators.vlb import VLB
 from gencli.methods import ode
 from gencli.methods.volume import rates
-from gencli.models.diffusion.field import NetworkField
+from gencli.models.diffusion.field import NetworkField, moments
 from gencli.models.trained import Learned
 from gencli.nn.mlp import MLP
 from gencli.nn.residual import ResidualMLP
@@ -328,3 +329,8 @@ def test_samples_and_density_belong_together():
     assert torch.allclose(log_p, -0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) - math.log(0.6), atol=1e-4)
     assert entropy(0.6) == pytest.approx(float(-field.log_prob(field.draw(20_000)).mean()), abs=0.02)
     assert VE().prior_std == 50
+
+
+def test_one_example_has_no_deviation_to_be_scaled_by():
+    with pytest.raises(RunFailed, match="one example has none"):
+        moments(torch.zeros(1, 3))

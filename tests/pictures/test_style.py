@@ -10,6 +10,7 @@ from PIL import Image
 
 from gencli.cli.main import main
 from gencli.config.sections import StyleOptions
+from gencli.core.errors import UsageError
 from gencli.pictures import canvas, style
 
 
@@ -34,6 +35,14 @@ def test_dots_an_inch_and_the_scale_make_pixels():
         (120, 60),
         (480, 240),
     ]
+
+
+def test_a_picture_that_is_too_small_for_its_words_is_refused():
+    with style.applied(StyleOptions(scale=0.25)):
+        figure, (axis,) = canvas.figure(1, 1, 1)
+    axis.set_ylabel("many words " * 9, rotation="horizontal")
+    with pytest.raises(UsageError, match=r"^style\.scale: the picture is too small"):
+        style.rendered(figure)
 
 
 def test_a_theme_has_its_ink_and_leaves_no_trace():

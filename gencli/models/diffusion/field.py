@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gencli.core.errors import RunFailed
 from gencli.core.options import BelowOne, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import shared
@@ -149,6 +150,11 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (*) of rows x (N, *), in fp64.
 
     A coordinate that hardly moves (a border pixel) gets a scale that can divide.
+
+    Raises:
+        RunFailed: there is one row.
     """
+    if len(x) < 2:
+        raise RunFailed("this model is scaled by the deviation of the training examples; one example has none")
     std = x.double().std(0)
     return x.double().mean(0), std.clamp(min=max(1e-3 * float(std.max()), 1e-6))

@@ -26,8 +26,20 @@ LOOSE = 1e-3
 """Of training: the first steps of Adam blow up what is near 0."""
 FEW = 0.02
 """Share of integers that may differ by one: reals are rounded to them, and some lie at the edge."""
-ROUGH = ("self_check_error", "solver_error", "largest_solver_error", "nfe", "cells", "evaluations")
-"""Diagnostics that are made of last places, or that a step more of a solver changes."""
+STRAY = 0.02
+"""In a sum of weights: the constant of an energy has no gradient but rounding, and Adam makes steps of that, in all of
+the learning rates' sum."""
+ROUGH = (
+    "self_check_error",
+    "solver_error",
+    "largest_solver_error",
+    "nfe",
+    "cells",
+    "evaluations",
+    "sweeps",
+    "energy_data",
+)
+"""Diagnostics that are made of last places, that a step more of a solver changes, or that hold an energy's constant."""
 
 
 def near(found, wanted, tolerance, where=""):
@@ -72,9 +84,10 @@ def near_state(found, wanted, where):
     assert found.keys() == wanted.keys(), where
     for group, sums in wanted.items():
         assert found[group]["count"] == sums["count"], f"{where} {group}"
-        for key in ("sum", "norm"):
+        for key, stray in (("sum", STRAY if group in ("model", "ema") else 0), ("norm", 0)):
             away = abs(found[group][key] - sums[key])
-            assert away <= LOOSE * (1 + sums["norm"]), f"{where} {group} {key}: {found[group][key]} is not {sums[key]}"
+            far = LOOSE * (1 + sums["norm"]) + stray
+            assert away <= far, f"{where} {group} {key}: {found[group][key]} is not {sums[key]}"
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, by numpy too: threads of two workers wait for each other
+
 import composing
 import pytest
 import torch

@@ -6,6 +6,7 @@ this command, and only to a class of the kind that stands at this place of the c
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
@@ -83,7 +84,7 @@ class Builder:
         """
         where = group or group_of(kind)
         owner = resolve(node, kind, self.trust, where)
-        declared = options.of_class(owner, given, vars(interfaces))
+        declared = _declared(owner, given)  # type: ignore[arg-type]  # a class of T is hashable, too
         values: dict[str, Any] = {}
         for key, value in node.items():
             if _is_section(value) and _admits(declared.hints.get(key), Kernel):
@@ -192,6 +193,12 @@ def group_of(kind: type) -> str:
     """The config group of a contract."""
     names: dict[type, str] = {Dataset: "data", Procedure: "sampler"}
     return names.get(kind, kind.__name__.lower())
+
+
+@functools.cache
+def _declared(owner: type, given: int) -> options.Options:
+    """What a class declares; to read it takes longer than to build most parts."""
+    return options.of_class(owner, given, vars(interfaces))
 
 
 def _refusal(error: BaseException, where: str, target: str, declared: options.Options) -> UsageError:

@@ -42,11 +42,12 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
-    """Every test works in a folder of its own, so that outputs/ never lands in the tree.
+    """Every test works in a folder of its own, so that outputs/ never lands in the tree, and waits for no disk.
 
     Modules that a test wrote there are forgotten after it: two tests may each call their plug-in `mine`.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no test needs its files after a cut of power
     before = {*sys.modules}
     yield
     own = [name for name in {*sys.modules} - before if _lies_in(tmp_path, sys.modules[name])]

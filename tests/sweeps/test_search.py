@@ -34,7 +34,6 @@ def plans(monkeypatch):
     def plan(values, fixed, config_dirs):
         return Planned(tuple(f"{key}={value}" for key, value in values.items()), {**FIRST, **values})
 
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no test needs its files after a cut of power
     monkeypatch.setattr(multirun, "_trial", plan)
     monkeypatch.setattr(trials, "measured", lambda run, config, dirs: {"run": run})
 

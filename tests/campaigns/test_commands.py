@@ -84,6 +84,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [*FAULTS, "nothing"])
 def test_the_checker_sees(room, monkeypatch, what):
     monkeypatch.setattr("gencli.cli.main.main", FAULTS.get(what, says(2, "error: no")))

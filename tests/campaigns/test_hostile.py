@@ -132,6 +132,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [*BREACHES, *HARMLESS])
 def test_the_checker_sees(server, monkeypatch, what):
     from hostile import opening

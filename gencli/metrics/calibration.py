@@ -33,8 +33,8 @@ def require_simulator(name: str, dataset: Dataset, model: Model) -> None:
     """
     if dataset.task is None:
         raise ValueError(f"metrics=[{name}] needs data=simulator; data={dataset.name} has no prior")
-    if not model.conditional:
-        raise ValueError(f"metrics=[{name}] needs a model with model.conditional=true")
+    if dataset.target != "joint" and not model.conditional:
+        raise ValueError(f"metrics=[{name}] needs a model with model.conditional=true, or data.target=joint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class SBC(ModelMetric):
         Talts et al., "Validating Bayesian inference algorithms with simulation-based calibration", 2018.
     """
 
-    needs = "data=simulator and model.conditional=true"
+    needs = "data=simulator, and model.conditional=true or data.target=joint"
     examples: Annotated[int, Range(low=20)] = 200
     draws: Annotated[int, Range(low=9)] = 99
     bins: Annotated[int, Range(low=2)] = 10
@@ -96,7 +96,7 @@ class TARP(ModelMetric):
         Lemos et al., "Sampling-based accuracy testing of posterior estimators for general inference", 2023.
     """
 
-    needs = "data=simulator and model.conditional=true"
+    needs = "data=simulator, and model.conditional=true or data.target=joint"
     examples: Annotated[int, Range(low=20)] = 200
     draws: Annotated[int, Range(low=9)] = 99
     steps: Count = 50

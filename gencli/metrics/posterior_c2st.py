@@ -61,7 +61,7 @@ class PosteriorC2ST(ModelMetric):
         two-sample tests", 2017.
     """
 
-    needs = "data=simulator and model.conditional=true"
+    needs = "data=simulator, and model.conditional=true or data.target=joint"
     n: Annotated[int, Range(low=50)] = 10_000
     observations: Annotated[int, Range(low=2, high=10)] = 10
     folds: Annotated[int, Range(low=2)] = 5

@@ -48,11 +48,11 @@ VECTOR = {
 CLASSES = 3
 
 
-def build(name: str, shape: tuple[int, ...], conditional: bool = False, scale: float = 0.1) -> Model:
+def build(name: str, shape: tuple[int, ...], conditional: bool = False, scale: float = 0.1, **own: int) -> Model:
     """A model started from data, then moved off its start by seeded noise; in eval mode and fp64."""
     kind, options = VECTOR[name]
     torch.manual_seed(0)
-    model = kind(Spec(shape, Support("real"), CLASSES), conditional=conditional, **options)
+    model = kind(Spec(shape, Support("real"), CLASSES), conditional=conditional, **{**options, **own})
     generator = torch.Generator().manual_seed(1)
     x = 1.5 * torch.randn(200, *shape, generator=generator) + 0.3
     model.initialize(x, labels(200))

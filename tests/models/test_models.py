@@ -31,8 +31,12 @@ MASKED = ["maf", "iaf", "nsf_ar"]
 IMAGE = ["realnvp", "glow", "random", "nsf_coupling"]
 
 
-CASES = (
-    [(name, (D,), False) for D in (2, 3, 6) for name in VECTOR]
+CLOSED = [name for name in VECTOR if name.startswith(("gaussian", "gmm"))]
+"""No transform: their density is a closed form."""
+
+
+CASES = (  # the plane has tests of its own
+    [(name, (D,), False) for D in (3, 6) for name in VECTOR]
     + [(name, (1,), False) for name in ANY_DIM]
     + [(name, (3,), True) for name in CONDITIONAL]
     + [(name, shape, False) for name in IMAGE for shape in ((1, 4, 4), (3, 4, 4))]
@@ -41,22 +45,25 @@ CASES = (
 )
 
 
-IDS = [f"{name}-{'x'.join(map(str, shape))}{'-y' if conditional else ''}" for name, shape, conditional in CASES]
-
-
 def boxes(x: Tensor) -> list[tuple[float, float]]:
     """The range of samples in each coordinate, and half as much again on both sides."""
     low, high = x.amin(0), x.amax(0)
     return list(zip((low - (high - low) / 2).tolist(), (high + (high - low) / 2).tolist(), strict=True))
 
 
-table = pytest.mark.parametrize(("name", "shape", "conditional"), CASES, ids=IDS)
+def every(cases: list[tuple[str, tuple[int, ...], bool]]) -> pytest.MarkDecorator:
+    ids = [f"{name}-{'x'.join(map(str, shape))}{'-y' if conditional else ''}" for name, shape, conditional in cases]
+    return pytest.mark.parametrize(("name", "shape", "conditional"), cases, ids=ids)
+
+
+table = every(CASES)
+transforms = every([case for case in CASES if case[0] not in CLOSED])
 
 
 @pytest.mark.parametrize("name", ANY_DIM)
 def test_integrates_to_one_on_the_line(name):
     model = build(name, (1,))
-    grid = torch.linspace(-40, 40, 200_001, dtype=torch.float64)
+    grid = torch.linspace(-40, 40, 20_001, dtype=torch.float64)
     with torch.no_grad():
         total = model.log_prob(grid[:, None]).exp().sum() * (grid[1] - grid[0])
     assert total == pytest.approx(1, abs=1e-3)
@@ -66,17 +73,15 @@ def test_integrates_to_one_on_the_line(name):
 def test_integrates_to_one_on_the_plane(name):
     model = build(name, (2,))
     with torch.no_grad():
-        axes = [torch.linspace(*box, 301, dtype=torch.float64) for box in boxes(model.sample(4000, noise=noise(4000)))]
+        axes = [torch.linspace(*box, 201, dtype=torch.float64) for box in boxes(model.sample(4000, noise=noise(4000)))]
         cell = math.prod(float(axis[1] - axis[0]) for axis in axes)
         total = model.log_prob(torch.cartesian_prod(*axes)).exp().sum() * cell
     assert total == pytest.approx(1, abs=1e-3)
 
 
-@table
+@transforms
 def test_log_det_is_that_of_the_jacobian_and_inverse_inverts(name, shape, conditional):
     model = build(name, shape, conditional)
-    if not hasattr(model, "transform"):
-        pytest.skip("no transform: its density is a closed form")
     n = 8
     x = rows(shape, n)
     context = model.context(labels(n))
@@ -136,12 +141,10 @@ def test_a_sample_does_not_depend_on_its_batch(name, shape, conditional):
     assert (whole[3:5] - part).abs().max() < 1e-9
 
 
-@table
+@transforms
 def test_temperature_scales_the_base(name, shape, conditional):
     model = build(name, shape, conditional)
     y = labels(4)
-    if not hasattr(model, "transform"):
-        pytest.skip("no transform")
     with torch.no_grad():
         hot, cold = (model.sample(4, y, noise=noise(4), temperature=t) for t in (1.0, 0.25))
         context = model.context(y)
@@ -242,9 +245,11 @@ def test_a_config_is_one_constructor_call(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["realnvp", "nsf_coupling", "maf"])
-def test_log_prob_compiles(name):
-    model = build(name, (6,)).float()
+@pytest.mark.parametrize(
+    ("name", "layers"), [("realnvp", {"couplings": 2}), ("nsf_coupling", {"couplings": 2}), ("maf", {"transforms": 1})]
+)
+def test_log_prob_compiles(name, layers):
+    model = build(name, (6,), **layers).float()
     x = rows((6,), 32).float()
     compiled = torch.compile(model.log_prob, fullgraph=True, backend="aot_eager")  # one graph; its kernels are torch's
     assert torch.allclose(compiled(x), model.log_prob(x), atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from gencli.kernels.base import Kernel
 from gencli.kernels.hmc import HMC
 from gencli.kernels.langevin import Langevin
 from gencli.methods.chains import energy_of
+from gencli.models.classical.gaussian import Covariance
 from gencli.models.energy.ebm import EBM
+from gencli.models.energy.reference import Reference
 from gencli.nn.energy import EnergyNet
 from gencli.nn.mlp import ACTIVATIONS, MLP
 from gencli.objectives.energy.base import energies, walk
@@ -55,7 +58,19 @@ def test_layers_without_a_chain_rule_of_their_own_take_that_of_autograd():
     torch.testing.assert_close((e, gradient), tensors.slope(model.energy, x))
 
 
-@pytest.mark.parametrize("base", ["none", "gaussian"])
+@pytest.mark.parametrize("covariance", get_args(Covariance))
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 2)])
+def test_the_slope_of_a_normal_is_its_gradient(covariance, shape):
+    spec = Spec(shape, Support("real"))
+    base = Reference(spec, covariance=covariance, widen=1.3).double()
+    skewed = torch.randn(200, *shape).double().flatten(1).cumsum(1).view(200, *shape)
+    base.initialize(skewed)
+    e, gradient = base.slope(skewed)
+    assert not gradient.requires_grad
+    torch.testing.assert_close((e, gradient), tensors.slope(base.energy, skewed))
+
+
+@pytest.mark.parametrize("base", ["none", "gaussian", "gmm"])
 @pytest.mark.parametrize("kernel", [Langevin(step_size=0.1), HMC(leaps=3, step_size=0.2)])
 def test_chains_are_those_of_autograd(base: str, kernel: Kernel):
     model, x = ebm(base), torch.randn(30, 3)

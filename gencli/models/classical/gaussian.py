@@ -15,6 +15,7 @@ from gencli.core.options import NonNegative
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI, cholesky, positive
 from gencli.models.base import DataInitialized, ExactLikelihood, Reparameterized
+from gencli.models.structure import Sloped
 
 Covariance = Literal["isotropic", "diagonal", "full"]
 """One variance, one for each coordinate, or any."""
@@ -39,16 +40,31 @@ class Normals(nn.Module):
         """L of each component: (K, D, D)."""
         return lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log N(x; mu_k, Sigma_k): (B, D) -> (B, K) nats."""
-        D = x.shape[1]
-        away = x - self.mean[:, None]  # (K, B, D)
+    def _white(self, x: Tensor) -> Tensor:
+        """L_k^-1 (x - mu_k): (B, D) -> (K, B, D)."""
+        away = x - self.mean[:, None]
         if self.lower is None:
-            white = away * (-self.log_diagonal[:, None]).exp()
-        else:
-            white = torch.linalg.solve_triangular(self._factor(self.lower), away.mT, upper=False).mT
+            return away * (-self.log_diagonal[:, None]).exp()
+        return torch.linalg.solve_triangular(self._factor(self.lower), away.mT, upper=False).mT
+
+    def _of_white(self, white: Tensor) -> Tensor:
+        D = white.shape[2]
         log_det = self.log_diagonal.expand(-1, D).sum(1)
         return (-0.5 * (white.square().sum(2) + D * LOG_2PI) - log_det[:, None]).T
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log N(x; mu_k, Sigma_k): (B, D) -> (B, K) nats."""
+        return self._of_white(self._white(x))
+
+    @torch.no_grad()
+    def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """-log N(x; mu_k, Sigma_k) (B, K), and its gradient Sigma_k^-1 (x - mu_k): (K, B, D)."""
+        white = self._white(x)
+        if self.lower is None:
+            gradient = white * (-self.log_diagonal[:, None]).exp()
+        else:
+            gradient = torch.linalg.solve_triangular(self._factor(self.lower).mT, white.mT, upper=True).mT
+        return -self._of_white(white), gradient
 
     def sample(self, k: Tensor, eps: Tensor) -> Tensor:
         """mu_k + L_k eps, for the component k (n,) of each row and standard normal eps (n, D)."""
@@ -77,7 +93,7 @@ class Normals(nn.Module):
             self.lower.copy_(L.tril(-1))
 
 
-class Gaussian(ExactLikelihood, Reparameterized, DataInitialized):
+class Gaussian(ExactLikelihood, Reparameterized, DataInitialized, Sloped):
     """A single normal distribution, which starts at its maximum-likelihood estimate.
 
     Args:
@@ -104,6 +120,10 @@ class Gaussian(ExactLikelihood, Reparameterized, DataInitialized):
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.normal.log_prob(x)[:, 0]
+
+    def slope(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        e, gradient = self.normal.slopes(x)
+        return e[:, 0], gradient[0]
 
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         eps = noise.randn(n, self.spec.dim).to(self.normal.mean) * temperature

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencli.core import tensors
 from gencli.models.energy.tilted import TiltedReals
 from gencli.models.structure import Sloped
 
@@ -27,7 +26,7 @@ class EBM(TiltedReals, Sloped):
     def slope(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             e, gradient = self.net.slope(x)
-        if self.base is not None:
-            of_base, gradient_of_base = tensors.slope(self.base.energy, x)
-            e, gradient = e + of_base, gradient + gradient_of_base
+            if self.base is not None:
+                of_base, gradient_of_base = self.base.slope(x)
+                e, gradient = e + of_base, gradient + gradient_of_base
         return e, gradient

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gencli.core import tensors
 from gencli.core.noise import Noise
 from gencli.core.options import Count, NonNegative, Positive
 from gencli.core.spec import Spec
@@ -15,12 +16,13 @@ from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood,
 from gencli.models.classical.gaussian import Covariance, Gaussian
 from gencli.models.classical.gmm import GMM
 from gencli.models.classical.independent import Independent
+from gencli.models.structure import Sloped
 from gencli.models.trained import TrainedRun
 
 Kind = Literal["gaussian", "gmm", "independent", "run"]
 
 
-class Reference(ExactLikelihood, DirectSampling, DataInitialized):
+class Reference(ExactLikelihood, DirectSampling, DataInitialized, Sloped):
     """A Gaussian, a mixture of them or independent coordinates, started from the data and never trained; or a run.
 
     The fit is maximum likelihood, by EM for the mixture; frequencies have one more example of each value. Images are
@@ -80,6 +82,12 @@ class Reference(ExactLikelihood, DirectSampling, DataInitialized):
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         assert isinstance(self.density, ExactLikelihood)
         return self.density.log_prob(x if self.density.spec.shape == self.spec.shape else x.flatten(1))
+
+    def slope(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.density, Sloped):
+            return tensors.slope(self.energy, x)
+        e, gradient = self.density.slope(x if self.density.spec.shape == self.spec.shape else x.flatten(1))
+        return e, gradient.view_as(x)
 
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         assert isinstance(self.density, DirectSampling)

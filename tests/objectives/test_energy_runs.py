@@ -80,8 +80,8 @@ def test_a_run_of_an_energy_end_to_end(tmp_path):
             "estimator.chains=16",
             "estimator.refresh=5",
             "sampler=hmc",
-            "sampler.steps=10",
-            "sampler.warmup=10",
+            "sampler.steps=4",
+            "sampler.warmup=4",
             "n=8",
             f"run_dir={tmp_path / 'x'}",
         ]

@@ -24,7 +24,6 @@ from gencli.objectives.energy.score_matching import (
 
 # name: dimension, an energy of that family, and its truth
 FAMILIES = {
-    "normal_2_parameters": lambda: quadratic(1),
     "normal_5_parameters": lambda: quadratic(2),
     "quartic_4_parameters": lambda: quartic([0.3, -0.8, 0.1, 0.35]),
 }

@@ -51,6 +51,7 @@ def test_parzen_is_a_kernel_density():
     assert np.allclose(nll.numpy(), -theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_parzen_tends_to_the_nll_of_a_normal_on_the_line():
     model, test = Normal(Spec((1,), Support("real"))), rows(500, seed=9)
     exact = -torch.distributions.Normal(0.0, 1.0).log_prob(test).mean()

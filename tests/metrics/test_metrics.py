@@ -143,6 +143,7 @@ def test_the_floor_of_sliced_wasserstein_is_what_exact_samples_have():
     assert abs(float((values - floors).mean())) < 3.5 * error
 
 
+@pytest.mark.slow
 def test_the_error_of_sliced_wasserstein_is_the_spread_over_sets():
     found = [
         SlicedWasserstein(projections=200).measure(raw(draw(300, s, shift=1.0), draw(300, 500 + s), s))

@@ -144,7 +144,7 @@ def test_the_loss_weighs_its_parts():
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_the_adjoint_gives_the_gradient_of_the_solver(trace):
     model, x = build().double(), points(30)
-    objective = FlowNLL(model.spec, steps=20, trace=trace)
+    objective = FlowNLL(model.spec, steps=10, trace=trace)
     gradients = []
     for objective.adjoint in (True, False):
         nll, penalties = objective.solve(model, x, None, objective._probes(x, noise(30)))
@@ -234,6 +234,7 @@ def train(model, objective, batch, steps, lr=5e-3):
         optimizer.step()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_nll():
     model, x = build(), points(50).float() * 0.5
     objective = FlowNLL(model.spec, steps=3, adjoint=False)

@@ -234,7 +234,7 @@ def test_hutchinson_scatters_around_the_exact_trace_as_it_says():
     """On fixed steps, so that both have the same error of the solver."""
     field = three(VP(t_min=1e-2))
     x = field.draw(200)
-    rough = {"method": "rk4", "steps": 30}
+    rough = {"method": "rk4", "steps": 15}
     exact = ODE(trace="exact", **rough).nll(field, Batch(x), noise(200), NOTHING)
     guess = ODE(trace="hutchinson", probes=32, **rough).nll(field, Batch(x), noise(200), NOTHING)
     away = guess.nll - exact.nll

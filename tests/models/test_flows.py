@@ -97,6 +97,7 @@ def test_fast_autoregressive_inverse_equals_the_naive_one(map, conditional):
         assert (step.inverse(z, context) - step.iterate(z, context)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_maf_samples_in_the_time_of_a_few_passes():
     """16 rows of D=784 through 5 transforms of 2x512: 0.3 s on a quiet core, where D full passes take 10 to 20.
 

@@ -188,6 +188,7 @@ class Regrouped(Quadratic):
         return super().energy(x, y) + (x - detail(x)).sin().sum(1)
 
 
+@pytest.mark.slow
 def test_pooling_is_the_likelihood_given_the_means():
     """For large M it is -log p(d | h(x)) + log r(d); E + g(h(x)) has the same loss."""
     model, t = quadratic(4), 1.5

@@ -109,6 +109,7 @@ def test_completions_follow_the_conditional():
     assert ((draws.mean(0) - expected).abs() <= 4 * error + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_cached_sampling_is_fast():
     """16 rows of 784 bits, 32 masks: the cached walk against the time of a few full passes."""
     import time

@@ -297,6 +297,7 @@ def test_the_whole_chain(run):
     assert opened.sample(3).shape == (3, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_the_logistic_model_trains_too(tmp_path):
     gencli.train([*RUN, "model=pixelcnn_pp", "model.blocks=1", *SMALL, f"run_dir={tmp_path}/run"])
     assert gencli.load(f"{tmp_path}/run").results[0]["bound"] == "exact"
@@ -312,6 +313,7 @@ def test_completions_are_shown_beside_what_they_complete(run):
     assert picture.width > 3 * 60
 
 
+@pytest.mark.slow
 def test_grow(run):
     assert cli.main(["sample", f"run={run}", "n=3", "picture=grow", "picture.steps=7", "device=cpu"]) == 0
     assert Image.open(run / "samples" / "grow-seed0.png").width >= 8 * 64

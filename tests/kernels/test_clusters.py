@@ -27,7 +27,9 @@ from gencli.samplers.chain import Chain
 
 MODELS = {
     "spins": lambda: ising((1, 2, 2), None, K=0.4),
-    "spins with couplings of both signs and fields": lambda: ising((1, 2, 3), couplings="edges", fields="sites"),
+    "spins with couplings of both signs and fields": lambda: ising(
+        (1, 2, 3), boundary="free", couplings="edges", fields="sites"
+    ),
     "a free row": lambda: ising((4,), boundary="free", fields="shared"),
     "three states": lambda: potts((1, 2, 2), couplings="edges", fields="sites"),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from gencli.core import distributed
 from gencli.core.errors import quoted
@@ -45,7 +46,7 @@ def on_this_rank(device: str, world: distributed.World) -> str:
 
 @contextmanager
 def threads(asked: int | Literal["auto"], kept: int | None = None) -> Iterator[int]:
-    """Compute with that many threads of the CPU within; gives their number.
+    """Compute with that many threads of the CPU within, torch and numpy alike; gives their number.
 
     ``auto`` is what torch would take, ``OMP_NUM_THREADS`` where it is set; else not more than this container may use,
     and not those cores on which others compute: threads that wait for each other are slower than one.
@@ -64,9 +65,24 @@ def threads(asked: int | Literal["auto"], kept: int | None = None) -> Iterator[i
         count = max(1, min(count, kept or count))
     torch.set_num_threads(count)
     try:
-        yield count
+        with threadpool_limits(count, "blas"), _of_libraries_to_come(count):
+            yield count
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _of_libraries_to_come(count: int) -> Iterator[None]:
+    """The linear algebra that scipy brings, which is loaded where it is used, reads this once."""
+    key = "OPENBLAS_NUM_THREADS"
+    if key in os.environ:
+        yield
+        return
+    os.environ[key] = str(count)
+    try:
+        yield
+    finally:
+        os.environ.pop(key, None)
 
 
 def _quota() -> int:

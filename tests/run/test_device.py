@@ -1,6 +1,9 @@
 """Where a run computes, and with how many threads."""
 
 import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -49,3 +52,19 @@ def test_bf16_without_units_is_warned_of(tmp_path, monkeypatch):
         monkeypatch.setattr(device, "Path", lambda name: tmp_path / "cpuinfo")
         assert (device.slow_precision("bf16", cpu) is not None) == slow
         assert device.slow_precision("auto", cpu) is None
+
+
+def test_linear_algebra_of_numpy_and_scipy_has_as_many():
+    """Those of scipy are loaded later, where they are used; threads of theirs would wait for each other, spinning."""
+    script = """
+        import numpy
+        from threadpoolctl import threadpool_info
+        from gencli.run.device import threads
+        with threads(1):
+            import scipy.linalg
+            print({info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"})
+    """
+    own = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    told = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
+    assert told.stdout == "{1}\n"

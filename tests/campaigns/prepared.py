@@ -36,7 +36,7 @@ class Prepared:
         import_everything()
         self.good = parent / "good"
         self.good.mkdir()
-        ended = self._act(self.good, parent, make, 600)
+        ended = self.act(parent, make, 600, folder=self.good)
         if ended.code:
             raise RuntimeError(f"the good runs cannot be made:\n{''.join(ended.texts)}")
         with self.folder() as scratch:
@@ -63,21 +63,12 @@ class Prepared:
         limit: float,
         meanwhile: Callable[[int], None] = lambda child: None,
         begin: Callable[[], None] = lambda: None,
+        folder: Path | None = None,
     ) -> Ended:
-        """A function in the working directory of a try; the others as ``forked`` has them."""
-        return self._act(scratch / "work", scratch, work, limit, meanwhile, begin)
+        """A function in a folder, None: ``work`` of a try; what is left are arguments of ``forked``."""
 
-    def _act(
-        self,
-        folder: Path,
-        scratch: Path,
-        work: Callable[[], int],
-        limit: float,
-        meanwhile: Callable[[int], None] = lambda child: None,
-        begin: Callable[[], None] = lambda: None,
-    ) -> Ended:
         def first() -> None:
-            settle(folder, scratch)
+            settle(folder or scratch / "work", scratch)
             os.environ.pop("GENCLI_DATA", None)
             bound_memory(self.memory)
             begin()

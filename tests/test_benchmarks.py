@@ -44,7 +44,7 @@ def test_a_result_names_its_machine(tmp_path, capsys):
     result = json.loads(report.write(tmp_path / "results").read_text())
     assert result["tables"][0]["median"] == {"gencli": 2.0, "bare": 4.0}
     assert result["machine"]["versions"]["gencli"] == gencli.__version__
-    assert result["machine"]["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(result["machine"]["versions"]["torch"])  # a CUDA wheel says less of itself
     assert result["machine"]["threads"] == torch.get_num_threads()
     assert result["machine"]["cpu"]
     assert result["date"].endswith("+00:00")

@@ -10,7 +10,7 @@ scale as energies do, so that a mixture or a tempered energy has them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
@@ -162,13 +162,24 @@ def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
     def wide(w: Tensor | float, like: Tensor) -> Tensor | float:
         return w.to(like).view(-1, *[1] * (like.ndim - 1)) if isinstance(w, Tensor) else w
 
+    counted = [(w, energy) for w, energy in parts if isinstance(w, Tensor) or w != 0]
+
+    def added(terms: Iterable[Tensor]) -> Tensor:
+        return reduce(torch.add, [wide(w, term) * term for (w, _), term in zip(counted, terms, strict=True)])
+
     def total(of: Callable[[Energy], Tensor]) -> Tensor:
-        terms = [(w, of(energy)) for w, energy in parts if isinstance(w, Tensor) or w != 0]
-        return reduce(torch.add, [wide(w, term) * term for w, term in terms])
+        return added(of(energy) for _, energy in counted)
 
     first = parts[0][1]
     if not first.support.discrete:
-        return Energy(lambda x: total(lambda energy: energy(x)), first.support)
+        slopes = [energy.slope for _, energy in counted if energy.slope is not None]
+
+        def slope(x: Tensor) -> tuple[Tensor, Tensor]:
+            energies, gradients = zip(*[of(x) for of in slopes], strict=True)
+            return added(energies), added(gradients)
+
+        own = slope if len(slopes) == len(counted) else None
+        return Energy(lambda x: total(lambda energy: energy(x)), first.support, slope=own)
     return Energy(
         lambda x: total(lambda energy: energy(x)),
         first.support,

@@ -13,7 +13,8 @@ from torch import nn
 from gencli.core import tensors
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch, Spec, Support
-from gencli.kernels.base import Kernel
+from gencli.kernels.base import Energy, Kernel
+from gencli.kernels.energy import weighted
 from gencli.kernels.hmc import HMC
 from gencli.kernels.langevin import Langevin
 from gencli.methods.chains import energy_of
@@ -34,6 +35,19 @@ def ebm(base: str = "gaussian", **options: object) -> EBM:
     for p in model.net.parameters():
         nn.init.normal_(p, std=0.4)
     return model
+
+
+@pytest.mark.parametrize("weight", [0.3, torch.tensor([0.0, 0.5, 2.0])])
+def test_a_weighted_sum_has_the_slope_of_its_parts(weight):
+    """Chains anneal and temper in sums, some with a weight for each chain; a part of weight 0 is not asked."""
+    model, x = ebm(), torch.randn(3, 3)
+    base = model.reference()
+    never = Energy(lambda x: 1 / 0)
+    mixed = weighted([(0.7, energy_of(base)), (weight, energy_of(model)), (0.0, never)])
+    assert mixed.slope is not None
+    for found, exact in zip(mixed.slope(x), tensors.slope(mixed, x), strict=True):
+        assert torch.allclose(found, exact, atol=1e-5)
+    assert weighted([(0.7, Energy(base.energy)), (weight, energy_of(model))]).slope is None
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -67,27 +67,26 @@ class Task:
     exit_code: int = field(default=0, init=False)
 
     def __call__(self, cfg: DictConfig) -> None:
-
         hydra = HydraConfig.get()
         if self.ledger is None:
-            self.exit_code, _ = self._attempt(cfg, chosen(hydra), None)
+            self.exit_code, _ = self._attempt(cfg, hydra, None)
             return
 
         folder = Path(os.path.relpath(hydra.runtime.output_dir))
         _remove_empty(folder)  # Hydra made it; the command makes it again once every check has passed
         number, overrides = self.first + hydra.job.num, " ".join(hydra.overrides.task)
         print(f"job {number}: {quoted(overrides, 10_000)}", file=output(), flush=True)
-        code, message = self._attempt(cfg, chosen(hydra), folder if self.verb == "train" else None)
+        code, message = self._attempt(cfg, hydra, folder if self.verb == "train" else None)
         line = json.dumps({"job": number, "overrides": overrides, "exit_code": code, "message": message})
         with self.ledger.open("a", encoding="utf-8") as ledger:
             ledger.write(line + "\n")
         if code >= 128:  # stopped by the user: the sweep stops too
             raise SystemExit(code)
 
-    def _attempt(self, cfg: DictConfig, choices: dict[str, Any], sweep_dir: Path | None) -> tuple[int, str]:
+    def _attempt(self, cfg: DictConfig, hydra: Any, sweep_dir: Path | None) -> tuple[int, str]:
         """Run the command; (exit code, first line of what went wrong)."""
         try:
-            self.work(self.verb, to_plain(cfg, choices, self.run_config, self.config_dirs), sweep_dir)
+            self.work(self.verb, to_plain(cfg, chosen(hydra), self.run_config, self.config_dirs), sweep_dir)
         except CONFIG_ERRORS as error:
             message = explain(error, self.verb)
             return self.report(UsageError(message)), message.splitlines()[0]

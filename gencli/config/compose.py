@@ -135,7 +135,9 @@ def initialized(config_dirs: Sequence[str]) -> Iterator[list[str]]:
 def chosen(hydra: Any) -> dict[str, Any]:
     """Which option each group took; Hydra keeps no record of groups of which several were taken."""
     choices: dict[str, Any] = dict(hydra.runtime.choices)
-    for override in parse_overrides(hydra.overrides.task):
+    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # what ${...} stands for is no word of the user
+    assert isinstance(typed, list)
+    for override in parse_overrides(typed):
         options = override.value()
         if override.key_or_group in catalog.LISTED and isinstance(options, list):
             choices[override.key_or_group] = [str(option) for option in options]

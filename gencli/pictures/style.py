@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gencli.config.sections import StyleOptions
-from gencli.core.errors import UsageError
+from gencli.core.errors import RunFailed
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 """Of Okabe and Ito; the first is data, the second the model's samples, where both are shown."""
@@ -111,7 +111,7 @@ def rendered(figure: Any, format: str = "png") -> bytes:
     """A figure as a file: png, svg or pdf, the same bytes each time.
 
     Raises:
-        UsageError: it is too small for what stands in it.
+        RunFailed: it is too small for what stands in it.
     """
     buffer = io.BytesIO()
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -120,5 +120,5 @@ def rendered(figure: Any, format: str = "png") -> bytes:
         try:
             figure.savefig(buffer, format=format, metadata=dates.get(format))
         except UserWarning as error:
-            raise UsageError("style.scale: the picture is too small for its words; take a larger one") from error
+            raise RunFailed("style.scale: the picture is too small for its words; take a larger one") from error
     return buffer.getvalue()

@@ -175,6 +175,8 @@ REFUSED = [
     ("trainer.max_steps=abc", "trainer.max_steps=abc: an integer of at least 1 or auto or null is needed"),
     ("trainer.precision=fp8", "trainer.precision=fp8: Invalid value 'fp8', expected one of [auto, fp32, bf16, fp16]"),
     ("trainer.precision=2", "trainer.precision=2: Invalid value '2', expected one of [auto, fp32, bf16, fp16]"),
+    ("optimizer.betas=${model}", "a list of 2, each a number of at least 0 and below 1, is needed"),
+    ("optimizer.lr=${nothing.here}", "Interpolation key 'nothing.here' not found"),
     ("optimizer.schedule=linear", "expected one of [constant, cosine]"),
     ("optimizer.momentum=1", "optimizer.momentum: there is no such key"),
     ("optimizer.name=lion", "optimizer.name=lion"),
@@ -207,7 +209,7 @@ def test_refusals_are_short_and_write_nothing(ran, capsys, word, message):
     assert cli.main(["train", *TOY, word]) == 2
     err = capsys.readouterr().err
     assert message in err
-    assert len(err.splitlines()) <= 2
+    assert len(err.splitlines()) == 1
     assert "HYDRA_FULL_ERROR" not in err
     assert list(Path.cwd().iterdir()) == []
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gencli.cli.main import main
 from gencli.config.sections import StyleOptions
-from gencli.core.errors import UsageError
+from gencli.core.errors import RunFailed
 from gencli.pictures import canvas, style
 
 
@@ -41,7 +41,7 @@ def test_a_picture_that_is_too_small_for_its_words_is_refused():
     with style.applied(StyleOptions(scale=0.25)):
         figure, (axis,) = canvas.figure(1, 1, 1)
     axis.set_ylabel("many words " * 9, rotation="horizontal")
-    with pytest.raises(UsageError, match=r"^style\.scale: the picture is too small"):
+    with pytest.raises(RunFailed, match=r"^style\.scale: the picture is too small"):
         style.rendered(figure)
 
 

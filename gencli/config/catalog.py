@@ -218,9 +218,11 @@ def lineage(target: str) -> list[tuple[Module, ast.ClassDef]]:
 
 
 def value(dotted: str) -> tuple[Module, ast.expr] | None:
-    """What a module of gencli gives to a name of its own, such as a type with a range; unevaluated."""
+    """What a module of gencli gives to a name of its own, such as a type with a range, or hands on; unevaluated."""
     owner, _, name = dotted.rpartition(".")
     module = _module(owner) if owner.startswith("gencli.") else None
+    if module and name in module.imports:
+        return value(module.imports[name])
     return (module, module.values[name]) if module and name in module.values else None
 
 
@@ -291,8 +293,8 @@ def _module(name: str) -> Module | None:
     values = {
         target.id: node.value
         for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)
     }
     return Module(name, {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}, imports, values)

@@ -1,14 +1,18 @@
 """What fits on a terminal of 80 columns: every help page and list, with no line longer and nothing cut out of it."""
 
+import importlib
 import re
 
 import pytest
 
+from gencli import interfaces
 from gencli.cli import help as helptext
 from gencli.cli import main as cli
 from gencli.cli.list import group_page, matrices, overview
 from gencli.cli.option_page import option_page
 from gencli.config import catalog, compatibility, notes
+from gencli.config.declared import declared
+from gencli.core import options
 
 WIDTH = 80
 
@@ -85,12 +89,13 @@ def test_the_page_of_a_model(capsys, monkeypatch):
     assert re.search(r"993\.0\d+ ± 1\.6\d+ nats", page)  # the figure that the recipe reached
 
 
-def test_a_type_is_told_as_the_builder_tells_it():
+@pytest.mark.parametrize("group", catalog.GROUPS)
+def test_a_type_is_told_as_the_builder_tells_it(group):
     """What is read from a source, without importing it, are the words of a refusal."""
-    from gencli.config.declared import declared
-    from gencli.core import options
-    from gencli.samplers.chain import Chain
-
-    told = declared(catalog.options("sampler")["chain"])
-    for name, hint in options.of_class(Chain).hints.items():
-        assert told[name].words == options.words(hint).rstrip(",")
+    for name, option in catalog.options(group).items():
+        if option.target:
+            module, _, kind = option.target.rpartition(".")
+            told = declared(option)
+            of_class = options.of_class(getattr(importlib.import_module(module), kind), 0, vars(interfaces))
+            for key in told.keys() & of_class.hints.keys():
+                assert told[key].words == options.words(of_class.hints[key]).rstrip(","), f"{group}={name} {key}"

@@ -53,7 +53,7 @@ class HMM(Sequences):
     def __init__(
         self,
         states: Count = 8,
-        symbols: Annotated[int, Range(low=2, high=len(LETTERS))] = 3,
+        symbols: Annotated[int, Range(low=2, high=62)] = 3,  # as many LETTERS as there are
         sharpness: Finite = 3.0,
         seed: Seed = 0,
         train: Count = 200_000,

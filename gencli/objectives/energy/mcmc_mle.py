@@ -46,7 +46,7 @@ class MonteCarloMLE(ChainObjective):
     """L = E_data[E_theta(x)] + log 1/M sum_j exp(E_psi(x_j) - E_theta(x_j)), x_j ~ p_psi: the NLL less log Z(psi).
 
     Every ``anchor`` steps psi becomes theta, and the x_j walk on: of reals by Hamiltonian Monte Carlo with one step
-    size for all that is adapted meanwhile, of discrete x by Gibbs sampling. The loss is right only while the weights
+    size for all that is adapted meanwhile, of discrete x by the usual kernel. The loss is right only while the weights
     are even: their effective sample size is logged (``ess``, a share of M). A step of the optimizer that leaves less
     than ``least`` is halved until it does not, and psi follows at once.
 

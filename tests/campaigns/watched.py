@@ -22,7 +22,7 @@ _NEVER = (
     *("urllib.Request", "http.client.connect", "ftplib.connect", "smtplib.connect", "webbrowser.open"),
     *("pickle.find_class", "ctypes.dlopen", "code.__new__", "os.kill", "os.putenv", "os.unsetenv"),
 )
-_ALLOWED_ENVIRONMENT = ("HYDRA_", "KMP_", "TORCH", "OMP_", "PYTORCH", "TF_", "MPL", "CUDA", "TRITON")
+_ALLOWED_ENVIRONMENT = ("HYDRA_", "KMP_", "TORCH", "OMP_", "OPENBLAS_", "PYTORCH", "TF_", "MPL", "CUDA", "TRITON")
 _MARKERS = ("evil", "payload", "hydra_plugins")
 
 

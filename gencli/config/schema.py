@@ -47,9 +47,8 @@ def _plain_type(hint: Any, name: str) -> Any:
     if origin is typing.Annotated:
         return _plain_type(inner[0], name)
     if origin is typing.Literal:
-        return Enum(
-            name, {choice: choice for choice in inner}
-        )  # OmegaConf takes a value for its member, 2 for the second
+        # by name alone: OmegaConf takes a value for its member too, and of a plain list 2 would be the second
+        return Enum(name, {choice: choice for choice in inner})
     if origin in (typing.Union, types.UnionType):
         # OmegaConf knows no choices within a union; ``sections`` refuses other words
         kinds = [str if typing.get_origin(each) is typing.Literal else _plain_type(each, name) for each in inner]

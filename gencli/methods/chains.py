@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -35,7 +34,7 @@ def usual(model: Unnormalized) -> Kernel[Any]:
     if not spec.support.discrete:
         return HMC()
     asked = type(model).changes is Unnormalized.changes and not isinstance(model, BlockGibbs)
-    many = math.prod(spec.shape) * (spec.support.size - 1) > SWEPT
+    many = spec.dim * (spec.support.size - 1) > SWEPT
     return DiscreteMALA() if asked and many and isinstance(model, Relaxed) else Gibbs()
 
 

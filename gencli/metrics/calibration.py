@@ -26,7 +26,7 @@ from gencli.models.subject import Subject
 
 
 def require_simulator(name: str, dataset: Dataset, model: Model) -> None:
-    """Refuse data without a prior, and models that depend on no context.
+    """Refuse data without a prior, and models that see no observation: as their context, or as a part of x.
 
     Raises:
         ValueError: says what is needed.

@@ -10,6 +10,7 @@ scale as energies do, so that a mixture or a tempered energy has them too.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -47,7 +48,7 @@ class Pairs(NamedTuple):
     tables: Tensor
 
 
-def brute_force(of: Of, x: Tensor, where: Tensor, values: int) -> Tensor:
+def brute_force(of: Of, x: Tensor, where: Tensor, values: int, own: Tensor | None = None) -> Tensor:
     """Changes of an energy that is asked for at every neighbour: W (K - 1) points a row; differentiable.
 
     Args:
@@ -55,11 +56,13 @@ def brute_force(of: Of, x: Tensor, where: Tensor, values: int) -> Tensor:
         x: (n, *) discrete.
         where: (W,) coordinates, as positions in the flattened event.
         values: K.
+        own: E(x), (n,), where it is known; None: it is asked for too.
 
     Returns:
         (n, W, K) nats, 0 where nothing changes.
     """
-    n, flat, own = len(x), x.flatten(1), of(x)
+    n, flat = len(x), x.flatten(1)
+    own = of(x) if own is None else own
     others = torch.arange(1, values, device=x.device)
     found = []
     for part in where.split(max(1, CELLS // max(1, n * (values - 1) * flat.shape[1]))):
@@ -79,6 +82,62 @@ def turned_over(of: Of, x: Tensor, where: Tensor) -> Tensor:
     return of(flat.scatter(1, at, 1 - flat.gather(1, at)).view_as(x)) - of(x)
 
 
+class Sweep(ABC):
+    """Coordinates of n chains that are set in turn, each after what it does where the chains are by then."""
+
+    x: Tensor
+    """(n, *) where the chains are."""
+
+    @abstractmethod
+    def changes(self, where: Tensor) -> Tensor:
+        """E(x with coordinate w set to k) - E(x), for coordinates where (W,): (n, W, K)."""
+
+    def put(self, where: Tensor, value: Tensor, rise: Tensor) -> None:
+        """Set coordinates (W,) that do not interact to value (n, W); rise: (n, W, K), their ``changes``."""
+        index = where.expand(len(self.x), -1)
+        self.x = self.x.flatten(1).scatter(1, index, value.to(self.x.dtype)).view_as(self.x)
+
+
+class Told(Sweep):
+    """By an energy that says what a change does."""
+
+    def __init__(self, change: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> None:
+        self.change, self.x = change, x
+
+    def changes(self, where: Tensor) -> Tensor:
+        return self.change(self.x, where)
+
+
+class Asked(Sweep):
+    """By an energy that is asked for at the neighbours; E(x) follows x, so that it is not asked for at every one."""
+
+    def __init__(self, of: Of, x: Tensor, values: int) -> None:
+        self.of, self.x, self.values, self.own = of, x, values, of(x)
+
+    def changes(self, where: Tensor) -> Tensor:
+        return brute_force(self.of, self.x, where, self.values, self.own)
+
+    def put(self, where: Tensor, value: Tensor, rise: Tensor) -> None:
+        super().put(where, value, rise)
+        self.own = self.own + rise.gather(2, value[..., None].long()).sum((1, 2)).to(self.own)
+
+
+class Added(Sweep):
+    """By a weighted sum of energies: each follows x in its own way."""
+
+    def __init__(self, add: Callable[[Iterable[Tensor]], Tensor], sweeps: Sequence[Sweep]) -> None:
+        self.add, self.sweeps, self.x = add, sweeps, sweeps[0].x
+
+    def changes(self, where: Tensor) -> Tensor:
+        self.rises = [sweep.changes(where) for sweep in self.sweeps]
+        return self.add(self.rises)
+
+    def put(self, where: Tensor, value: Tensor, rise: Tensor) -> None:
+        for sweep, own in zip(self.sweeps, self.rises, strict=True):
+            sweep.put(where, value, own)
+        self.x = self.sweeps[0].x
+
+
 @dataclass(frozen=True)
 class Energy:
     """E as a chain sees it: of n chains at once, whose energies do not depend on each other.
@@ -96,6 +155,7 @@ class Energy:
             be.
         toggle: ``toggles`` of this energy, (x, where) -> (n,); None: the energy is asked for at the neighbours.
         slope: E(x) (n,) and its gradient (n, *) of reals, detached; None: by autograd.
+        begin: ``sweep`` of this energy; None: by its ``change``, else by brute force.
     """
 
     of: Of
@@ -107,6 +167,7 @@ class Energy:
     pairs: Callable[[], Pairs] | None = None
     toggle: Callable[[Tensor, Tensor], Tensor] | None = None
     slope: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    begin: Callable[[Tensor], Sweep] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of(x)
@@ -123,6 +184,12 @@ class Energy:
         if self.change is not None:
             return self.change(x, where)
         return brute_force(self.of, x, where, self.support.size)
+
+    def sweep(self, x: Tensor) -> Sweep:
+        """Chains at x (n, *), whose coordinates are then set in turn."""
+        if self.begin is not None:
+            return self.begin(x)
+        return Asked(self.of, x, self.support.size) if self.change is None else Told(self.change, x)
 
     def toggles(self, x: Tensor, where: Tensor) -> Tensor:
         """E(x with one bit turned over) - E(x), (n,): a bit of its own for each chain.
@@ -188,6 +255,7 @@ def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
         _refined([energy.blocks for _, energy in parts]),
         pairs=_joined(parts),
         toggle=lambda x, where: total(lambda energy: energy.toggles(x, where)),
+        begin=lambda x: Added(added, [energy.sweep(x) for _, energy in counted]),
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.kernels.base import Energy, Info, Kernel
+from gencli.kernels.energy import Sweep
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,10 @@ def inverse(rise: Tensor, u: Tensor) -> Tensor:
     return (u[..., None] >= (-rise).softmax(-1).cumsum(-1)[..., :-1]).sum(-1)
 
 
-def draw_block(energy: Energy, x: Tensor, where: Tensor, noise: Noise) -> Tensor:
-    """x (n, *) with the coordinates where (W,), which do not interact, drawn given the rest."""
-    rise = energy.changes(x, where)
-    value = inverse(rise, noise.rand(len(x), len(where)).to(rise))
-    return x.flatten(1).scatter(1, where.expand(len(x), -1), value.to(x.dtype)).view_as(x)
+def draw_block(sweep: Sweep, where: Tensor, noise: Noise) -> None:
+    """Draw the coordinates where (W,), which do not interact, given the rest."""
+    rise = sweep.changes(where)
+    sweep.put(where, inverse(rise, noise.rand(len(rise), len(where)).to(rise)), rise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,10 @@ class Gibbs(Kernel[Sites]):
             blocks = energy.blocks
             if blocks is None:
                 blocks = tuple(torch.arange(x[0].numel(), device=x.device).split(1))
+            sweep = energy.sweep(x)
             for where in reversed(blocks) if self.backwards else blocks:
-                x = draw_block(energy, x, where, noise)
+                draw_block(sweep, where, noise)
+            x = sweep.x
         return Sites(x), Info(x, energy)
 
     def reversal(self) -> Gibbs:

@@ -215,7 +215,9 @@ class Annealing:
         energy, kernel = self.path.at(beta), self.kernel.reversal() if back else self.kernel
         if self.path.summed is not None:
             with torch.no_grad():
-                x = draw_block(energy, x, self.path.summed, noise)
+                sweep = energy.sweep(x)
+                draw_block(sweep, self.path.summed, noise)
+                x = sweep.x
         state = kernel.retarget(energy, x, self.learned[round(beta * (len(self.learned) - 1))])
         state, info = kernel.step(energy, state, noise)
         return state.x, None if info.accept is None else info.accept.mean()

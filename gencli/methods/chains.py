@@ -33,9 +33,14 @@ def usual(model: Unnormalized) -> Kernel[Any]:
         return TieNoTie()
     if not spec.support.discrete:
         return HMC()
-    asked = type(model).changes is Unnormalized.changes and not isinstance(model, BlockGibbs)
+    asked = _asked(model) and not isinstance(model, BlockGibbs)
     many = spec.dim * (spec.support.size - 1) > SWEPT
     return DiscreteMALA() if asked and many and isinstance(model, Relaxed) else Gibbs()
+
+
+def _asked(model: Unnormalized) -> bool:
+    """Whether the energy is asked for at every neighbour, for want of a shorter way to what a change does."""
+    return type(model).changes is Unnormalized.changes
 
 
 def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energy:
@@ -70,7 +75,7 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
     return Energy(
         lambda x: model.energy(x, given(x)),
         support,
-        lambda x, where: model.changes(x, where, given(x)),
+        None if _asked(model) else lambda x, where: model.changes(x, where, given(x)),
         taylor if isinstance(model, Relaxed) else None,
         model.blocks(),
         resample if isinstance(model, BlockGibbs) else None,

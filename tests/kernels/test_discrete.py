@@ -16,6 +16,7 @@ from gencli.config import catalog
 from gencli.core.noise import Noise, RowNoise
 from gencli.core.spec import Support
 from gencli.kernels.base import MOVERS, Energy, Kernel, require_moves
+from gencli.kernels.energy import weighted
 from gencli.kernels.gibbs import Gibbs, draw_block, inverse
 from gencli.kernels.hmc import HMC
 from gencli.kernels.informed import (
@@ -271,8 +272,35 @@ def test_values_are_those_of_the_distribution_function():
     assert inverse(-p[[0, 2]].log().expand(1, 2, 2), torch.tensor([[0.7, 0.72]])).tolist() == [[True, False]]
     x = torch.zeros(3, 1, 2, 2)
     energy = Energy(lambda x: x.flatten(1).sum(1), Support.parse("binary"))
-    assert draw_block(energy, x, torch.tensor([1]), noise()).shape == x.shape
+    sweep = energy.sweep(x)
+    draw_block(sweep, torch.tensor([1]), noise())
+    assert sweep.x.shape == x.shape
     assert not x.any()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("kind", ["binary", "categorical:3"])
+def test_a_sweep_asks_a_network_for_no_energy_twice(kind, parts):
+    """Each coordinate asks for its other values alone, and is told E there less E(x)."""
+    support, weight, asked = Support.parse(kind), torch.randn(4, 4, dtype=torch.float64), []
+
+    def of(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return ((x.double() @ weight) * x).sum(1)
+
+    one = Energy(of, support)
+    energy = one if parts == 1 else weighted([(0.25, one), (0.5, one)])
+    x = states(support, 4)[::7]
+    sweep = energy.sweep(x)
+    told = []
+    for where in torch.arange(4).split(1):
+        rise = sweep.changes(where)
+        told.append((sweep.x, where, rise))
+        sweep.put(where, inverse(rise, noise().rand(len(x), 1).to(rise)), rise)
+    assert sum(asked) == parts * len(x) * (1 + 4 * (support.size - 1))
+    assert (sweep.x != x).any()
+    for at, where, rise in told:
+        torch.testing.assert_close(rise, energy.changes(at, where), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("kind", MOVERS)

@@ -16,7 +16,9 @@ import contextlib
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -92,6 +94,15 @@ def entry(objective: str, toy: str, budget: list[str]) -> Entry:
         seconds = time.process_time() - began
         weight = left_weight(energy_of(run)) if toy == "two_gaussians" else None
         return Entry(objective, toy, run.results[0]["diagnostics"]["nll_minus_entropy"], seconds, weight)
+
+
+def shown(tables: Sequence[dict[str, Any]]) -> tuple[str, list[str], list[list[str]]]:
+    """What a document shows of a result: a line, columns, a row an objective."""
+    cells: dict[str, list[str]] = {}
+    for cell in tables:
+        cells.setdefault(cell["objective"], []).append(str(Entry(**cell)))
+    text = "NLL - H in nats of every objective of energies on four toys, one small network, with CPU seconds"
+    return text, ["objective", *TOYS], [[objective, *row] for objective, row in cells.items()]
 
 
 def main() -> None:

@@ -48,12 +48,17 @@ OURS, FLOOR = "gencli", "bare"
 Work = Callable[[], object]
 
 
-def race(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
+def race(works: Mapping[str, Work], rounds: int, wall: bool = False) -> dict[str, list[float]]:
     """Seconds of each work in interleaved rounds; of several rounds the first warms up and is left out.
 
     Who begins changes from round to round, so that nobody always follows the same work.
+
+    Args:
+        works: by name.
+        rounds: of all of them.
+        wall: count the seconds of the clock, as for work of other processes; they count with several threads too.
     """
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = time.perf_counter if wall or torch.get_num_threads() > 1 else time.process_time
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds):
         names = list(works)
@@ -99,7 +104,7 @@ class Report:
 
         Args:
             title: what was done.
-            times: seconds of each round, by name; one of the names is ``gencli``.
+            times: seconds of each round, by name; the others are compared with ``gencli`` if it is among them.
             count: how many units of work took so long; 0 prints seconds.
             unit: of ``count`` a second.
         """
@@ -108,7 +113,8 @@ class Report:
         for name, value in seconds.items():
             shown = f"{count / value:8.2f} {unit:8}" if count else f"{value:8.4f} s"
             spread = (max(times[name]) - min(times[name])) / value
-            print(f"  {name:36} {shown} +-{spread / 2:4.0%}  gencli is {value / seconds[OURS]:.2f} times as fast")
+            ratio = f"  gencli is {value / seconds[OURS]:.2f} times as fast" if OURS in seconds else ""
+            print(f"  {name:36} {shown} +-{spread / 2:4.0%}{ratio}")
         self.tables.append({"title": title, "count": count, "unit": unit, "seconds": dict(times), "median": seconds})
 
     def write(self, folder: Path = RESULTS) -> Path:

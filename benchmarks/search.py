@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ def compare(folder: Path, seed: int, trials: int, steps: int) -> dict[str, Any]:
         "tpe_trials": len(tpe.trials),
         "tpe_pruned": pruned,
     }
+
+
+def shown(tables: Sequence[dict[str, Any]]) -> tuple[str, list[str], list[list[str]]]:
+    """What a document shows of a result: a line, columns, a row a seed and one of medians."""
+    columns = ["seed of the search", "random", "TPE, successive halving", "trials", "of these pruned", "steps in all"]
+    rows = []
+    for row in tables[0]["rows"]:
+        trials, steps = (f"{row[f'random_{of}']} and {row[f'tpe_{of}']}" for of in ("trials", "steps"))
+        rows.append(
+            [str(row["seed"]), f"{row['random']:.4f}", f"{row['tpe']:.4f}", trials, str(row["tpe_pruned"]), steps]
+        )
+    medians = tables[0]["median"]
+    rows.append(["median", f"{medians['random']:.4f}", f"{medians['tpe']:.4f}", "", "", ""])
+    return "Validation bits/dim of the chosen trial, RealNVP on the digits, equal steps in all", columns, rows
 
 
 def main() -> None:

@@ -48,12 +48,13 @@ def main(report: Report) -> None:
     own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        works = {f"{n} at a time": lambda n=n: _sweep(folder, n, own) for n in (1, 2)}
-        report.table(f"sweep of {JOBS} jobs", race(works, ROUNDS + 1))
-        forks = race({"forked job": lambda: _fork(folder)}, ROUNDS + 1)
-        report.table("start of a job", forks, FORKS)
+        works = {"gencli": lambda: _sweep(folder, 2, own), "gencli, one at a time": lambda: _sweep(folder, 1, own)}
+        report.table(f"sweep of {JOBS} jobs, two at a time", race(works, ROUNDS + 1, wall=True))
+        forks = race({"gencli": lambda: _fork(folder)}, ROUNDS + 1, wall=True)
+        report.table("start of a job", forks, FORKS, "jobs/s")
         words = [sys.executable, "-c", "import torch"]
-        report.table("import torch", race({"a Python": lambda: subprocess.run(words, check=True)}, ROUNDS + 1))
+        imports = race({"a Python": lambda: subprocess.run(words, check=True)}, ROUNDS + 1, wall=True)
+        report.table("import torch", imports)
 
 
 if __name__ == "__main__":

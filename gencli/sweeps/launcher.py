@@ -32,9 +32,6 @@ from gencli.training.signals import StopRequest
 TURN = 0.5
 """Seconds between two looks at the clock and at the files of the jobs."""
 
-LATE = ("torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg")
-"""Modules that a training imports when it comes to need them: together more than a second."""
-
 
 def launch(sweep: Multirun, work: Work, report: Report) -> int:
     """Run a sweep; returns the exit code.
@@ -334,10 +331,16 @@ def _warm(configs: Sequence[dict[str, Any]]) -> None:
     """Import what the jobs will use, once for all of them; what users brought along is left to the jobs."""
     targets = {str(node["_target_"]) for config in configs for node in _nodes(config)}
     ours = {target.rpartition(".")[0] for target in targets if target.startswith("gencli.")}
+    late = {  # what a training imports when it comes to need it: each takes a second or more
+        "torch._dynamo": any(config["trainer"]["compile"] is True for config in configs),
+        "torch.utils.tensorboard": any(target.startswith("gencli.loggers.tensorboard.") for target in targets),
+        "matplotlib.figure": any(config["n"] for config in configs),
+        "matplotlib.backends.backend_agg": any(config["n"] for config in configs),
+    }
     here = Path.cwd()
     os.chdir(Path(__file__).parent)  # matplotlib evaluates a matplotlibrc of the current folder, whosever that is
     try:
-        for name in ("gencli.training.session", *LATE, *sorted(ours)):
+        for name in ("gencli.training.session", *(name for name, used in late.items() if used), *sorted(ours)):
             with suppress(ImportError):  # the job will say so
                 importlib.import_module(name)
     finally:

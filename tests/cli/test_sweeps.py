@@ -10,6 +10,7 @@ import pytest
 import torch  # noqa: F401 (jobs are forks of this process, and need not import it)
 
 from gencli.cli import main as cli
+from gencli.config.compose import compose
 from gencli.sweeps import folder, launcher
 from tests.cli.conftest import TOY
 from tests.runs import ROOT
@@ -207,3 +208,22 @@ def test_joblib_launcher(capfd):
     assert "2 of 2 jobs failed" in err
     assert err.count("failed (") == 2
     assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "late"),
+    [
+        (["n=0", "logger=none"], set()),
+        (["n=0", "logger=none", "trainer.compile=auto"], set()),
+        (["n=0", "logger=none", "trainer.compile=true"], {"torch._dynamo"}),
+        (["n=0", "logger=tensorboard"], {"torch.utils.tensorboard"}),
+        (["n=4", "logger=none"], {"matplotlib.figure", "matplotlib.backends.backend_agg"}),
+    ],
+)
+def test_what_is_late_is_imported_for_all_jobs_where_they_will_use_it(monkeypatch, words, late):
+    """Compilers alone take longer to import than torch."""
+    named, config = [], compose("train", ["model=maf", "data=moons", *words])
+    monkeypatch.setattr(launcher.importlib, "import_module", named.append)
+    launcher._warm([config])
+    assert {name for name in named if not name.startswith("gencli.")} == late
+    assert "gencli.training.session" in named

@@ -44,7 +44,7 @@ from gencli.models.structure import (
 from gencli.models.subject import Subject
 from gencli.models.trained import Learned, TrainedModel, TrainedRun
 from gencli.nn.base import Network, NetworkFactory
-from gencli.objectives.base import Loss, Objective, Turn
+from gencli.objectives.base import Drift, Loss, Objective, Turn
 from gencli.paths.base import Path, Prediction
 from gencli.samplers.base import Answer, Question, Sampler, Samples
 
@@ -62,6 +62,7 @@ __all__ = [
     "DataInitialized",
     "Dataset",
     "DirectSampling",
+    "Drift",
     "Elbo",
     "Energy",
     "Ensemble",

@@ -116,3 +116,13 @@ class Objective(nn.Module, Partner[M], ABC):
     @abstractmethod
     def score(self, model: M, batch: Batch, noise: Noise) -> Tensor:
         """The validation score of each row: (B,)."""
+
+
+class Drift(ABC):
+    """The drift b of a diffusion dX = b(X) dt + dW of one's own, in model space."""
+
+    words: ClassVar[str] = "package.module:name of a class or function of yours that gives a Drift"
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """b(x), (B, *) -> (B, *)."""

@@ -29,6 +29,7 @@ from gencli.kernels.base import Kernel
 from gencli.models.base import Model
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import Network
+from gencli.objectives.base import Drift
 from gencli.paths.base import Path as ProbabilityPath
 from gencli.samplers.base import Procedure
 
@@ -36,6 +37,9 @@ T = TypeVar("T")
 
 _NESTED: dict[type, int] = {Network: 3, Model: 1, ProbabilityPath: 0}
 """What a section within a section may be, and how many arguments its owner gives it."""
+
+_NAMED: tuple[type, ...] = (Task, Drift)
+"""What a word ``package.module:name`` may lead to, where a constructor declares it."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,8 @@ class Builder:
                 and value not in options.choices(declared.hints[key])
             ):
                 values[key] = self.opener(value, self.trust)
-            elif isinstance(value, str) and ":" in value and _admits(declared.hints.get(key), Task):
-                values[key] = self._named(value, Task, f"{where}.{key}")
+            elif isinstance(value, str) and ":" in value and (named := _of_name(declared.hints.get(key))):
+                values[key] = self._named(value, named, f"{where}.{key}")
             elif key != "_target_":
                 values[key] = value
 
@@ -212,6 +216,11 @@ def _refusal(error: BaseException, where: str, target: str, declared: options.Op
 def _admits(hint: Any, kind: type) -> bool:
     own = typing.get_origin(hint) or hint
     return own is kind or any(_admits(inner, kind) for inner in typing.get_args(hint))
+
+
+def _of_name(hint: Any) -> type | None:
+    """What a word ``package.module:name`` leads to where this type is declared; None: it is a plain word."""
+    return next((kind for kind in _NAMED if _admits(hint, kind)), None)
 
 
 def _is_section(value: object) -> bool:

@@ -14,12 +14,13 @@ from gencli.core.spec import Batch
 from gencli.kernels.base import slope
 from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.reference import Reference
+from gencli.objectives.base import Drift
 from gencli.objectives.energy.base import contrast
 from gencli.objectives.energy.contrastive_divergence import PersistentContrastiveDivergence
 from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy
 from gencli.objectives.energy.mcmc_mle import MonteCarloMLE
 from gencli.objectives.energy.nce import NCE
-from gencli.objectives.energy.perturbations import Pooling, detail
+from gencli.objectives.energy.perturbations import Ito, Pooling, detail
 from gencli.objectives.energy.score_matching import (
     DenoisingScoreMatching,
     DiffusionScoreMatching,
@@ -211,12 +212,65 @@ def test_pooling_is_the_likelihood_given_the_means():
     assert torch.allclose(stable.score(model, Batch(x), noise()), stable.score(other, Batch(x), noise()))
 
 
-@pytest.mark.parametrize("perturbation", ["gaussian", "ou", "pooling"])
+class Bent(Drift):
+    """b(x) = tanh(2 x) - x / 2: two wells in each coordinate."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (2 * x).tanh() - x / 2
+
+
+class Pull(Drift):
+    """b(x) = -x."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return -x
+
+
+class Still(Drift):
+    """b(x) = 0."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def test_weights_of_paths_are_what_a_drift_does_to_volumes():
+    """Of b(x) = -x a step takes volumes by (1 - h)^2, so that q(y | x) has the integral (1 - h)^-2 over x."""
+    x = normal(40_000, 2)
+    steps, t = 4, 0.3
+    _, log_w = Ito(drift=Pull(), t=t, steps=steps)._path(x, -1.0, noise(), len(x))
+    w = log_w.exp()
+    assert float(w.mean()) == pytest.approx((1 - t / steps) ** (-2 * steps), abs=4 * float(w.std()) / 200)
+    assert float(w.std()) > 0.1
+
+
+def test_a_diffusion_without_drift_is_gaussian_noise():
+    x = normal(3, 2)
+    others, rho = Ito(drift=Still(), t=0.7, steps=3).draw(x, 20_000, noise())
+    assert rho.abs().max() < 1e-12
+    away = (others - x[:, None]).double()
+    assert torch.allclose(away.var(1), torch.tensor(0.7).double(), rtol=0.05)  # about y, which is x moved by as much
+    with pytest.raises(ValueError, match=r"objective\.drift gives \(3,\) for x of \(3, 2\)"):
+        Ito(drift=type("Flat", (Drift,), {"__call__": lambda self, x: x[:, 0]})()).draw(x, 2, noise())
+
+
+def test_a_drift_is_for_a_diffusion_and_a_diffusion_needs_one():
+    with pytest.raises(ValueError, match=r"perturbation=diffusion needs objective\.drift: package\.module:name"):
+        EnergyDiscrepancy(spec(2), perturbation="diffusion")
+    for options in ({"drift": Pull()}, {"steps": 3}):
+        with pytest.raises(ValueError, match=r"objective\.perturbation=gaussian has none"):
+            EnergyDiscrepancy(spec(2), **options)
+
+
+@pytest.mark.parametrize("perturbation", ["gaussian", "ou", "diffusion", "pooling"])
 def test_the_truth_is_a_minimum_of_energy_discrepancy(perturbation):
-    """At w = 1 with few samples: every derivative is 0 at the truth, and those of the detail are not elsewhere."""
+    """At w = 1 with few samples: every derivative is 0 at the truth, and those of the detail are not elsewhere.
+
+    Of a diffusion that holds by two coarse steps too.
+    """
     model, h = quadratic(), 1e-3
     x = exact_samples(model, 20_000)
-    objective = EnergyDiscrepancy(spec(2), t=0.7, samples=3, perturbation=perturbation)
+    own = {"drift": Bent(), "steps": 2} if perturbation == "diffusion" else {}
+    objective = EnergyDiscrepancy(spec(2), t=0.7, samples=3, perturbation=perturbation, **own)
 
     def slopes() -> list[float]:
         """Derivatives in standard errors: along b_1, b_2, both scales and the correlation."""

@@ -11,13 +11,21 @@ from gencli.core.noise import Noise
 from gencli.core.options import Auto, Count, NonNegative, Positive, ProperFraction
 from gencli.core.spec import Batch, Spec
 from gencli.models.base import Unnormalized
+from gencli.objectives.base import Drift
 from gencli.objectives.energy.base import RowObjective, contrast, deviation_of
 from gencli.objectives.energy.discrete_perturbations import Bernoulli, Diffusion, Grid, Shuffling, Uniform, few
-from gencli.objectives.energy.perturbations import Gaussian, OrnsteinUhlenbeck, Perturbation, Pooling, Scales
+from gencli.objectives.energy.perturbations import (
+    Gaussian,
+    Ito,
+    OrnsteinUhlenbeck,
+    Perturbation,
+    Pooling,
+    Scales,
+)
 
-Name = Literal["gaussian", "ou", "pooling", "bernoulli", "grid", "uniform", "ordinal", "cyclic"]
+Name = Literal["gaussian", "ou", "diffusion", "pooling", "bernoulli", "grid", "uniform", "ordinal", "cyclic"]
 
-REALS = ("gaussian", "ou", "pooling")
+REALS = ("gaussian", "ou", "diffusion", "pooling")
 OF_KIND = {
     "real": REALS,
     "unit": REALS,
@@ -32,10 +40,11 @@ class EnergyDiscrepancy(RowObjective):
     """L = 1/N sum_i log(w/M + 1/M sum_j exp(E(x_i) - E(x'_ij))).
 
     x is perturbed, y ~ q(y | x), and x' is drawn with a density in proportion to q(y | x'). For reals that is Gaussian
-    noise or an Ornstein-Uhlenbeck process (``ou``). For t -> 0 it is t times score matching, for large t maximum
-    likelihood. For bits it is ``bernoulli``, flips with probability epsilon: for epsilon -> 0 a comparison of
-    neighbours, for epsilon = 1/2 maximum likelihood. ``grid`` takes one step to a neighbour and one from there. For
-    values each coordinate is drawn anew (``uniform``), or walks on a line (``ordinal``) or a ring (``cyclic``).
+    noise, an Ornstein-Uhlenbeck process (``ou``), or a ``diffusion`` whose drift is yours. For t -> 0 it is t times
+    score matching, for large t maximum likelihood. For bits it is ``bernoulli``, flips with probability epsilon: for
+    epsilon -> 0 a comparison of neighbours, for epsilon = 1/2 maximum likelihood. ``grid`` takes one step to a
+    neighbour and one from there. For values each coordinate is drawn anew (``uniform``), or walks on a line
+    (``ordinal``) or a ring (``cyclic``).
 
     ``pooling``: y says of each window of neighbours its mean, or, of discrete x, what it holds without the order. For
     reals E(x) + log r(x) stands in place of E(x), with r the density of the draws. For large M it is -log p(x | y) but
@@ -47,12 +56,15 @@ class EnergyDiscrepancy(RowObjective):
 
     Args:
         spec: of model space.
-        t: variance of the Gaussian perturbation, time of the Ornstein-Uhlenbeck process, or variance of the draws in
-            the windows of reals; null: 1. Of ordinal and cyclic walks their time in units of K^2; null: 0.01 and 0.005.
+        t: variance of the Gaussian perturbation, time of the Ornstein-Uhlenbeck process or of a diffusion, or variance
+            of the draws in the windows of reals; null: 1. Of ordinal and cyclic walks their time in units of K^2; null:
+            0.01 and 0.005.
             auto: of Gaussian noise many variances, up to that of the data (``Scales``); else as null.
         epsilon: probability of a flip, or of a value drawn anew; null: about four coordinates, at most 0.1 and 0.5.
         samples: M, contrastive samples an example; null: 4 of reals, 32 of discrete x.
         w: stabilization; at 0 the logarithm has a heavy-tailed error where all x' have a high energy.
+        drift: b of ``diffusion``, dX = b(X) dt + dW: ``package.module:name`` of a Drift of yours, of a trusted package.
+        steps: of ``diffusion``: Euler steps; the truth is the minimum by few of them too; null: 10.
         perturbation: null: ``gaussian``, ``bernoulli``, ``ordinal`` or ``uniform``, by support.
         shared: the options of ``EnergyObjective``.
 
@@ -79,11 +91,14 @@ class EnergyDiscrepancy(RowObjective):
         epsilon: ProperFraction | None = None,
         samples: Count | None = None,
         w: NonNegative = 1.0,
+        drift: Drift | None = None,
+        steps: Count | None = None,
         perturbation: Name | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(spec, **shared)
-        self.perturbation = of_name(spec, perturbation, None if t == "auto" else t, epsilon)
+        time = None if t == "auto" else t
+        self.perturbation = of_name(spec, perturbation, time, epsilon, drift, steps)
         many = t == "auto" and isinstance(self.perturbation, Gaussian)
         self.initial_examples = 2048 if many else 0
         self.register_buffer("variance", torch.ones(spec.shape) if many else None)
@@ -101,7 +116,14 @@ class EnergyDiscrepancy(RowObjective):
         return contrast(model, batch, others, self.w, rho)
 
 
-def of_name(spec: Spec, name: Name | None, t: float | None, epsilon: float | None) -> Perturbation:
+def of_name(
+    spec: Spec,
+    name: Name | None,
+    t: float | None,
+    epsilon: float | None,
+    drift: Drift | None = None,
+    steps: int | None = None,
+) -> Perturbation:
     """A perturbation by its name.
 
     Raises:
@@ -117,14 +139,24 @@ def of_name(spec: Spec, name: Name | None, t: float | None, epsilon: float | Non
         )
     if chosen == "pooling" and spec.shape[-1] < 2:
         raise ValueError(f"objective.perturbation=pooling: an example of shape {spec.shape} has no neighbours")
-    timed = chosen in ("gaussian", "ou", "ordinal", "cyclic") or (chosen == "pooling" and not spec.support.discrete)
-    for key, value, has in (("t", t, timed), ("epsilon", epsilon, chosen in ("bernoulli", "uniform"))):
+    own = chosen == "diffusion"
+    if own and drift is None:
+        raise ValueError(f"objective.perturbation=diffusion needs objective.drift: {Drift.words}")
+    timed = chosen in ("gaussian", "ou", "diffusion", "ordinal", "cyclic") or (
+        chosen == "pooling" and not spec.support.discrete
+    )
+    flipped = chosen in ("bernoulli", "uniform")
+    had = (("t", t, timed), ("epsilon", epsilon, flipped), ("drift", drift, own), ("steps", steps, own))
+    for key, value, has in had:
         if value is not None and not has:
-            raise ValueError(f"objective.{key}={value}: objective.perturbation={chosen} has none; leave it at null")
+            said = type(value).__name__ if isinstance(value, Drift) else value
+            raise ValueError(f"objective.{key}={said}: objective.perturbation={chosen} has none; leave it at null")
     if spec.support.discrete:
         return _discrete(spec, chosen, t, epsilon)
     if chosen == "pooling":
         return Pooling(t=t or 1.0)
+    if drift is not None:
+        return Ito(drift=drift, t=t or 1.0, steps=steps or 10)
     return OrnsteinUhlenbeck(t=t or 1.0) if chosen == "ou" else Gaussian(t=t or 1.0)
 
 

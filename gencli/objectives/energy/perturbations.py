@@ -11,10 +11,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gencli.core.noise import Noise
+from gencli.objectives.base import Drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +129,55 @@ class Pooling(Perturbation):
         rho = 0.5 * lost.flatten(1).square().sum(1).view(-1, samples)
         rho = rho - own.flatten(1).square().sum(1)[:, None] / (2 * self.t)
         return (x - own)[:, None] + math.sqrt(self.t) * lost.view(len(x), samples, *x.shape[1:]), rho
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ito(Perturbation):
+    """y is where dX = b(X) dt + dW brings x by the time t, in K Euler steps of length h; x' is where it may have begun.
+
+    Every x' is the end of a path from y backwards, dX = -b(X) dt + dW. A path x_0..x_K has two laws, forwards from x_0
+    and backwards from x_K, and
+
+        a = log p(forwards) - log p(backwards)
+          = 1/2h sum_k (|x_k - x_k+1 + h b(x_k+1)|^2 - |x_k+1 - x_k - h b(x_k)|^2)
+
+    is what stands in place of the density of x' given y, of which nothing is known: rho_j = a(path of x'_j) - a(path of
+    x). For h -> 0 it is -int div b dt, the weight of Feynman and Kac; as a sum of the steps that were taken it is exact
+    for every h, so that the truth is the minimum whatever K is.
+
+    Args:
+        drift: b.
+        t: time.
+        steps: K.
+    """
+
+    drift: Drift
+    t: float = 1.0
+    steps: int = 10
+
+    @torch.no_grad()
+    def draw(self, x: Tensor, samples: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        y, own = self._path(x, 1.0, noise, len(x))
+        start = y[:, None].expand(-1, samples, *[-1] * (x.ndim - 1)).flatten(0, 1)
+        others, a = self._path(start, -1.0, noise, len(x))
+        return others.view(len(x), samples, *x.shape[1:]), a.view(len(x), samples) - own[:, None]
+
+    def _path(self, x: Tensor, direction: float, noise: Noise, rows: int) -> tuple[Tensor, Tensor]:
+        """The end of a path from x (n, *), n a multiple of the rows of noise, and a (n,)."""
+        h, b = self.t / self.steps, self._drift(x)
+        a = x.new_zeros(len(x))
+        for _ in range(self.steps):
+            xi = noise.randn(rows, len(x) // rows, *x.shape[1:]).to(x).flatten(0, 1)
+            new = x + direction * h * b + math.sqrt(h) * xi
+            b_new = self._drift(new)
+            back = (x - new + direction * h * b_new).flatten(1).square().sum(1) / (2 * h)
+            gone = xi.flatten(1).square().sum(1) / 2
+            a = a + direction * (back - gone)
+            x, b = new, b_new
+        return x, a
+
+    def _drift(self, x: Tensor) -> Tensor:
+        b = self.drift(x)
+        if b.shape != x.shape:
+            raise ValueError(f"objective.drift gives {tuple(b.shape)} for x of {tuple(x.shape)}; b(x) is shaped as x")
+        return b.to(x)

@@ -70,7 +70,8 @@ def test_a_file_of_results_is_whole(tables, path):
         if run.records:
             assert run.command.startswith(f"gencli train experiment={path.stem}")
             assert None not in (run.steps, run.cpu_seconds, run.device, run.threads, run.version, run.machine)
-            assert run.number == tables.headline(run.records[0])
+            assert run.number.endswith(tables.headline(run.records[0]))
+            assert len(run.words) in (0, len(run.records))
         elif run.printed or run.text:
             assert "†" in run.number + "".join(run.besides)
         else:
@@ -83,6 +84,33 @@ def test_a_recipe_bounded_by_minutes_is_repeated_by_its_steps(tables):
     assert tables.chosen("digits_realnvp", tables.Measured("", steps=3000)) == ["experiment=digits_realnvp", "seed=0"]
 
 
+def test_what_a_run_needs_is_trained_first_and_what_that_needs_before(tables, monkeypatch, tmp_path):
+    """moons_progressive is its own student's teacher, and has one itself."""
+    trained = []
+
+    def gencli(*words):
+        trained.append(words[1:3])
+        Path(words[-4].partition("=")[2]).mkdir()
+
+    monkeypatch.setitem(tables.prepared.__globals__, "gencli", gencli)
+    student = tables.read(ROOT / "results/moons_progressive.json").runs[1]
+    assert tables.prepared(student, tmp_path, "cpu") == [f"objective.teacher={tmp_path / 'moons_progressive'}"]
+    teacher = f"objective.teacher={tmp_path / 'moons_diffusion'}"
+    assert [words[0] for words in trained] == ["experiment=moons_diffusion", "experiment=moons_progressive"]
+    assert trained[1][1] == teacher
+
+
+def test_diagnostics_that_belong_beside_a_number_are_shown(tables):
+    sides = {"log_z": 2.0, "log_z_forward": 1.5, "log_z_reverse": 2.25}
+    assert tables.diagnosed({"metric": "nll", "value": 10.0, "diagnostics": sides}) == [
+        "by its forward side 9.500",
+        "by its reverse side 10.250",
+    ]
+    fit = {"theta.edges": -1.5, "theta_se.edges": 0.25, "aic": 12.0, "aic_se": 0.5}
+    told = tables.diagnosed({"metric": "nll", "value": 5.0, "diagnostics": fit})
+    assert told == ["theta edges -1.500 (0.250)", "AIC 12.00 ± 0.5"]
+
+
 @pytest.mark.slow
 def test_a_recipe_that_is_run_keeps_its_records(tables, capsys):
     run = tables.Measured("one normal", printed={"value": 1.0}, evals=[["split=train", "examples=10"]])
@@ -92,6 +120,8 @@ def test_a_recipe_that_is_run_keeps_its_records(tables, capsys):
     assert own["n_examples"] == 1000
     assert further["n_examples"] == 10
     assert run.printed is None
+    assert run.words == [[], ["split=train", "examples=10"]]
+    assert run.besides[-1].startswith("`split=train examples=10`: <= ")
     assert run.number.endswith("nats (4.3014 bits/dim), train split")
     assert run.command == "gencli train experiment=crabs_normal trainer.max_steps=1 trainer.batch_size=10 seed=0"
     assert run.machine["versions"]["torch"]

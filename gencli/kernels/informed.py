@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from gencli.core.spec import Support
 from gencli.core.tensors import rows
 from gencli.kernels.adaptation import Stepping
 from gencli.kernels.base import Energy, Info, Kernel
-from gencli.kernels.gibbs import inverse
+from gencli.kernels.gibbs import Gibbs, inverse
 
 
 @dataclass(frozen=True)
@@ -189,3 +189,22 @@ class DiscreteMALA(Kernel[Stepping[Site]]):
 
     def summary(self, state: Stepping[Site]) -> dict[str, float]:
         return {"step_size": float(state.size.clamp(max=self.LARGEST).mean())}
+
+
+SWEPT = 256
+"""Single changes, D (K - 1), above which no sweep asks a network for the energy of every one of them."""
+
+
+def usual_of_discrete(energy: Energy, dim: int) -> Kernel[Any]:
+    """The kernel of discrete x (n, D) where none is named: sweeps of Gibbs sampling.
+
+    A network that is the energy of many coordinates, and knows no shorter way to what a change does, would be asked
+    once for each of them in a sweep: there all move at once by what its gradient says (discrete Langevin, accepted or
+    refused).
+
+    Args:
+        energy: of the chains; a weighted sum of energies counts as one that knows a shorter way.
+        dim: D.
+    """
+    asked = energy.change is None and energy.resample is None and energy.taylor is not None
+    return DiscreteMALA() if asked and dim * (energy.support.size - 1) > SWEPT else Gibbs()

@@ -13,8 +13,8 @@ from gencli.core.noise import Noise
 from gencli.core.options import Count, Positive, ProperFraction, Range
 from gencli.kernels.adaptation import Stepping
 from gencli.kernels.base import Energy, Info, Kernel, State
-from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.hmc import HMC, Point
+from gencli.kernels.informed import usual_of_discrete
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Tempering(Kernel[Replicas]):
         leaps: leapfrog steps a transition.
         step_size: the first at T = 1; it grows with sqrt(T).
         target: mean probability of acceptance to reach.
-        inner: the transition; None: Hamiltonian by the three options above, on discrete x Gibbs sweeps.
+        inner: the transition; None: Hamiltonian by the three options above, on discrete x ``usual_of_discrete``.
 
     Raises:
         ValueError: an option that the inner kernel says itself.
@@ -93,10 +93,11 @@ class Tempering(Kernel[Replicas]):
         return torch.exp(-torch.linspace(0, math.log(self.hot), self.replicas, device=x.device, dtype=dtype))
 
     def init(self, energy: Energy, x: Tensor) -> Replicas:
+        usual = usual_of_discrete(energy, x[0].numel())
         betas, x = self._beta(x).repeat(len(x)), x.repeat_interleave(self.replicas, 0)
         tempered = energy.scaled(betas)
         if self.inner is not None or energy.support.discrete:
-            kernel = self.inner or Gibbs()
+            kernel = self.inner or usual
             return Replicas(kernel.init(tempered, x), kernel, self.replicas)
         own = HMC(leaps=self.leaps, step_size=self.step_size, target=self.target, jitter=0.0)
         return Replicas(Stepping.start(Point.at(tempered, x), self.step_size * betas.rsqrt()), own, self.replicas)

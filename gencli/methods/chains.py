@@ -10,37 +10,22 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.kernels.base import Energy, Kernel
-from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.graphs import TieNoTie
 from gencli.kernels.hmc import HMC
-from gencli.kernels.informed import DiscreteMALA
+from gencli.kernels.informed import usual_of_discrete
 from gencli.models.base import Unnormalized
 from gencli.models.structure import BlockGibbs, Pairwise, Relaxed, Sloped
-
-SWEPT = 256
-"""Single changes, D (K - 1), above which no sweep asks a network for the energy of every one of them."""
 
 
 def usual(model: Unnormalized) -> Kernel[Any]:
     """The kernel of chains where none is named.
 
-    Tie or no tie of networks, Hamiltonian Monte Carlo of reals, sweeps of Gibbs sampling of other discrete x. A network
-    that is the energy of many coordinates, and knows no shorter way to what a change does, would be asked once for each
-    of them in a sweep: there all move at once by what its gradient says (discrete Langevin, accepted or refused).
+    Tie or no tie of networks, Hamiltonian Monte Carlo of reals, ``usual_of_discrete`` of other x.
     """
     spec = model.spec
     if spec.graph is not None:
         return TieNoTie()
-    if not spec.support.discrete:
-        return HMC()
-    asked = _asked(model) and not isinstance(model, BlockGibbs)
-    many = spec.dim * (spec.support.size - 1) > SWEPT
-    return DiscreteMALA() if asked and many and isinstance(model, Relaxed) else Gibbs()
-
-
-def _asked(model: Unnormalized) -> bool:
-    """Whether the energy is asked for at every neighbour, for want of a shorter way to what a change does."""
-    return type(model).changes is Unnormalized.changes
+    return usual_of_discrete(energy_of(model), spec.dim) if spec.support.discrete else HMC()
 
 
 def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energy:
@@ -72,10 +57,11 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
         assert isinstance(model, BlockGibbs)
         return model.resample(x, noise, given(x))
 
+    asked = type(model).changes is Unnormalized.changes  # of every neighbour, for want of a shorter way
     return Energy(
         lambda x: model.energy(x, given(x)),
         support,
-        None if _asked(model) else lambda x, where: model.changes(x, where, given(x)),
+        None if asked else lambda x, where: model.changes(x, where, given(x)),
         taylor if isinstance(model, Relaxed) else None,
         model.blocks(),
         resample if isinstance(model, BlockGibbs) else None,

@@ -10,8 +10,9 @@ from gencli.core.spec import Spec, Support
 from gencli.estimators.ais import AIS
 from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.hmc import HMC
-from gencli.kernels.informed import DiscreteMALA
-from gencli.methods.chains import SWEPT, energy_of, usual
+from gencli.kernels.informed import SWEPT, DiscreteMALA
+from gencli.kernels.tempering import Tempering
+from gencli.methods.chains import energy_of, usual
 from gencli.models.energy.discrete_ebm import DiscreteEBM
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.rbm import RBM
@@ -44,6 +45,8 @@ def test_every_part_takes_the_same_kernel(model, kernel):
     assert type(usual(model)) is kernel
     assert type(Chain().transition(model)) is kernel
     if model.spec.support.discrete:
+        x = model.start(2, noise=noise())
+        assert type(Tempering(replicas=2).init(energy_of(model), x).kernel) is kernel
         assert type(AIS()._kernel(model, torch.zeros(2, *model.spec.shape))) is kernel
         for objective in (ContrastiveDivergence(model.spec), MonteCarloMLE(model.spec)):
             objective.bind(model)

@@ -188,6 +188,7 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
         refuse_untrusted(f"logger.{logger}", _target(node) or "gencli", config.get("trust") or [])
     model = _target(config.get("model"))
     choices = config.get("choices") or {}
+    _refuse_recipe_keys(config, choices, config_dirs)
     name = choices.get("model") or model
     for group in PARTS:
         part = _target(config.get(group))
@@ -198,6 +199,35 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
                 f"{refusal(group, str(choices.get(group) or part), str(name), lacking)}. "
                 f"{group}s that fit model={name}: {_names(fitting(group, model, config_dirs))}; "
                 f"models that fit {group}={choices.get(group) or part}: {_names(fitting_models(own, config_dirs))}."
+            )
+
+
+def _refuse_recipe_keys(
+    config: Mapping[str, Any], choices: Mapping[str, Any], config_dirs: Sequence[str | Path]
+) -> None:
+    """Refuse what a recipe says of an option that the command has changed for another one, which has no such key."""
+    named = choices.get("experiment")
+    recipe = catalog.options("experiment", config_dirs).get(str(named)) if named else None
+    for group in ("model", *PARTS) if recipe else ():
+        chosen, node = choices.get(group), config.get(group)
+        option = catalog.options(group, config_dirs).get(str(chosen))
+        if recipe is None or chosen == recipe.partners.get(group, chosen) or not isinstance(node, dict):
+            continue
+        if option is None or not (option.target or "").startswith("gencli."):
+            continue
+        inside = tuple(f"{at}." for at in option.nested)
+        known = {*option.nested, *(key for key in option.keys if not key.startswith(inside))}
+        for at, inner in option.nested.items():  # what stands there, in place of what the option holds by itself
+            held = catalog.options(inner, config_dirs).get(str(choices.get(at.rpartition(".")[2])))
+            known |= {f"{at}.{key}" for key in (held.keys if held else ())}
+        there = {key for key, _ in catalog.flatten(node)}
+        said = [full.partition(".")[2] for full in recipe.keys if full.partition(".")[0] == group]
+        foreign = [key for key in said if key in there - known]
+        if foreign:
+            keys = [f"{group}.{key}" for key in foreign]
+            raise UsageError(
+                f"experiment={named} sets {', '.join(keys)}, which {group}={option.name} has not. To take the rest of "
+                f"the recipe with it, add {' '.join(f'~{key}' for key in keys)}"
             )
 
 

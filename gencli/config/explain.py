@@ -58,6 +58,14 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
     unknown = re.match(r"Could not override '([^']+)'\.", text)
     if unknown:
         return _not_here(unknown[1])
+    of_recipe = re.match(r"In 'experiment/([^']+)': Could not override '([^']+)'", text)
+    if of_recipe:
+        given = [word for word in overrides if word.partition("=")[0] in catalog.groups() and "experiment=" not in word]
+        beside = f" with {' '.join(given)}" if given else ""
+        return (
+            f"experiment={of_recipe[1]} chooses {of_recipe[2]}, which there is not{beside}; a recipe holds for the "
+            "parts that it names, whose options can be changed"
+        )
     if text.startswith("Ambiguous value"):
         return f"{first[0]}: add -m to sweep over it; a list is key=[a,b], text with commas key='a,b'"
     if text.startswith("Sweep parameters"):

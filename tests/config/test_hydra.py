@@ -128,3 +128,32 @@ def test_jobs_of_one_base_are_refused_as_each_alone(word):
     with pytest.raises(UsageError) as shared:
         compose("train", [word], (), bases)
     assert str(shared.value) == str(alone.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "experiment=gray_toys_ed objective=pcd",
+            r"sets objective\.samples, which objective=pcd has not.*~objective\.samples$",
+        ),
+        (
+            "experiment=moons_flow_matching model=realnvp",
+            r"sets model\.net\.vector\.width, which model=realnvp has not",
+        ),
+        (
+            "experiment=digits_bits_ebm objective=energy_discrepancy",
+            "chooses kernel@objective.kernel, which there is not with objective=energy_discrepancy",
+        ),
+    ],
+)
+def test_a_recipe_whose_part_is_changed_says_what_of_it_does_not_hold(words, says):
+    """The command has not named these keys: that the class has none would not tell where they come from."""
+    with pytest.raises(UsageError, match=f"^experiment={words.partition(' ')[0].partition('=')[2]} {says}"):
+        compose("train", words.split())
+
+
+def test_the_rest_of_a_recipe_holds_with_another_part():
+    config = compose("train", ["experiment=gray_toys_ed", "objective=pcd", "~objective.samples"])
+    assert config["choices"]["objective"] == "pcd"
+    assert config["trainer"]["max_steps"] == 14_000

@@ -33,7 +33,7 @@ from gencli.models.base import Model
 from gencli.models.flows.maps import Map
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import Network
-from gencli.objectives.base import Objective
+from gencli.objectives.base import Drift, Objective
 from gencli.run.build import Builder
 
 GIVEN = {Network: 3, Model: 1, Objective: 1, Logger: 2}
@@ -135,6 +135,7 @@ def understood(hint):
         TrainedRun,
         Kernel,
         Task,
+        Drift,
     )  # no config can name a Map: a child gives it
     if hint in known or typing.get_origin(hint) in (Callable, Literal):
         return True

@@ -11,6 +11,7 @@ from enumerable import Pairs, discrete, states
 from torch import Tensor
 
 from gencli.core.spec import Batch, Spec, Support
+from gencli.objectives.base import Drift
 from gencli.objectives.energy.discrete_perturbations import (
     Bernoulli,
     Diffusion,
@@ -158,6 +159,13 @@ def test_limits_of_flipped_bits():
     assert torch.allclose(exact(model, each(flip, 4)) / epsilon, limit, rtol=1e-3, atol=1e-3)
 
 
+class Pull(Drift):
+    """b(x) = -x."""
+
+    def __call__(self, x):
+        return -x
+
+
 @pytest.mark.parametrize("name", OF_KIND)
 def test_every_support_has_its_perturbations(name):
     """The first is the default; all the others are refused in one line that names those there are."""
@@ -165,7 +173,7 @@ def test_every_support_has_its_perturbations(name):
     here = Spec((6,), support)
     for chosen in {p for names in OF_KIND.values() for p in names}:
         if chosen in OF_KIND[name]:
-            EnergyDiscrepancy(here, perturbation=chosen)
+            EnergyDiscrepancy(here, perturbation=chosen, drift=Pull() if chosen == "diffusion" else None)
             continue
         with pytest.raises(ValueError, match=rf"^objective\.perturbation={chosen}: .* {OF_KIND[name][0]}"):
             EnergyDiscrepancy(here, perturbation=chosen)

@@ -62,14 +62,20 @@ def comments(option: Option, config_dirs: Sequence[str | Path] = ()) -> dict[str
 
 def _beside(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     path: list[tuple[int, str]] = []
-    for line in lines:
+    told: list[str] = []  # of the key at the end of the path, with the lines below that go on in the same column
+    column = -1
+    for line in [*lines, "end:"]:
         match = _LINE.match(line)
         if match is None:
+            if told and line.strip().startswith("#") and line.index("#") == column:
+                told.append(line.strip().removeprefix("#").strip())
             continue
+        if told:
+            yield ".".join(key for _, key in path), " ".join(told)
         indent = len(match["indent"])
         path = [(at, key) for at, key in path if at < indent] + [(indent, match["key"])]
-        if match["comment"]:
-            yield ".".join(key for _, key in path), match["comment"].strip()
+        told = [match["comment"].strip()] if match["comment"] else []
+        column = match.start("comment") - 2
 
 
 def recipes(config_dirs: Sequence[str | Path] = ()) -> list[Recipe]:

@@ -8,7 +8,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 
 import gencli.config.command
-from gencli.config import schema
+from gencli.config import catalog, notes, schema
 from gencli.config.compose import compose, parse_overrides
 from gencli.core.errors import UsageError
 
@@ -157,3 +157,9 @@ def test_the_rest_of_a_recipe_holds_with_another_part():
     config = compose("train", ["experiment=gray_toys_ed", "objective=pcd", "~objective.samples"])
     assert config["choices"]["objective"] == "pcd"
     assert config["trainer"]["max_steps"] == 14_000
+
+
+def test_a_comment_of_several_lines_is_told_to_its_end():
+    told = notes.comments(catalog.options("objective")["energy_discrepancy"])
+    assert told["t"].endswith("null: 1 of reals, of ordinal 0.01 and of cyclic 0.005, in units of K^2")
+    assert told["epsilon"].startswith("of bernoulli and uniform")

@@ -9,12 +9,13 @@ import torch
 from energies import exact_samples, law, noise, normal, quadratic, spec, wavy
 from torch import Tensor
 
+from gencli.core.errors import UsageError
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch
 from gencli.kernels.base import slope
 from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.reference import Reference
-from gencli.objectives.base import Drift
+from gencli.objectives.base import Drift, Objective
 from gencli.objectives.energy.base import contrast
 from gencli.objectives.energy.contrastive_divergence import PersistentContrastiveDivergence
 from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy
@@ -27,6 +28,7 @@ from gencli.objectives.energy.score_matching import (
     ScoreMatching,
     SlicedScoreMatching,
 )
+from gencli.run.opened import builder
 
 
 def on_a_grid(covariance: Tensor, half: float = 7.0, points: int = 181) -> tuple[Tensor, Tensor]:
@@ -259,6 +261,13 @@ def test_a_drift_is_for_a_diffusion_and_a_diffusion_needs_one():
     for options in ({"drift": Pull()}, {"steps": 3}):
         with pytest.raises(ValueError, match=r"objective\.perturbation=gaussian has none"):
             EnergyDiscrepancy(spec(2), **options)
+
+
+@pytest.mark.parametrize("drift", ["gencli.core.files:write_whole", "gencli.cli.main:main", "os:getcwd"])
+def test_a_run_folder_calls_nothing_by_the_name_of_a_drift(drift):
+    node = {"_target_": f"{EnergyDiscrepancy.__module__}.EnergyDiscrepancy", "drift": drift}
+    with pytest.raises(UsageError, match=rf"^objective\.drift={drift.replace(':', '[:.]')}: "):
+        builder(()).component(node, Objective, spec(2))
 
 
 @pytest.mark.parametrize("perturbation", ["gaussian", "ou", "diffusion", "pooling"])

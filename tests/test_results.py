@@ -103,8 +103,8 @@ def test_what_a_run_needs_is_trained_first_and_what_that_needs_before(tables, mo
 def test_diagnostics_that_belong_beside_a_number_are_shown(tables):
     sides = {"log_z": 2.0, "log_z_forward": 1.5, "log_z_reverse": 2.25}
     assert tables.diagnosed({"metric": "nll", "value": 10.0, "diagnostics": sides}) == [
-        "by its forward side 9.500",
-        "by its reverse side 10.250",
+        "by its forward side >= 9.500 nats",
+        "by its reverse side ~ 10.250 nats",
     ]
     fit = {"theta.edges": -1.5, "theta_se.edges": 0.25, "aic": 12.0, "aic_se": 0.5}
     told = tables.diagnosed({"metric": "nll", "value": 5.0, "diagnostics": fit})

@@ -208,10 +208,12 @@ def _refuse_recipe_keys(
     """Refuse what a recipe says of an option that the command has changed for another one, which has no such key."""
     named = choices.get("experiment")
     recipe = catalog.options("experiment", config_dirs).get(str(named)) if named else None
-    for group in ("model", *PARTS) if recipe else ():
+    if recipe is None:
+        return
+    for group in ("model", *PARTS):
         chosen, node = choices.get(group), config.get(group)
         option = catalog.options(group, config_dirs).get(str(chosen))
-        if recipe is None or chosen == recipe.partners.get(group, chosen) or not isinstance(node, dict):
+        if chosen == recipe.partners.get(group, chosen) or not isinstance(node, dict):
             continue
         if option is None or not (option.target or "").startswith("gencli."):
             continue

@@ -149,6 +149,13 @@ class Ito(Perturbation):
         drift: b.
         t: time.
         steps: K.
+
+    Raises:
+        ValueError: b(x) is not shaped as x; when points are drawn.
+
+    References:
+        Schröder, Ou, Lim, Li, Vollmer and Duncan, "Energy discrepancies: a score-independent loss for energy-based
+        models", 2023 (the weight of Feynman and Kac; that of steps is the ratio of their normal densities).
     """
 
     drift: Drift

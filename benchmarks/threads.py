@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.racing import Report, benchmark, training
 
-STEPS, ROUNDS = 40, 3
+WARM, STEPS, ROUNDS = 30, 60, 3
 BUSY = "while True: pass"
 
 
@@ -42,7 +42,7 @@ def busy(count: int) -> Iterator[None]:
 def worker(asked: str) -> dict[str, Any]:
     """Seconds of so many steps of the default run, and the threads that it took."""
     with training(["model=realnvp", "data=digits", f"threads={asked}"]) as run:
-        run.steps(STEPS // 4)
+        run.steps(WARM)  # auto has chosen by then
         began = time.perf_counter()
         run.steps(STEPS)
         return {"seconds": time.perf_counter() - began, "threads": torch.get_num_threads()}

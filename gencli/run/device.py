@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -44,31 +44,56 @@ def on_this_rank(device: str, world: distributed.World) -> str:
     return f"cuda:{world.local_rank}" if own else device
 
 
-@contextmanager
-def threads(asked: int | Literal["auto"], kept: int | None = None) -> Iterator[int]:
-    """Compute with that many threads of the CPU within, torch and numpy alike; gives their number.
+class Threads:
+    """How many threads of the CPU compute within ``with``, torch's and numpy's alike.
+
+    Args:
+        count: how many, at first.
+        open: whether somebody who has timed the work may take fewer.
+    """
+
+    def __init__(self, count: int, *, open: bool = False) -> None:
+        self.count, self.open = count, open
+        self._limits = ExitStack()
+
+    def __enter__(self) -> Threads:
+        self._before = torch.get_num_threads()
+        self.take(self.count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._limits.close()
+        torch.set_num_threads(self._before)
+
+    def take(self, count: int) -> None:
+        """Compute with so many from here on."""
+        self._limits.close()
+        self._limits.enter_context(threadpool_limits(count, "blas"))
+        self._limits.enter_context(_of_libraries_to_come(count))
+        torch.set_num_threads(count)
+        self.count = count
+
+
+def threads(asked: int | Literal["auto"], kept: int | None = None) -> Threads:
+    """The threads that were asked for.
 
     ``auto`` is what torch would take, ``OMP_NUM_THREADS`` where it is set; else not more than this container may use,
-    and not those cores on which others compute: threads that wait for each other are slower than one.
+    and not those cores on which others compute: threads that wait for each other are slower than one. Training
+    then times fewer (``training/pace``).
 
     Args:
         asked: a number, or ``auto``.
         kept: what a run that goes on has had: another number of threads rounds otherwise.
     """
-    before = torch.get_num_threads()
+    own = torch.get_num_threads()
     if asked != "auto":
-        count = asked
-    elif os.environ.get("OMP_NUM_THREADS"):
-        count = before
-    else:
-        count = min(before, _quota()) if kept else min(before, _quota(), (os.cpu_count() or 1) - _others())
-        count = max(1, min(count, kept or count))
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(count, "blas"), _of_libraries_to_come(count):
-            yield count
-    finally:
-        torch.set_num_threads(before)
+        return Threads(asked)
+    if os.environ.get("OMP_NUM_THREADS"):
+        return Threads(own)
+    if kept:
+        return Threads(min(own, _quota(), kept))
+    most = max(1, min(own, _quota(), (os.cpu_count() or 1) - _others()))
+    return Threads(most, open=most > 1)
 
 
 @contextmanager

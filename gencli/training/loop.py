@@ -21,6 +21,7 @@ from gencli.data.base import Split
 from gencli.data.loading import train_batches
 from gencli.models.base import DataInitialized, Model
 from gencli.run.assembly import Parts
+from gencli.run.device import Threads
 from gencli.run.folder import RunFolder
 from gencli.run.progress import Bar
 from gencli.run.reporter import Reporter
@@ -29,6 +30,7 @@ from gencli.training.compiled import Compilation
 from gencli.training.guard import Guard
 from gencli.training.moves import Moves
 from gencli.training.optim import make_optimizer, schedule, set_rate
+from gencli.training.pace import Pace
 from gencli.training.precision import precision
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
@@ -48,6 +50,7 @@ class Trainer:
         folder: the run folder.
         reporter: says what happens.
         world: this process among its peers.
+        threads: of the CPU, which compute now.
         stop: asked at every step.
         on_sample: called with (step, model) every ``trainer.sample_every`` steps.
 
@@ -70,6 +73,7 @@ class Trainer:
         folder: RunFolder,
         reporter: Reporter,
         world: distributed.World,
+        threads: Threads,
         stop: StopRequest,
         on_sample: Callable[[int, Model], None],
     ) -> None:
@@ -82,6 +86,7 @@ class Trainer:
         self.state = State(parts.model, parts.objective, parts.preprocess, self.clock, folder.path, writes=world.main)
         self.guard = Guard(self.state, seed, self.device, self._batches_of)
         self.moves = Moves(options, seed, parts, self.state, self.guard, world, self.precision, reporter)
+        self.pace = Pace(threads, self.device, self.clock.now, folder, reporter, alone=world.size == 1)
         self.compilation = Compilation(
             options.compile, parts, self.state, folder, reporter, self.clock, self.moves.autocast
         )
@@ -169,6 +174,8 @@ class Trainer:
                         state.save("last")
                     if not self.stopped:
                         self._draw()
+        if not self.stopped:
+            self.pace.end()
         if self._stalled:
             self.reporter.say(f"stopped early: no better validation in {state.stale} of them")
         if self.stopped:
@@ -213,7 +220,8 @@ class Trainer:
 
     def _step(self) -> None:
         """All turns, once, and the average of the weights."""
-        if self.compilation.before_step(self._left, self._some_batch):
+        self.pace.before_step()
+        if self.pace.settled and self.compilation.before_step(self._left, self._some_batch):  # for so many threads
             self.moves.begin()
         self._set_rates()
         logs = self.state.logs

@@ -31,7 +31,7 @@ from gencli.loggers.base import Logger
 from gencli.models.base import Model
 from gencli.pictures.files import keep, say_text, seen
 from gencli.run.assembly import Parts, assemble, load_weights, loggers, placed, refuse_question, refuse_unused_context
-from gencli.run.device import on_this_rank, slow_precision, threads
+from gencli.run.device import Threads, on_this_rank, slow_precision, threads
 from gencli.run.folder import RunFolder
 from gencli.run.opened import refuse_other_contexts, refuse_other_scale
 from gencli.run.record import NLLRecord
@@ -44,6 +44,7 @@ from gencli.training.batches import settled
 from gencli.training.final import measured
 from gencli.training.loop import Trainer
 from gencli.training.origin import NAMED, Origin
+from gencli.training.pace import Pace
 from gencli.training.precision import precision
 from gencli.training.resumed import Resumed, data_sha256, may_download
 from gencli.training.signals import Ended, StopRequest
@@ -70,6 +71,7 @@ class Session:
         folder: RunFolder,
         make_loggers: Sequence[Callable[..., Logger]],
         world: distributed.World,
+        computing: Threads,
         resumed: Resumed | None,
         stop: StopRequest,
         begun: Mapping[str, Any] | None = None,
@@ -93,7 +95,7 @@ class Session:
             sections.trainer(config["trainer"]),
             sections.optimizer(config["optimizer"]),
             config["seed"],
-            *(parts, train, parts.dataset.split("val"), folder, self.reporter, world, self._stop),
+            *(parts, train, parts.dataset.split("val"), folder, self.reporter, world, computing, self._stop),
             self._draw_while_training,
         )
 
@@ -131,7 +133,7 @@ class Session:
         cfg |= named  # a run that was killed before its first checkpoint begins with the same weights again
         anew = resumed is None or resumed.checkpoint is None
         origin = Origin.of(cfg) if anew and cfg.get("init_from") else None
-        undo.enter_context(threads(cfg["threads"], resumed.threads if resumed else None))
+        computing = undo.enter_context(threads(cfg["threads"], resumed.threads if resumed else None))
         before = resumed or origin
         trained = before.trained if before else {}
         cfg["data"], typed = placed(cfg["data"], trained.get("data"))
@@ -165,7 +167,7 @@ class Session:
             distributed.by_main(lambda: folder.hold(fresh=True))
         kept = {key: value for key, value in cfg.items() if key not in ("resume", *NAMED)}
         kept |= origin.named(cfg) if origin else named
-        session = cls(kept, parts, folder, make_loggers, world, resumed, stop, begun, test)
+        session = cls(kept, parts, folder, make_loggers, world, computing, resumed, stop, begun, test)
         undo.callback(session.reporter.close)
         session._introduce(rounded)
         return session
@@ -175,7 +177,7 @@ class Session:
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
-        facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": torch.get_num_threads()}
+        facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": trainer.pace.chosen}
         facts |= {"data_sha256": data_sha256(self.parts), "sizes": sizes.settled(self.parts.model)}
         facts |= {"init_from": self.begun} if self.begun else {}
         if self.resumed:
@@ -198,7 +200,7 @@ class Session:
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters{sizes.told(facts['sizes'])}, "
-            f"{len(trainer.train):,} examples, {_where(self.parts.device)}, seed {config['seed']} "
+            f"{len(trainer.train):,} examples, {_where(self.parts.device, trainer.pace)}, seed {config['seed']} "
             f"-> {relative(folder.path)}"
         )
         if slow := slow_precision(trainer.options.precision, self.parts.device):
@@ -360,10 +362,11 @@ class Session:
 # --- what open is made of --------------------------------------------------------------------------------------------
 
 
-def _where(device: torch.device) -> str:
+def _where(device: torch.device, pace: Pace) -> str:
     """The device, and how many threads a CPU computes with."""
-    count = torch.get_num_threads()
-    return f"{device} with {count} thread{'s' * (count > 1)}" if device.type == "cpu" else str(device)
+    most = "" if pace.settled else "up to "
+    count = f"{pace.threads.count} thread{'s' * (pace.threads.count > 1)}"
+    return f"{device} with {most}{count}" if device.type == "cpu" else str(device)
 
 
 def _with_runs(node: Any, data: Mapping[str, Any], where: str) -> Any:

@@ -27,7 +27,8 @@ def torch_takes_four(monkeypatch):
 def test_threads_leave_busy_cores_alone(others, count, torch_takes_four, monkeypatch):
     monkeypatch.setattr(device, "_others", lambda: others)
     with device.threads("auto") as found:
-        assert found == torch.get_num_threads() == count
+        assert found.count == torch.get_num_threads() == count
+        assert found.open == (count > 1)
     assert torch.get_num_threads() == 4
 
 
@@ -35,10 +36,10 @@ def test_threads_that_are_asked_for_or_kept_or_set_are_taken(torch_takes_four, m
     monkeypatch.setattr(device, "_others", lambda: 4)
     for asked, kept, count in ((3, None, 3), ("auto", 2, 2), ("auto", 64, 4)):
         with device.threads(asked, kept) as found:
-            assert found == count
+            assert (found.count, found.open) == (count, False)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")  # a sweep's share, or the user's word
     with device.threads("auto") as found:
-        assert found == 4
+        assert (found.count, found.open) == (4, False)
 
 
 def test_a_run_says_how_many_threads_it_had(tiny_run):

@@ -150,11 +150,14 @@ def _flat(level: float, like: Tensor, values: int, of: Energy) -> Energy:
     def zeros(*shape: int) -> Tensor:
         return like.new_zeros(shape)
 
+    def energy(x: Tensor) -> Tensor:
+        return zeros(len(x)) + level
+
     return Energy(
-        lambda x: zeros(len(x)) + level,
+        energy,
         of.support,
         lambda x, where: zeros(len(x), len(where), values),
-        lambda x: zeros(len(x), x[0].numel(), values),
+        lambda x: (energy(x), zeros(len(x), x[0].numel(), values)),
         of.blocks,
         toggle=lambda x, where: zeros(len(x)),
     )

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencli.core import tensors
 from gencli.core.noise import Noise
 from gencli.core.spec import Support
 
@@ -146,7 +147,7 @@ class Energy:
         of: E(x), (n, *) -> (n,) nats.
         support: where a coordinate of x lies.
         change: ``changes`` of this energy, (x, where) -> (n, W, K); None: by brute force.
-        taylor: ``linear`` of this energy, x -> (n, D, K); None: by the gradient of bits, else ``changes``.
+        taylor: ``expansion`` of this energy, x -> (n,) and (n, D, K); None: by the gradient of bits, else ``changes``.
         blocks: sets of coordinates (W,), which together are all of them; those of a set do not interact, so that given
             the rest they can be drawn at once. None: each coordinate alone.
         resample: draws all of x anew through auxiliary variables, leaving exp(-E) invariant, (x, noise) -> x; an RBM
@@ -161,7 +162,7 @@ class Energy:
     of: Of
     support: Support = REAL
     change: Callable[[Tensor, Tensor], Tensor] | None = None
-    taylor: Of | None = None
+    taylor: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     blocks: tuple[Tensor, ...] | None = None
     resample: Callable[[Tensor, Noise], Tensor] | None = None
     pairs: Callable[[], Pairs] | None = None
@@ -202,18 +203,17 @@ class Energy:
             return self.toggle(x, where)
         return turned_over(self.of, x, where)
 
-    def linear(self, x: Tensor) -> Tensor:
-        """``changes`` of all coordinates to first order, (n, D, K): what a gradient says of them; detached."""
+    def expansion(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x) (n,) and ``changes`` of all coordinates to first order (n, D, K): a pass and its gradient; detached."""
         if self.taylor is not None:
-            return self.taylor(x).detach()
+            energy, linear = self.taylor(x)
+            return energy.detach(), linear.detach()
         if self.support.kind != "binary":
             with torch.no_grad():
-                return self.changes(x)
-        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            at = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.of(at).sum(), at)
+                return self.of(x), self.changes(x)
+        energy, gradient = tensors.slope(self.of, x)
         to = torch.arange(2, device=x.device, dtype=x.dtype)
-        return gradient.flatten(1)[..., None] * (to - x.flatten(1)[..., None])
+        return energy, gradient.flatten(1)[..., None] * (to - x.flatten(1)[..., None])
 
     def scaled(self, beta: Tensor | float) -> Energy:
         """beta E, with one beta or one for each chain (n,)."""
@@ -230,6 +230,10 @@ def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
         return w.to(like).view(-1, *[1] * (like.ndim - 1)) if isinstance(w, Tensor) else w
 
     counted = [(w, energy) for w, energy in parts if isinstance(w, Tensor) or w != 0]
+
+    def expanded(x: Tensor) -> tuple[Tensor, Tensor]:
+        energies, linear = zip(*[energy.expansion(x) for _, energy in counted], strict=True)
+        return added(energies), added(linear)
 
     def added(terms: Iterable[Tensor]) -> Tensor:
         return reduce(torch.add, [wide(w, term) * term for (w, _), term in zip(counted, terms, strict=True)])
@@ -251,7 +255,7 @@ def weighted(parts: Sequence[tuple[Tensor | float, Energy]]) -> Energy:
         lambda x: total(lambda energy: energy(x)),
         first.support,
         lambda x, where: total(lambda energy: energy.changes(x, where)),
-        lambda x: total(lambda energy: energy.linear(x)),
+        expanded,
         _refined([energy.blocks for _, energy in parts]),
         pairs=_joined(parts),
         toggle=lambda x, where: total(lambda energy: energy.toggles(x, where)),

@@ -38,7 +38,7 @@ class Site:
     @torch.no_grad()
     def at(cls, energy: Energy, x: Tensor, exact: bool = False) -> Site:
         """x, looked at; ``exact``: changes in place of what the gradient says of them."""
-        return cls(x, energy(x), energy.changes(x) if exact else energy.linear(x))
+        return cls(x, energy(x), energy.changes(x)) if exact else cls(x, *energy.expansion(x))
 
     def where(self, condition: Tensor, other: Site) -> Site:
         """This site in rows where the condition (n,) holds, the other elsewhere."""

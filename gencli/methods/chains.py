@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gencli.core.noise import Noise
+from gencli.core.tensors import slope
 from gencli.kernels.base import Energy, Kernel
 from gencli.kernels.graphs import TieNoTie
 from gencli.kernels.hmc import HMC
@@ -45,19 +45,20 @@ def energy_of(model: Unnormalized, y: Tensor | None = None, n: int = 0) -> Energ
         own = (lambda x: model.slope(x, given(x))) if isinstance(model, Sloped) else None
         return Energy(lambda x: model.energy(x, given(x)), support, slope=own)
 
-    def taylor(x: Tensor) -> Tensor:
+    asked = type(model).changes is Unnormalized.changes  # of every neighbour, for want of a shorter way
+
+    def taylor(x: Tensor) -> tuple[Tensor, Tensor]:
         assert isinstance(model, Relaxed)
-        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            flat = x.flatten(1).long()
-            p = F.one_hot(flat, support.size).float().requires_grad_()
-            (gradient,) = torch.autograd.grad(model.relaxed(p, given(x)).sum(), p)
-        return gradient - gradient.gather(2, flat[..., None])
+        flat = x.flatten(1).long()
+        energy, gradient = slope(lambda p: model.relaxed(p, given(x)), F.one_hot(flat, support.size).float())
+        if not asked:  # a lattice sums it more exactly
+            energy = model.energy(x, given(x))
+        return energy, gradient - gradient.gather(2, flat[..., None])
 
     def resample(x: Tensor, noise: Noise) -> Tensor:
         assert isinstance(model, BlockGibbs)
         return model.resample(x, noise, given(x))
 
-    asked = type(model).changes is Unnormalized.changes  # of every neighbour, for want of a shorter way
     return Energy(
         lambda x: model.energy(x, given(x)),
         support,

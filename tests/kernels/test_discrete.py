@@ -64,8 +64,8 @@ def misled(energy: Energy) -> Energy:
     """The same energy, of which the first order tells something else."""
     wrong = torch.randn(1, 2, energy.support.size, generator=torch.Generator().manual_seed(3)).double()
 
-    def taylor(x: Tensor) -> Tensor:
-        return energy.changes(x) + wrong - wrong.expand(len(x), -1, -1).gather(2, x[..., None])
+    def taylor(x: Tensor) -> tuple[Tensor, Tensor]:
+        return energy(x), energy.changes(x) + wrong - wrong.expand(len(x), -1, -1).gather(2, x[..., None])
 
     return replace(energy, taylor=taylor)
 

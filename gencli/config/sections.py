@@ -17,9 +17,6 @@ from gencli.core import options
 from gencli.core.errors import UsageError, quoted
 from gencli.core.options import Auto, BelowOne, Count, Natural, NonNegative, Positive, Range, Seed
 
-AUTO_STEPS = 3000
-"""Steps of a training that nothing else bounds."""
-
 LEAST_SECONDS = 30.0
 """That validation and the final measurement may take each, however short training is."""
 
@@ -32,7 +29,7 @@ class TrainerOptions:
     """Keys of the group ``trainer``.
 
     Training stops at whichever of ``max_steps``, ``max_minutes`` and ``max_epochs`` comes first. ``max_steps: auto`` is
-    no bound where another is given, else 3000 steps. ``eval_examples: auto`` is as many as ``eval_minutes`` allows;
+    no bound where another is given, else ``auto_steps``. ``eval_examples: auto`` is as many as ``eval_minutes`` allows;
     ``eval_minutes: auto`` is as long as training took, and no bound where ``eval_examples`` is given.
     ``compile: auto`` times the first steps and compiles where the run is long enough for that to pay. It is no default,
     since of two equal commands it may choose otherwise, and their numbers round otherwise then.
@@ -42,6 +39,7 @@ class TrainerOptions:
     """
 
     max_steps: Auto[Count] | None = "auto"
+    auto_steps: Count = 3000
     max_minutes: Positive | None = None
     max_epochs: Annotated[float, Range(above=0, high=1e6)] | None = None
     batch_size: Auto[Count] = "auto"
@@ -85,7 +83,7 @@ class TrainerOptions:
         if isinstance(self.max_steps, int):
             bounds.append(self.max_steps)
         elif self.max_steps == "auto" and self.max_minutes is None and self.max_epochs is None:
-            bounds.append(AUTO_STEPS)
+            bounds.append(self.auto_steps)
         return min(bounds, default=None)
 
     def eval_seconds(self, training: float) -> float | None:

@@ -79,7 +79,7 @@ def threads(asked: int | Literal["auto"], kept: int | None = None) -> Threads:
 
     ``auto`` is what torch would take, ``OMP_NUM_THREADS`` where it is set; else not more than this container may use,
     and not those cores on which others compute: threads that wait for each other are slower than one. Training
-    then times fewer (``training/pace``).
+    then times fewer (``training/threads``).
 
     Args:
         asked: a number, or ``auto``.

@@ -30,10 +30,10 @@ from gencli.training.compiled import Compilation
 from gencli.training.guard import Guard
 from gencli.training.moves import Moves
 from gencli.training.optim import make_optimizer, schedule, set_rate
-from gencli.training.pace import Pace
 from gencli.training.precision import precision
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
+from gencli.training.threads import ThreadChoice
 from gencli.training.validate import Validation, seconds
 
 
@@ -86,7 +86,7 @@ class Trainer:
         self.state = State(parts.model, parts.objective, parts.preprocess, self.clock, folder.path, writes=world.main)
         self.guard = Guard(self.state, seed, self.device, self._batches_of)
         self.moves = Moves(options, seed, parts, self.state, self.guard, world, self.precision, reporter)
-        self.pace = Pace(threads, self.device, self.clock.now, folder, reporter, alone=world.size == 1)
+        self.choice = ThreadChoice(threads, self.device, self.clock.now, folder, reporter, alone=world.size == 1)
         self.compilation = Compilation(
             options.compile, parts, self.state, folder, reporter, self.clock, self.moves.autocast
         )
@@ -175,7 +175,7 @@ class Trainer:
                     if not self.stopped:
                         self._draw()
         if not self.stopped:
-            self.pace.end()
+            self.choice.end()
         if self._stalled:
             self.reporter.say(f"stopped early: no better validation in {state.stale} of them")
         if self.stopped:
@@ -220,8 +220,8 @@ class Trainer:
 
     def _step(self) -> None:
         """All turns, once, and the average of the weights."""
-        self.pace.before_step()
-        if self.pace.settled and self.compilation.before_step(self._left, self._some_batch):  # for so many threads
+        self.choice.before_step()
+        if self.choice.settled and self.compilation.before_step(self._left, self._some_batch):  # for so many threads
             self.moves.begin()
         self._set_rates()
         logs = self.state.logs

@@ -44,10 +44,10 @@ from gencli.training.batches import settled
 from gencli.training.final import measured
 from gencli.training.loop import Trainer
 from gencli.training.origin import NAMED, Origin
-from gencli.training.pace import Pace
 from gencli.training.precision import precision
 from gencli.training.resumed import Resumed, data_sha256, may_download
 from gencli.training.signals import Ended, StopRequest
+from gencli.training.threads import ThreadChoice
 
 RESULT = ("split", "metric", "value", "unit", "bits_per_dim", "bound", "estimator")
 """What run.json repeats of the final record."""
@@ -158,7 +158,7 @@ class Session:
         if resumed:
             resumed.check_data(cfg, parts)
         begun = origin.load(parts, cfg) if origin else None
-        stop = undo.enter_context(StopRequest())  # from here on there is something to be saved
+        stop = undo.enter_context(StopRequest(speaks=world.main))  # from here on there is something to be saved
         if resumed:
             folder = resumed.folder
         else:
@@ -177,7 +177,7 @@ class Session:
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
         facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
-        facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": trainer.pace.chosen}
+        facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": trainer.choice.chosen}
         facts |= {"data_sha256": data_sha256(self.parts), "sizes": sizes.settled(self.parts.model)}
         facts |= {"init_from": self.begun} if self.begun else {}
         if self.resumed:
@@ -200,7 +200,7 @@ class Session:
         names = config["choices"]
         self.reporter.say(
             f"{names['model']} on {names['data']}: {parameters:,} parameters{sizes.told(facts['sizes'])}, "
-            f"{len(trainer.train):,} examples, {_where(self.parts.device, trainer.pace)}, seed {config['seed']} "
+            f"{len(trainer.train):,} examples, {_where(self.parts.device, trainer.choice)}, seed {config['seed']} "
             f"-> {relative(folder.path)}"
         )
         if slow := slow_precision(trainer.options.precision, self.parts.device):
@@ -362,10 +362,10 @@ class Session:
 # --- what open is made of --------------------------------------------------------------------------------------------
 
 
-def _where(device: torch.device, pace: Pace) -> str:
+def _where(device: torch.device, choice: ThreadChoice) -> str:
     """The device, and how many threads a CPU computes with."""
-    most = "" if pace.settled else "up to "
-    count = f"{pace.threads.count} thread{'s' * (pace.threads.count > 1)}"
+    most = "" if choice.settled else "up to "
+    count = f"{choice.threads.count} thread{'s' * (choice.threads.count > 1)}"
     return f"{device} with {most}{count}" if device.type == "cpu" else str(device)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from gencli.core.errors import Interrupted
+
+PATIENCE = 1.0
+"""Seconds of silence."""
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
@@ -48,12 +52,19 @@ class StopRequest:
     SIGUSR1 is what a batch script asks Slurm for before the time is over (``--signal=USR1@90``).
     A closed terminal sends SIGHUP, which `nohup` has had ignored before we start: then it stays ignored.
 
+    Where the work takes longer than ``PATIENCE`` to come to its next step, who waits is told so on standard error.
+
+    Args:
+        speaks: whether this process tells.
+
     at_once: the message with which the first one stops at once too, where nothing is left to be saved; None: it waits.
     deaf: whether signals are heard no more: the end, which takes a moment, is on its way.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, speaks: bool = False) -> None:
         self.signal = 0
+        self.speaks = speaks
+        self._waits: threading.Timer | None = None
         self.at_once: str | None = None
         self.deaf = False
         self._before: dict[int, Any] = {}
@@ -69,6 +80,8 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -89,3 +102,12 @@ class StopRequest:
         if self.signal or self.at_once:
             raise Interrupted(self.at_once or "stopped at once", number)
         self.signal = number
+        if self.speaks:
+            self._waits = threading.Timer(PATIENCE, _tell)
+            self._waits.daemon = True
+            self._waits.start()
+
+
+def _tell() -> None:
+    with suppress(OSError, ValueError):  # nobody reads it: a closed terminal
+        print("\nstopping after this step; once more stops at once", file=sys.stderr, flush=True)

@@ -86,7 +86,7 @@ def test_options_are_read_from_yaml():
     assert models["energy"].target == "toyzoo.models.Energy"
     assert models["energy"].partners == {"objective": "gap", "sampler": None, "estimator": None}
     assert catalog.options("trainer")["quick"].keys["batch_size"] == "auto"  # inherited
-    assert catalog.options("trainer")["quick"].keys["max_steps"] == 300
+    assert catalog.options("trainer")["quick"].keys["auto_steps"] == 300
     assert all(option.description for group in catalog.groups() for option in catalog.options(group).values())
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from gencli.config import sections
 from gencli.config.compose import compose
 from gencli.core.distributed import World
 from gencli.core.errors import UsageError
@@ -51,16 +52,16 @@ def test_other_data_have_rows_that_divide_into_micro_batches():
     [
         (["model=ergm", "data=florentine"], "few_parameters", 200),
         (["model=ergm", "data=florentine", "optimizer=sgd", "trainer=quick"], "sgd", 300),
-        (["model=generator", "data=moons"], "game", None),
-        (["model=realnvp", "data=moons", "objective=gan", "optimizer=adam"], "adam", None),
-        (["model=ebm", "data=moons"], "energy", None),
+        (["model=generator", "data=moons"], "game", 3000),
+        (["model=realnvp", "data=moons", "objective=gan", "optimizer=adam"], "adam", 3000),
+        (["model=ebm", "data=moons"], "energy", 3000),
         (["experiment=two_gaussians_ebm"], "adam", 5000),
     ],
 )
 def test_a_model_or_an_objective_chooses_how_it_is_trained_unless_it_is_said(words, optimizer, steps):
     cfg = compose("train", words)
     assert cfg["choices"]["optimizer"] == optimizer
-    assert steps is None or cfg["trainer"]["max_steps"] == steps
+    assert sections.trainer(cfg["trainer"]).steps(per_epoch=10) == steps
 
 
 def test_n_grams_are_of_sequences():

@@ -9,7 +9,7 @@ import pytest
 
 import gencli
 from gencli.cli.main import main
-from gencli.config.sections import AUTO_STEPS, LEAST_SECONDS, TrainerOptions
+from gencli.config.sections import LEAST_SECONDS, TrainerOptions
 from gencli.run.pace import Plan
 from gencli.training import validate
 from tests.conftest import TINY
@@ -19,7 +19,9 @@ from tests.runs import same, tensors
 @pytest.mark.parametrize(
     ("bounds", "steps"),
     [
-        ({}, AUTO_STEPS),
+        ({}, 3000),
+        ({"auto_steps": 200}, 200),
+        ({"auto_steps": 200, "max_minutes": 1.0}, None),
         ({"max_minutes": 10.0}, None),
         ({"max_epochs": 2.5}, 25),
         ({"max_epochs": 0.01}, 1),

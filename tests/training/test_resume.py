@@ -16,6 +16,7 @@ import gencli
 from gencli.cli.main import main
 from gencli.core.errors import Interrupted, UsageError
 from gencli.run import checkpoint
+from gencli.training import signals
 from gencli.training.signals import StopRequest
 from tests.conftest import TINY
 from tests.runs import before_step, same, tensors
@@ -148,6 +149,16 @@ def test_nohup_is_respected_and_a_second_signal_stops_at_once():
                 os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_who_waits_for_a_long_step_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(signals, "PATIENCE", 0.05)
+    for speaks, seconds in ((True, 0.3), (True, 0.0), (False, 0.3)):  # a long step, a short one, another rank's
+        with StopRequest(speaks=speaks):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(seconds)
+        time.sleep(0.1)
+        assert ("once more stops at once" in capsys.readouterr().err) == (speaks and seconds > 0)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 import gencli
 from gencli.core.errors import Interrupted
 from gencli.run import device
-from gencli.training import pace
+from gencli.training import threads as choice
 from tests.conftest import TINY
 from tests.runs import before_step
 
@@ -36,7 +36,9 @@ class Threads:
 def paced(times, most, steps=200, **kinds):
     """Train on a machine where a step with n threads takes ``times[n]`` seconds."""
     threads, told, clock = Threads(most), Told(), [0.0]
-    found = pace.Pace(threads, kinds.pop("device", torch.device("cpu")), lambda: clock[0], told, told, **kinds)
+    found = choice.ThreadChoice(
+        threads, kinds.pop("device", torch.device("cpu")), lambda: clock[0], told, told, **kinds
+    )
     used = []
     for step in range(steps):
         found.before_step()
@@ -66,8 +68,8 @@ def test_threads_are_doubled_for_as_long_as_that_pays(times, chosen):
 
 def test_long_steps_are_timed_but_three_times():
     _, used, _ = paced({1: 20.0, 2: 11.0}, 2)
-    assert used.count(1) == pace.WARM + 3
-    assert paced({1: 0.02, 2: 0.04}, 2)[1].count(2) == pace.WARM + pace.TIMED
+    assert used.count(1) == choice.WARM + 3
+    assert paced({1: 0.02, 2: 0.04}, 2)[1].count(2) == choice.WARM + choice.TIMED
 
 
 def test_where_nothing_is_to_be_chosen_or_found_out_all_stays_as_it_was():
@@ -94,10 +96,10 @@ LONG = [*TINY, "trainer.max_steps=40", "run_dir=run"]
 
 @pytest.mark.parametrize("pays", [0.0, 1e9])
 def test_a_run_keeps_and_says_what_it_chose_and_goes_on_with_it(pays, two_cores, monkeypatch, capsys):
-    monkeypatch.setattr(pace, "PAYS", pays)
+    monkeypatch.setattr(choice, "PAYS", pays)
     seen = []
     for step in (0, 39):
-        before_step(monkeypatch, step, lambda trainer: seen.append(trainer.pace.threads.count))
+        before_step(monkeypatch, step, lambda trainer: seen.append(trainer.choice.threads.count))
     count = 2 if pays == 0 else 1
     assert gencli.train(LONG).info["threads"] == count
     assert seen == [2, count]

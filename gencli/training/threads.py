@@ -25,7 +25,7 @@ PAYS = 1.15
 """How many times as fast the double number of threads has to be: others need cores, too."""
 
 
-class Pace:
+class ThreadChoice:
     """Chooses the number of threads of a training on a CPU.
 
     Args:

@@ -213,24 +213,29 @@ def _refuse_recipe_keys(
     for group in ("model", *PARTS):
         chosen, node = choices.get(group), config.get(group)
         option = catalog.options(group, config_dirs).get(str(chosen))
-        if chosen == recipe.partners.get(group, chosen) or not isinstance(node, dict):
+        if option is None or not (option.target or "").startswith("gencli.") or not isinstance(node, dict):
             continue
-        if option is None or not (option.target or "").startswith("gencli."):
-            continue
-        inside = tuple(f"{at}." for at in option.nested)
-        known = {*option.nested, *(key for key in option.keys if not key.startswith(inside))}
-        for at, inner in option.nested.items():  # what stands there, in place of what the option holds by itself
-            held = catalog.options(inner, config_dirs).get(str(choices.get(at.rpartition(".")[2])))
-            known |= {f"{at}.{key}" for key in (held.keys if held else ())}
-        there = {key for key, _ in catalog.flatten(node)}
+        places = {f"{at}.": (inner, choices.get(at.rpartition(".")[2])) for at, inner in option.nested.items()}
+        changed = {
+            at: f"{inner}@{group}.{at[:-1]}={now}"
+            for at, (inner, now) in places.items()
+            if now != recipe.partners.get(inner, option.held.get(at[:-1]))
+        }
+        if chosen != recipe.partners.get(group, chosen):
+            changed = {"": f"{group}={chosen}"}
+        known = {*option.nested, *(key for key in option.keys if not key.startswith(tuple(places)))}
+        for at, (inner, now) in places.items():  # what stands there, in place of what the option holds by itself
+            held = catalog.options(inner, config_dirs).get(str(now))
+            known |= {f"{at}{key}" for key in (held.keys if held else ())}
+        there = {key for key, _ in catalog.flatten(node)} - known
         said = [full.partition(".")[2] for full in recipe.keys if full.partition(".")[0] == group]
-        foreign = [key for key in said if key in there - known]
-        if foreign:
-            keys = [f"{group}.{key}" for key in foreign]
-            raise UsageError(
-                f"experiment={named} sets {', '.join(keys)}, which {group}={option.name} has not. To take the rest of "
-                f"the recipe with it, add {' '.join(f'~{key}' for key in keys)}"
-            )
+        for at, what in changed.items():
+            keys = [f"{group}.{key}" for key in said if key in there and key.startswith(at)]
+            if keys:
+                raise UsageError(
+                    f"experiment={named} sets {', '.join(keys)}, which {what} has not. To take the rest of "
+                    f"the recipe with it, add {' '.join(f'~{key}' for key in keys)}"
+                )
 
 
 def refuse_untrusted(group: str, target: str, trust: Sequence[str], *, option: bool = False) -> None:

@@ -142,6 +142,11 @@ def test_jobs_of_one_base_are_refused_as_each_alone(word):
             r"sets model\.net\.vector\.width, which model=realnvp has not",
         ),
         (
+            "experiment=binarized_mnist_ebm net@model.net=energy",
+            r"sets model\.net\.width, model\.net\.blocks, which net@model\.net=energy has not.*~model\.net\.blocks$",
+        ),
+        ("experiment=mnist_ebm net@model.net=mlp", r"sets model\.net\.image\.width, .*~model\.net\.image\.activation$"),
+        (
             "experiment=digits_bits_ebm objective=energy_discrepancy",
             "chooses kernel@objective.kernel, which there is not with objective=energy_discrepancy",
         ),

@@ -160,7 +160,7 @@ def test_experiment_overrides_groups_and_values_and_the_command_line_wins(ran):
     config = ran[-1][1]
     assert config["choices"]["model"] == "energy"
     assert config["choices"]["objective"] == "gap"
-    assert (config["seed"], config["trainer"]["batch_size"], config["trainer"]["max_steps"]) == (7, 32, 300)
+    assert (config["seed"], config["trainer"]["batch_size"], config["trainer"]["auto_steps"]) == (7, 32, 300)
     assert cli.main(["train", *conf, "experiment=e1", "model=toy", "seed=1", "trainer.batch_size=64"]) == 0
     config = ran[-1][1]
     assert config["choices"]["model"] == "toy"

@@ -164,6 +164,13 @@ def test_the_rest_of_a_recipe_holds_with_another_part():
     assert config["trainer"]["max_steps"] == 14_000
 
 
+def test_what_a_recipe_says_of_a_part_that_is_left_out_goes_with_it():
+    for words in (["estimator=null"], ["~estimator"]):
+        assert compose("train", ["experiment=digits_joint_ebm", *words])["estimator"] is None
+    with pytest.raises(UsageError, match=r"^estimator\.betas: there is no estimator, which estimator=null leaves out$"):
+        compose("train", ["experiment=digits_joint_ebm", "estimator=null", "estimator.betas=5"])
+
+
 def test_a_comment_of_several_lines_is_told_to_its_end():
     told = notes.comments(catalog.options("objective")["energy_discrepancy"])
     assert told["t"].endswith("null: 1 of reals, of ordinal 0.01 and of cyclic 0.005, in units of K^2")

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+SHARED = "GENCLI_SHARED"
+"""Variable of a sweep's job: ``OMP_NUM_THREADS`` is its share of the machine, and no word of the user."""
+
 
 def this() -> dict[str, Any]:
     """This process as a run folder names it: number, host, and when it started, as its system tells that."""

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from threadpoolctl import threadpool_limits
 
-from gencli.core import distributed
+from gencli.core import distributed, processes
 from gencli.core.errors import quoted
 
 
@@ -79,7 +79,7 @@ def threads(asked: int | Literal["auto"], kept: int | None = None) -> Threads:
 
     ``auto`` is what torch would take, ``OMP_NUM_THREADS`` where it is set; else not more than this container may use,
     and not those cores on which others compute: threads that wait for each other are slower than one. Training
-    then times fewer (``training/threads``).
+    then times fewer (``training/threads``), also where a sweep has set the number.
 
     Args:
         asked: a number, or ``auto``.
@@ -88,11 +88,12 @@ def threads(asked: int | Literal["auto"], kept: int | None = None) -> Threads:
     own = torch.get_num_threads()
     if asked != "auto":
         return Threads(asked)
-    if os.environ.get("OMP_NUM_THREADS"):
+    shared = processes.SHARED in os.environ
+    if os.environ.get("OMP_NUM_THREADS") and not shared:
         return Threads(own)
     if kept:
         return Threads(min(own, _quota(), kept))
-    most = max(1, min(own, _quota(), (os.cpu_count() or 1) - _others()))
+    most = own if shared else max(1, min(own, _quota(), (os.cpu_count() or 1) - _others()))
     return Threads(most, open=most > 1)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gencli.core import processes
 from gencli.core.errors import Interrupted
 
 Work = Callable[[str, dict[str, Any], Path | None], None]
@@ -31,7 +32,8 @@ class Request:
         config: of one training.
         folder: its run folder, to be made; a run that goes on knows its own.
         log: file to which what it prints is appended.
-        threads: of its computations on a CPU.
+        threads: of its computations on a CPU, at most.
+        exactly: whether the user has set that number; else a training may take fewer.
         memory: GiB that it may take besides what it has at its start.
         env: variables that it gets besides those of the sweep.
         verb: what is done with the config: train; trial, which leaves the test split closed; eval.
@@ -41,6 +43,7 @@ class Request:
     folder: str
     log: str
     threads: int
+    exactly: bool = False
     memory: float | None = None
     env: dict[str, str] = field(default_factory=dict)
     verb: str = "train"
@@ -107,7 +110,8 @@ def _begin(request: Request) -> None:
     os.close(log)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    os.environ.update({"OMP_NUM_THREADS": str(request.threads), **request.env})  # which threads=auto heeds
+    shared = {} if request.exactly else {processes.SHARED: "1"}
+    os.environ.update({"OMP_NUM_THREADS": str(request.threads), **shared, **request.env})  # which threads=auto heeds
     if request.memory is not None:
         _limit_memory(int(request.memory * 2**30))
     import torch

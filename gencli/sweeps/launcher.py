@@ -23,7 +23,7 @@ from gencli.sweeps.child import Report, Request, Work
 from gencli.sweeps.folder import SweepFolder, clear, state_of
 from gencli.sweeps.ids import job_id, slug, sweep_id
 from gencli.sweeps.jobs import Feed, Job
-from gencli.sweeps.machine import THREADS, can_fork, on_cores, on_gpus
+from gencli.sweeps.machine import THREADS, can_fork, on_cores, on_gpus, threads_asked
 from gencli.sweeps.pool import Outcome, Pool
 from gencli.sweeps.remote import Remote, backend, require
 from gencli.sweeps.table import Display, Row, left
@@ -125,6 +125,7 @@ class Launch:
         self.sweep, self.jobs, self.folder, self.display, self.feed = sweep, jobs, folder, display, feed
         self.stopped = 0
         self.slots = 1
+        self.exactly = threads_asked() is not None
         self.places = {job.id: folder.place(job.id) for job in jobs}  # of an earlier process of this sweep
 
     def run(self, work: Work, report: Report, forks: bool, configs: Sequence[dict[str, Any]]) -> None:
@@ -225,7 +226,15 @@ class Launch:
             return
         if not self.display.live:
             self.display.say(f"{job.name}: {'goes on' if going_on else 'starts'} in {job.run}")
-        pool.start(job, Request(config=config, folder=str(job.run), log=str(job.log), threads=threads, verb=job.verb))
+        request = Request(
+            config=config,
+            folder=str(job.run),
+            log=str(job.log),
+            threads=threads,
+            exactly=self.exactly,
+            verb=job.verb,
+        )
+        pool.start(job, request)
         job.state, job.since, job.place = "running", time.monotonic(), pool.place(job)
         if job.place:  # it outlives this process, and is to be found by the next one
             self._note()

@@ -70,8 +70,10 @@ def on_gpus(configs: Sequence[Mapping[str, Any]], workers: Workers) -> Shares | 
 
 
 def _shares(slots: list[dict[str, str]], where: str) -> Shares:
-    threads = threads_asked() or max(1, cores() // len(slots))
-    return Shares(slots, threads, f"{len(slots)} at a time{where}, {threads} thread{'s' * (threads > 1)} each")
+    asked = threads_asked()
+    threads = asked or max(1, cores() // len(slots))
+    most = "up to " * (threads > 1 and not asked and not where)  # a training on a CPU may take fewer
+    return Shares(slots, threads, f"{len(slots)} at a time{where}, {most}{threads} thread{'s' * (threads > 1)} each")
 
 
 def can_fork() -> bool:

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 import gencli
+from gencli.core import processes
 from gencli.run import device
 
 
 @pytest.fixture
 def torch_takes_four(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv(processes.SHARED, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(device, "_quota", lambda: 4)
     before = torch.get_num_threads()
@@ -40,6 +42,10 @@ def test_threads_that_are_asked_for_or_kept_or_set_are_taken(torch_takes_four, m
     monkeypatch.setenv("OMP_NUM_THREADS", "4")  # a sweep's share, or the user's word
     with device.threads("auto") as found:
         assert (found.count, found.open) == (4, False)
+    monkeypatch.setenv(processes.SHARED, "1")  # by a sweep, not by the user
+    for kept, count, open_ in ((None, 4, True), (2, 2, False)):
+        with device.threads("auto", kept) as found:
+            assert (found.count, found.open) == (count, open_)
 
 
 def test_a_run_says_how_many_threads_it_had(tiny_run):

@@ -18,10 +18,9 @@ from gencli.pictures import style
 from gencli.pictures.base import AnswerPicture, Picture
 from gencli.pictures.export import export, formats
 from gencli.pictures.files import keep, say_text
-from gencli.run.assembly import Parts
 from gencli.run.conditioning import from_file
+from gencli.run.naming import changed, joined, state, usual
 from gencli.run.naming import drawn as drawn_by
-from gencli.run.naming import joined, state
 from gencli.run.opened import builder
 from gencli.run.record import by_place
 from gencli.run.reporter import Reporter, relative
@@ -47,7 +46,7 @@ def sample(cfg: Mapping[str, Any]) -> list[Path]:
         if cfg[key] is not None:
             raise UsageError(f"{key}={quoted(cfg[key])} is for samples, not for picture={cfg['choices']['picture']}")
     if cfg.get("picture"):
-        files, drawing = _picture(cfg, parts, run.path)
+        files, drawing = _picture(cfg, run)
         if drawing is not None:
             reporter.console.print(drawing)
         for file in files:
@@ -128,28 +127,48 @@ def _stem(cfg: Mapping[str, Any], run: Run) -> str:
     parts = run.parts
     given = parts.sampler.given if parts.sampler is not None else None
     differing = [text for text in drawn_by(cfg, run.trained, parts.sampler) if not text.startswith("given=")]
-    differing += state(parts.weights, parts.checkpoint, run.path, run.trained)
     kept = [region_name(given)] if given else []
-    return "-".join([joined(cfg["choices"]["sampler"], *kept, differing=differing), f"seed{cfg['seed']}"])
+    return _numbered(cfg, joined(cfg["choices"]["sampler"], *kept, differing=[*differing, *_state(run)]))
 
 
-def _picture(cfg: Mapping[str, Any], parts: Parts, run: Path) -> tuple[list[Path], Any]:
+def _stem_of_picture(cfg: Mapping[str, Any], run: Run, picture: Picture) -> str:
+    """The same of a picture: what it shows, how that and the sampler differ from what is usual, the seed."""
+    if cfg["name"]:
+        return str(cfg["name"])
+    chosen, sampler = cfg["choices"]["picture"], cfg["choices"].get("sampler")
+    differing = changed(cfg["picture"], usual("picture", chosen, run.trained, picture))
+    if run.parts.sampler is not None and cfg.get("sampler"):
+        differing += [f"sampler={sampler}"] * (sampler != run.trained["choices"].get("sampler"))
+        differing += drawn_by(cfg, run.trained, run.parts.sampler)
+    return _numbered(cfg, joined(chosen, differing=[*differing, *_state(run)]))
+
+
+def _numbered(cfg: Mapping[str, Any], stem: str) -> str:
+    return f"{stem}-seed{cfg['seed']}"
+
+
+def _state(run: Run) -> list[str]:
+    return state(run.parts.weights, run.parts.checkpoint, run.path, run.trained)
+
+
+def _picture(cfg: Mapping[str, Any], run: Run) -> tuple[list[Path], Any]:
     """Write the files of the option ``picture``; returns them, and what it shows in the terminal.
 
     Raises:
         UsageError: the model lacks what it shows.
     """
+    parts = run.parts
     chosen = builder(cfg["trust"]).component(cfg["picture"], Picture)
     lacking = [c.__name__ for c in chosen.requires if not isinstance(parts.model, c)]
     if lacking:
         raise UsageError(f"picture={cfg['choices']['picture']} needs {' and '.join(lacking)}, which the model lacks")
-    stem = cfg["name"] or f"{cfg['choices']['picture']}-seed{cfg['seed']}"
+    stem = _stem_of_picture(cfg, run, chosen)
     files = []
     look = sections.style(cfg["style"])
     with style.applied(look):
         drawn = chosen.make(parts, DEFAULT_N if cfg["n"] is None else cfg["n"], cfg["seed"])
-        contents = drawn.contents(look.format)
+        contents = drawn.contents(look.format, look.film)
     for suffix, content in contents.items():
-        files.append(inside(run, "samples", f"{stem}{suffix}"))
+        files.append(inside(run.path, "samples", f"{stem}{suffix}"))
         write_whole(files[-1], content)
     return files, drawn.terminal

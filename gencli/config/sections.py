@@ -192,13 +192,15 @@ class StyleOptions:
     """Keys ``style.*`` of ``gencli sample``: how every picture looks.
 
     Args:
-        format: of figures; films stay GIFs, and pages HTML.
+        format: of figures; pages stay HTML.
+        film: format of moving pictures; mp4 needs the extra ``video``.
         theme: dark ink on light paper, or light ink on dark.
         dpi: pixels an inch of a PNG.
         scale: of width and height; text keeps its size.
     """
 
     format: Literal["png", "svg", "pdf"] = "png"
+    film: Literal["gif", "mp4"] = "gif"
     theme: Literal["light", "dark"] = "light"
     dpi: Annotated[int, Range(low=20, high=1200)] = 120
     scale: Annotated[float, Range(low=0.25, high=8)] = 1.0

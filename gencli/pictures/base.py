@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from gencli.core.errors import UsageError
 from gencli.models.base import Model
-from gencli.pictures import style
+from gencli.pictures import canvas, style
 from gencli.run.assembly import Parts
 from gencli.run.drawing import Drawing
 from gencli.run.subject import ask
@@ -21,21 +21,24 @@ class Drawn:
     """What a picture is.
 
     Args:
-        files: by the end of their names: ``.gif``, ``.html``, ``.npz``.
+        files: by the end of their names: ``.html``, ``.npz``.
         terminal: anything that rich can print; None: nothing.
         figures: matplotlib figures, which the style gives a format, by what stands between name and suffix of their
             file: "" for the first.
+        film: moving pictures, which the style gives a format, too; None: there are none.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     terminal: Any = None
     figures: dict[str, Any] = field(default_factory=dict)
+    film: canvas.Film | None = None
 
-    def contents(self, format: str = "png") -> dict[str, bytes]:
-        """All files by the end of their names, figures in a format: png, svg or pdf."""
-        return {
-            f"{name}.{format}": style.rendered(figure, format) for name, figure in self.figures.items()
-        } | self.files
+    def contents(self, format: str = "png", film: str = "gif") -> dict[str, bytes]:
+        """All files by the end of their names, figures in a format (png, svg or pdf), a film in one (gif or mp4)."""
+        found = {f"{name}.{format}": style.rendered(figure, format) for name, figure in self.figures.items()}
+        if self.film is not None:
+            found[f".{film}"] = self.film.encoded(film)
+        return found | self.files
 
 
 class Page(str):
@@ -59,11 +62,11 @@ class Picture(Drawing):
             drawn = self.make(parts, n, seed)
         if drawn.figures:
             return next(iter(drawn.figures.values()))
-        for suffix, content in drawn.files.items():
-            if suffix.endswith((".png", ".gif")):
-                from PIL import Image
+        if drawn.film is not None:
+            from PIL import Image
 
-                return Image.open(io.BytesIO(content))
+            return Image.open(io.BytesIO(drawn.film.encoded("gif")))
+        for suffix, content in drawn.files.items():
             if suffix.endswith(".html"):
                 return Page(content.decode("utf-8"))
         return drawn.terminal

@@ -1,4 +1,4 @@
-"""What pictures share: grids of images, figures of them, PNG and GIF files."""
+"""What pictures share: grids of images, figures of them, PNG files and films."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gencli.core.errors import UsageError
 from gencli.pictures import style
 
 if TYPE_CHECKING:
@@ -34,13 +37,52 @@ def png(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def gif(frames: Sequence[Tensor], seconds: float = 0.1, pause: int = 10) -> bytes:
-    """Images (3, H, W) in [0, 1] as a GIF file that loops; the last one stays for ``pause`` frames."""
-    pictures = [_picture(frame) for frame in frames]
-    durations = [int(1000 * seconds)] * (len(frames) - 1) + [int(1000 * seconds * pause)]
-    buffer = io.BytesIO()
-    pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-    return buffer.getvalue()
+@dataclass(frozen=True)
+class Film:
+    """Moving pictures that begin anew.
+
+    Args:
+        frames: images (3, H, W) in [0, 1].
+        seconds: that each stays.
+        pause: how many times as long the last one stays.
+    """
+
+    frames: Sequence[Tensor]
+    seconds: float = 0.1
+    pause: int = 10
+
+    def encoded(self, format: str) -> bytes:
+        """The content of a file: ``gif``, or ``mp4``.
+
+        Raises:
+            UsageError: the package that writes it is missing.
+        """
+        return self._mp4() if format == "mp4" else self._gif()
+
+    def _gif(self) -> bytes:
+        pictures = [_picture(frame) for frame in self.frames]
+        stay = int(1000 * self.seconds)
+        durations = [stay] * (len(self.frames) - 1) + [stay * self.pause]
+        buffer = io.BytesIO()
+        pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+        return buffer.getvalue()
+
+    def _mp4(self) -> bytes:
+        try:
+            import av
+        except ModuleNotFoundError as error:
+            raise UsageError("style.film=mp4 needs PyAV: pip install 'gencli-nll[video]'") from error
+        high, wide = self.frames[0].shape[1:]
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="mp4") as file:
+            stream = file.add_stream("libx264", rate=Fraction(1 / self.seconds).limit_denominator(1000))
+            stream.width, stream.height = wide + wide % 2, high + high % 2  # colours are kept of 2x2 pixels
+            stream.pix_fmt, stream.options = "yuv420p", {"crf": "18"}
+            for frame in [*self.frames, *[self.frames[-1]] * (self.pause - 1)]:
+                even = torch.nn.functional.pad(frame, (0, wide % 2, 0, high % 2), value=EDGE)
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(_picture(even)), format="rgb24")))
+            file.mux(stream.encode())
+        return buffer.getvalue()
 
 
 def _picture(image: Tensor) -> Image:

@@ -29,11 +29,11 @@ ROWS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Grow(Picture):
-    """The same samples after a growing number of coordinates: ``.png``, a strip for each sample, and a ``.gif`` of all.
+    """The same samples after a growing number of coordinates: ``.png``, a strip for each sample, and a film of all.
 
     Args:
         frames: columns of the strip.
-        steps: frames of the GIF.
+        steps: frames of the film.
         temperature: divides log-probabilities, or scales the standard deviation of reals.
     """
 
@@ -66,7 +66,7 @@ class Grow(Picture):
             known = round(dim * step / self.steps)
             block = canvas.Block(canvas.veiled(images, set_at < known), math.ceil(math.sqrt(n)))
             film.append(canvas.pixels(canvas.blocks([block], f"{known} of {dim} coordinates", 96)))
-        return Drawn({".gif": canvas.gif(film, pause=12)}, figures={"": figure})
+        return Drawn(figures={"": figure}, film=canvas.Film(film, pause=12))
 
 
 @torch.no_grad()

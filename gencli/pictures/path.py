@@ -76,7 +76,7 @@ class Recorder:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePath(Picture):
-    """Samples of the run's sampler at times from noise to data: ``.png``, a strip of frames, and a ``.gif``.
+    """Samples of the run's sampler at times from noise to data: ``.png``, a strip of frames, and a film.
 
     Of images the strip has a row a sample and a column a time, and ``-x0.png`` is the same strip of denoised means
     E[x_0 | x_t], what the model makes of x_t at that time. In the plane both are panels of clouds, each point in the
@@ -86,7 +86,7 @@ class SamplePath(Picture):
 
     Args:
         frames: columns of the strip.
-        steps: frames of the GIF.
+        steps: frames of the film.
     """
 
     requires = (VelocityField,)
@@ -111,7 +111,7 @@ class SamplePath(Picture):
         if means is not None:
             figures["-x0"] = _strip(strip, [_images(parts, x) for x in means], title(parts, "E[x_0 | x_t], by t"))
         grids = [grid_of(parts, _shown(parts, point)) for point in film]
-        return Drawn({".gif": canvas.gif([grid for grid in grids if grid is not None], pause=15)}, figures=figures)
+        return Drawn(figures=figures, film=canvas.Film([grid for grid in grids if grid is not None], pause=15))
 
     def _clouds(self, parts: Parts, strip: list[Point], means: list[Tensor] | None, film: list[Point]) -> Drawn:
         seen, moved = ([_shown(parts, point) for point in points] for points in (strip, film))
@@ -137,7 +137,7 @@ class SamplePath(Picture):
             axis.set_title(f"t = {float(point.t):.2f}")
             frames.append(canvas.pixels(moving))
         figure.suptitle(title(parts), wrap=True)
-        return Drawn({".gif": canvas.gif(frames, pause=15)}, figures={"": figure})
+        return Drawn(figures={"": figure}, film=canvas.Film(frames, pause=15))
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ MOST, SIZE = 200, 4_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Picture):
-    """The pictures that ``trainer.sample_every`` kept, one after the other under their step: ``.gif``.
+    """The pictures that ``trainer.sample_every`` kept, one after the other under their step: a film.
 
     All are of the same seed, so that a sample can be followed. Nothing is drawn anew: a run that kept none has no film.
 
@@ -50,7 +50,7 @@ class Training(Picture):
             for path, image in zip(chosen, images, strict=True)
             if image.shape == images[-1].shape
         ]
-        return Drawn({".gif": canvas.gif(frames, self.seconds, pause=10)})
+        return Drawn(film=canvas.Film(frames, self.seconds, pause=10))
 
 
 def _read(path: Path) -> Tensor:

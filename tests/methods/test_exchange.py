@@ -118,7 +118,7 @@ def test_the_picture_of_a_posterior(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "97.5%" in said
     assert "approximate" in said
-    names = {file.suffix for file in (run.path / "samples").glob("posterior-seed0.*")}
+    names = {file.suffix for file in (run.path / "samples").glob("posterior-*seed0.*")}
     assert names == {".png", ".npz", ".txt"}
     assert main(["sample", *asked, "kernel@picture.kernel=hmc"]) == 2
     assert "picture.kernel: HMC moves x that is real" in capsys.readouterr().err

@@ -72,7 +72,8 @@ def test_pictures_of_a_joint_energy(joint, words, capsys):
     options += ["picture.each=2"] if name == "generation" else []
     few = ["sampler.steps=2", "sampler.warmup=2", "n=4", "device=cpu"]
     assert cli.main(["sample", f"run={joint}", f"picture={name}", *options, *few]) == 0, capsys.readouterr().err
-    assert (joint / "samples" / f"{name}-seed0.png").stat().st_size > 1000
+    told = "".join(f"-{option.removeprefix('picture.')}" for option in sorted(options))  # no other takes its place
+    assert (joint / "samples" / f"{name}{told}-steps=2-warmup=2-seed0.png").stat().st_size > 1000
 
 
 @pytest.mark.slow

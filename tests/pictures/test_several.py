@@ -1,6 +1,5 @@
 """Curves, pairs of columns, and runs side by side."""
 
-import io
 import shutil
 
 import numpy as np
@@ -155,7 +154,7 @@ def test_a_film_of_what_training_kept(tiny_run):
         Image.new("RGB", (90, 60), colour).save(samples / f"step-{step:07d}.png")
     Image.new("RGB", (50, 50), "red").save(samples / "step-best.png")  # no step
     with style.applied():
-        film = Image.open(io.BytesIO(Training().make(parts, 4, 0).files[".gif"]))
+        film = Training().show(parts, 4, 0)
     assert (film.n_frames, film.size) == (3, (90, 96))
     seen = []
     for k in range(3):

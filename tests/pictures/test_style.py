@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import sys
 
 import matplotlib
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from gencli.cli.main import main
 from gencli.config.sections import StyleOptions
-from gencli.core.errors import RunFailed
+from gencli.core.errors import RunFailed, UsageError
 from gencli.pictures import canvas, style
 
 
@@ -113,9 +114,30 @@ def test_an_image_in_the_style_of_the_command(tiny_run, tmp_path, capsys):
     assert "realnvp on moons; NLL = " in text
     assert style._PAPER["dark"].lower() in text
     assert main(["sample", "run=run", "picture=density", "picture.side=9", "style.format=pdf"]) == 0
-    assert (tmp_path / "run" / "samples" / "density-seed0.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "run" / "samples" / "density-side=9-seed0.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_name_is_no_formula():
     with style.applied():
         assert style.rendered(canvas.labelled(torch.zeros(1, 1, 2, 2), 1, title=r"$\frac{"))
+
+
+def test_a_film_is_a_gif_or_an_mp4():
+    colours = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.9]])
+    film = canvas.Film([colour[:, None, None].expand(3, 31, 45) for colour in colours], seconds=0.2, pause=4)
+    gif = Image.open(io.BytesIO(film.encoded("gif")))
+    assert (gif.n_frames, gif.size) == (3, (45, 31))
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(film.encoded("mp4"))) as file:
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        assert file.duration / 1e6 == pytest.approx(0.2 * (3 + 3))
+    assert len(frames) == 3 + 3  # the last one stays
+    assert frames[0].shape == (32, 46, 3)  # of even sides
+    for frame, colour in zip(frames, [*colours, colours[2]], strict=False):
+        assert frame[15, 20] / 255 == pytest.approx(colour.numpy(), abs=0.03)
+
+
+def test_without_the_package_an_mp4_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UsageError, match=r"^style\.film=mp4 needs PyAV: pip install 'gencli-nll\[video\]'$"):
+        canvas.Film([torch.zeros(3, 4, 4)]).encoded("mp4")

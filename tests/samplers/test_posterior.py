@@ -78,7 +78,7 @@ def test_metrics_and_pictures_of_a_posterior(runs):
     assert excess["n_reference"] == 40
     asked = ["picture=ranks", "picture.examples=20", "picture.draws=19", "picture.bins=4"]
     assert main(["sample", f"run={runs / 'npe'}", *asked]) == 0
-    assert (runs / "npe" / "samples" / "ranks-seed0.png").is_file()
+    assert (runs / "npe" / "samples" / "ranks-examples=20-draws=19-bins=4-seed0.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -316,8 +316,8 @@ def test_completions_are_shown_beside_what_they_complete(run):
 @pytest.mark.slow
 def test_grow(run):
     assert cli.main(["sample", f"run={run}", "n=3", "picture=grow", "picture.steps=7", "device=cpu"]) == 0
-    assert Image.open(run / "samples" / "grow-seed0.png").width >= 8 * 64
-    assert Image.open(run / "samples" / "grow-seed0.gif").n_frames == 8
+    assert Image.open(run / "samples" / "grow-steps=7-seed0.png").width >= 8 * 64
+    assert Image.open(run / "samples" / "grow-steps=7-seed0.gif").n_frames == 8
 
 
 class Backwards(Autoregressive):

@@ -186,7 +186,10 @@ def markdown(sheet: Sheet) -> str:
 
 
 def latex(sheet: Sheet) -> str:
-    """A table with the rules of booktabs; the best number in bold where it is better beyond doubt."""
+    """A table with the rules of booktabs; the best number in bold where it is better beyond doubt.
+
+    One that is wider than the text stands out into both margins, where the right one alone would cut it off.
+    """
     lines = [[_tex(cell) for cell in line] for line in sheet.lines]
     for at in sheet.first:
         lines[0][at] = rf"\textbf{{{lines[0][at]}}}"
@@ -195,8 +198,8 @@ def latex(sheet: Sheet) -> str:
     title = " & ".join(_tex(title) for title, _ in sheet.columns)
     return (
         "\\begin{table}\n\\centering\n"
-        f"\\caption{{{_tex(sheet.caption)}}}\n\\begin{{tabular}}{{{align}}}\n\\toprule\n{title} \\\\\n\\midrule\n{rows}"
-        "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+        f"\\caption{{{_tex(sheet.caption)}}}\n\\makebox[\\linewidth]{{\\begin{{tabular}}{{{align}}}\n"
+        f"\\toprule\n{title} \\\\\n\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}}}\n\\end{{table}}\n"
     )
 
 

@@ -289,6 +289,7 @@ def test_latex_is_sound_whatever_a_name_holds(tmp_path):
     assert [row.count("&") for row in rows] == [1] * len(odd)
     assert all(row.endswith(r" \\") and not row.startswith(("[", "*")) for row in rows)
     assert not set("%#~^<>") & set(bare.replace("$<$", "").replace("$>$", ""))
+    assert r"\makebox[\linewidth]{\begin{tabular}" in tex  # a wide table keeps its last columns on the page
     if shutil.which("pdflatex") is None:
         return
     page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{tex}\end{{document}}"

@@ -48,12 +48,14 @@ class NodeJob:
         asked: list[int] = []
 
         def stop(number: int, _: object) -> None:
-            asked.append(number)
-            self.pool.stop(number)
+            if self.forwards:
+                asked.append(number)
+                self.pool.stop(number)
+            for process in self.pool.running.values():
+                process.stopped = True  # a second signal, as `checkpoint` sends it, would end it before it has saved
 
-        before = signal.getsignal(signal.SIGTERM)
-        if self.forwards:  # submitit ignores it; SIGINT is Python's own KeyboardInterrupt
-            signal.signal(signal.SIGTERM, stop)
+        # submitit ignores it; SIGINT is Python's own KeyboardInterrupt
+        before = signal.signal(signal.SIGTERM, stop)
         try:
             while True:
                 outcome = self._once()

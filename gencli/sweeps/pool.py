@@ -149,8 +149,11 @@ class Pool:
         os.set_inheritable(theirs, True)
         words = [sys.executable, "-m", "gencli.cli.job", str(theirs)]
         own = os.environ | {"OMP_NUM_THREADS": str(request.threads), "PYTHONSAFEPATH": "1"} | request.env
+        # Slurm sends SIGUSR2 to all processes of a job: it is meant for the one that has it saved and queued again
+        mask = [signal.SIGUSR2]
+        actions = [(os.POSIX_SPAWN_DUP2, read, 0)]
         try:
-            pid = os.posix_spawn(words[0], words, own, file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)], setpgroup=0)
+            pid = os.posix_spawn(words[0], words, own, file_actions=actions, setpgroup=0, setsigmask=mask)
         finally:
             os.close(read)
         with open(write, "wb") as stream, suppress(BrokenPipeError):

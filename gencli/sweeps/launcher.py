@@ -124,6 +124,7 @@ class Launch:
     ) -> None:
         self.sweep, self.jobs, self.folder, self.display, self.feed = sweep, jobs, folder, display, feed
         self.stopped = 0
+        self.begun = False  # whether a job of it runs or has run
         self.slots = 1
         self.exactly = threads_asked() is not None
         self.places = {job.id: folder.place(job.id) for job in jobs}  # of an earlier process of this sweep
@@ -212,6 +213,7 @@ class Launch:
         if pool.adopt(job, self.places.get(job.id, {})):
             self.display.say(f"{job.name}: runs already in {job.run}")
             job.state, job.since, job.place = "running", time.monotonic(), self.places[job.id]
+            self.begun = True
             return
         try:
             going_on = job.verb != "eval" and state_of(job.run) == "unfinished"
@@ -224,8 +226,6 @@ class Launch:
             self._failed(job, Outcome(2, str(error), 0.0))
             self._tell(job)
             return
-        if not self.display.live:
-            self.display.say(f"{job.name}: {'goes on' if going_on else 'starts'} in {job.run}")
         request = Request(
             config=config,
             folder=str(job.run),
@@ -234,7 +234,17 @@ class Launch:
             exactly=self.exactly,
             verb=job.verb,
         )
-        pool.start(job, request)
+        try:
+            pool.start(job, request)
+        except UsageError as error:
+            if not self.begun:  # a cluster that takes none of them
+                raise
+            self._failed(job, Outcome(1, str(error), 0.0))
+            self._tell(job)
+            return
+        self.begun = True
+        if not self.display.live:
+            self.display.say(f"{job.name}: {'goes on' if going_on else 'starts'} in {job.run}")
         job.state, job.since, job.place = "running", time.monotonic(), pool.place(job)
         if job.place:  # it outlives this process, and is to be found by the next one
             self._note()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,11 +81,13 @@ class Remote:
             if self.backend.done(handle):
                 del self.running[job]
                 spent = time.monotonic() - began
-                if job in self.adopted:
-                    ended[job] = _by_run(job.run, spent)
-                    continue
-                found = self.backend.result(handle)
-                ended[job] = Outcome(**found) if isinstance(found, dict) else Outcome(1, cause(1, found), spent)
+                found = _by_run(job.run, spent) if job in self.adopted else self.backend.result(handle)
+                if isinstance(found, dict):
+                    ended[job] = Outcome(**found)
+                elif job in self.asked:  # before it began
+                    ended[job] = Outcome(128 + signal.SIGINT, "stopped", spent, True)
+                else:
+                    ended[job] = Outcome(1, cause(1, found), spent)
         return ended
 
     def ask_to_stop(self, job: Any) -> None:
@@ -96,8 +99,8 @@ class Remote:
 
     def stop(self, number: int) -> None:
         """Let every job save and end."""
-        for handle, _ in self.running.values():
-            self.backend.stop(handle)
+        for job in self.running:
+            self.ask_to_stop(job)
 
     def kill(self) -> None:
         """End all jobs at once."""
@@ -106,11 +109,11 @@ class Remote:
         self.running.clear()
 
 
-def _by_run(run: Path, seconds: float) -> Outcome:
+def _by_run(run: Path, seconds: float) -> dict[str, Any] | str:
     """How a job ended that another process had handed over, by its run: what it returned to that one is a pickle."""
     if state_of(run) == "finished":
-        return Outcome(0, "", seconds)
-    return Outcome(1, "it ended before it was done; its log says why", seconds)
+        return {"exit_code": 0, "cause": "", "seconds": seconds}
+    return "it ended before it was done; its log says why"
 
 
 def require(cluster: Cluster) -> None:

@@ -1,7 +1,8 @@
 """A Slurm of one machine, for tests: its commands by name in a folder that stands first in PATH.
 
-It queues nothing and starts each job at once. What it knows of a job is a line in ``jobs/<id>``: its script, and its
-process once it runs. ``scancel --signal`` reaches all processes of a job, as Slurm has it.
+It starts each job at once, unless it is handed over with --hold. What it knows of a job is a line in ``jobs/<id>``:
+its script, and its process once it runs. As a Slurm of one node has been seen to do, ``scancel --signal`` reaches all
+processes of a job, and ``sacct`` fails where no accounts are kept.
 """
 
 import os
@@ -12,7 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-COMMANDS = ("sbatch", "srun", "scancel", "sacct", "scontrol")
+COMMANDS = ("sbatch", "srun", "scancel", "sacct", "squeue", "scontrol")
+REFUSED = """sbatch: error: invalid partition specified: nowhere
+sbatch: error: Batch job submission failed: Invalid partition name specified"""
+FULL = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
 
 
 def install(folder: Path) -> None:
@@ -35,10 +39,18 @@ def start(jobs: Path, job: str, script: str) -> None:
 def main(folder: Path, name: str, words: list[str]) -> None:
     jobs = folder / "jobs"
     if name == "sbatch":
-        job = str(len([*jobs.iterdir()]) + 1)
+        text = Path(words[0]).read_text()
+        if "--partition=nowhere" in text:
+            sys.exit(REFUSED)
+        job = str(len([*jobs.glob("*.sh")]) + 1)
+        if int(job) > int(os.environ.get("TEST_SLURM_TAKES", "99")):
+            sys.exit(FULL)
         kept = jobs / f"{job}.sh"
-        kept.write_text(Path(words[0]).read_text())
-        start(jobs, job, str(kept))
+        kept.write_text(text)
+        if "--hold" in text:
+            (jobs / job).write_text(f"{WAITS} {kept}")
+        else:
+            start(jobs, job, str(kept))
         print(f"Submitted batch job {job}")
     elif name == "srun":
         options = dict(zip(words[1::2], words[2::2], strict=False))
@@ -49,21 +61,44 @@ def main(folder: Path, name: str, words: list[str]) -> None:
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         os.execvp(command[0], command)
     elif name == "sacct":
-        print("JobID|State|NodeList")
-        for job in words[words.index("-j") + 1 :: 2]:
-            print(f"{job}|{'RUNNING' if group(jobs, job) else 'COMPLETED'}|here")
+        sys.exit("Slurm accounting storage is disabled")
+    elif name == "squeue":
+        assert "--format=%i %T" in words
+        for script in jobs.glob("*.sh"):
+            print(script.stem, state(jobs, script.stem))
     elif name == "scancel":
         number = next((getattr(signal, f"SIG{w[9:]}") for w in words if w.startswith("--signal=")), signal.SIGTERM)
-        if not any(word.startswith("--state") for word in words):
+        if any(word.startswith("--state") for word in words):
+            if state(jobs, words[-1]) == "PENDING":
+                (jobs / words[-1]).write_text(f"{CANCELLED} -")
+        else:
             for pid in group(jobs, words[-1]):
                 os.kill(pid, number)
     elif name == "scontrol":
         job = words[1]
         script = (jobs / job).read_text().partition(" ")[2]
+        (jobs / f"{job}.again").touch()
         if os.fork() == 0:
             while len(group(jobs, job)) > 1:  # this process is of the job too
                 time.sleep(0.05)
             start(jobs, job, script)
+            (jobs / f"{job}.again").unlink()
+
+
+WAITS, CANCELLED = "waits", "cancelled"
+
+
+def state(jobs: Path, job: str) -> str:
+    own = (jobs / job).read_text().split()[0]
+    if own in (WAITS, CANCELLED):
+        return "PENDING" if own == WAITS else "CANCELLED"
+    if (jobs / f"{job}.again").exists():
+        return "COMPLETING"
+    try:
+        running = Path(f"/proc/{own}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        running = False
+    return "RUNNING" if running else "COMPLETED"
 
 
 def group(jobs: Path, job: str) -> list[int]:

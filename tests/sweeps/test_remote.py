@@ -16,7 +16,7 @@ from gencli.config import clusters
 from gencli.config.clusters import Local, Ray, Slurm
 from gencli.config.compose import compose
 from gencli.core.errors import UsageError
-from gencli.sweeps import node, remote
+from gencli.sweeps import node, remote, submitted
 from gencli.sweeps.child import Request
 from gencli.sweeps.jobs import Job
 from gencli.sweeps.node import NodeJob
@@ -144,7 +144,7 @@ def node_of(controller):
 
 @pytest.fixture
 def importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -171,13 +171,88 @@ def test_a_job_that_is_preempted_goes_on_to_the_same_bits(tmp_path, importable):
     assert same(tensors(run), tensors("alone")) == []
 
 
-@pytest.mark.slow
-def test_jobs_of_slurm(tmp_path, importable, monkeypatch):
-    """Handed over with the options of the command, queued again when told, found again, stopped."""
+@pytest.fixture
+def of_slurm(tmp_path, importable, monkeypatch):
+    """The commands of Slurm, which answers at once."""
     pytest.importorskip("submitit")
     (tmp_path / "bin").mkdir()
     slurm.install(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(submitted, "LOOK", 0.1)
+
+
+def test_what_sbatch_refuses_is_said_in_its_words_and_nothing_is_left(of_slurm, capsys, tmp_path):
+    words = ["-m", "seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=nowhere"]
+    assert main(["train", *TINY, *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: sbatch refuses it: invalid partition specified: nowhere; Batch job submission")
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def test_what_waits_in_the_queue_leaves_it_when_the_sweep_is_stopped(of_slurm, tmp_path):
+    """Nothing ever comes back of such a job, and no accounts may be there to say that it has gone."""
+    pool = remote.Remote(remote.backend(Slurm(additional_parameters={"hold": True}), tmp_path), 1, ())
+    pool.start("a", Request(config={}, folder="run", log="a.log", threads=1))
+    assert pool.wait(0.3) == {}
+    pool.stop(signal.SIGINT)
+    outcome = ended(pool)["a"]
+    assert (outcome.exit_code, outcome.cause, outcome.interrupted) == (130, "stopped", True)
+
+
+def test_an_end_without_a_result_has_the_word_of_slurm(of_slurm, tmp_path, monkeypatch):
+    """One that is not there yet comes within seconds, over a network."""
+    monkeypatch.setattr(submitted, "LATE", 1.0)
+    pool = remote.Remote(remote.backend(Slurm(setup=["exit 3"]), tmp_path), 1, ())
+    pool.start("a", Request(config={}, folder="run", log="a.log", threads=1))
+    began = time.monotonic()
+    outcome = ended(pool)["a"]
+    assert time.monotonic() - began > 1
+    assert (outcome.exit_code, outcome.cause, outcome.interrupted) == (1, "the cluster ended it (completed)", False)
+
+
+def test_nobody_answering_says_nothing_of_the_jobs(of_slurm, tmp_path):
+    queue = submitted.Queue()
+    queue.watch("1")
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    assert queue.state("1") == "PENDING"
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho 2 RUNNING\n")
+    queue.look_soon()
+    assert queue.state("1") == "FORGOTTEN"
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_takes_no_more_fails_alone(of_slurm, capsys, monkeypatch):
+    monkeypatch.setenv("TEST_SLURM_TAKES", "1")
+    words = ["train", *TINY, "-m", "seed=0,1", "hydra/launcher=submitit_slurm"]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 jobs done" in said.out
+    assert "sbatch refuses it: Batch job submission failed: Job violates accounting/QOS policy" in said.err
+    monkeypatch.delenv("TEST_SLURM_TAKES")
+    assert main(words) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["", "scancel --signal=TERM 1; "])
+def test_a_signal_to_all_processes_of_a_job_has_it_saved_and_queued_again(first, of_slurm, tmp_path):
+    """Slurm tells the training itself, too: it is to leave SIGUSR2 to its parent, and to be told SIGTERM only once."""
+    words = [*FLOW, "trainer.max_steps=2000000", "trainer.eval_every=1000000", "trainer.log_every=50"]
+    run, pool = tmp_path / "run", remote.Remote(remote.backend(Slurm(), tmp_path), 1, ())
+    pool.start("a", Request(config=compose("train", words), folder="run", log="a.log", threads=1))
+    try:
+        until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text())
+        os.system(f"{first}scancel --signal=USR2 1")
+        until(lambda: "resuming run at step" in (run / "train.log").read_text())
+        assert "stopped by SIGTERM after step" in (run / "train.log").read_text()
+    finally:
+        pool.stop(signal.SIGINT)
+        outcome = ended(pool)["a"]
+    assert outcome.interrupted
+
+
+@pytest.mark.slow
+def test_jobs_of_slurm(tmp_path, of_slurm):
+    """Handed over with the options of the command, queued again when told, found again, stopped."""
     cluster = Slurm(partition="gpu", mem_gb=1.5, timeout_min=600, additional_parameters={"reservation": "mine"})
     remote.require(cluster)
     backend = remote.backend(cluster, tmp_path)
@@ -185,6 +260,7 @@ def test_jobs_of_slurm(tmp_path, importable, monkeypatch):
     text = (tmp_path / "bin" / "jobs" / "1.sh").read_text()
     for line in ("partition=gpu", "mem=1536MB", "time=600", "reservation=mine", "signal=USR2@90", "cpus-per-task=1"):
         assert f"#SBATCH --{line}\n" in text
+    assert "#SBATCH --requeue\n" in text  # without it, a Slurm of JobRequeue=0 refuses what submitit asks for
 
     until(lambda: all((tmp_path / f"{name}.starts").exists() for name in "ab"))
     os.system("scancel --signal=USR2 1")  # what Slurm does before the time is over

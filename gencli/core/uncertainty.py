@@ -44,8 +44,8 @@ def standard_error(values: np.ndarray, counts: np.ndarray | None, groups: np.nda
 
     Rows without counts are independent: s / sqrt(n). Windows of a sequence are not, so this takes the batch means of
     B blocks of consecutive rows: with residuals e_i = values_i - r counts_i of the ratio r, and E_b their sums over
-    blocks, sqrt(B / (B - 1) sum_b E_b^2) / sum_i counts_i. Rows of known groups, which are independent of each other,
-    have these in place of blocks.
+    blocks, sqrt(B / (B - 1) sum_b E_b^2) / sum_i counts_i. Rows of known groups have these in place of blocks. Where
+    neighbouring blocks, or groups, are seen to be correlated, the error is said to be too small.
 
     Args:
         values: (N,) nats of rows, or differences of them.
@@ -74,6 +74,6 @@ def standard_error(values: np.ndarray, counts: np.ndarray | None, groups: np.nda
     caveat = ""
     if blocks < FEW:
         caveat = f"error from {blocks} blocks only"
-    elif groups is None and float((sums[1:] * sums[:-1]).sum()) > 2 / math.sqrt(blocks) * squares:
+    elif float((sums[1:] * sums[:-1]).sum()) > 2 / math.sqrt(blocks) * squares:
         caveat = "error too small: its blocks are correlated"
     return StandardError(math.sqrt(blocks / (blocks - 1) * squares) / float(counts.sum()), blocks, caveat)

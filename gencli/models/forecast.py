@@ -74,14 +74,28 @@ def starts(dataset: Dataset, split: Split, n: int, steps: int) -> Starts:
             f"{int(reach.max())} steps is how far held-out states of data={dataset.name} reach, not {steps}"
         )
     rows = found[torch.linspace(0, len(found) - 1, min(n, len(found))).round().long()]
-    begins = torch.ones(len(x), dtype=torch.long)
-    begins[far:] = (~goes_on[:-far]).long()
-    groups = begins.cumsum(0)
-    if int(groups[-1]) < FEW:
+    groups = _trajectories(goes_on, far)
+    if int(groups[-1]) + 1 < FEW:
         groups = groups * len(x) + torch.arange(len(x)) // max(steps * far, len(x) // BLOCKS, 1)
     truth = torch.stack([x[rows + k * far] for k in range(steps)], 1)
     state = y[rows].flatten(1)[:, -dataset.spec.dim :].view(-1, *dataset.spec.shape)
     return Starts(y[rows], state, truth, groups[rows])
+
+
+def _trajectories(goes_on: Tensor, far: int) -> Tensor:
+    """The number of the trajectory that each row is of, (n,).
+
+    Args:
+        goes_on: whether the row ``far`` after each one goes on where that one ends.
+        far: states that x is after the latest of y: as many rows at the begin of a trajectory go on from none.
+    """
+    groups, number, fresh = torch.zeros(len(goes_on), dtype=torch.long), -1, 0
+    for row in range(len(goes_on)):
+        begins = row < far or not bool(goes_on[row - far])
+        number += begins and fresh % far == 0
+        fresh = fresh + 1 if begins else 0
+        groups[row] = number
+    return groups
 
 
 def roll_out(subject: Subject, y: Tensor, steps: int, members: int) -> Tensor:

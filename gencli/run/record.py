@@ -295,7 +295,9 @@ def nll_record(
     total = float(weight.sum())
     nonfinite = int((~torch.isfinite(nll)).sum())
     value = _mean(share * nll, weight) if nonfinite == 0 else math.inf
-    diagnostics = {name: float(v.double().mean()) for name, v in scores.diagnostics.items()} | shared.diagnostics
+    diagnostics = {
+        name: _mean(share * v.double(), share) for name, v in scores.diagnostics.items()
+    } | shared.diagnostics
     if entropy is not None:
         diagnostics |= {"entropy": entropy, "nll_minus_entropy": value - entropy}
     common = shared.variance * (float(share.sum()) / total) ** 2

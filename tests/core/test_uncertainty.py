@@ -78,3 +78,13 @@ def test_groups_cover_the_mean_of_rows_that_share_a_level():
     assert 0.9 < covered / 300 < 0.98
     assert naive / 300 < 0.7
     assert standard_error(rows, None, np.zeros(len(rows), int)).value is None
+
+
+def test_blocks_of_one_series_that_are_correlated_are_told():
+    rng = np.random.default_rng(0)
+    groups = np.arange(2000) * 20 // 2000
+    slow = np.zeros(2000)
+    for t in range(1, 2000):
+        slow[t] = 0.999 * slow[t - 1] + rng.normal()
+    assert "too small" in standard_error(slow, None, groups).caveat
+    assert standard_error(rng.normal(size=2000), None, groups).caveat == ""

@@ -65,7 +65,7 @@ def test_the_averages_and_their_errors(tmp_path):
         rest = dict(estimator="exact", settings={}, protocol={}, split="test", split_sha256="", weights="raw")
         rest |= dict(checkpoint=None, checkpoint_sha256=None, seed=0, seconds=0.0)
         record = nll_record(
-            Scores(nll, {"model": nll}),
+            Scores(nll, {"model": nll}, diagnostics={"looser": nll + 1}),
             shared=Shared("lower", variance=0.25),
             spec=Spec((88,), Support("binary", 2)),
             groups=split.groups,
@@ -74,6 +74,7 @@ def test_the_averages_and_their_errors(tmp_path):
         )
         assert (record.value, record.se_examples) == (pytest.approx(value), pytest.approx(error))
         assert (record.ledger[0]["nats"], record.se_shared) == (pytest.approx(value), pytest.approx(0.5))
+        assert record.diagnostics["looser"] == pytest.approx(value + 1)  # of the same average
         assert (record.unit, record.se_blocks, record.n_examples) == ("nats", 3, 12)
 
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from gencli.core.spec import Spec, Support
 from gencli.core.uncertainty import standard_error
+from gencli.data.base import Dataset
 from gencli.data.preprocess import Preprocess
 from gencli.data.sets.dynamics import Advection, Lorenz63
 from gencli.data.sets.gaussian import Gaussian
+from gencli.data.transitions import transitions
 from gencli.metrics.forecast import Forecast
 from gencli.models import forecast
 from gencli.models.base import Model
@@ -102,6 +105,26 @@ def test_starts_are_of_one_trajectory_and_far_enough_from_its_end(wave):
         forecast.starts(wave, wave.split("test"), 5, 31)
     with pytest.raises(ValueError, match="data=gaussian is no series of states"):
         forecast.starts(Gaussian(train=5, val=5, test=5), None, 5, 1)
+
+
+@pytest.mark.parametrize("lead", [1, 4, 12])
+def test_trajectories_are_told_apart_whatever_the_lead(lead):
+    """The first rows of each go on from none; that is no end of a trajectory."""
+    generator = torch.Generator().manual_seed(0)
+
+    class Walk(Dataset):
+        name, follows, spec = "walk", lead, Spec((1,), Support("real"), context=(1,))
+
+        def split(self, which):
+            return None
+
+    several = transitions(torch.randn(30, 40, 1, generator=generator), lead=lead)
+    found = forecast.starts(Walk(), several, len(several), 1).groups
+    assert torch.equal(found.unique(return_inverse=True)[1], several.groups)
+    one = transitions(torch.randn(1, 2000, 1, generator=generator), lead=lead)
+    blocks = forecast.starts(Walk(), one, len(one), 1).groups
+    assert 19 <= len(blocks.unique()) <= 22
+    assert torch.equal(blocks, blocks.sort().values)
 
 
 def test_a_system_forecasts_itself_with_the_spread_that_it_should(wave):

@@ -90,23 +90,27 @@ class _Normals(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
-            return self._log_prob(z.to(torch.promote_types(z.dtype, torch.float32)))
-
-    def _log_prob(self, z: Tensor) -> Tensor:
-        mean, log_std = (moment.to(z.dtype) for moment in self.moments())
-        precision = (-2 * log_std).exp()
-        # |z - m|^2 / s^2 as matrix products; about a common centre, because large squares would cancel
-        centre = mean.mean(0).detach()
-        z, mean = z - centre, mean - centre
-        distance = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
-        log_normal = -0.5 * distance - log_std.sum(1) - 0.5 * z.shape[1] * LOG_2PI
-        return log_normal.logsumexp(1) - math.log(len(mean))
+            mean, log_std = self.moments()
+        # |z - m|^2 / s^2 as matrix products, whose terms cancel where a component is narrow: of fp32 too little is left
+        where = torch.device("cpu") if z.device.type == "mps" else z.device  # which has no fp64
+        found = _log_mixture(*(part.to(where, torch.float64) for part in (z, mean, log_std)))
+        return found.to(z.device, torch.promote_types(z.dtype, torch.float32))
 
     def sample(self, n: int, noise: Noise, temperature: float = 1.0) -> Tensor:
         mean, log_std = self.moments()
         u = noise.rand(n).to(mean.device)
         chosen = (u * len(mean)).long()
         return mean[chosen] + log_std[chosen].exp() * noise.randn(n, mean.shape[1]).to(mean) * temperature
+
+
+def _log_mixture(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """log of the mean density at z (n, d) of K normals, (n,); ``mean`` and ``log_std`` (K, d)."""
+    precision = (-2 * log_std).exp()
+    centre = mean.mean(0).detach()
+    z, mean = z - centre, mean - centre
+    distance = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
+    log_normal = -0.5 * distance - log_std.sum(1) - 0.5 * z.shape[1] * LOG_2PI
+    return log_normal.logsumexp(1) - math.log(len(mean))
 
 
 class MixturePrior(_Normals):

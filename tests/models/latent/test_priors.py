@@ -8,6 +8,7 @@ import pytest
 import torch
 from latents import FLOW, SMALL, build, data, jitter, noise, rows
 
+from gencli.models.latent.priors import MixturePrior
 from gencli.models.latent.vae import VAE
 
 
@@ -45,3 +46,18 @@ def test_vamp_is_the_mean_of_the_encoders_posteriors():
         assert torch.allclose(model.prior.log_prob(z), expected, atol=1e-9)
         in_fp32 = model.float().prior.log_prob(z.float())
     assert torch.allclose(in_fp32.double(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_narrow_components_far_apart_have_their_density(spread):
+    """Of fp32 products that cancel, a mean of weights picks the errors that are too large: a bound below the truth."""
+    torch.manual_seed(0)
+    d, K, log_std = 20, 50, -5.0
+    prior = MixturePrior(d, K)
+    with torch.no_grad():
+        prior.mean.normal_().mul_(spread)
+        prior.log_std.fill_(log_std)
+        z = prior.mean + math.exp(log_std) * torch.randn(K, d)
+        scaled = (z - prior.mean).double() / prior.log_std.double().exp()
+        exact = -0.5 * (scaled.square() + math.log(2 * math.pi)).sum(1) - d * log_std - math.log(K)
+        assert torch.allclose(prior.log_prob(z).double(), exact, atol=1e-3)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from gencli.cli.help import Parser
 from gencli.core.errors import UsageError
 from gencli.report import forms, render
-from gencli.report.collect import expand
+from gencli.report.collect import expand, one_a_run
 from gencli.report.compare import compared
 from gencli.report.importance import importances
 from gencli.report.seeds import entries, flat
@@ -43,7 +43,7 @@ def main(words: Sequence[str]) -> int:
     split = args.split or ("val" if args.importance else "test")
     comparison = compared(expand(args.runs), split, further=args.all)
     if args.importance:
-        rows = comparison.groups[0]
+        rows = one_a_run(comparison.groups[0])
         forms.write_importances(importances(rows, [flat(row.run) for row in rows]), comparison, args.form)
     elif args.group_by:
         keys = [] if args.group_by == "config" else args.group_by.split(",")

@@ -8,6 +8,8 @@ from gencli.core.uncertainty import combined
 
 SIGNS = {"exact": "=", "upper": "<=", "lower": ">=", "estimate": "~"}
 WORDS = {"exact": "exact", "upper": "upper bound", "lower": "lower bound", "estimate": "estimate"}
+ORDER = ("exact", "upper", "estimate", "lower")
+"""What is taken first where there are several: that which bounds the NLL from above."""
 
 
 def error_of(se_examples: float | None, se_shared: float | None, limits: Collection[str] | None) -> str:

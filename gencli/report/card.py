@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from gencli.config import stored
+from gencli.core.bounds import ORDER
 from gencli.core.errors import UsageError, quoted
 from gencli.report import words
 from gencli.report.collect import results
@@ -28,8 +29,7 @@ def card(run: Path) -> str:
     own = [row.record for row in rows if row.own]
     if not own:
         raise UsageError(f"{run}: no record on split=test to make a card of: {'; '.join(problems)}")
-    order = ("exact", "upper", "estimate", "lower")  # what a reader takes first is to be what bounds the NLL
-    own.sort(key=lambda r: (r.get("metric") != "nll", order.index(b) if (b := r.get("bound")) in order else 9))
+    own.sort(key=lambda r: (r.get("metric") != "nll", ORDER.index(b) if (b := r.get("bound")) in ORDER else 9))
     choices = config["choices"]
     name = f"{choices.get('model')}-{choices.get('data')}"
     head = yaml.safe_dump(_head(name, choices, own), sort_keys=False, allow_unicode=True)

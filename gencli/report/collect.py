@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gencli.config import stored
 from gencli.config.locate import find_run, runs
 from gencli.core import processes
+from gencli.core.bounds import ORDER
 from gencli.core.errors import UsageError, quoted
 from gencli.core.uncertainty import combined
 
@@ -63,7 +65,10 @@ class Row:
 
     @property
     def own(self) -> bool:
-        """Whether this is the NLL by which a run is known, or a metric on samples, of which each is as good."""
+        """Whether this was measured with the run's own settings, or is a metric on samples, of which each is as good.
+
+        Each estimator may have such an NLL; ``own_of`` says by which of them the run is known.
+        """
         return not (self.is_nll and self.variant)
 
     @property
@@ -135,3 +140,44 @@ def results(folder: Path, split: str) -> tuple[list[Row], list[str]]:
         where = f" on {quoted(process.get('host'))}, as far as its run.json tells;" if elsewhere else ","
         problems.append(f"{info.get('status', 'unknown')}{where} no result on {split}{hint}")
     return rows, problems
+
+
+def own_of(rows: Sequence[Row]) -> Row:
+    """Of comparable records of one run that by which the run is known.
+
+    Measured with its own settings, by the estimator that its config names. Where there is no such record, what bounds
+    the NLL from above goes first, and then the tightest one; of metrics on samples the best.
+    """
+    config: Mapping[str, Any] = {}
+    if len(rows) > 1:
+        with suppress(UsageError):  # damaged: it names no estimator
+            config = stored.config(rows[0].run)
+    named, settings = (config.get("choices") or {}).get("estimator"), config.get("estimator") or {}
+
+    def place(row: Row) -> tuple[bool, bool, bool, int, float]:
+        if not row.is_nll:
+            return bool(row.variant), False, False, 0, row.cost
+        bound = row.record["bound"]
+        return (
+            bool(row.variant),
+            not f"{row.record.get('estimator')}-".startswith(f"{named}-"),  # settings may follow, as in exact-masks4
+            any(settings.get(key, value) != value for key, value in (row.record.get("settings") or {}).items()),
+            ORDER.index(bound),
+            -row.value if bound == "lower" else row.value,
+        )
+
+    return min(rows, key=place)
+
+
+def one_a_run(rows: Sequence[Row]) -> list[Row]:
+    """Of each run the record by which it is known, of one group of comparable ones."""
+    runs: dict[Path, list[Row]] = {}
+    for row in rows:
+        runs.setdefault(row.run, []).append(row)
+    return [own_of(some) for some in runs.values()]
+
+
+def own_nll(run: Path, split: str) -> Row | None:
+    """The NLL of a split by which a run is known; None: it has only other measurements, or none."""
+    found = [row for row in results(run, split)[0] if row.is_nll and row.own]
+    return own_of(found) if found else None

@@ -17,7 +17,7 @@ from gencli.config import stored
 from gencli.core.bounds import SIGNS
 from gencli.core.errors import UsageError, shown
 from gencli.report import forms, importance, plots, words
-from gencli.report.collect import Row, results
+from gencli.report.collect import Row, one_a_run, results
 from gencli.report.compare import compare
 from gencli.report.render import caveats, short_names
 from gencli.report.render import sheet_of as runs_sheet
@@ -219,7 +219,7 @@ def _together(
     page.figures += _curves(series)
     if not comparison.groups:
         return
-    rows = [row for row in comparison.groups[0] if math.isfinite(row.value)]
+    rows = [row for row in one_a_run(comparison.groups[0]) if math.isfinite(row.value)]
     keys = swept([configs[row.run] for row in rows])
     with contextlib.suppress(UsageError):  # of few configurations there are none
         found = importance.importances(rows, [configs[row.run] for row in rows])

@@ -22,6 +22,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from gencli.config import stored
 from gencli.config.sections import PLACE
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.uncertainty import combined
-from gencli.report.collect import Row, results
+from gencli.report.collect import Row, one_a_run, own_nll
 from gencli.report.compare import Scores, mean_error, outlier, paired
 
 Flat = Mapping[str, Any]
@@ -196,11 +197,19 @@ def _text(config: Flat, keys: Sequence[str]) -> str:
 
 
 def _one_a_seed(rows: Sequence[Row]) -> list[Row]:
-    """The newest run of each seed: a configuration that was run again is counted once."""
-    newest: dict[Any, Row] = {}
-    for row in rows:
-        newest[row.info.get("seed", row.record.get("seed"))] = row
-    return list(newest.values())
+    """The own number of the newest run of each seed: a configuration that was run again is counted once."""
+    seeds: dict[Any, list[Row]] = {}
+    for row in one_a_run(rows):
+        seeds.setdefault(row.info.get("seed", row.record.get("seed")), []).append(row)
+    return [max(some, key=lambda row: (_begun(row), str(row.run))) for some in seeds.values()]
+
+
+def _begun(row: Row) -> float:
+    """When the run of a record was begun, in seconds; before all others where its run.json does not tell."""
+    try:
+        return datetime.fromisoformat(str(row.info.get("started"))).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return -math.inf
 
 
 def _choose(some: list[Entry], keys: Sequence[str], chosen: str | None) -> Entry:
@@ -214,21 +223,21 @@ def _choose(some: list[Entry], keys: Sequence[str], chosen: str | None) -> Entry
             f"--group-by {','.join(keys)}: runs with {values} differ in {', '.join(differ[:4])} too: add such keys, or "
             "--best validation, which takes the configuration that is best on the validation split"
         )
-    scored = [(_validation(entry), entry) for entry in some]
-    if all(score is None for score, _ in scored):
+    scored = [(score, entry) for entry in some if (score := _validation(entry)) is not None]
+    if not scored:
         raise UsageError(f"--best validation: {some[0].rows[0].run} has no record on split=val; gencli eval makes one")
-    return min((pair for pair in scored if pair[0] is not None), key=lambda pair: pair[0] or 0.0)[1]
+    return min(scored, key=lambda pair: pair[0])[1]
 
 
-def _validation(entry: Entry) -> float | None:
-    """Mean over seeds of the runs' own NLL on the validation split; None where a run has none."""
-    found = []
-    for row in entry.rows:
-        own = [other for other in results(row.run, "val")[0] if other.own and other.is_nll]
-        if not own:
-            return None
-        found.append(own[0].value)
-    return sum(found) / len(found)
+def _validation(entry: Entry) -> tuple[bool, float] | None:
+    """The runs' own NLLs on the validation split: whether one cannot say what is better, such as a lower bound; mean.
+
+    None where a run has none.
+    """
+    found = [own for row in entry.rows if (own := own_nll(row.run, "val")) is not None]
+    if len(found) < len(entry.rows):
+        return None
+    return not all(row.certain for row in found), sum(row.value for row in found) / len(found)
 
 
 def differing(configs: Sequence[Flat]) -> list[str]:

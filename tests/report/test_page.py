@@ -14,6 +14,8 @@ import yaml
 
 from gencli.cli import main as cli
 from gencli.report import plots
+from gencli.report.collect import expand
+from gencli.report.page import gather
 
 CONFIG = (Path(__file__).parents[1] / "golden/runs/realnvp/config.yaml").read_text()
 ODD = "</pre></style><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b[31m&amp;"
@@ -116,6 +118,20 @@ def test_several_runs_with_seeds_and_hyper_parameters(make):
     assert ("a", "href", "#runs") in seen.attributes
     assert ("h2", "id", "runs") in seen.attributes
     assert len(page) < 200_000
+
+
+def test_a_run_is_one_point_of_its_own_estimator(make):
+    for k, lr in enumerate((1e-3, 1e-2)):
+        run = make(f"{lr}", 0, 3 + k, lr)
+        record = json.loads((run / "eval" / "test-exact.json").read_text())
+        lower = record | {"estimator": "ais", "bound": "lower", "value": -777.0}
+        (run / "eval" / "test-ais.json").write_text(json.dumps(lower))
+    page = gather(expand(["outputs/s"]))
+    ((_, sheet, _),) = page.tables
+    assert len(sheet.lines) == 4
+    assert len(page.differences.lines) == 2
+    assert cli.main(["report", "outputs/s"]) == 0
+    assert Seen(Path("outputs/s/report.html").read_text()).tags.count("circle") == 4
 
 
 def test_it_fetches_and_runs_nothing_and_what_a_run_says_is_text(make):

@@ -122,6 +122,114 @@ def test_the_configuration_is_chosen_on_validation(make):
         table(runs, ["modle"])
 
 
+@pytest.fixture
+def measured(make):
+    """Write a run with records: (estimator, bound, value) on test, or with `val`; `named`: what its config names."""
+
+    def measured_run(seed, test, val=(), named=None, settings=None, started=None, **config):
+        run = make([0.0], seed, **config)
+        template = json.loads((run / "eval" / "test-exact.json").read_text())
+        for file in (run / "eval").iterdir():
+            file.unlink()
+        whole = yaml.safe_load((run / "config.yaml").read_text())
+        if named is not None:
+            whole["choices"]["estimator"] = named
+        whole["estimator"] |= settings or {}
+        (run / "config.yaml").write_text(yaml.safe_dump(whole))
+        if started is not None:
+            (run / "run.json").write_text(json.dumps({"status": "finished", "seed": seed, "started": started}))
+        for split, records in (("test", test), ("val", val)):
+            for estimator, bound, value, *of in records:
+                record = template | {"split": split, "estimator": estimator, "bound": bound, "value": value}
+                record["settings"] = dict(*of)
+                (run / "eval" / f"{split}-{estimator}.json").write_text(json.dumps(record))
+        return run
+
+    return measured_run
+
+
+@pytest.mark.parametrize(
+    ("named", "others", "bound"),
+    [
+        ("iwae", [("elbo", "upper", 95.0)], "upper"),
+        ("iwae", [("elbo", "upper", 89.0), ("enumerate", "exact", 89.5)], "upper"),  # as its config says
+        ("enumerate", [("ais", "lower", 70.0)], "exact"),
+        ("enumerate", [("bridge", "estimate", 99.0), ("ais", "lower", 99.0)], "exact"),
+    ],
+)
+def test_seeds_are_averaged_over_the_runs_own_numbers(measured, named, others, bound):
+    runs = [measured(0, [(named, bound, 90.0), *others], named=named), measured(1, [(named, bound, 90.2)], named=named)]
+    (entry,) = table(runs)
+    assert entry.value == pytest.approx(90.1)
+    assert entry.bound == bound
+    assert entry.se_seeds == pytest.approx(0.1)
+    (rows,) = compare(runs).groups
+    assert len(rows) == 2 + len(others)  # each is shown
+
+
+@pytest.mark.parametrize(
+    ("records", "value"),
+    [
+        ([("elbo", "upper", 95.0), ("iwae", "upper", 90.0)], 90.0),
+        ([("ais", "lower", 70.0), ("bridge", "estimate", 80.0), ("elbo", "upper", 95.0)], 95.0),
+        ([("ais", "lower", 70.0), ("elbo", "upper", 89.9), ("enumerate", "exact", 90.0)], 90.0),
+        ([("ais", "lower", 70.0), ("bridge", "estimate", 80.0)], 80.0),
+        ([("ais", "lower", 70.0), ("smc", "lower", 75.0)], 75.0),
+    ],
+)
+def test_a_run_without_a_number_of_its_estimator_is_known_by_what_bounds_the_nll(measured, records, value):
+    (entry,) = table([measured(0, records, named="parzen")])
+    assert entry.value == value
+    assert entry.certain == (value >= 90)
+
+
+@pytest.mark.parametrize(("masks", "value"), [(None, 3.0), (4, 2.0)])
+def test_settings_that_the_name_of_a_number_tells_are_those_of_the_config(measured, masks, value):
+    records = [("exact", "exact", 3.0, {"masks": None}), ("exact-masks4", "exact", 2.0, {"masks": 4})]
+    (entry,) = table([measured(0, records, settings={"masks": masks})])
+    assert entry.value == value
+
+
+def test_the_newest_run_of_a_seed_is_the_one_that_began_last(measured):
+    """Whatever its number is, and in whatever time zone."""
+    times = ["2026-03-01T10:00:00+01:00", "2026-03-01T09:30:00+00:00", "2026-02-28T23:00:00-05:00", "soon"]
+    runs = [measured(0, [("exact", "exact", v)], started=t) for v, t in zip((3.0, 4.0, 5.0, 6.0), times, strict=True)]
+    for order in (runs, runs[::-1]):
+        (entry,) = table(order)
+        assert [row.run for row in entry.rows] == [runs[1]]
+        assert entry.value == 4.0
+
+
+def test_other_settings_stand_for_no_run(make):
+    """Better ones do not either: neither of the NLL nor of a metric on samples."""
+    run = make([3.0], 0)
+    record = json.loads((run / "eval" / "test-exact.json").read_text())
+    (run / "eval" / "test-exact-raw.json").write_text(json.dumps(record | {"value": 2.0}))
+    mmd = record | {"metric": "mmd", "better": "lower", "n_samples": 50, "n_reference": 50}
+    (run / "eval" / "test-mmd.json").write_text(json.dumps(mmd | {"value": 0.5}))
+    (run / "eval" / "test-mmd-raw.json").write_text(json.dumps(mmd | {"value": 0.1}))
+    groups = compare([run], further=True).groups
+    assert [len(rows) for rows in groups] == [2, 2]
+    assert [entry.value for rows in groups for entry in entries(rows, [])] == [3.0, 0.5]
+
+
+def test_a_lower_bound_on_validation_chooses_nothing(measured):
+    test = [("enumerate", "exact", 10.1)]
+    a = measured(0, test, [("enumerate", "exact", 10.0)], named="enumerate", lr=0.1)
+    b = measured(
+        0,
+        [("enumerate", "exact", 12.1)],
+        [("ais", "lower", 5.0), ("enumerate", "exact", 12.0)],
+        named="enumerate",
+        lr=0.2,
+    )
+    (entry,) = table([a, b], ["model"], "validation")
+    assert entry.value == 10.1
+    c = measured(0, [("enumerate", "exact", 12.1)], [("ais", "lower", 5.0)], named="ais", lr=0.3)
+    (entry,) = table([c, a], ["model"], "validation")
+    assert entry.value == 10.1
+
+
 def test_an_example_that_carries_the_mean_is_named(make):
     nats = np.random.default_rng(0).normal(3, 1, 100)
     (plain,) = table([make(nats, 0)])

@@ -101,6 +101,22 @@ def test_validation_chooses_and_only_the_best_is_measured_on_test():
     assert "another look at it" in said[-1]
 
 
+@pytest.mark.parametrize(("named", "value"), [("enumerate", 12.0), ("exact", 13.0), (None, 12.0)])
+def test_the_value_of_a_trial_is_that_of_its_own_estimator(tmp_path, named, value):
+    """Not of the first in the alphabet; where the config cannot be read, what bounds the NLL from above."""
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "run.json").write_text(json.dumps({"status": "finished"}))
+    if named is not None:
+        config = (Path(__file__).parents[1] / "golden/runs/realnvp/config.yaml").read_text()
+        assert config.count("  estimator: exact\n") == 1
+        (tmp_path / "config.yaml").write_text(config.replace("  estimator: exact\n", f"  estimator: {named}\n"))
+    for name, bound, nll in (("ais", "lower", 5.0), ("enumerate", "exact", 12.0), ("exact", "upper", 13.0)):
+        record = {**RECORD, "split": "val", "estimator": name, "bound": bound, "value": nll}
+        (tmp_path / "eval" / f"val-{name}.json").write_text(json.dumps(record))
+    facts = trials.facts_of(tmp_path)
+    assert (facts["nll"], facts["bound"]) == (value, "upper" if named == "exact" else "exact")
+
+
 def test_what_was_killed_goes_on_with_its_values_in_its_folder():
     first = feed(trials=3)
     jobs = [first.ask(), first.ask()]

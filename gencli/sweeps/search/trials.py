@@ -19,7 +19,7 @@ from gencli.config import stored
 from gencli.config.multirun import Multirun, Search, measured
 from gencli.config.plain import is_of
 from gencli.core.errors import UsageError, quoted
-from gencli.report.collect import Row, results
+from gencli.report.collect import Row, own_nll
 from gencli.sweeps import progress
 from gencli.sweeps.folder import SweepFolder, state_of
 from gencli.sweeps.ids import job_id, slug
@@ -101,7 +101,7 @@ class Trials:
         """Keep how a trial has ended; of the measurement of the test split, its record."""
         trial = self._running.pop(job.id, None)
         if trial is None:
-            self.test = _own(job.run, "test") if job.state == "done" else None
+            self.test = own_nll(job.run, "test") if job.state == "done" else None
             return
         self._report(job, trial)
         self._tell(trial, job)
@@ -215,7 +215,7 @@ class Trials:
         run = relative(job_of(chosen).get("run"))
         if not self._is_run_of(chosen, run) or not run.is_dir() or self.search.first.get("estimator") is None:
             return None
-        self.test = _own(run, "test")
+        self.test = own_nll(run, "test")
         if self.test is not None:
             return None
         known = self.study.user_attrs.get("measured")
@@ -273,14 +273,9 @@ def facts_of(run: Path) -> dict[str, Any]:
         return {}
     facts: dict[str, Any] = {name: info.get(name) for name in ("parameters", "sampling_seconds")}
     facts["steps"] = (info.get("progress") or {}).get("step")
-    row = _own(run, "val")
+    row = own_nll(run, "val")
     if row is not None:
         kept = ("bound", "unit", "bits_per_dim", "n_examples")
         return facts | {"nll": row.value, "se": row.se, **{key: row.record.get(key) for key in kept}}
     best = info.get("best") or {}  # of a model without an estimator: what training validates by
     return facts | {"nll": next((value for key, value in best.items() if key != "step"), None), "bound": None}
-
-
-def _own(run: Path, split: str) -> Row | None:
-    """A run's own NLL of a split."""
-    return next((row for row in results(run, split)[0] if row.is_nll and row.own), None)

@@ -6,7 +6,7 @@ specification (``build``), the third at values (the constructors).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,34 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
                 f"{group}s that fit model={name}: {_names(fitting(group, model, config_dirs))}; "
                 f"models that fit {group}={choices.get(group) or part}: {_names(fitting_models(own, config_dirs))}."
             )
+
+
+def left_out(
+    config: Mapping[str, Any],
+    named: Mapping[str, Any],
+    groups: Set[str],
+    config_dirs: Sequence[str | Path] = (),
+) -> dict[str, None]:
+    """Sections that the command leaves out (``estimator=null``): what a recipe says of them goes with them.
+
+    Args:
+        config: with the sections as they were composed.
+        named: the options that were chosen, by group.
+        groups: those that may be left out.
+        config_dirs: the user's own directories of options.
+
+    Raises:
+        UsageError: the command says something of such a section, too.
+    """
+    recipe = catalog.options("experiment", config_dirs).get(str(named.get("experiment")))
+    if recipe is None:
+        return {}
+    gone = (groups & config.keys()) - named.keys()
+    for group in sorted(gone):
+        for key, value in catalog.flatten(config[group] or {}):
+            if (f"{group}.{key}", value) not in recipe.keys.items():
+                raise UsageError(f"{group}.{key}: there is no {group}, which {group}=null leaves out")
+    return dict.fromkeys(gone)
 
 
 def _refuse_recipe_keys(

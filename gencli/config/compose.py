@@ -314,7 +314,7 @@ def to_plain(
     if run_config is not None:
         config, named = _with_run(config, named, run_config)
     config = {key: None if key in GROUPS and value == {} else value for key, value in config.items()}
-    config |= _left_out(config, named, config_dirs)
+    config |= compatibility.left_out(config, named, _REMOVABLE, config_dirs)
     kind = OmegaConf.get_type(cfg)
     assert is_dataclass(kind)
     for group in _REMOVABLE & {entry.name for entry in fields_of(kind)}:  # `~logger`: this command goes without
@@ -324,19 +324,6 @@ def to_plain(
     sections.check_values(config)
     compatibility.check(config, config_dirs)
     return config
-
-
-def _left_out(config: Mapping[str, Any], named: Mapping[str, Any], config_dirs: Sequence[str]) -> dict[str, None]:
-    """Sections that the command leaves out (``estimator=null``): what a recipe says of them goes with them."""
-    recipe = catalog.options("experiment", config_dirs).get(str(named.get("experiment")))
-    if recipe is None:
-        return {}
-    gone = (_REMOVABLE & config.keys()) - named.keys()
-    for group in sorted(gone):
-        for key, value in catalog.flatten(config[group] or {}):
-            if (f"{group}.{key}", value) not in recipe.keys.items():
-                raise UsageError(f"{group}.{key}: there is no {group}, which {group}=null leaves out")
-    return dict.fromkeys(gone)
 
 
 def _with_run(

@@ -12,7 +12,7 @@ from gencli.config import stored
 from gencli.core.bounds import ORDER
 from gencli.core.errors import UsageError, quoted
 from gencli.report import words
-from gencli.report.collect import results
+from gencli.report.collect import own_nll, results
 from gencli.report.forms import escaped
 
 _TOLD = ("model", "data", "objective")
@@ -29,7 +29,14 @@ def card(run: Path) -> str:
     own = [row.record for row in rows if row.own]
     if not own:
         raise UsageError(f"{run}: no record on split=test to make a card of: {'; '.join(problems)}")
-    own.sort(key=lambda r: (r.get("metric") != "nll", ORDER.index(b) if (b := r.get("bound")) in ORDER else 9))
+    known = own_nll(run, "test")
+
+    def place(record: Mapping[str, Any]) -> tuple[bool, bool, int]:
+        bound = record.get("bound")
+        by_it = known is not None and record.get("estimator") == known.record.get("estimator")
+        return record.get("metric") != "nll", not by_it, ORDER.index(bound) if bound in ORDER else len(ORDER)
+
+    own.sort(key=place)  # the number by which the run is known goes first
     choices = config["choices"]
     name = f"{choices.get('model')}-{choices.get('data')}"
     head = yaml.safe_dump(_head(name, choices, own), sort_keys=False, allow_unicode=True)

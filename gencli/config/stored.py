@@ -111,6 +111,7 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "n_samples": (int, type(None)),
     "n_reference": (int, type(None)),
     "n_nonfinite": (int, type(None)),
+    "n_seen": (int, type(None)),
     "protocol": (dict, type(None)),
     "settings": (dict, type(None)),
     "sampler_settings": (dict, type(None)),

@@ -332,3 +332,31 @@ class StreamSplit(Split, torch.utils.data.Dataset[Tensor]):
                 digest.update(hashlib.sha256(self.read(name)).digest())
             self._sha256 = digest.hexdigest()
         return self._sha256
+
+
+def row_hashes(split: Split, *, labels: bool = True, narrow: bool = False) -> Tensor:
+    """A number (N,) of 64 bits for each row, which is the same for rows whose values are equal, whatever their type.
+
+    Args:
+        split: the rows.
+        labels: whether y, where there is one, belongs to a row.
+        narrow: whether rows are told apart only as far as float32 tells them.
+    """
+    found, generator = [], torch.Generator().manual_seed(0)
+    factors: Tensor | None = None
+    width = split.gather(torch.arange(1)).x.numel()
+    for index in torch.arange(len(split)).split(max(1, 2**22 // max(width, 1024))):
+        batch = split.gather(index)
+        parts = [batch.x, batch.y] if labels and batch.y is not None else [batch.x]
+        rows = torch.cat([_exact(part.cpu().reshape(len(index), -1), narrow) for part in parts], 1)
+        bits = rows.view(torch.int64)
+        if factors is None:
+            factors = torch.randint(-(2**62), 2**62, (bits.shape[1],), generator=generator) | 1
+        found.append(((bits ^ (bits >> 29)) * factors).sum(1))  # modulo 2^64
+    return torch.cat(found)
+
+
+def _exact(rows: Tensor, narrow: bool) -> Tensor:
+    """Rows in float64, where equal values have the same bits: 0.0 is -0.0, and one NaN another."""
+    kept = (rows.float() if narrow else rows).double() + 0.0
+    return kept.masked_fill(kept.isnan(), torch.nan)

@@ -48,8 +48,11 @@ class Row:
 
     @property
     def certain(self) -> bool:
-        """Whether this number can say that a model is better: a lower bound and an estimate cannot."""
-        return not self.is_nll or self.record.get("bound") in ("exact", "upper")
+        """Whether this number can say that a model is better.
+
+        A lower bound and an estimate cannot, nor can examples that the weights were trained on.
+        """
+        return not self.is_nll or (self.record.get("bound") in ("exact", "upper") and not self.record.get("n_seen"))
 
     @property
     def se(self) -> float | None:

@@ -31,6 +31,7 @@ from gencli.run.pace import plan as planned
 from gencli.run.record import NLLRecord, nll_record
 from gencli.run.reporter import Reporter
 from gencli.run.scoring import Scores, held_out_streams, score_rows, score_split
+from gencli.run.seen import seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,9 @@ class HeldOutNLL(Quantity[NLLRecord]):
             and (kl := self._divergence(at, estimator, shared)) is not None
         ):
             shared = replace(shared, diagnostics={**shared.diagnostics, "kl": kl})
+        trained_on = seen(at)
+        if trained_on and not at.own and (told := trained_on.told(at.split)):  # of its own, training says it
+            at.reporter.warn(told)
         record = nll_record(
             scores,
             shared=shared,
@@ -75,6 +79,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             flags=[
                 *(["unbounded likelihood"] if parts.preprocess.unbounded else []),
                 *(["in-sample"] if parts.dataset.in_sample and at.split != "train" else []),
+                *([trained_on.flag] if trained_on and trained_on.flag else []),
                 *flags,
             ],
             estimator=name + estimator.variant,
@@ -86,6 +91,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
             },
             protocol=parts.protocol(),
             n_split=len(at.examples) if flags else None,
+            n_seen=(trained_on and trained_on.count) or None,
             **at.facts(split),
             seconds=round(time.perf_counter() - started, 2),
         )

@@ -96,16 +96,18 @@ class NLLRecord(Record):
         n_split: rows of the split, of which time or a stop left ``n_examples`` random ones; None: nothing did.
         n_symbols: scored symbols of a text.
         n_nonfinite: rows without a finite NLL, which make the value infinite.
+        n_seen: rows of the split that are equal to some that the weights were trained on (``run.seen``); None: none is,
+            or it is not known, as a flag says.
         ledger: terms that add up to the value.
         flags: what a reader of the value must know besides its bound, in a few lower-case words each.
     """
 
     KEYS = (
         "metric value unit bits_per_dim perplexity bound se_examples se_blocks se_estimator se_shared se_lower_limits "
-        "n_examples n_split n_symbols n_nonfinite diagnostics ledger estimator settings split split_sha256 protocol "
-        "classes weights checkpoint checkpoint_sha256 seed seconds flags"
+        "n_examples n_split n_symbols n_nonfinite n_seen diagnostics ledger estimator settings split split_sha256 "
+        "protocol classes weights checkpoint checkpoint_sha256 seed seconds flags"
     )
-    OMITTED = frozenset({"n_split", "n_symbols", "se_blocks", "se_lower_limits", "classes", "flags"})
+    OMITTED = frozenset({"n_split", "n_symbols", "n_seen", "se_blocks", "se_lower_limits", "classes", "flags"})
 
     metric: str = "nll"
     unit: str
@@ -122,6 +124,7 @@ class NLLRecord(Record):
     n_split: int | None = None
     n_symbols: int | None
     n_nonfinite: int
+    n_seen: int | None = None
     ledger: list[dict[str, Any]]
     flags: list[str] = field(default_factory=list)
 

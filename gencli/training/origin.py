@@ -7,7 +7,7 @@ and the meaning of files (``Dataset.schema``). The objective's own state and the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from gencli.core.errors import UsageError, quoted
 from gencli.core.spec import Spec
 from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import Parts, chosen_weights, data_factory
+from gencli.run.seen import by_origin
 
 NAMED = ("init_from", "weights", "checkpoint")
 """Keys of a config that say what a run began with."""
@@ -75,8 +76,13 @@ class Origin:
             which = str(checkpoints.path_of(self.folder, which).resolve())
         return {"init_from": str(self.folder), "weights": cfg["weights"], "checkpoint": which}
 
-    def load(self, parts: Parts, cfg: Mapping[str, Any]) -> dict[str, Any]:
+    def load(self, parts: Parts, cfg: Mapping[str, Any], test: bool) -> dict[str, Any]:
         """Load its weights and statistics into parts; returns what run.json says of it.
+
+        Args:
+            parts: of the new run.
+            cfg: its config.
+            test: whether its test split will be measured; else nothing opens it.
 
         Raises:
             UsageError: its data is of another specification, or its weights do not fit.
@@ -95,11 +101,14 @@ class Origin:
             parts.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
         except RuntimeError as error:
             raise UsageError(f"{where}: its weights do not fit: {str(error).splitlines()[-1].strip()}") from error
+        names = ["val", "test"] if test and parts.estimator is not None else ["val"]
+        known = by_origin(self.folder, parts.dataset, cfg["data"], names, cfg["trust"])
         return {
             "run": str(self.folder),
             "checkpoint": path.stem,
             "weights": weights,
             "checkpoint_sha256": checkpoints.file_sha256(path),
+            "seen": {name: asdict(seen) for name, seen in known.items()},
             **({"warning": self.doubt} if self.doubt else {}),
         }
 

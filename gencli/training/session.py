@@ -39,6 +39,7 @@ from gencli.run.reporter import Reporter, relative
 from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
+from gencli.run.seen import Seen
 from gencli.training import splits
 from gencli.training.batches import settled
 from gencli.training.final import measured
@@ -157,7 +158,7 @@ class Session:
         refuse_other_scale(cfg["objective"], parts.preprocess)
         if resumed:
             resumed.check_data(cfg, parts)
-        begun = origin.load(parts, cfg) if origin else None
+        begun = origin.load(parts, cfg, test) if origin else None
         stop = undo.enter_context(StopRequest(speaks=world.main))  # from here on there is something to be saved
         if resumed:
             folder = resumed.folder
@@ -223,6 +224,9 @@ class Session:
         self.reporter.say(f"begins with the {weights}{kept}")
         if "warning" in begun:
             self.reporter.warn(begun["warning"])
+        for split, counts in begun["seen"].items():
+            if told := Seen(**counts).told(split, f"the weights of init_from={relative(Path(begun['run']))}"):
+                self.reporter.warn(told)
 
     # --- fit, finish ---------------------------------------------------------------------------------------------
 

@@ -79,7 +79,9 @@ def test_symbols_are_counted_where_there_are_any():
     text = record(nll, counts=torch.tensor([1, 2, 3, 4]), per="char").plain()
     assert text["n_symbols"] == 10
     assert text["value"] == pytest.approx(0.4)
-    assert list(text) == [key for key in NLLRecord.KEYS.split() if key not in ("n_split", "se_lower_limits", "classes")]
+    assert list(text) == [
+        key for key in NLLRecord.KEYS.split() if key not in ("n_split", "n_seen", "se_lower_limits", "classes")
+    ]
     assert (text["se_blocks"], text["flags"]) == (2, ["error from 2 blocks only"])
 
 

@@ -29,13 +29,14 @@ def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None, *, test: bool =
     """
     began = time.monotonic()
     with Session.open(cfg, sweep_dir, test=test) as session:
+        before = session.folder.info.get("wall_seconds") or 0.0  # of a run that goes on
         session.fit()
         record = session.finish()
     say = session.reporter.say
     say(f"finished: {relative(session.folder.path)}")
     if record:
         session.reporter.result(record)
-    for line in _summary(session, record, time.monotonic() - began):
+    for line in _summary(session, record, before + time.monotonic() - began):
         say(f"  {line}")
     return session.run
 

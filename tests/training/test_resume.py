@@ -151,6 +151,15 @@ def test_nohup_is_respected_and_a_second_signal_stops_at_once():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_the_time_of_a_run_is_that_of_all_its_sessions(capsys):
+    assert main(["train", *TINY, "run_dir=run"]) == 0
+    kept = json.loads(Path("run/run.json").read_text()) | {"wall_seconds": 3600.0}
+    Path("run/run.json").write_text(json.dumps({key: value for key, value in kept.items() if key != "seal"}))
+    capsys.readouterr()
+    assert main(["train", "resume=run", "trainer.max_steps=21"]) == 0
+    assert "; 1:00:0" in capsys.readouterr().out
+
+
 def test_who_waits_for_a_long_step_is_told(monkeypatch, capsys):
     monkeypatch.setattr(signals, "PATIENCE", 0.05)
     for speaks, seconds in ((True, 0.3), (True, 0.0), (False, 0.3)):  # a long step, a short one, another rank's

@@ -1,11 +1,13 @@
 """What tests of training share: the tensors of a run, and a way to meddle with one of its steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from gencli.run import checkpoint
+from gencli.core import processes
+from gencli.run import checkpoint, device
 from gencli.training.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,3 +34,18 @@ def before_step(monkeypatch, step: int, act: Callable[[Trainer], object]) -> Non
         own(trainer)
 
     monkeypatch.setattr(Trainer, "_step", one)
+
+
+@contextmanager
+def cores(monkeypatch, count: int) -> Iterator[None]:
+    """A machine with so many cores, of which nobody has said how many are to be used."""
+    for name in ("OMP_NUM_THREADS", processes.SHARED):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: count)
+    monkeypatch.setattr(device, "_quota", lambda: count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

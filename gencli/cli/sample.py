@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,33 +122,27 @@ def _answer(cfg: Mapping[str, Any], run: Run, reporter: Reporter) -> list[Path]:
 
 def _stem(cfg: Mapping[str, Any], run: Run) -> str:
     """The name of the files: the sampler, what is completed, how it differs from the run's own settings, the seed."""
-    if cfg["name"]:
-        return str(cfg["name"])
     parts = run.parts
     given = parts.sampler.given if parts.sampler is not None else None
     differing = [text for text in drawn_by(cfg, run.trained, parts.sampler) if not text.startswith("given=")]
     kept = [region_name(given)] if given else []
-    return _numbered(cfg, joined(cfg["choices"]["sampler"], *kept, differing=[*differing, *_state(run)]))
+    return _named(cfg, run, [cfg["choices"]["sampler"], *kept], differing)
 
 
 def _stem_of_picture(cfg: Mapping[str, Any], run: Run, picture: Picture) -> str:
     """The same of a picture: what it shows, how that and the sampler differ from what is usual, the seed."""
-    if cfg["name"]:
-        return str(cfg["name"])
     chosen, sampler = cfg["choices"]["picture"], cfg["choices"].get("sampler")
     differing = changed(cfg["picture"], usual("picture", chosen, run.trained, picture))
     if run.parts.sampler is not None and cfg.get("sampler"):
         differing += [f"sampler={sampler}"] * (sampler != run.trained["choices"].get("sampler"))
         differing += drawn_by(cfg, run.trained, run.parts.sampler)
-    return _numbered(cfg, joined(chosen, differing=[*differing, *_state(run)]))
+    return _named(cfg, run, [chosen], differing)
 
 
-def _numbered(cfg: Mapping[str, Any], stem: str) -> str:
-    return f"{stem}-seed{cfg['seed']}"
-
-
-def _state(run: Run) -> list[str]:
-    return state(run.parts.weights, run.parts.checkpoint, run.path, run.trained)
+def _named(cfg: Mapping[str, Any], run: Run, what: Sequence[str], differing: Sequence[str]) -> str:
+    """``name=``, else what it is, how it and the weights differ from what is usual, the seed."""
+    weights = state(run.parts.weights, run.parts.checkpoint, run.path, run.trained)
+    return str(cfg["name"] or f"{joined(*what, differing=[*differing, *weights])}-seed{cfg['seed']}")
 
 
 def _picture(cfg: Mapping[str, Any], run: Run) -> tuple[list[Path], Any]:

@@ -80,9 +80,9 @@ class ThreadChoice:
             self._marks = timed[-1:]
 
     def end(self) -> None:
-        """Training is over: what was not found out stays as it was before."""
+        """Training is over: the last number that paid stays, and where none was timed the first."""
         if not self.settled:
-            self._settle(self.most)
+            self._settle(max(self.found, default=self.most))
 
     def _settle(self, count: int) -> None:
         self.settled = True
@@ -90,7 +90,7 @@ class ThreadChoice:
         self.folder.update(threads=count)
         if self.found:
             others = "; ".join(f"{n} take{'s' * (n == 1)} {_ms(s)}" for n, s in self.found.items() if n != count)
-            self.reporter.say(f"threads=auto: {count}, {_ms(self.found[count])} a step ({others})")
+            self.reporter.say(f"threads=auto: {count}, {_ms(self.found[count])} a step" + f" ({others})" * bool(others))
 
 
 def _ms(seconds: float) -> str:

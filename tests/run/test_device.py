@@ -11,18 +11,13 @@ import torch
 import gencli
 from gencli.core import processes
 from gencli.run import device
+from tests.runs import cores
 
 
 @pytest.fixture
 def torch_takes_four(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv(processes.SHARED, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(device, "_quota", lambda: 4)
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+    with cores(monkeypatch, 4):
+        yield
 
 
 @pytest.mark.parametrize(("others", "count"), [(0, 4), (1, 3), (9, 1)])

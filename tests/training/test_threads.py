@@ -11,7 +11,7 @@ from gencli.core.errors import Interrupted
 from gencli.run import device
 from gencli.training import threads as choice
 from tests.conftest import TINY
-from tests.runs import before_step
+from tests.runs import before_step, cores
 
 
 class Told(list):
@@ -77,18 +77,16 @@ def test_where_nothing_is_to_be_chosen_or_found_out_all_stays_as_it_was():
     assert paced({1: 1.0, 2: 9.0}, 2, device=torch.device("meta")) == (2, [2] * 200, [])
     count, _, told = paced({1: 0.01, 2: 9.0}, 2, steps=4)
     assert (count, told) == (2, [{"threads": 2}])
+    count, used, told = paced({1: 0.01, 2: 9.0}, 2, steps=15)  # it ends while two are timed
+    assert (count, used[-1]) == (1, 2)
+    assert told == [{"threads": 1}, "threads=auto: 1, 10 ms a step"]
 
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr(device, "_quota", lambda: 2)
     monkeypatch.setattr(device, "_others", lambda: 0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with cores(monkeypatch, 2):
+        yield
 
 
 LONG = [*TINY, "trainer.max_steps=40", "run_dir=run"]

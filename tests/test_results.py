@@ -1,4 +1,4 @@
-"""Figures in documents are those of results/: none is out of date, none is without a record or its mark."""
+"""Figures in documents are those of results/: none is out of date, none is without a record."""
 
 import json
 import re
@@ -59,13 +59,12 @@ def test_prose_of_the_page_has_no_figure_of_its_own(tables):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*.json")), ids=lambda path: path.stem)
 def test_a_file_of_results_is_whole(tables, path):
-    """Every run has records with all that repeats them, or says that its figures are older, or has none."""
+    """Every run has records with all that repeats them, or says that it has none."""
     recipe = tables.read(path)
     assert recipe.recipe == path.stem
     like = [run.like_for_like for run in recipe.runs]
     assert like == sorted(like, reverse=True), "the published system stands first"
     for run in recipe.runs:
-        assert not (run.records and run.printed)
         for record in run.records:
             assert record["metric"] != "nll" or record["bound"] in ("exact", "upper", "lower", "estimate")
             assert record["seed"] is not None
@@ -74,8 +73,6 @@ def test_a_file_of_results_is_whole(tables, path):
             assert None not in (run.steps, run.cpu_seconds, run.device, run.threads, run.version, run.machine)
             assert run.number.endswith(tables.headline(run.records[0]))
             assert len(run.words) in (0, len(run.records))
-        elif run.printed or run.text:
-            assert "†" in run.number + "".join(run.besides)
         else:
             assert run.number == "not measured yet"
 
@@ -108,6 +105,8 @@ def test_diagnostics_that_belong_beside_a_number_are_shown(tables):
         "by its forward side >= 9.500 nats",
         "by its reverse side ~ 10.250 nats",
     ]
+    skill = {f"{name}@{lead}": lead / 8 for name in tables.FORECASTS for lead in (1, 6)}
+    assert tables.diagnosed({"metric": "forecast", "diagnostics": skill})[:2] == ["at 1, 6 steps", "RMSE 0.125, 0.75"]
     fit = {"theta.edges": -1.5, "theta_se.edges": 0.25, "aic": 12.0, "aic_se": 0.5}
     told = tables.diagnosed({"metric": "nll", "value": 5.0, "diagnostics": fit})
     assert told == ["theta edges -1.500 (0.250)", "AIC 12.00 ± 0.5"]
@@ -115,13 +114,12 @@ def test_diagnostics_that_belong_beside_a_number_are_shown(tables):
 
 @pytest.mark.slow
 def test_a_recipe_that_is_run_keeps_its_records(tables, capsys):
-    run = tables.Measured("one normal", printed={"value": 1.0}, evals=[["split=train", "examples=10"]])
+    run = tables.Measured("one normal", evals=[["split=train", "examples=10"]])
     run.overrides = ["trainer.max_steps=1", "trainer.batch_size=10"]
     tables.measure("crabs_normal", run, "cpu")
     own, further = run.records
     assert own["n_examples"] == 1000
     assert further["n_examples"] == 10
-    assert run.printed is None
     assert run.words == [[], ["split=train", "examples=10"]]
     assert run.besides[-1].startswith("`split=train examples=10`: <= ")
     assert run.number.endswith("nats (4.3014 bits/dim), train split")

@@ -11,6 +11,7 @@ chains do not follow beta, as in degenerate models: therefore they go up and dow
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,9 +22,10 @@ from torch import Tensor
 from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Range
 from gencli.core.tensors import frozen, place
+from gencli.estimators.annealed import acceptance
 from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
-from gencli.kernels.base import Energy, Kernel, require_moves
+from gencli.kernels.base import Energy, Kernel, State, require_moves
 from gencli.kernels.energy import weighted
 from gencli.methods.chains import energy_of, usual
 from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
@@ -33,6 +35,12 @@ from gencli.models.trained import Learned
 APART = 4.0
 """Standard errors that both directions may lie apart."""
 
+WARM = 50
+"""Steps at beta = 0 in which a kernel that adapts learns its settings, which then follow beta."""
+
+STUCK = 0.02
+"""Mean acceptance below which chains stand still, so that both directions agree on nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PathSampling(PartitionEstimator):
@@ -40,7 +48,8 @@ class PathSampling(PartitionEstimator):
 
     The chains are independent of each other, so the spread of what each has found on its own way, up and down, gives
     ``log_z_se`` with all that a chain remembers. ``log_z_gap`` is down minus up; where it is more than four standard
-    errors, the error is told as a lower limit. The error of the quadrature itself is not in it: it falls
+    errors, half of it is part of the error, which is told as a lower limit; so is that of chains that hardly move at
+    some beta (``acceptance`` is the mean over all). The error of the quadrature itself is not in it: it falls
     exponentially in the number of bridges where the integrand is smooth.
 
     Of an exponential family, means and covariance of its statistics at beta = 1 give for the N examples that it was
@@ -91,32 +100,39 @@ class PathSampling(PartitionEstimator):
         nodes, shares = np.polynomial.legendre.leggauss(self.bridges)
         betas, shares = (nodes + 1) / 2, shares / 2
         ahead, kernel = Ahead(noise), self.kernel or usual(model)
+        rates: list[Tensor | None] = []
         with frozen(model), torch.no_grad():
             zero, at = self._start(model, ahead)
             one = energy_of(model)
             up, down = (at.new_zeros(self.chains, dtype=torch.float64) for _ in range(2))
 
-            def add(total: Tensor, at: Tensor, k: int) -> Tensor:
+            def add(total: Tensor, state: State, k: int) -> State:
                 energy = weighted([(1 - float(betas[k]), zero), (float(betas[k]), one)])
-                at, seen = self._walk(
-                    kernel, energy, at, ahead, lambda x: (zero(x).double() - one(x).double())[:, None]
+                state, seen = self._walk(
+                    kernel, energy, state, ahead, lambda x: (zero(x).double() - one(x).double())[:, None], rates
                 )
                 total += float(shares[k]) * seen.mean(0)[:, 0]
-                return at
+                return state
 
+            state: State = kernel.warmed(zero, at, WARM, ahead)
             for k in range(self.bridges):
-                at = add(up, at, k)
+                state = add(up, state, k)
             family = model if isinstance(model, ExponentialFamily) else None
-            at, seen = self._walk(kernel, one, at, ahead, (lambda x: x[:, :0]) if family is None else family.statistics)
+            statistics = (lambda x: x[:, :0]) if family is None else family.statistics
+            state, seen = self._walk(kernel, one, state, ahead, statistics, rates)
             for k in reversed(range(self.bridges)):
-                at = add(down, at, k)
+                state = add(down, state, k)
         log_z = (up + down) / 2
         value, variance = float(log_z.mean()), float(log_z.var()) / self.chains
         gap, gap_se = float((down - up).mean()), (float((down - up).var()) / self.chains) ** 0.5
-        said = {"log_z_gap": gap, "log_z_gap_se": gap_se}
+        said = {"log_z_gap": gap, "log_z_gap_se": gap_se, **acceptance(rates)}
+        apart = abs(gap) > APART * gap_se + 1e-6 * abs(value)
+        stuck = any(rate is not None and float(rate) < STUCK for rate in rates)
+        if apart:
+            variance += (gap / 2) ** 2
         if family is not None:
             said |= likelihood(family, seen, value, variance**0.5)
-        return Shared(self.bound, value, variance, abs(gap) > APART * gap_se + 1e-6 * abs(value), said)
+        return Shared(self.bound, value, variance, apart or stuck, said)
 
     def _start(self, model: Unnormalized, noise: Noise) -> tuple[Energy, Tensor]:
         """E_0 and exact samples."""
@@ -131,17 +147,32 @@ class PathSampling(PartitionEstimator):
         assert isinstance(q, DirectSampling)
         return energy_of(q), q.sample(self.chains, noise=noise)
 
-    def _walk(self, kernel: Kernel[Any], energy: Energy, x: Tensor, noise: Noise, see: Any) -> tuple[Tensor, Tensor]:
-        """The ends of chains from x, and what is seen of them at each step that counts: (steps, n, K) in fp64."""
-        state, seen = kernel.init(energy, x), []
+    def _walk(
+        self,
+        kernel: Kernel[Any],
+        energy: Energy,
+        learned: State,
+        noise: Noise,
+        see: Callable[[Tensor], Tensor],
+        rates: list[Tensor | None],
+    ) -> tuple[State, Tensor]:
+        """Chains in an energy, from where they were and what they learned in the last one.
+
+        Returns:
+            Their end, and what is seen of them at each step that counts: (steps, n, K) in fp64. ``rates`` grows by the
+            mean acceptance of each of those.
+        """
+        state, seen = kernel.retarget(energy, learned.x, learned), []
         for _ in range(self.burn):
             state, info = kernel.step(energy, state, noise)
             state = kernel.adapt(state, info)
-        state = kernel.settle(state)
+        if kernel.adapts:  # settings for all chains: those of its own would depend on where a chain is
+            state = kernel.retarget(energy, state.x, kernel.settle(state))
         for _ in range(self.steps):
-            state, _ = kernel.step(energy, state, noise)
+            state, info = kernel.step(energy, state, noise)
+            rates.append(None if info.accept is None else info.accept.mean())
             seen.append(see(state.x).double())
-        return state.x, torch.stack(seen)
+        return state, torch.stack(seen)
 
 
 def _flat(level: float, like: Tensor, values: int, of: Energy) -> Energy:

@@ -92,6 +92,11 @@ class Kernel(ABC, Generic[S]):
         """Whether a step from a fresh state leaves exp(-E) of x as it is, which weights of annealed chains need."""
         return True
 
+    @property
+    def adapts(self) -> bool:
+        """Whether a warm-up teaches it anything."""
+        return type(self).adapt is not Kernel.adapt
+
     @abstractmethod
     def init(self, energy: Energy, x: Tensor) -> S:
         """Chains that start at x (n, *)."""
@@ -132,6 +137,16 @@ class Kernel(ABC, Generic[S]):
             ratio: (n,) the energy of chain i at its new place, as a multiple of what it was there for the other.
         """
         return self.init(energy, state.x[index])
+
+    def warmed(self, energy: Energy, x: Tensor, steps: int, noise: Noise) -> S:
+        """Chains from x (n, *) after a warm-up of so many steps; where there is nothing to learn, at x itself."""
+        state = self.init(energy, x)
+        if not self.adapts:
+            return state
+        for _ in range(steps):
+            state, info = self.step(energy, state, noise)
+            state = self.adapt(state, info)
+        return self.settle(state)
 
     def summary(self, state: S) -> dict[str, float]:
         """What is to be said of the chains at their end."""

@@ -37,6 +37,9 @@ from gencli.models.base import DirectSampling, Unnormalized
 TARGET = 0.25
 """Share of proposals to accept: about the best of random walks in a few dimensions."""
 
+WARM = 100
+"""Steps from the data at the model's own theta, in which a kernel that adapts learns its settings for all others."""
+
 ROWS = 256
 """Draws of the model from which the curvature is learned, or up to twice as many where there are more data."""
 
@@ -50,12 +53,15 @@ class Posterior:
         draws: (C, S, P) in fp64, of C chains.
         acceptance: share of proposals that were accepted after the warm-up.
         exact: whether the auxiliary draws were exact, so that the posterior is the stationary law.
+        moved: mean acceptance of the steps to the auxiliary draws, without which the data mean nothing; None: they
+            refuse none.
     """
 
     names: list[str]
     draws: Tensor
     acceptance: float
     exact: bool
+    moved: float | None = None
 
     def ess(self) -> list[float]:
         """Effective draws of each parameter, over all chains."""
@@ -129,7 +135,8 @@ def exchange(
 
     rows = min(max(len(x), ROWS), 2 * ROWS)
     index = torch.arange(rows, device=x.device) * len(x) // rows
-    spread = parameters.gradients(model.energy(_auxiliary(model, x[index], kernel, steps, noises[0])))
+    auxiliary = _Auxiliary(model, x[index], kernel, steps, noises[0])
+    spread = parameters.gradients(model.energy(auxiliary(x[index], noises[0])))
     information = len(x) * spread.T.cov().view(len(start), -1)
     eye = torch.eye(len(start)).to(start)
     L = torch.linalg.cholesky(torch.linalg.inv(information + eye / prior**2))
@@ -143,7 +150,7 @@ def exchange(
         for step in range(warmup + draws):
             proposed = theta + size * (L @ noise.randn(1, len(start)).to(L)[0])
             parameters.put(proposed)
-            w = _auxiliary(model, x, kernel, steps, noise)
+            w = auxiliary(x, noise)
             there, of_there = level(x), level(w)
             parameters.put(theta)
             log_a = own - there + of_there - level(w) - 0.5 * (proposed.square() - theta.square()).sum() / prior**2
@@ -159,17 +166,46 @@ def exchange(
                 walked.append(theta)
             tick(chain * (warmup + draws) + step + 1)
         chains.append(torch.stack(walked))
-    return Posterior(parameters.names, torch.stack(chains).cpu(), accepted / (draws * len(noises)), exact)
+    share = accepted / (draws * len(noises))
+    return Posterior(parameters.names, torch.stack(chains).cpu(), share, exact, auxiliary.acceptance)
 
 
-def _auxiliary(model: Unnormalized, x: Tensor, kernel: Kernel[Any], steps: int, noise: Noise) -> Tensor:
-    """w ~ p(. | theta), as many as x: exact draws, or the ends of chains from x."""
-    if isinstance(model, DirectSampling):
-        with torch.no_grad():
-            return model.sample(len(x), noise=noise)
-    energy = energy_of(model)
-    with frozen(model):
-        state = kernel.init(energy, x)
-        for _ in range(steps):
-            state, _ = kernel.step(energy, state, noise)
-    return state.x
+class _Auxiliary:
+    """w ~ p(. | theta), as many as x, at whatever theta the model has: exact draws, or the ends of chains from x.
+
+    Args:
+        model: E and theta.
+        x: rows from which the kernel learns its settings.
+        kernel: of the chains.
+        steps: of a chain.
+        noise: of the warm-up.
+    """
+
+    def __init__(self, model: Unnormalized, x: Tensor, kernel: Kernel[Any], steps: int, noise: Noise) -> None:
+        self.model, self.kernel, self.steps = model, kernel, steps
+        self.energy, self.rates = energy_of(model), (0.0, 0)
+        if not isinstance(model, DirectSampling):
+            with frozen(model):
+                self.learned = kernel.warmed(self.energy, x, WARM, noise)
+
+    @property
+    def acceptance(self) -> float | None:
+        """The mean over all steps so far."""
+        total, count = self.rates
+        return total / count if count else None
+
+    def __call__(self, x: Tensor, noise: Noise) -> Tensor:
+        if isinstance(self.model, DirectSampling):
+            with torch.no_grad():
+                return self.model.sample(len(x), noise=noise)
+        with frozen(self.model):
+            state = self.kernel.retarget(self.energy, x, self.learned)
+            for step in range(self.steps):
+                state, info = self.kernel.step(self.energy, state, noise)
+                if self.kernel.adapts and step < self.steps // 2:  # another theta may want other settings
+                    state = self.kernel.adapt(state, info)
+                    if step == self.steps // 2 - 1:  # the same ones for all rows, wherever they are
+                        state = self.kernel.retarget(self.energy, state.x, self.kernel.settle(state))
+                if info.accept is not None:
+                    self.rates = self.rates[0] + float(info.accept.mean()), self.rates[1] + 1
+        return state.x

@@ -24,6 +24,9 @@ from gencli.pictures.caption import title
 from gencli.run.assembly import Parts
 from gencli.run.reporter import Reporter
 
+STUCK = 0.1
+"""Mean acceptance below which auxiliary data stay near the data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PosteriorOfParameters(Picture):
@@ -31,7 +34,8 @@ class PosteriorOfParameters(Picture):
 
     Mean, deviation, quantiles, effective draws and R-hat of each parameter are printed and written as ``.txt``, the
     draws as ``.npz``. Auxiliary data are exact where the model draws by itself; else they are the ends of chains, and
-    the posterior is right as far as ``steps`` is long enough: twice as many must not move it.
+    the posterior is right as far as ``steps`` is long enough: twice as many must not move it. How often their steps
+    are accepted is printed: chains that stand still give back the prior.
 
     Args:
         draws: recorded steps of each chain on theta.
@@ -118,4 +122,8 @@ def table(found: Posterior) -> str:
         values = [float(draws.mean()), float(draws.std()), *torch.quantile(draws, ends).tolist()]
         lines.append(f"{name:{width}}{''.join(f' {v:10.4f}' for v in values)} {ess:6.0f} {r_hat:6.3f}")
     how = "exact draws" if found.exact else "chains, so that the posterior is approximate"
-    return "\n".join([*lines, f"acceptance {found.acceptance:.3f}; auxiliary data by {how}"])
+    moved = "" if found.moved is None else f", whose steps were accepted at a rate of {found.moved:.3f}"
+    lines.append(f"acceptance {found.acceptance:.3f}; auxiliary data by {how}{moved}")
+    if found.moved is not None and found.moved < STUCK:
+        lines.append("those chains hardly move: the posterior is little but the prior; take another picture.kernel")
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from energies import noise, wavy
 from graphs import ergm, every
+from torch import nn
 
 from gencli.core.spec import Batch, Graph, Spec, Support
 from gencli.data.sets.florentine import Florentine
@@ -16,6 +17,8 @@ from gencli.estimators.path_sampling import PathSampling, likelihood
 from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.graphs import TieNoTie
 from gencli.kernels.hmc import HMC
+from gencli.models.base import Unnormalized
+from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.ngram import NGram
 from gencli.models.energy.ergm import ERGM
 from gencli.models.trained import Learned
@@ -125,6 +128,40 @@ def test_energies_of_reals_have_paths_too():
     found = measured(model, kernel=HMC(leaps=3, step_size=0.5), chains=64, bridges=4, burn=4, steps=4)
     error = math.hypot(found.diagnostics["log_z_se"], exact.diagnostics["log_z_se"])
     assert abs(found.state - exact.state) < 4 * error + 1e-3
+
+
+class Narrow(Unnormalized):
+    """A normal of two columns, N(s, s^2 / 4), whose reference is N(0, s^2)."""
+
+    def __init__(self, s):
+        super().__init__(Spec((2,), Support("real")))
+        self.s, self.q = nn.Parameter(torch.tensor(s)), Gaussian(self.spec)
+        self.q.initialize(s * torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]))
+
+    def reference(self):
+        return self.q
+
+    def energy(self, x, y=None):
+        return 2 * (x / self.s - 1).square().sum(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("s", [0.03, 1.0, 1000.0])
+def test_chains_find_their_step_whatever_the_scale(s):
+    """The first step size fits one of these scales; the mean of 8 errors is zero within four standard errors."""
+    found = [measured(Narrow(s), seed, bridges=8, chains=100) for seed in range(8)]
+    away = [each.state - math.log(0.5 * math.pi * s * s) for each in found]
+    stated = math.sqrt(sum(each.variance for each in found)) / 8
+    assert abs(sum(away) / 8) < 4 * stated < 0.1
+    assert not any(each.collapsed for each in found)
+    assert all(each.diagnostics["acceptance"] > 0.5 for each in found)
+
+
+def test_chains_that_stand_still_agree_on_nothing():
+    """Both directions see the same, so that there is no gap: the error is told as a lower limit none the less."""
+    found = measured(Narrow(1.0), kernel=HMC(step_size=1e6, target=1e-9), bridges=3, chains=20)
+    assert found.diagnostics["acceptance"] < 0.02
+    assert found.collapsed
 
 
 def test_options_that_do_not_fit():

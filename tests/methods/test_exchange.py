@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from gencli.cli.main import main
 from gencli.core.noise import Noise
 from gencli.core.spec import Spec, Support
 from gencli.kernels.gibbs import Gibbs
+from gencli.kernels.hmc import HMC
 from gencli.methods.exchange import Parameters, exchange
 from gencli.models.base import DirectSampling
+from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.ising import Ising
 
 SPEC = Spec((1, 2, 3), Support.parse("binary"))
@@ -81,6 +84,21 @@ def test_the_posterior_is_that_of_enumeration(kind, draws):
     assert ((flat.mean(0) - mean).abs() < 4 * sd / ess.sqrt()).all()
     assert ((flat.std(0) / sd - 1).abs() < 4 / (2 * ess).sqrt()).all()
     assert torch.equal(Parameters(one).get(), before)
+
+
+@pytest.mark.slow
+def test_auxiliary_chains_find_their_step_whatever_the_scale():
+    """N(0, 1 / p) of 50 rows with a deviation of 0.03, where a step of 0.1 is always refused: ln p / 2 +- 0.1."""
+    x = 0.03 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+    x = 0.03 * (x - x.mean()) / x.std(correction=0)
+    normal = Quadratic(Spec((1,), Support("real")))
+    with torch.no_grad():
+        normal.log_diagonal.fill_(-math.log(0.03))
+    found = exchange(normal, x, [noise(1), noise(2)], kernel=HMC(), steps=6, draws=150, warmup=100, prior=10.0)
+    scale = found.draws[..., found.names.index("log_diagonal")]
+    assert found.moved > 0.6
+    assert abs(float(scale.mean()) + math.log(0.03)) < 0.1
+    assert 0.05 < float(scale.std()) < 0.2
 
 
 def test_a_chain_has_its_own_noise():

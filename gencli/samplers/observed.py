@@ -24,12 +24,14 @@ class Observed:
 
     Args:
         z: (n, m).
-        truth: (n, *) where it is known.
+        truth: (n, *) where it is known; of integers the centres of their bins.
+        values: (n, *) what A has seen: the truth, but that of integers lies anywhere in its bin, as the model has them.
         y: contexts in data space, of those examples.
     """
 
     z: Tensor
     truth: Tensor | None = None
+    values: Tensor | None = None
     y: Tensor | None = None
 
 
@@ -51,9 +53,11 @@ def degraded(subject: Subject, split: Split, n: int, operator: Operator, sigma: 
         raise ValueError(f"n={n}: there are {len(split)} held-out examples to restore")
     index = torch.arange(n)
     batch = split.gather(index).to(subject.device)
-    truth = subject.preprocess.centres(batch.x)
-    eps = subject.noise(index, number).randn(n, operator.size)
-    return Observed(operator(truth) + sigma * eps.to(truth), truth, batch.y)
+    truth, noise = subject.preprocess.centres(batch.x), subject.noise(index, number)
+    eps, values = noise.randn(n, operator.size).to(truth), truth
+    if subject.preprocess.stochastic:
+        values = truth + subject.preprocess.width * (noise.rand(*truth.shape).to(truth) - 0.5)
+    return Observed(operator(values) + sigma * eps, truth, values, batch.y)
 
 
 def array(path: Path, key: str) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from gencli.core.uncertainty import standard_error
+from gencli.data.split import random_order
 from gencli.methods import image_quality
 from gencli.methods.operators import Operator
 from gencli.models.subject import Subject
@@ -13,6 +14,7 @@ from gencli.samplers.observed import Observed, degraded
 
 CENTRAL = 0.9
 """Share of the posterior within the interval of each coordinate."""
+RANGED = 4096  # training examples whose range is that of real images
 TUNED, TUNING = 8, 2  # examples that total variation is tuned on, and the number of their noise
 
 
@@ -36,21 +38,30 @@ def quality(
     found: dict[str, np.ndarray] = {}
     said: dict[str, float] = {}
     if image:
-        real = subject.dataset.spec.support.kind == "real"
-        span = float(truth.max() - truth.min()) if real else 1.0
+        span = _span(subject)
         weight = _weight(subject, operator, sigma, span)
         arrays["total_variation"] = image_quality.total_variation(operator, seen.z, weight, operator.seen(seen.z))
         estimates["total_variation"] = arrays["total_variation"]
-        said = {"total_variation_weight": weight}
+        said = {"total_variation_weight": weight, "range": span}
         for kind, measure in image_quality.MEASURES.items():
             found |= {f"{kind}_{name}": measure(truth, x, span) for name, x in estimates.items()}
     else:
         for name, x in estimates.items():
             found[f"squared_error_{name}"] = (x - truth).square().flatten(1).mean(1).cpu().numpy()
     if "draws" in arrays:
-        width = subject.preprocess.width if subject.preprocess.stochastic else 0.0
-        found["coverage_90"] = covered(arrays["draws"], truth, width)
+        assert seen.values is not None
+        found["coverage_90"] = covered(arrays["draws"], seen.values)
     return spread(found) | said
+
+
+def _span(subject: Subject) -> float:
+    """The range of values that PSNR and SSIM take: of reals that of training examples, whatever n is asked for."""
+    if subject.dataset.spec.support.kind != "real":
+        return 1.0
+    split = subject.dataset.split("train")
+    assert split is not None
+    x = split.gather(random_order(len(split), min(len(split), RANGED))).x
+    return float(x.max() - x.min())
 
 
 def _weight(subject: Subject, operator: Operator, sigma: float, span: float) -> float:
@@ -73,22 +84,17 @@ def spread(found: dict[str, np.ndarray]) -> dict[str, float]:
     return said
 
 
-def covered(draws: Tensor, truth: Tensor, width: float = 0.0) -> np.ndarray:
+def covered(draws: Tensor, truth: Tensor) -> np.ndarray:
     """The share of the coordinates of each example whose truth lies in the central 90 % of its draws, (n,).
 
     The quantiles of k draws are at positions q (k + 1), so that an interval of exchangeable draws and truth has its
-    coverage on average. Of an integer, whose value is uniform on a bin, it is the share of the bin.
+    coverage on average.
 
     Args:
         draws: (n, k, *).
-        truth: (n, *), of integers the centre of the bin.
-        width: of the bin; 0: of reals.
+        truth: (n, *).
     """
     tail = (1 - CENTRAL) / 2
     low, high = np.quantile(draws.double().cpu().numpy(), [tail, 1 - tail], axis=1, method="weibull")
     x = truth.double().cpu().numpy()
-    if width:
-        inside = (np.minimum(high, x + width / 2) - np.maximum(low, x - width / 2)).clip(0) / width
-    else:
-        inside = (low <= x) & (x <= high)
-    return np.asarray(inside, dtype=float).reshape(len(x), -1).mean(1)
+    return ((low <= x) & (x <= high)).reshape(len(x), -1).mean(1)

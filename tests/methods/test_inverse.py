@@ -113,13 +113,6 @@ def test_the_interval_of_chains_covers_what_was_drawn_from_the_prior():
     assert covered(mean + 0.5 * (draws - mean), u).mean() < 0.75  # too narrow a posterior is seen
 
 
-def test_an_interval_has_a_share_of_the_bin_of_an_integer():
-    draws = torch.linspace(0, 1, 19).double()[None, :, None]  # of 19 draws the interval goes from first to last
-    truth = torch.tensor([[1.0]])
-    assert covered(draws, truth, 1.0) == pytest.approx(0.5)
-    assert covered(draws, truth - 0.25, 0.5) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize("path", [VP, Straight])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_guided_diffusion_draws_from_the_posterior_of_normal_data(name, path):

@@ -195,3 +195,26 @@ def test_the_command_writes_arrays_and_a_picture(run, capsys):
     assert Image.open(png).size[0] > 300
     with np.load(png.with_suffix(".npz"), allow_pickle=False) as arrays:
         assert {"original", "observed", "degraded", "map", "mean", "deviation", "draws", "total_variation"} == {*arrays}
+
+
+@pytest.mark.slow
+def test_intervals_of_integers_cover_the_value_that_was_seen(tmp_path):
+    """The prior is right, a normal in bins of 1/16, which are wider than the posterior: 90 % within four errors."""
+    x = np.floor(16 * np.random.default_rng(0).normal(0.5, 0.12, (1200, 6))).clip(0, 15).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", train=x[:800], val=x[800:1000], test=x[1000:])
+    data = ["data=array", f"data.path={tmp_path}/x.npz", "data.support=levels:16", "data.transform=scale"]
+    options = ["trainer.max_steps=2", "trainer.eval_every=2", "logger=none", "n=0", "device=cpu", "run_dir=bins"]
+    run = gencli.train([*data, "model=gaussian", *options])
+    found = run.ask("restore", 60, noise=0.01, chains=4, draws=40, warmup=100, steps=60).diagnostics
+    assert abs(found["coverage_90"] - 0.9) < 4 * found["coverage_90_se"] + 0.02 < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_tuned")
+def test_the_range_of_real_images_is_that_of_training_whatever_n_is(tmp_path):
+    x = np.random.default_rng(0).normal(0, 10, (300, 1, 4, 4)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", train=x[:200], val=x[200:250], test=x[250:])
+    options = ["trainer.max_steps=2", "trainer.eval_every=2", "logger=none", "n=0", "device=cpu", "run_dir=reals"]
+    run = gencli.train(["data=array", f"data.path={tmp_path}/x.npz", "model=gaussian", *options])
+    one, more = (run.ask("restore", n, method="map", noise=5.0).diagnostics for n in (1, 8))
+    assert one["range"] == more["range"] == pytest.approx(float(x[:200].max() - x[:200].min()))

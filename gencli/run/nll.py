@@ -64,7 +64,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
         ):
             shared = replace(shared, diagnostics={**shared.diagnostics, "kl": kl})
         trained_on = seen(at)
-        if trained_on and not at.own and (told := trained_on.told(at.split)):  # of its own, training says it
+        said = at.own and at.trained.get("init_from")  # when training began
+        if trained_on and not said and (told := trained_on.told(at.split)):
             at.reporter.warn(told)
         record = nll_record(
             scores,

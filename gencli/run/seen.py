@@ -1,8 +1,9 @@
 """How many of the examples that are measured are among those that the weights were trained on.
 
-They are where a file has grown, was split anew, or a run began with the weights of one that had another split
-(``init_from``). Examples are told apart by their values. Equal ones are no sign of anything where the rows of the data
-repeat: what counts is more of them than the repeats among training rows explain.
+They are where a file of the user's deals its splits itself and some rows stand in two, where a file has grown or was
+split anew, or where a run began with the weights of one that had another split (``init_from``). Examples are told
+apart by their values. Equal ones are no sign of anything where the rows of the data repeat: what counts is more of them
+than the repeats among training rows explain.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def seen(at: Measurement) -> Seen | None:
     origins = [*lineage(Path(begun))] if begun else []
     if at.split != "all" and (at.own or _same_data(at)):
         if not origins:
-            return None
+            hashed = _info(at.run).get("data_sha256") is not None  # else all files would have to be read for it
+            return Seen.of(at.examples, [_rows(dataset)]) if hashed and at.config["data"].get("path") else None
         if (found := kept(_info(at.run).get("init_from") or {}, at.split)) is not None:
             return found
         runs = [run for run in origins if not _same_training(run, dataset, at.config["data"])]

@@ -159,3 +159,15 @@ def test_rows_are_told_apart_by_context_too_and_known_in_either_precision():
     assert Seen.of(near, [training, None]) == Seen(None, 10)
     missing = x.masked_fill(x > 1, torch.nan)
     assert Seen.of(TensorSplit(missing[:10]), [TensorSplit(missing)]) == Seen(10, 10)
+
+
+@pytest.mark.parametrize("common", [0, 20])
+def test_rows_that_the_users_own_splits_share_are_counted(common, capsys):
+    """Of an array the splits are the user's: 20 of 50 test rows are training rows, or none is."""
+    x = np.random.default_rng(3).normal(size=(150, 2))
+    np.savez("split.npz", train=x[:100], test=np.concatenate([x[:common], x[100 : 150 - common]]))
+    (found,) = gencli.train(
+        [*GMM, "data=array", "data.path=split.npz", "trainer.max_steps=5", "run_dir=shared"]
+    ).results[:1]
+    assert found.get("n_seen") == (common or None)
+    assert ("20 of 50 test examples are equal to examples" in capsys.readouterr().out) == bool(common)

@@ -335,14 +335,20 @@ def nll_record(
     )
 
 
+def negative(value: float, error: float, spec: Spec) -> bool:
+    """Whether an NLL of discrete data is below 0 by more than five errors and a little, as none can be."""
+    return spec.support.discrete and value < -5 * error - 1e-4 * spec.dim
+
+
 def _impossible(value: float, bound: Bound, error: float, spec: Spec, entropy: float | None) -> str | None:
-    """Why no exact NLL and no upper bound is this small, by more than five errors and a little; None: it may be."""
-    if bound not in ("exact", "upper"):
+    """Why an NLL cannot be this small; None: it may be. A lower bound may be anything."""
+    if bound == "lower":
         return None
-    if spec.support.discrete and value < -5 * error - 1e-4 * spec.dim:
-        return "no bound: an NLL of integers is not negative"
+    what = "cannot be" if bound == "estimate" else "no bound"
+    if negative(value, error, spec):
+        return f"{what}: an NLL of integers is not negative"
     if entropy is not None and value < entropy - 5 * error - 0.01:
-        return "no bound: an NLL is not below the entropy"
+        return f"{what}: an NLL is not below the entropy"
     return None
 
 

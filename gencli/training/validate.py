@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencli.config.sections import TrainerOptions
 from gencli.core import distributed
-from gencli.core.errors import Interrupted
+from gencli.core.errors import Interrupted, RunFailed
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.data.base import Split
 from gencli.data.split import at_most, random_order
@@ -19,7 +19,7 @@ from gencli.run.assembly import Parts
 from gencli.run.folder import RunFolder
 from gencli.run.pace import plan
 from gencli.run.progress import Bar
-from gencli.run.record import bits_per_dim
+from gencli.run.record import bits_per_dim, negative
 from gencli.run.reporter import Reporter
 from gencli.run.scoring import Score, score_rows, score_split
 from gencli.training.signals import StopRequest
@@ -101,6 +101,7 @@ class Validation:
 
         Raises:
             Interrupted: a signal came before all examples were scored; nothing has changed.
+            RunFailed: the score is an NLL that cannot be.
         """
         state, objective, per = self.state, self.parts.objective, self.parts.dataset.per
         model = state.measured()
@@ -168,8 +169,12 @@ class Validation:
         return lambda batch, noise: self.parts.objective.score(model, batch, noise)
 
     def _score(self, model: Model, bar: Bar) -> float:
-        """The mean score of an example in data space, or of a symbol where rows are windows of a text."""
-        is_nll, n = self.parts.objective.score_name == "nll", math.ceil(len(self.split) / self.world.size)
+        """The mean score of an example in data space, or of a symbol where rows are windows of a text.
+
+        Raises:
+            RunFailed: it is the NLL of discrete data, and below 0.
+        """
+        objective, n = self.parts.objective, math.ceil(len(self.split) / self.world.size)
         scores = score_split(
             self.parts.preprocess,
             self._scorer(model),
@@ -181,7 +186,14 @@ class Validation:
             workers=self.workers,
             tick=lambda done: bar.note(f"validating {done:,}/{n:,}"),
         )
-        every, counts, weights = scores.nll if is_nll else scores.terms["model"], self.split.counts, self.split.weights
+        nll = float(scores.nll.mean())
+        if objective.score_name in ("nll", "nll_estimate") and negative(nll, 0.0, self.parts.dataset.spec):
+            raise RunFailed(  # else what failed worst would be the best
+                f"{objective.score_name} is {nll:.6g} nats in the validation after step {self.state.step}, but no NLL "
+                f"of integers is negative: log Z is not known any more. {objective.advice()}"
+            )
+        every = scores.nll if objective.score_name == "nll" else scores.terms["model"]
+        counts, weights = self.split.counts, self.split.weights
         if weights is not None:
             every, counts = weights * every, weights * (1 if counts is None else counts)
         return float(every.mean() if counts is None else every.sum() / counts.sum())

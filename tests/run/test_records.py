@@ -97,4 +97,5 @@ def test_a_value_that_cannot_be_is_no_bound():
         r = nll_record(Scores(nll, {"model": nll}), shared=Shared("exact"), spec=reals, entropy=entropy, **options)
         assert (r.bound, bool(r.flags)) == (("estimate", True) if flagged else ("exact", False))
     assert record(nll, bound="lower").flags == []  # a lower bound may be anything
+    assert record(nll, bound="estimate").flags == ["cannot be: an NLL of integers is not negative"]
     assert record(torch.full((4,), -1e-4, dtype=torch.float64)).flags == []  # a rounding error

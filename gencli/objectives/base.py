@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -35,6 +35,8 @@ class Turn:
         project: called after each move: puts the parameters back into the set that they may not leave.
         static: whether a move is the same operations on the same shapes at every step, without anything of the host
             that changes (``Batch.progress``, a counter, a branch on a value); a CUDA graph of it can be replayed then.
+        slower: parameters among them that learn at the rate ``slower_by`` times optimizer.lr.
+        slower_by: that factor.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Turn:
     repeats: int = 1
     project: Callable[[], None] | None = None
     static: bool = False
+    slower: Collection[nn.Parameter] = ()
+    slower_by: float = 1.0
 
 
 class Objective(nn.Module, Partner[M], ABC):

@@ -69,7 +69,7 @@ class ELBO(LatentObjective):
             logs = {"distortion": distortion.detach(), "rate": rates.detach().sum()}
             return Loss(distortion + beta * (paid + log_z) + prior, logs)
 
-        return [Turn("model", list(model.parameters()), loss, static=not self.warmup and model.latent_energy is None)]
+        return [self.turn(model, loss, static=not self.warmup)]
 
     def score(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
         terms = model.elbo(batch.x, batch.y, noise=noise)

@@ -71,7 +71,7 @@ class IWAE(LatentObjective):
                 value = (dreg if self.gradient == "dreg" else plain)(batch, noise)
             return Loss(value + sum(self.learning(model, batch, noise)))
 
-        return [Turn("model", list(model.parameters()), loss, static=model.latent_energy is None)]
+        return [self.turn(model, loss, static=True)]
 
     def score(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
         log_w = model.log_weights(batch.x, self.k, batch.y, noise=noise)

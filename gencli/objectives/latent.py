@@ -8,6 +8,7 @@ The bound has -E(z) in place of log p(z) and lacks log Z, whose gradient is that
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, cast
 
@@ -25,7 +26,7 @@ from gencli.methods.chains import energy_of
 from gencli.models.base import DirectSampling, ExactLikelihood, LatentVariable, Unnormalized
 from gencli.models.structure import PosteriorCodes
 from gencli.models.trained import Learned
-from gencli.objectives.base import Objective
+from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.energy.base import contrast, walk
 from gencli.objectives.energy.perturbations import Gaussian, Perturbation, Scales
 
@@ -40,9 +41,10 @@ class LatentObjective(Objective[LatentVariable]):
 
         z <- z - s grad E(z) + sqrt(2 s) xi
 
-    that start at the reference N(0, I) anew at each step of training. They have to reach where codes are: else energy
-    and encoder run away from them together. ``energy_discrepancy``: the prior learns from codes z ~ q(z | x) alone,
-    without a chain or Z, and the bound moves all else.
+    that start at the reference N(0, I) anew at each step of training. They have to reach where codes are, else energy
+    and encoder run away from them together: that is why the energy learns more slowly than all else.
+    ``energy_discrepancy``: the prior learns from codes z ~ q(z | x) alone, without a chain or Z, and the bound moves
+    all else.
 
     Validation scores the bound with log Z by a few short annealed chains from N(0, I): an estimate, ``nll_estimate``,
     too low where p(z) is far from N(0, I).
@@ -54,6 +56,7 @@ class LatentObjective(Objective[LatentVariable]):
         prior_step_size: s.
         prior_t: variance of the noise of the energy discrepancy; auto: many, up to 2 / d in each of d > 2 coordinates.
         prior_samples: its contrastive samples a code.
+        prior_lr_fraction: the learning rate of the energy, over optimizer.lr; auto: 0.02 of short runs, else 0.1.
 
     Raises:
         ValueError: in ``bind``: options of an energy for a prior that is normalised.
@@ -73,10 +76,14 @@ class LatentObjective(Objective[LatentVariable]):
         prior_step_size: Positive = 0.08,
         prior_t: Auto[Positive] = "auto",
         prior_samples: Count = 16,
+        prior_lr_fraction: Auto[Positive] = "auto",
     ) -> None:
         super().__init__(spec)
         self.prior, self.prior_steps, self.prior_step_size = prior, prior_steps, prior_step_size
         self.prior_t, self.prior_samples = prior_t, prior_samples
+        if prior_lr_fraction == "auto":
+            prior_lr_fraction = 0.1 if prior == "energy_discrepancy" else 0.02
+        self.prior_lr_fraction = prior_lr_fraction
 
     def bind(self, model: LatentVariable) -> Learned:
         if model.latent_energy is None and self.prior is not None:
@@ -94,9 +101,16 @@ class LatentObjective(Objective[LatentVariable]):
         if self.prior == "energy_discrepancy":
             return f"{super().advice()}. The prior is an energy: or try objective.prior=short_run"
         return (
-            "Chains may not reach the codes: try more objective.prior_steps, a larger objective.prior_step_size, a "
-            "smaller optimizer.lr, or objective.prior=energy_discrepancy"
+            "Chains may not reach the codes: try a smaller objective.prior_lr_fraction, more objective.prior_steps, or "
+            "objective.prior=energy_discrepancy"
         )
+
+    def turn(self, model: LatentVariable, loss: Callable[[Batch, Noise], Loss], *, static: bool) -> Turn:
+        """The one turn, in which an energy learns more slowly than all else."""
+        parameters, energy = list(model.parameters()), model.latent_energy
+        if energy is None:
+            return Turn("model", parameters, loss, static=static)
+        return Turn("model", parameters, loss, slower=list(energy.parameters()), slower_by=self.prior_lr_fraction)
 
     def bounding(self, model: LatentVariable) -> AbstractContextManager[None]:
         """Within it the bound moves no parameter of an energy that learns otherwise."""

@@ -129,7 +129,7 @@ class Trainer:
             state.begin_average()
         state.turns = [turn for turn in objective.turns(model) if turn.parameters]
         state.optimizers = [
-            make_optimizer(turn.parameters, (model, objective), self.optimizer, self.device) for turn in state.turns
+            make_optimizer(turn, (model, objective), self.optimizer, self.device) for turn in state.turns
         ]
         rows = self._batches_a_step * (self.options.rows // self.options.accumulate)
         self.max_steps = self.options.steps(len(self.train) / max(1, rows))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gencli.config.sections import AdamOptions, MomentumOptions, OptimizerOptions
+from gencli.objectives.base import Turn
 
 
 def eager(optimizer: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
@@ -62,23 +63,26 @@ def clip(parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter],
-    modules: Iterable[nn.Module],
-    options: OptimizerOptions,
-    device: torch.device,
+    turn: Turn, modules: Iterable[nn.Module], options: OptimizerOptions, device: torch.device
 ) -> torch.optim.Optimizer:
-    """The optimizer that the group ``optimizer`` describes.
+    """The optimizer of a turn's parameters that the group ``optimizer`` describes.
 
     Only weights of linear and convolutional layers within ``modules`` decay: zero means nothing for a mean, a scale, a
     spline or a bias.
     """
-    parameters = list(parameters)
     layers = (nn.Linear, nn.modules.conv._ConvNd)
     weights = {id(layer.weight) for m in modules for layer in m.modules() if isinstance(layer, layers)}
+    slower = {id(p) for p in turn.slower}
     groups = [
-        {"params": [p for p in parameters if id(p) in weights], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if id(p) not in weights], "weight_decay": 0.0},
+        {
+            "params": [p for p in turn.parameters if (id(p) in slower, id(p) in weights) == (slow, decays)],
+            "weight_decay": options.weight_decay if decays else 0.0,
+            "factor": turn.slower_by if slow else 1.0,
+        }
+        for slow in (False, True)
+        for decays in (True, False)
     ]
+    groups = [group for group in groups if group["params"]]
     arguments: dict[str, Any] = {"lr": options.lr}
     if isinstance(options, MomentumOptions):
         arguments["momentum"] = options.momentum
@@ -87,17 +91,19 @@ def make_optimizer(
     if options.name in FUSED and device.type in ("cpu", "cuda"):
         arguments["fused"] = True
     if options.name in CAPTURABLE and device.type == "cuda":
-        arguments |= {"capturable": True, "lr": torch.tensor(options.lr, device=device)}
-    return CLASSES[options.name]([group for group in groups if group["params"]], **arguments)
+        arguments["capturable"] = True
+        for group in groups:
+            group["lr"] = torch.tensor(options.lr, device=device)  # its own, which ``set_rate`` fills
+    return CLASSES[options.name](groups, **arguments)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate, in place where it is a tensor that a CUDA graph reads."""
+    """Set the learning rate, times each group's factor, in place where it is a tensor that a CUDA graph reads."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(rate * group["factor"])
         else:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
 
 
 def schedule(options: OptimizerOptions, step: int, fraction: float) -> float:

@@ -194,7 +194,8 @@ def test_only_weights_of_layers_decay():
 
     model = nn.ModuleList([nn.Linear(3, 3), Marginal((3,), RationalQuadratic(4)), nn.Conv2d(1, 1, 3)])
     config = AdamOptions("adamw", 1.0, weight_decay=0.1)
-    decaying, others = make_optimizer(model.parameters(), [model], config, torch.device("cpu")).param_groups
+    turn = Turn("model", list(model.parameters()), lambda batch, noise: None)
+    decaying, others = make_optimizer(turn, [model], config, torch.device("cpu")).param_groups
     assert {id(p) for p in decaying["params"]} == {id(model[0].weight), id(model[2].weight)}
     assert others["weight_decay"] == 0
     assert sum(p.numel() for g in (decaying, others) for p in g["params"]) == sum(p.numel() for p in model.parameters())

@@ -6,7 +6,8 @@ from torch import nn
 
 from gencli.config.sections import AdamOptions, MomentumOptions
 from gencli.core.errors import RunFailed
-from gencli.training.optim import CLASSES, clip, gradient_norm, make_optimizer
+from gencli.objectives.base import Turn
+from gencli.training.optim import CLASSES, clip, gradient_norm, make_optimizer, set_rate
 from tests.conftest import TINY
 from tests.runs import before_step
 
@@ -24,6 +25,10 @@ def twins(dtype=torch.float32):
     return nets
 
 
+def turn(parameters, **slower):
+    return Turn("model", list(parameters), lambda batch, noise: None, **slower)
+
+
 def backward(net, x, scale):
     net.zero_grad()
     (scale * (net(x).square().mean() + net.extra.square().sum())).backward()
@@ -35,7 +40,7 @@ def test_steps_and_clipping_are_those_of_torch(name, dtype):
     """Some gradients are above the norm, some below, and a parameter has none in between."""
     ours, theirs = twins(dtype)
     kind = MomentumOptions if name == "sgd" else AdamOptions
-    optimizer = make_optimizer(ours.parameters(), [ours], kind(name, 0.01, weight_decay=0.1), CPU)
+    optimizer = make_optimizer(turn(ours.parameters()), [ours], kind(name, 0.01, weight_decay=0.1), CPU)
     groups = [{"params": [theirs[0].weight, theirs[2].weight], "weight_decay": 0.1}]
     groups += [{"params": [theirs.extra, theirs[0].bias, theirs[2].bias], "weight_decay": 0.0}]
     reference = CLASSES[name](groups, lr=0.01)  # torch's own step, not fused
@@ -58,9 +63,28 @@ def test_steps_and_clipping_are_those_of_torch(name, dtype):
                     torch.testing.assert_close(optimizer.state[own][key], value, check_dtype=False)
 
 
+@pytest.mark.parametrize("frozen", [False, True])  # a rate that a CUDA graph reads is a tensor
+def test_some_parameters_of_a_turn_learn_more_slowly(frozen):
+    """Adam's first step has the size of the rate in every coordinate, whatever the gradient."""
+    net, _ = twins()
+    optimizer = make_optimizer(
+        turn(net.parameters(), slower=list(net[2].parameters()), slower_by=0.1), [net], AdamOptions("adam", 0.01), CPU
+    )
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(net.parameters()))
+    if frozen:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(1.0)
+    set_rate(optimizer, 0.02)
+    before = [p.detach().clone() for p in net.parameters()]
+    backward(net, torch.randn(16, 5, generator=torch.Generator().manual_seed(1)), 10.0)
+    optimizer.step()
+    moved = [float((p.detach() - was).abs().max()) for p, was in zip(net.parameters(), before, strict=True)]
+    assert moved == pytest.approx([0.02, 0.02, 0.02, 0.002, 0.002], rel=1e-4)
+
+
 def test_a_step_that_is_refused_on_the_device_moves_and_counts_nothing():
     net, _ = twins()
-    optimizer = make_optimizer(net.parameters(), [net], AdamOptions("adamw", 0.01), CPU)
+    optimizer = make_optimizer(turn(net.parameters()), [net], AdamOptions("adamw", 0.01), CPU)
     for refused in (0.0, 1.0):
         backward(net, torch.ones(4, 5), 1.0 if not refused else torch.nan)
         before = [p.detach().clone() for p in net.parameters()]

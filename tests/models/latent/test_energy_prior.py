@@ -241,6 +241,7 @@ def test_the_gradient_of_the_whole_loss_is_that_of_the_exact_nll(objective):
     part = objective(known.model.spec, prior="short_run", prior_steps=100, prior_step_size=0.02)
     part.bind(known.model)
     (turn,) = part.turns(known.model)
+    assert ({*turn.slower}, turn.slower_by) == ({*prior.parameters()}, 0.02)
     found = gradient(turn.loss(Batch(x), noise(n)).value, prior)
     a, b = (p.detach().clone().requires_grad_() for p in (prior.net.a, prior.net.b))
     law = torch.distributions.MultivariateNormal(

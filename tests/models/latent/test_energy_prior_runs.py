@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from runs import same, tensors
 
 import gencli
 from gencli.cli.main import main
+from gencli.core.errors import RunFailed
+from gencli.objectives import latent
 
 RUN = ["data=moons", "data.train=300", "data.val=40", "data.test=40", "model=vae", "model.net.vector.hidden=[8]"]
 RUN += ["model.prior=energy", "model.energy.hidden=[8]", "model.energy.steps=10", "objective.prior_steps=3"]
@@ -75,3 +78,14 @@ def test_what_does_not_fit_is_refused_in_a_line(capsys, tmp_path):
         assert error.startswith(f"error: {said}")
         assert "\n" not in error
         assert not (tmp_path / "none").exists()
+
+
+def test_an_estimate_that_cannot_be_ends_the_training(monkeypatch, tmp_path):
+    """Else the checkpoint whose log Z is underestimated most would be the best."""
+    monkeypatch.setattr(latent, "annealed", lambda energy, rows, noise: torch.tensor(-1e6))
+    bits = [word for word in RUN if not word.startswith(("data", "model.net"))] + ["data=digits", "data.binarize=7"]
+    told = r"nll_estimate is -\S+ nats .* no NLL of integers is negative.* objective.prior_lr_fraction"
+    with pytest.raises(RunFailed, match=told):
+        gencli.train([*bits, "model.latent=3", "trainer.max_steps=4", f"run_dir={tmp_path / 'run'}"])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert not (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
@@ -102,8 +104,7 @@ class Load:
 
     def __call__(self, name: str) -> Tensor:
         try:
-            with Image.open(io.BytesIO(self.files.read(name)), formats=FORMATS) as opened:
-                image = _upright(opened).convert("L" if self.channels == 1 else "RGB")
+            image = _opened(self.files.read(name), self.channels)
             side = self.crop or min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             image = image.crop((left, top, left + side, top + side))
@@ -111,8 +112,35 @@ class Load:
                 image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         except Exception as error:
             raise _unreadable(name, error) from error
-        pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-        return pixels.reshape(self.size, self.size, self.channels).permute(2, 0, 1).contiguous()
+        return _bytes(image, self.channels)
+
+
+def entire(path: Path, channels: int) -> Tensor:
+    """(C, H, W) bytes of all pixels of an image file, upright.
+
+    Args:
+        path: the file.
+        channels: 1 (grey) or 3 (RGB).
+
+    Raises:
+        UsageError: it is no image, or one that ``Load`` refuses.
+    """
+    try:
+        return _bytes(_opened(path.read_bytes(), channels), channels)
+    except Exception as error:
+        raise _unreadable(str(path), error) from error
+
+
+def _opened(content: bytes, channels: int) -> Image.Image:
+    """Upright, of 8 bits a channel."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        return _upright(opened).convert("L" if channels == 1 else "RGB")
+
+
+def _bytes(image: Image.Image, channels: int) -> Tensor:
+    """(C, H, W)."""
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
+    return pixels.reshape(image.height, image.width, channels).permute(2, 0, 1).contiguous()
 
 
 def _unreadable(name: str, error: Exception) -> UsageError:
@@ -126,11 +154,18 @@ def _unreadable(name: str, error: Exception) -> UsageError:
 def _upright(image: Image.Image) -> Image.Image:
     """Its pixels with 8 bits a channel, as the metadata turn them."""
     _check(image)
-    deep = _is_deep(image)
+    deep, bits, white_is_zero = _is_deep(image), *_of_tiff(image)
     image = ImageOps.exif_transpose(image)
     if deep and image.mode not in ("RGB", "RGBA", "LA"):  # of these, Pillow has read the 8 high bits
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        high = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+        image = Image.fromarray(255 - high if white_is_zero else high)
     return image
+
+
+def _of_tiff(image: Image.Image) -> tuple[int, bool]:
+    """Bits of a deep grey pixel, and whether 0 is white, which Pillow sees to where there are 8 bits, not more."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    return (12 if tags.get(BITSPERSAMPLE) == (12,) else 16), tags.get(PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _is_deep(image: Image.Image) -> bool:

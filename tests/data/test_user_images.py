@@ -38,6 +38,19 @@ def encoded(pixels, form="PNG", mode=None, **options):
     return file.getvalue()
 
 
+def tiff(pixels, bits, photometric):
+    """An uncompressed grey TIFF; bits: of a pixel, 12 or 16; photometric: 0 where 0 is white."""
+    if bits == 12:
+        strip = bytes.fromhex("".join(f"{pixel:03x}" for pixel in pixels.flat))
+    else:
+        strip = pixels.astype("<u2").tobytes()
+    rows, columns = pixels.shape
+    values = {256: columns, 257: rows, 258: bits, 259: 1, 262: photometric, 273: 122, 277: 1, 278: rows}
+    values[279] = len(strip)
+    tags = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in values.items())
+    return struct.pack("<2sHIH", b"II", 42, 8, len(values)) + tags + bytes(4) + strip
+
+
 def turned(pixels, orientation):
     """What a viewer shows of an image with this EXIF orientation."""
     transposed = pixels.swapaxes(0, 1)
@@ -75,6 +88,9 @@ READ = {
     "opaque-grey": (encoded(GREY, mode="LA"), GREY),
     "deep": (encoded(DEEP), DEEP >> 8),
     "deep-tiff": (encoded(DEEP, "TIFF"), DEEP >> 8),
+    "deep-white-is-zero": (tiff(DEEP, 16, 0), 255 - (DEEP >> 8)),
+    "deep-black-is-zero": (tiff(DEEP, 16, 1), DEEP >> 8),
+    "twelve-bits": (tiff(DEEP >> 4, 12, 1), DEEP >> 8),
     "deep-colour": (png(np.stack([DEEP] * 3, 2), 2), np.stack([DEEP >> 8] * 3, 2)),
     "deep-opaque": (png(np.concatenate([DEEP[..., None], OPAQUE], 2), 4), DEEP >> 8),
     "bmp": (encoded(COLOUR, "BMP"), COLOUR),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 
 from gencli.core.files import named
@@ -149,7 +150,7 @@ class Restore(Question[Model]):
                 raise ValueError(f"sampler.factor={self.factor} does not divide the sides of {spec.shape}")
             found = operators.block_means(spec.shape, self.factor)
         elif self.task == "matrix":
-            A = array(named(str(self.matrix), "sampler.matrix="), "sampler.matrix")
+            A = torch.from_numpy(array(named(str(self.matrix), "sampler.matrix="), "sampler.matrix").astype(np.float32))
             if A.ndim != 2 or A.shape[1] != spec.dim or not len(A):
                 raise ValueError(f"sampler.matrix={self.matrix} has shape {tuple(A.shape)}; (m, {spec.dim}) is needed")
             found = operators.Matrix(spec.shape, A)
@@ -166,7 +167,7 @@ class Restore(Question[Model]):
         elif model.conditional:
             raise ValueError("sampler.input: a conditional model would have to know y; model.conditional=false")
         else:
-            seen = from_file(self.input, operator, spec, self.task)
+            seen = from_file(self.input, operator, preprocess, self.task, self.noise)
             seen = replace(seen, z=seen.z.to(subject.device))
         y = preprocess.context(seen.y) if model.conditional else None
         observed = Observation(operator, seen.z, self.noise, preprocess.values)

@@ -13,11 +13,14 @@ import gencli
 from gencli.cli import main as cli
 from gencli.core.errors import UsageError
 from gencli.core.spec import Spec, Support
+from gencli.data.preprocess import Preprocess
+from gencli.methods import operators
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.latent.vae import VAE
 from gencli.models.trained import Learned
 from gencli.paths.schedules import VP
 from gencli.samplers import restored
+from gencli.samplers.observed import from_file
 from gencli.samplers.restore import Restore
 
 SIDE = 8
@@ -84,15 +87,17 @@ def test_a_row_does_not_depend_on_how_many_there_are(run):
 )
 def test_an_observation_of_ones_own_is_restored(run, tmp_path, task, options, size):
     side = 2 if task == "superresolve" else SIDE
-    pixels = np.full((side, side), 128, dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "mine.png")
-    np.save(tmp_path / "mine.npy", pixels[None, None] / 255)
+    levels = np.full((side, side), 8, dtype=np.uint8)
+    Image.fromarray(17 * levels).save(tmp_path / "mine.png")
+    np.save(tmp_path / "mine.npy", levels[None, None])
+    np.save(tmp_path / "floats.npy", (levels[None, None] + 0.5) / 16)
     found = [
         run.ask("restore", 1, task=task, method="map", input=str(tmp_path / name), **options)
-        for name in ("mine.png", "mine.npy")
+        for name in ("mine.png", "mine.npy", "floats.npy")
     ]
     assert found[0].arrays["observed"].shape == (1, size)
-    torch.testing.assert_close(found[0].arrays["map"], found[1].arrays["map"])
+    for other in found[1:]:
+        torch.testing.assert_close(found[0].arrays["map"], other.arrays["map"])
     assert found[0].arrays["map"].shape == (1, 1, SIDE, SIDE)
     assert "original" not in found[0].arrays
     assert not [name for name in found[0].diagnostics if name.startswith("psnr")]
@@ -136,6 +141,92 @@ def test_files_of_strangers_are_data_or_refused(run, tmp_path):
     Image.fromarray(np.zeros((5, 4), dtype=np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(UsageError, match="4 x 5 pixels; 8 x 8"):
         run.ask("restore", 1, input=str(tmp_path / "small.png"))
+
+
+def prepared(shape, support):
+    return Preprocess(Spec(shape, Support.parse(support)), ("real",), ("image", "vector"))
+
+
+def read(path, values, shape=(1, 2, 3), support="levels:16", task="denoise", operator=None, sigma=0.1):
+    """The observation that a file with these values is."""
+    if path.suffix == ".npy":
+        np.save(path, values)
+    else:
+        Image.fromarray(values).save(path)
+    return from_file(str(path), operator or operators.Identity(shape), prepared(shape, support), task, sigma).z
+
+
+WIDE = np.array([[0, 3, 15], [7, 8, 9]])
+
+
+def test_integers_are_levels_of_the_data_and_floats_are_in_their_unit(tmp_path):
+    x = torch.from_numpy(WIDE).flatten()[None].float()
+    for kind in (np.uint8, np.int64, np.uint64):
+        assert torch.equal(read(tmp_path / "x.npy", WIDE[None].astype(kind)), (x + 0.5) / 16)
+    torch.testing.assert_close(read(tmp_path / "x.npy", WIDE[None] / 16), x / 16)
+    assert torch.equal(read(tmp_path / "x.npy", WIDE[None] > 8, support="binary"), 0.25 + 0.5 * (x > 8))
+    assert torch.equal(read(tmp_path / "x.npy", WIDE[None], support="real"), x)  # whose unit is the file's
+    assert torch.equal(read(tmp_path / "x.npy", WIDE[None] * 1e4, support="real"), x * 1e4)
+    means = operators.block_means((1, 4, 6), 2)
+    assert torch.equal(
+        read(tmp_path / "x.npy", WIDE[None], (1, 4, 6), task="superresolve", operator=means), (x + 0.5) / 16
+    )
+
+
+def test_what_is_not_seen_may_hold_anything(tmp_path):
+    seen = torch.tensor([[[True, False, True], [True, True, True]]])
+    values = np.where(seen.numpy(), WIDE, -99)
+    found = read(tmp_path / "x.npy", values, task="inpaint", operator=operators.Selection((1, 2, 3), seen))
+    assert found.tolist() == ((torch.tensor([[0, 15, 7, 8, 9]]) + 0.5) / 16).tolist()
+
+
+LEVELS = r"integers from 0 to 15, or floats from 0 \(the least\) to 1 \(the greatest\) are needed"
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "words"),
+    [
+        (WIDE + 1, {}, rf"integers from 1 to 16: {LEVELS}"),
+        (WIDE - 1, {}, rf"integers from -1 to 14: {LEVELS}"),
+        (WIDE / 1.0, {}, rf"values from 0 to 15: {LEVELS}"),
+        (WIDE * 17 / 1.0, {"sigma": 3.0}, rf"values from 0 to 255: {LEVELS}"),
+        (WIDE.astype(np.uint8), {"support": "unit"}, r"values from 0 to 15: floats from 0 .* to 1 .* are needed"),
+    ],
+)
+def test_numbers_in_another_unit_are_refused(tmp_path, values, options, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        read(tmp_path / "x.npy", values[None], **options)
+    assert str(caught.value).startswith(f"sampler.input={tmp_path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_product_has_no_levels(tmp_path):
+    A = operators.Matrix((1, 2, 3), torch.ones(4, 6))
+    assert read(tmp_path / "z.npy", np.full((1, 4), 99.0), task="matrix", operator=A).tolist() == [[99.0] * 4]
+    with pytest.raises(ValueError, match="holds integers, but A x has no levels: floats are needed"):
+        read(tmp_path / "z.npy", np.full((1, 4), 9), task="matrix", operator=A)
+
+
+def test_an_image_of_any_height_and_width_is_read_as_it_is_seen(tmp_path):
+    pixels = (WIDE * 17).astype(np.uint8)
+    shown = torch.from_numpy(WIDE).flatten()[None] / 15.0
+    for support, levels in (("levels:16", 16), ("levels:256", 256), ("binary", 2)):
+        found = read(tmp_path / "x.png", pixels, support=support)
+        torch.testing.assert_close(found, (shown * (levels - 1) + 0.5) / levels)
+    torch.testing.assert_close(read(tmp_path / "x.png", pixels, support="unit"), shown)
+    exif = Image.Exif()
+    exif[0x112] = 6  # a viewer turns it by a quarter, clockwise
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(tmp_path / "turned.png", exif=exif)
+    found = from_file(
+        str(tmp_path / "turned.png"), operators.Identity((1, 2, 3)), prepared((1, 2, 3), "unit"), "denoise", 0.1
+    )
+    torch.testing.assert_close(found.z, shown)
+    with pytest.raises(ValueError, match="2 x 3 pixels; 3 x 2 are needed"):
+        read(tmp_path / "x.png", pixels.T.copy())
+    with pytest.raises(ValueError, match=r"an image file has no units, and these data are reals: an array of shape"):
+        read(tmp_path / "x.png", pixels, support="real")
+    with pytest.raises(ValueError, match=r"an array of shape \(2, 2, 3\) in a file .npy is needed"):
+        read(tmp_path / "x.png", pixels, (2, 2, 3))
 
 
 @pytest.mark.parametrize(

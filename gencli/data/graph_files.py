@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from gencli.core.errors import UsageError, near, quoted
+from gencli.data.dialect import MISSING
 from gencli.data.lazy import listed
 
 Value = float | str
+
+_HEADS = {"from", "to", "source", "target", "sender", "receiver", "ego", "alter", "i", "j", "node1", "node2"}
+"""Words that usually head the columns of an edge list."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,16 @@ class Found:
     listed: bool = False
 
 
-def read(path: Path, nodes: Sequence[str]) -> Found:
+def read(path: Path, nodes: Sequence[str], *, directed: bool = False) -> Found:
     """The networks of a file.
 
     Args:
         path: ``.npy`` or ``.npz`` arrays, ``.graphml``, ``.gml``, or text: an edge list or an adjacency matrix.
         nodes: names that are known from elsewhere, of which an edge list need not have all.
+        directed: whether a tie of an edge list and its reverse are two.
 
     Raises:
-        UsageError: the file holds something else.
+        UsageError: the file holds something else, or can be read in two ways.
     """
     kind = path.suffix.lower()
     try:
@@ -54,7 +59,7 @@ def read(path: Path, nodes: Sequence[str]) -> Found:
             return _arrays(path)
         if kind in (".graphml", ".gml"):
             return _networkx(path, kind)
-        return _text(path, nodes)
+        return _text(path, nodes, directed)
     except UsageError:
         raise
     except Exception as error:  # networkx, numpy and zipfile raise errors of many kinds over a damaged file
@@ -124,38 +129,109 @@ def _networkx(path: Path, kind: str) -> Found:
     return replace(found, directed=graph.is_directed(), attributes=attributes)
 
 
-def _text(path: Path, nodes: Sequence[str]) -> Found:
+def _text(path: Path, nodes: Sequence[str], directed: bool) -> Found:
     rows = _rows(path, "data.path")
     if not rows:
         raise _error(path, "it is empty")
     width = len(rows[0])
-    if len(rows) == width and all(len(row) == width for row in rows):  # a matrix, its first row and column are names
-        body = [row[1:] for row in rows[1:]]
-        if rows[0][1:] == [row[0] for row in rows[1:]] and len(set(rows[0])) == width > 2:
-            return _found(path, _matrix(path, body)[None], rows[0][1:])
-        if width > 3:  # three rows of three are ties with weights
-            return _found(path, _matrix(path, rows)[None], [str(k) for k in range(1, width + 1)])
+    if len(rows) == width and all(len(row) == width for row in rows) and (found := _square(path, rows, nodes)):
+        return found
     if any(len(row) not in (2, 3) for row in rows):
         raise _error(path, "an edge list has two columns, from and to (a third, the weight, counts as a tie if not 0)")
-    if _heading(rows, nodes):
-        rows = rows[1:]
-    named = {name for row in rows for name in row[:2]}
+    skipped = int(_heading(path, rows, nodes))
+    named = {name for row in rows[skipped:] for name in row[:2]}
     for name in sorted(named - set(nodes)) if nodes else ():
         raise _error(path, f"node '{quoted(name)}' is not one of data.nodes. {quoted(near(name, nodes), 200)}")
     names = list(nodes) or _in_order(named)
-    at = {name: k for k, name in enumerate(names)}
-    matrix = np.zeros((1, len(names), len(names)))
-    for row in rows:
-        matrix[0, at[row[0]], at[row[1]]] = float(row[2]) if len(row) == 3 else 1.0
-    return replace(_found(path, matrix, names), listed=True)
+    found = _found(path, _ties(path, rows, skipped, names, directed)[None], names)
+    said = [f"heading {quoted(','.join(rows[0]))} skipped"] * skipped
+    return replace(found, listed=True, notes=[*said, *found.notes])
 
 
-def _heading(rows: list[list[str]], nodes: Sequence[str]) -> bool:
-    """Whether the first row names the columns: its words are no nodes of other rows."""
+def _square(path: Path, rows: list[list[str]], nodes: Sequence[str]) -> Found | None:
+    """The adjacency matrix that as many rows as columns are; None: they are ties.
+
+    Raises:
+        UsageError: they may be either.
+    """
+    width = len(rows)
+    names = [str(k) for k in range(1, width + 1)]
+    named = rows[0][1:] == [row[0] for row in rows[1:]] and len(set(rows[0])) == width > 2
+    if named and not _is_number(rows[0][0]):
+        return _found(path, _matrix(path, [row[1:] for row in rows[1:]])[None], rows[0][1:])
+    if width > 3 and named:  # as the first row and column of any symmetric matrix are alike
+        which = "if they are names, write a word in the corner; if not, save the matrix as .npy"
+        raise _error(path, f"row 1 and column 1 may be names or weights: {which}")
+    if width > 3:
+        return _found(path, _matrix(path, rows)[None], names)
+    if not all(_is_number(cell) for row in rows for cell in row):
+        return None
+    matrix = _matrix(path, rows)
+    bits, plain = bool(np.isin(matrix, (0, 1)).all()), bool((matrix == matrix.T).all() and not matrix.diagonal().any())
+    if not bits and not (plain and width == 3):
+        return None
+    no_ties = not {cell for row in rows for cell in row[:2]} <= set(nodes)
+    if no_ties if nodes else bits and plain and width == 3:
+        found = _found(path, matrix[None], names)
+        return replace(
+            found, notes=[f"{width} rows of {width} numbers are read as a matrix, not as ties", *found.notes]
+        )
+    way = "if a matrix, save it as .npy; if ties, put a heading above them, source and target"
+    what = f"{width} rows of {width} numbers may be a matrix or ties"
+    raise _error(path, f"{what}: {way}{' and weight' * (width == 3)}")
+
+
+def _heading(path: Path, rows: list[list[str]], nodes: Sequence[str]) -> bool:
+    """Whether the first row of an edge list names its columns.
+
+    Raises:
+        UsageError: it may as well be a tie.
+    """
+    words, others = set(rows[0][:2]), {name for row in rows[1:] for name in row[:2]}
     if nodes:
-        return not set(rows[0][:2]) <= set(nodes)
-    usual = {"from", "to", "source", "target", "sender", "receiver", "ego", "alter", "i", "j", "node1", "node2"}
-    return rows[0][0].lower() in usual and rows[0][1].lower() in usual
+        return not words & set(nodes)
+    usual = {word.lower() for word in words} <= _HEADS
+    if not words & others:
+        if usual or not all(_is_number(cell) or cell.lower() in MISSING for cell in rows[0][2:]):  # a word, no weight
+            return True
+        if all(map(_is_number, words)) and rows[0][:2] != ["0", "1"]:  # which pandas calls columns without names
+            return False
+    elif not usual:
+        return False
+    way = "if a heading, call its columns source and target; if a tie, put such a heading above it, or give data.nodes"
+    raise _error(path, f"row 1 ({quoted(', '.join(rows[0]))}) may be a heading or a tie: {way}")
+
+
+def _ties(path: Path, rows: list[list[str]], skipped: int, names: Sequence[str], directed: bool) -> np.ndarray:
+    """Weights (n, n) of an edge list.
+
+    Raises:
+        UsageError: a weight is no number, or a tie is there and is not.
+    """
+    at = {name: k for k, name in enumerate(names)}
+    matrix = np.zeros((len(names), len(names)))
+    seen: dict[tuple[int, int], tuple[bool, int]] = {}
+    for number, row in enumerate(rows[skipped:], start=skipped + 1):
+        if not all(map(_is_number, row[2:])):
+            raise _error(path, f"row {number}: the weight '{quoted(row[2])}' is no number")
+        i, j = at[row[0]], at[row[1]]
+        matrix[i, j] = float(row[2]) if len(row) == 3 else 1.0
+        there, before = seen.setdefault((i, j) if directed else (min(i, j), max(i, j)), (matrix[i, j] != 0, number))
+        if there != (matrix[i, j] != 0):
+            turned = "" if directed or row[:2] == rows[before - 1][:2] else " (data.directed=true: these are two)"
+            tie = quoted(f"{row[0]}, {row[1]}")
+            raise _error(
+                path, f"rows {before} and {number} contradict each other: one has the tie {tie}, one not{turned}"
+            )
+    return matrix
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _in_order(names: set[str]) -> list[str]:

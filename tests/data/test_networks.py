@@ -132,6 +132,92 @@ def test_another_network_of_the_same_nodes_is_not_in_sample(tmp_path):
         other.whole()
 
 
+def network(tmp_path, text, nodes=None, **options):
+    (tmp_path / "a.csv").write_text(text)
+    if nodes is not None:
+        (tmp_path / "nodes.csv").write_text("\n".join(["name", *nodes]))
+        options["nodes"] = str(tmp_path / "nodes.csv")
+    return GraphFile(path=str(tmp_path / "a.csv"), **options)
+
+
+def ties(data):
+    """The ties by the names of their nodes, and what is said before the last line."""
+    graph, x = data.spec.graph, data.split("train").x[0]
+    pairs = [f"{graph.names[i]}{graph.names[j]}" for (i, j), there in zip(graph.dyads, x, strict=True) if there]
+    return pairs, [line.removeprefix("a: ") for line in data.understood()[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "pairs", "said"),
+    [
+        ("source,target\nuser,friend\n1,2\n", None, ["12", "frienduser"], ["heading source,target skipped"]),
+        ("From,To\na,b\nb,c\n", None, ["ab", "bc"], ["heading From,To skipped"]),
+        ("user,friend,since\na,b,1\nb,c,1\n", None, ["ab", "bc"], ["heading user,friend,since skipped"]),
+        ("a,b\nb,c\n", None, ["ab", "bc"], []),
+        ("1 2\n3 4\n", None, ["12", "34"], []),
+        ("user,friend\na,b\nb,c\n", "abcd", ["ab", "bc"], ["heading user,friend skipped"]),
+        ("a,b\nc,d\n", "abcd", ["ab", "cd"], []),
+        ("i,j\nk,j\n", "ijk", ["ij", "jk"], []),
+        ("0,1,0\n1,0,1\n0,1,0\n", None, ["12", "23"], ["3 rows of 3 numbers are read as a matrix, not as ties"]),
+        ("0,1,1\n0,0,1\n0,0,0\n", "123", ["12", "13", "23"], ["3 rows of 3 numbers are read as a matrix, not as ties"]),
+        ("x,1,2,3\n1,0,1,1\n2,1,0,0\n3,1,0,0\n", None, ["12", "13"], []),
+        ("1,2,1\n2,3,1\n3,1,0\n", None, ["12", "23"], []),
+        ("a,b,1\nb,a,2\na,b,3\nb,c,0\n", None, ["ab"], ["weights are not read: any but 0 is a tie"]),
+    ],
+)  # fmt: skip
+def test_a_text_is_read_in_one_way_and_it_is_said(tmp_path, text, nodes, pairs, said):
+    data = network(tmp_path, text, nodes)
+    if data.spec.graph.directed:
+        assert text.startswith("0,1,1")
+    assert ties(data) == (pairs, said)
+
+
+HEADING = r"row 1 \({}\) may be a heading or a tie: if a heading, call its columns source and target"
+SQUARE = (
+    r"{0} rows of {0} numbers may be a matrix or ties: if a matrix, save it as .npy; if ties, put a heading above them"
+)
+BOTH = r"rows {} and {} contradict each other: one has the tie {}, one not"
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "message"),
+    [
+        ("user,friend\na,b\nb,c\n", None, HEADING.format("user, friend")),
+        ("id1,id2\n1,2\n2,3\n", None, HEADING.format("id1, id2")),
+        ("id1 id2 1\n1 2 1\n2 3 1\n2 1 1\n", None, HEADING.format("id1, id2, 1")),
+        ("0,1\n10,20\n20,30\n", None, HEADING.format("0, 1")),
+        ("i,j\nj,k\nk,l\n", None, HEADING.format("i, j")),
+        ("a,b\n", None, HEADING.format("a, b")),
+        ("amy,bob\nann,bob\n", ["ann", "bob"], "node 'amy' is not one of data.nodes. There is: ann, bob."),
+        ("x,y\nx,b\n", "ab", "node 'x' is not one of data.nodes"),
+        ("0,1,1\n0,0,1\n0,0,0\n", None, SQUARE.format(3)),
+        ("0,1,0\n1,0,1\n0,1,0\n", "012", SQUARE.format(3)),
+        ("0,2,1\n2,0,3\n1,3,0\n", None, SQUARE.format(3) + ", source and target and weight$"),
+        ("0,9,8,7\n9,0,6,5\n8,6,0,4\n7,5,4,0\n", None, "row 1 and column 1 may be names or weights: if"),
+        ("0 1\n1 0\n", None, SQUARE.format(2) + ", source and target$"),
+        ("1,2,1\n2,3,1\n1,2,0\n", None, BOTH.format(1, 3, "1, 2") + "$"),
+        ("from,to,weight\n2,1,0\n2,3,1\n1,2,1\n", None, BOTH.format(2, 4, "1, 2") + r" \(data.directed=true"),
+        ("a,b,1\nb,c,much\n", None, "row 2: the weight 'much' is no number"),
+        ("a,b,\nc,d,1\n", None, "may be a heading or a tie"),
+    ],
+)  # fmt: skip
+def test_a_text_that_can_be_read_in_two_ways_is_refused(tmp_path, text, nodes, message):
+    with pytest.raises(UsageError, match=message) as found:
+        network(tmp_path, text, nodes).split("train")
+    assert "\n" not in str(found.value)
+
+
+def test_a_heading_is_the_way_out(tmp_path):
+    assert ties(network(tmp_path, "source,target\ni,j\nj,k\n"))[0] == ["ij", "jk"]
+    weighted = "source,target,weight\n0,1,0\n1,0,0\n1,2,1\n"
+    assert ties(network(tmp_path, weighted))[0] == ["12"]
+    both = network(tmp_path, "from,to,weight\n2,1,0\n2,3,1\n1,2,1\n", directed=True)
+    assert ties(both) == (["12", "23"], ["heading from,to,weight skipped"])
+    kept = GraphFile(path=str(tmp_path / "a.csv"))
+    kept.apply(both.schema())
+    assert kept.split("train").sha256 == both.split("train").sha256
+
+
 def test_many_networks_have_a_split(tmp_path):
     matrices = np.random.default_rng(0).integers(0, 2, (20, 5, 5))
     np.savez(tmp_path / "m.npz", nets=matrices)

@@ -24,7 +24,8 @@ class GraphFile(UserFiles):
     """Networks of a file, one bit a dyad.
 
     One network is trained on and measured on, and its records say ``in-sample``; many get a fixed seeded split. Of an
-    edge list, nodes without ties are known from ``nodes`` only.
+    edge list, nodes without ties are known from ``nodes`` only, and the first row is a heading where its words are
+    usual ones (source, target ...), or none of ``nodes``.
 
     Args:
         path: an edge list or an adjacency matrix as text, ``.graphml``, ``.gml``, or ``.npy`` or ``.npz`` with an array
@@ -136,7 +137,8 @@ class GraphFile(UserFiles):
     def _found(self) -> Found:
         self.opened()
         known = self.meaning["names"] if self.kept else self._table[0] if self.nodes is not None else ()
-        return read(self.path, known)
+        directed = self.meaning["directed"] if self.kept else self.directed
+        return read(self.path, known, directed=bool(directed))
 
     def _matrices(self, found: Found, names: list[str], directed: bool) -> Any:
         """Adjacency matrices (N, n, n); an undirected tie is one that is there in either direction."""

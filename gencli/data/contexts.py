@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
+from gencli.core.integers import require_held
 from gencli.core.spec import Spec
 from gencli.core.tensors import numbers
 
@@ -20,7 +21,8 @@ def checked(y: object, n: int, spec: Spec, *, precise: bool) -> Tensor:
         precise: whether float32 is too coarse for it.
 
     Raises:
-        UsageError: it has another shape, a class that there is not, or a number that is not finite.
+        UsageError: it has another shape, a class that there is not, or a number that is not finite or
+            would be rounded.
     """
     given = numbers("y", y)
     if not (spec.classes or spec.context):
@@ -42,4 +44,5 @@ def checked(y: object, n: int, spec: Spec, *, precise: bool) -> Tensor:
         if precise:
             raise UsageError(f"y is {str(given.dtype)[6:]}, which is too coarse for this context: give float64")
         return given.float()
+    require_held(given.cpu().numpy(), "y")
     return given.double()

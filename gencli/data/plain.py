@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gencli.core.errors import UsageError
+from gencli.core.integers import HELD
 from gencli.data.dialect import NONE, SEPARATORS, SPACES, Dialect, Lines, lines_above, read_lines, rows_of_sample
 
 LARGE = 1 << 22
@@ -25,6 +26,7 @@ LARGE = 1 << 22
 BLOCK = 1 << 23
 """Bytes that are read at a time."""
 
+_LONG = re.compile(rb"(?<![\d.])\d{16,}(?![\d.eE])")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -115,6 +117,8 @@ def _columns(content: bytes, start: int, separator: str, numeric: list[bool]) ->
         frame = _frame(block, separator, numeric)
         found = frame[places].to_numpy()
         if len(frame) != rows or not np.isfinite(found).all():
+            raise _NotPlain
+        if (np.abs(found) >= HELD).any() and _LONG.search(block):  # an integer that may be rounded
             raise _NotPlain
         values[n : n + rows] = found
         n += rows

@@ -16,6 +16,7 @@ import torch.utils.data
 from torch import Tensor
 
 from gencli.core.errors import UsageError
+from gencli.core.integers import require_held
 from gencli.core.spec import Batch, Support
 from gencli.data.base import Split
 
@@ -52,7 +53,7 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
     """Numbers as data of a support; reals that come in more than float32 as float64 (see ``Lazy.in_precision``).
 
     Raises:
-        UsageError: a value lies outside of it, or is not finite.
+        UsageError: a value lies outside of it, is not finite, or is an integer that would be rounded.
     """
     if not (np.issubdtype(x.dtype, np.number) or x.dtype == np.bool_) or np.iscomplexobj(x):
         raise UsageError(f"{where} holds {x.dtype}, not numbers")
@@ -67,6 +68,8 @@ def to_support(x: np.ndarray, support: Support, where: str) -> Tensor:
                 f"{where} does not fit data.support={support}: it needs {'integers' if support.discrete else 'values'} "
                 f"from 0 to {high}; found {x.min():g} to {x.max():g}"
             )
+    if not support.discrete:
+        require_held(x, where)
     fine = not support.discrete and not np.can_cast(x.dtype, np.float32)
     return torch.from_numpy(np.ascontiguousarray(x)).to(torch.float64 if fine else storage_dtype(support))
 

@@ -15,14 +15,15 @@ import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gencli.core.errors import UsageError, near, quoted
+from gencli.core.integers import ADVICE, rounded, rounded_text
 from gencli.data.dialect import MISSING, Dialect, number, read_lines
 from gencli.data.plain import read_plain
 from gencli.data.split import SPLITS
+from gencli.data.typed import objects, of_npz, of_parquet
 
 UNSAID, TYPED = Dialect(), Dialect(header=True)
 
@@ -98,7 +99,7 @@ class Table:
         """(N,) the cells of a column in fp64; true and false are 1 and 0.
 
         Raises:
-            UsageError: a cell is no finite number; names its line and the way out.
+            UsageError: a cell is no finite number, or an integer that would be rounded; names its line and the way out.
         """
         cells = self.columns[name]
         if cells.dtype != object:
@@ -112,6 +113,7 @@ class Table:
                 values = np.array([self._number(cell) for cell in cells])
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong) == 0:
+            self._require_held(name, values)
             return values
         if cells.dtype == object and {cell.lower() for cell in cells} <= {"true", "false"}:
             return np.array([float(cell.lower() == "true") for cell in cells])
@@ -135,6 +137,21 @@ class Table:
         for j, column in enumerate(columns):
             result[:, j] = column
         return result
+
+    def _require_held(self, name: str, values: np.ndarray) -> None:
+        """Refuse integers that are others in values (N,), which are finite.
+
+        Raises:
+            UsageError: names the line of the first.
+        """
+        cells = self.columns[name]
+        row = rounded_text(cells, values) if cells.dtype == object else rounded(cells)
+        if row is not None:
+            found = f"{quoted(cells[row])}, an integer that float64 would round to {int(values[row])}"
+            raise UsageError(
+                f"{self.where}: column '{quoted(name)}', {self.place(row)} is {found}: {ADVICE} (data.columns chooses "
+                "columns)"
+            )
 
     def _number(self, cell: str) -> float:
         value = number(cell, self.dialect.decimal or ".")
@@ -226,10 +243,10 @@ def read(
             if content.startswith(magic):
                 content = unpack(content)
         if content.startswith(b"PAR1"):
-            columns = _parquet(content, where)
+            columns = of_parquet(content, where)
         elif content.startswith(b"PK") and (members := zipfile.ZipFile(io.BytesIO(content)).namelist()):
             if all(name.endswith(".npy") for name in members):
-                columns = _arrays(content, where)
+                columns = of_npz(content, where)
             else:
                 return _text(_member(content, members, where), where, dialect, kept, names, unnamed, texts)
         else:
@@ -279,12 +296,8 @@ def _text(
         raise UsageError(f"{where} is no table: line {text.count(chr(10), 0, text.index(chr(0))) + 1} has a zero byte")
     found = read_lines(text, where, dialect, kept, names)
     cells = zip(*found.rows, strict=True) if found.rows else [() for _ in found.names]
-    columns = [(name, _objects(column)) for name, column in zip(found.names, cells, strict=True)]
+    columns = [(name, objects(column)) for name, column in zip(found.names, cells, strict=True)]
     return _table(where, columns, np.array(found.lines), found.dialect, found.notes, unnamed=unnamed)
-
-
-def _objects(cells: Iterable[str]) -> np.ndarray:
-    return np.array([*cells], dtype=object)
 
 
 def _table(
@@ -328,7 +341,7 @@ def of_cells(where: str, columns: Mapping[str, np.ndarray]) -> Table:
     def typed(cells: np.ndarray) -> np.ndarray:
         if cells.dtype.kind in "biuf":
             return cells
-        return _objects("" if cell is None or cell != cell else str(cell).strip() for cell in cells.tolist())
+        return objects("" if cell is None or cell != cell else str(cell).strip() for cell in cells.tolist())
 
     return Table(where, {name: typed(cells) for name, cells in columns.items()})
 
@@ -340,50 +353,3 @@ def _counts(cells: np.ndarray) -> bool:
     except ValueError:
         return False
     return bool(len(values) and values[0] in (0, 1) and (np.diff(values) == 1).all())
-
-
-def _parquet(content: bytes, where: str) -> list[tuple[str, np.ndarray]]:
-    try:
-        from pyarrow import parquet, types
-    except ImportError as error:
-        raise UsageError(f"{where} is parquet, which needs pyarrow: pip install gencli-nll[parquet]") from error
-    table = parquet.ParquetFile(io.BytesIO(content)).read()
-    columns = []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-        numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-        if types.is_dictionary(column.type):
-            column = column.cast(kind)
-        if types.is_boolean(kind) and not column.null_count:
-            cells = column.to_numpy()
-        elif numeric:
-            whole = types.is_integer(kind) and not column.null_count
-            cells = column.to_numpy() if whole else column.cast("float64").to_numpy()
-        elif types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) or types.is_null(kind):
-            cells = _objects("" if cell is None else str(cell).strip() for cell in column.to_pylist())
-        else:
-            raise UsageError(f"{where}: column '{quoted(name)}' is {kind}: numbers, texts or truth values are needed")
-        columns.append((name.strip(), cells))
-    return columns
-
-
-def _arrays(content: bytes, where: str) -> list[tuple[str, np.ndarray]]:
-    columns: list[tuple[str, Any]] = []
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        for name in arrays.files:
-            cells = arrays[name]
-            if cells.ndim != 1 or cells.dtype.kind not in "biufUS":
-                raise UsageError(
-                    f"{where}: key '{quoted(name)}' is {cells.dtype}{list(cells.shape)}: one array (N,) of numbers or "
-                    "texts a column is needed (data=array reads others)"
-                )
-            if columns and len(cells) != len(columns[0][1]):
-                raise UsageError(
-                    f"{where}: '{quoted(name)}' has {len(cells)} rows, '{quoted(columns[0][0])}' {len(columns[0][1])}"
-                )
-            if cells.dtype.kind == "S":
-                cells = np.char.decode(cells, "utf-8")
-            columns.append(
-                (name.strip(), _objects(map(str.strip, cells.tolist())) if cells.dtype.kind == "U" else cells)
-            )
-    return columns

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
 from gencli.core.files import named
+from gencli.core.integers import require_held
 from gencli.core.noise import mix_seed
 from gencli.core.options import Count
 from gencli.data.tables import read
@@ -108,7 +109,10 @@ def _read(text: str, subject: Subject) -> Tensor:
             if not isinstance(found, np.ndarray):
                 with found as arrays:
                     found = arrays["observed" if "observed" in arrays.files else arrays.files[0]]
+            require_held(found, f"sampler.observed={quoted(text, 200)}")
             return torch.from_numpy(found.astype(np.float64))
+        except UsageError:
+            raise
         except Exception as error:  # of numpy, zipfile and zlib over a damaged file
             raise ValueError(
                 f"sampler.observed={quoted(text, 200)} is no array of numbers: {quoted(error, 200)}"

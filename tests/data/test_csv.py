@@ -2,6 +2,7 @@
 
 import gzip
 import zipfile
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -211,6 +212,44 @@ def test_parquet(tmp_path):
         rows(written(a=[1, None, 2]))
     with pytest.raises(UsageError, match=r"column 'a' is list<.*>: numbers, texts or truth values are needed"):
         rows(written(a=[[1], [2]]))
+
+
+BIG = 2**53 + 1
+ROUNDED = f"is {BIG}, an integer that float64 would round to {BIG - 1}: rescale, or take differences"
+
+
+def test_integers_that_float64_does_not_hold_are_refused(tmp_path):
+    """Those that it holds are read, and classes are texts, which lose nothing."""
+    for text, place in ((f"id,a\n1,1\n{BIG},2\n", 3), (f"id;a\n1,5;1\n+{BIG};2\n", 3), (f"a id\n1 -{BIG}\n1 1\n", 2)):
+        with pytest.raises(UsageError, match=rf"column 'id', line {place} is [+-]?{BIG}, an integer that"):
+            rows(file(tmp_path, text))
+    held = f"id,a\n{BIG - 1},1.5\n{2**60},1e300\n{10**17},{BIG}.0\n"
+    assert CSV(file(tmp_path, held), **ALL).whole().x[:, 0].tolist() == [BIG - 1, 2**60, 10**17]
+    labelled = CSV(file(tmp_path, f"id,a\n{BIG},1\n{BIG - 1},2\n{BIG},3\n"), label="id", **ALL)
+    assert labelled.class_names() == [str(BIG - 1), str(BIG)]
+    np.savez(tmp_path / "t.npz", a=np.zeros(2), id=np.array([1, 2**64 - 1], np.uint64))
+    with pytest.raises(UsageError, match=rf"column 'id', row 2 is {2**64 - 1}, an integer that float64 would round"):
+        rows(str(tmp_path / "t.npz"))
+
+
+def test_integers_of_parquet_are_those_of_the_file_or_refused(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = str(tmp_path / "t.parquet")
+    decimals = [Decimal(2), Decimal(BIG), Decimal(4)]
+    for cells in ([1, BIG, 3], pa.array([1, BIG, 3], pa.uint64()), decimals, pa.array([1, BIG, 3]).dictionary_encode()):
+        parquet.write_table(pa.table({"id": cells, "a": [0.5, 1, 2]}), path)
+        with pytest.raises(UsageError, match="column 'id', row 2 " + ROUNDED):
+            rows(path)
+    parquet.write_table(pa.table({"id": [1, BIG, BIG - 1, None], "a": [0.5, 1, 2, 3]}), path)
+    with pytest.raises(UsageError, match="column 'id', row 2 " + ROUNDED):
+        rows(path, columns={"id": "real?", "a": "real"})
+    named = CSV(path, columns={"id": "categorical?", "a": "real"}, **ALL)
+    assert named.to_rows(named.whole().x)["id"] == [1, BIG, BIG - 1, None]
+    parquet.write_table(pa.table({"id": [1, 2**60, None], "a": [0.5, 1, 2]}), path)
+    optional = CSV(path, columns={"id": "real?", "a": "real"}, **ALL)
+    assert optional.whole().x[:2, 0].tolist() == [1, 2**60]
 
 
 def test_a_wide_table(tmp_path):

@@ -13,7 +13,7 @@ from gencli.data import dialect, plain
 from gencli.data.sets.csv import CSV
 from gencli.data.tables import read
 
-NUMBERS = ["0", "1", "-2.5", "+3.", ".5", "1e3", "-1E-7", "007", "12345678901234567890", "0.1", "4.9e-324", " 6", "7 "]
+NUMBERS = ["0", "1", "-2.5", "+3.", ".5", "1e3", "-1E-7", "007", "12345678901234567890.", "0.1", "4.9e-324", " 6", "7 "]
 ODD = [
     "1e400",
     "nan",
@@ -31,6 +31,7 @@ ODD = [
     "a",
     "\x0b1",
     "1\x1c",
+    "-9007199254740993",  # which float64 would round
 ]
 WORDS = ["a", " b", "1", "007", "1.0", "ä", "", "x y"]
 
@@ -131,6 +132,15 @@ def test_a_column_of_words_stays_texts_among_numbers(tmp_path):
     assert same(path) == 2
     assert same(path, texts=["z"]) == 1
     assert read(path, texts=["z"]).texts("z")[7] == "07"  # a name that a number would not keep
+
+
+def test_integers_that_float64_holds_are_read_however_large(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["x,y,z", *(f"{2**60 + 256 * i},1e20,{i}.12345678901234567" for i in range(300))]))
+    assert same(path) == 0  # as texts, since the digits may be too many
+    assert read(path).numbers("x").tolist() == [2**60 + 256 * i for i in range(300)]
+    path.write_text("\n".join(["x,y,z", *(f"1234567890123456{i}.5,1e20,{i}.12345678901234567" for i in range(300))]))
+    assert same(path) == 3
 
 
 @pytest.mark.parametrize("cell", ODD)

@@ -8,6 +8,7 @@ import torch
 from data_sets import refused, save
 
 from gencli.core.errors import UsageError
+from gencli.core.integers import ADVICE
 from gencli.core.spec import Batch, Spec, Support
 from gencli.data.preprocess import Preprocess
 from gencli.data.sets.array import Array
@@ -159,6 +160,10 @@ def test_a_context_is_checked_in_one_place():
         (np.ones((3, 1)), "y has shape (3, 1); contexts of 3 rows have (3, 2)"),
         ([[1, 2], [3]], "y: its rows differ in length"),
         ([["a", "b"]], "y: numbers are needed, not <U1"),
+        (
+            np.array([[1, 2**53 + 1]]),
+            f"y holds the integer {2**53 + 1}, which float64 would round to {2**53}: {ADVICE}",
+        ),
         ([[1, math.nan]], "y holds a value that is not finite (NaN or infinite)"),
     ):
         with refused(text):

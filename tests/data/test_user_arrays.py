@@ -79,6 +79,25 @@ def test_arrays_that_cannot_be_read(arrays, text, tmp_path):
     one_line(caught.value)
 
 
+@pytest.mark.parametrize("memory", [4, 0])
+def test_integers_that_float64_does_not_hold_are_refused(tmp_path, memory):
+    """And integers of any size are whole numbers, of which the user says what they are."""
+    path, big = tmp_path / "a.npy", 2**53 + 1
+    for last, dtype in ((big, np.int64), (-big, np.int64), (2**63 - 1, np.int64), (2**64 - 1, np.uint64), (big, ">u8")):
+        np.save(path, np.array([[1, 2]] * 11 + [[1, last]], dtype))
+        ends = f"{min(last, 1)} to {max(last, 2)}"
+        with refused(f"data.path={path} holds whole numbers from {ends}: say data.support=real"):
+            Array(str(path), memory=memory).split("train")
+        data = Array(str(path), support="real", val=0, test=0, memory=memory)
+        with pytest.raises(UsageError, match=rf"train.* holds the integer {last}, which float64 would round to"):
+            data.split("train")
+    np.save(path, np.array([[1, 2]] * 11 + [[2**53, 2**63]], np.uint64))
+    held = Array(str(path), support="real", val=0, test=0, memory=memory)
+    assert held.split("train").gather(torch.arange(12)).x.max() == 2.0**63
+    with pytest.raises(UsageError, match=r"does not fit data.support=levels:9: it needs integers from 0 to 8"):
+        Array(str(path), support="levels:9", memory=memory).split("train")
+
+
 def test_shares_that_leave_nothing_for_training(tmp_path):
     path = save(tmp_path / "a.npz", x=X[:3], labels=np.zeros(3, int))
     assert len(Array(path, val=0.5).split("val")) == 2

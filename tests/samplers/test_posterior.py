@@ -10,6 +10,7 @@ from simulators import exact
 
 import gencli
 from gencli.cli.main import main
+from gencli.core.errors import UsageError
 from gencli.data.sets.toys import Toy
 from gencli.methods.posteriors import task_of
 from gencli.samplers.posterior import Posterior
@@ -37,6 +38,11 @@ def test_an_observation_of_a_file(tmp_path):
         assert found.arrays["observed"].tolist() == [1.5, -2.0]
         assert "truth" not in found.arrays
     np.save(tmp_path / "wrong.npy", np.zeros(3))
+    np.save(tmp_path / "large.npy", np.array([1, 2**53 + 1]))
+    with pytest.raises(
+        UsageError, match=r"sampler\.observed=.*holds the integer 9007199254740993, which float64 would"
+    ):
+        Posterior(observed=str(tmp_path / "large.npy")).answer(subject, 10)
     for observed, wanted in (("wrong.npy", "holds 3 numbers"), ("none.npy", "there is no such file"), (10, "0 to 9")):
         asked = observed if isinstance(observed, int) else str(tmp_path / observed)
         with pytest.raises(ValueError, match=rf"sampler\.observed=.*{wanted}"):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, near, quoted
+from gencli.core.integers import HELD, require_held
 from gencli.core.options import BelowOne, NonNegative, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
@@ -128,11 +129,10 @@ class Array(UserFiles):
             return Support("real")
         if x.dtype.kind == "b":
             return Support("binary", 2)
-        k = max(2, int(x.max()) + 1) if x.min() >= 0 else "K"
-        raise UsageError(
-            f"data.path={self.path} holds whole numbers from {x.min()} to {x.max()}: say data.support=levels:{k}, "
-            f"categorical:{k} or real"
-        )
+        k = max(2, int(x.max()) + 1)
+        counted = f"levels:{k}, categorical:{k} or " if x.min() >= 0 and k <= HELD else ""
+        found = f"holds whole numbers from {x.min()} to {x.max()}: say data.support={counted}real"
+        raise UsageError(f"data.path={self.path} {found}")
 
     def _all_labels(self) -> dict[str, np.ndarray]:
         """Labels of all splits that there are, by key.
@@ -239,6 +239,7 @@ class Array(UserFiles):
         if y.dtype.kind not in "biuf" or y.shape[1:] != shape or not np.isfinite(y).all():
             needed = f"a context of {' x '.join(map(str, shape))} reals, all finite, is needed"
             raise self._error(f"{key} holds {_kind(y)}; {needed}")
+        require_held(y, f"data.path={self.path}: {key}")
         return torch.from_numpy(_numbers(y, key).astype(np.float64))
 
     # --- the file ------------------------------------------------------------------------------------------------
@@ -346,8 +347,8 @@ def _numbers(x: np.ndarray, where: str) -> np.ndarray:
     """
     if x.dtype.kind not in "biuf":
         raise UsageError(f"{where} holds {_kind(x)}, not numbers")
-    if x.dtype.kind == "u" and x.dtype.itemsize > 1:
-        return x.astype(np.int64 if x.max(initial=0) < 2**63 else np.float64)
+    if x.dtype.kind == "u" and x.dtype.itemsize > 1 and x.max(initial=0) < 2**63:
+        return x.astype(np.int64)
     with np.errstate(over="ignore"):  # what is infinite then is refused as such
         return x.astype(np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False)
 

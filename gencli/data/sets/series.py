@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, quoted
+from gencli.core.integers import require_held
 from gencli.core.options import BelowOne, Count, Natural
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
@@ -130,6 +131,7 @@ class Series(UserFiles):
                     f"{where} is an array of {array.dtype} of shape {array.shape}: numbers of shape (T, D), (T, H, W) "
                     "or (T, C, H, W) are expected"
                 )
+            require_held(array, where)
             states = array.astype(np.float64)
             if not np.isfinite(states).all():
                 at = int(np.argwhere(~np.isfinite(states))[0][0])

@@ -4,7 +4,9 @@ import dataclasses
 import importlib
 import json
 import math
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import forks
@@ -227,3 +229,36 @@ def test_the_clock_stands_while_it_is_paused():
     time.sleep(0.3)
     clock.agree(2, None, 0, torch.device("cpu"))
     assert clock.seconds >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("a_step", "exchanges"),
+    [(8.0, [1, 2, 3, 4, 5, 6]), (0.3, [1, 4, 7, 10]), (0.001, [1, 11, 21])],
+)
+def test_ranks_agree_about_every_second(monkeypatch, a_step, exchanges):
+    """A signal that waited for ten steps of 8 s would come after torchrun has killed all; the slower rank tells."""
+    times, told, met = {}, {}, threading.Barrier(2, timeout=20)
+
+    def largest(tensor):
+        told[threading.get_ident()] = tensor
+        met.wait()
+        found = torch.stack([*told.values()]).amax(0)
+        met.wait()
+        return found
+
+    monkeypatch.setattr("gencli.core.distributed.largest", largest)
+    monkeypatch.setattr("gencli.training.clock.time.perf_counter", lambda: times.get(threading.get_ident(), 0.0))
+
+    def trained(rank):
+        """Steps after which this rank exchanged something, until the signal that rank 1 gets within the last step."""
+        clock, agreed = Clock(World(rank=rank, size=2)), []
+        for step in range(1, exchanges[-1] + 1):
+            times[threading.get_ident()] = times.get(threading.get_ident(), 0.0) + a_step * (1 if rank else 0.4)
+            before = clock.seconds
+            stopped = clock.agree(step, None, 15 * (rank and step == exchanges[-1]), torch.device("cpu"))
+            agreed += [step] * (clock.seconds != before)
+        return agreed, stopped
+
+    with ThreadPoolExecutor(2) as ranks:
+        found = [*ranks.map(trained, range(2))]
+    assert found == [(exchanges, 15)] * 2

@@ -79,10 +79,19 @@ def mapping(file: Path, types: Mapping[str, tuple[type, ...]], times: int = 1) -
     found = parse_json(text(file, times), file, times)
     if not isinstance(found, dict):
         raise UsageError(f"{file} is damaged: it is no mapping")
+    check_types(found, types, file)
+    return found
+
+
+def check_types(found: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], file: Path, where: str = "") -> None:
+    """Refuse a mapping of a file, which stands there at ``where``, with a key of another type than it should be.
+
+    Raises:
+        UsageError: names the key.
+    """
     for key, kinds in types.items():
         if key in found and not is_of(found[key], kinds):
-            raise UsageError(f"{file} is damaged: {key}={quoted(found[key])} is of the wrong type")
-    return found
+            raise UsageError(f"{file} is damaged: {where}{key}={quoted(found[key])} is of the wrong type")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml: 15 times faster

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gencli.config import renamed, sections
 from gencli.config.plain import (
     BYTES,
+    check_types,
     entries,
     is_of,
     mapping,
@@ -52,6 +53,7 @@ TARGET = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"
 """The dotted name of a class."""
 
 _OPTION = r"[\w.+-]*\w[\w.+-]*"
+_SPLITS = ("train", "val", "test", "all")
 _NULLABLE = ("sampler", "estimator", "logger")
 _TOP: dict[str, tuple[type, ...]] = {
     "seed": (int,),
@@ -73,6 +75,7 @@ _INFO: dict[str, tuple[type, ...]] = {
     "status": (str,),
     "reason": _TEXT,
     "progress": (dict, type(None)),
+    "best": (dict, type(None)),
     "result": (dict, type(None)),
     "wall_seconds": _NUMBER,
     "sampling_seconds": _NUMBER,
@@ -86,6 +89,12 @@ _INFO: dict[str, tuple[type, ...]] = {
     "versions": (dict, type(None)),
     "process": (dict, type(None)),
 }
+_WITHIN: dict[str, dict[str, tuple[type, ...]]] = {
+    "progress": {"step": (int, type(None)), "seconds": _NUMBER},
+    "result": dict.fromkeys(("value", "bits_per_dim"), _NUMBER)
+    | dict.fromkeys(("split", "metric", "unit", "bound", "estimator"), _TEXT),
+}
+"""What the mappings of run.json hold that are shown."""
 _RECORD: dict[str, tuple[type, ...]] = {
     "metric": (str,),
     "value": (int, float),
@@ -197,7 +206,9 @@ def info(run: Path) -> dict[str, Any]:
     Raises:
         UsageError: there is none, or it is damaged.
     """
-    found = _own(run / "run.json", run, _INFO)
+    found = _own(file := run / "run.json", run, _INFO)
+    for key, types in _WITHIN.items():
+        check_types(found.get(key) or {}, types, file, f"{key}.")
     if found.get("status") == "running" and processes.alive(found.get("process") or {}) is False:
         found["status"] = "lost"
     return found
@@ -303,9 +314,12 @@ def own_record(run: Path) -> Mapping[str, Any]:
         UsageError: a file is damaged.
     """
     result: Mapping[str, Any] = info(run).get("result") or {}
-    name = f"{result.get('split')}-{result.get('estimator')}"
-    file = run / "eval" / f"{name}.json"
-    return record(file) if re.fullmatch(r"\w+-\w+", name) and file.is_file() else result
+    split, estimator = result.get("split"), result.get("estimator")
+    # an option of the user's may have dots in its name, and settings may follow it, as in exact-masks4
+    if split not in _SPLITS or not matches(estimator, _OPTION) or len(str(estimator)) > LONGEST:
+        return result
+    file = run / "eval" / f"{split}-{estimator}.json"
+    return record(file) if file.is_file() else result
 
 
 def record(file: Path) -> dict[str, Any]:

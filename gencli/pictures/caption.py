@@ -31,9 +31,10 @@ def record_of(parts: Parts) -> dict[str, Any] | None:
     if parts.run is None or parts.checkpoint is None:
         return None
     name = stored.config(parts.run)["choices"].get("estimator")
+    variant = "" if parts.estimator is None else parts.estimator.variant
     for split in ("test", "val", "train"):
         try:
-            found = stored.record(parts.run / "eval" / f"{split}-{name}.json")
+            found = stored.record(parts.run / "eval" / f"{split}-{name}{variant}.json")
         except UsageError:  # there is none, or it is damaged
             continue
         if found.get("weights") == parts.weights and _same_file(found, parts):
@@ -58,8 +59,8 @@ def number_of(record: dict[str, Any] | None) -> str:
     bits = record.get("bits_per_dim")
     per = quoted(unit.partition("/")[2] or "dim")
     words = bounds.words_of(bound, limits, record.get("flags"))
-    said = words if bits is None else f"{bits:.3f} bits/{per}, {words}"
-    return f"{split}NLL {SIGNS[bound]} {value:.3f}{error} {unit} ({said})"
+    said = words if bits is None else f"{bounds.nats(bits)} bits/{per}, {words}"
+    return f"{split}NLL {SIGNS[bound]} {bounds.nats(value)}{error} {unit} ({said})"
 
 
 def title(parts: Parts, what: str = "") -> str:

@@ -11,8 +11,11 @@ import torch
 from safetensors import safe_open
 
 import gencli
+from gencli.config import stored
 from gencli.core.errors import UsageError
+from gencli.report.listing import line_of
 from gencli.run import plain_weights
+from gencli.sweeps import progress
 from tests.runs import ROOT
 
 RUNS = ROOT / "tests" / "golden" / "runs"
@@ -35,6 +38,31 @@ def test_its_own_record_gives_the_error(run):
     (run / "eval").mkdir()
     (run / "eval" / "test-exact.json").write_text(json.dumps(record))
     assert "test NLL <= 3.500 ± 0.250 nats (upper bound; unbounded likelihood)" in repr(gencli.load(run))
+
+
+@pytest.mark.parametrize("estimator", ["exact-masks4", "my.bound+"])
+def test_its_own_record_may_be_of_settings_or_of_a_name_with_dots(run, estimator):
+    """Else run.json's shorter copy would be told, without error and flags."""
+    record = {"metric": "nll", "value": 3.5, "split": "test", "bound": "upper", "unit": "nats", "estimator": estimator}
+    info = json.loads((run / "run.json").read_text()) | {"result": record, "seal": None}
+    (run / "run.json").write_text(json.dumps(info))
+    (run / "eval").mkdir()
+    whole = record | {"se_examples": 0.25, "flags": ["in-sample"]}
+    (run / "eval" / f"test-{estimator}.json").write_text(json.dumps(whole))
+    told = "test NLL <= 3.500 ± 0.250 nats (upper bound; in-sample)"
+    assert told in repr(gencli.load(run))
+    assert progress.result(run) == "test NLL <= 3.500 ± 0.250 nats (in-sample)"
+    assert line_of(run).flags == ("in-sample",)
+
+
+@pytest.mark.parametrize(
+    ("split", "estimator"), [("../eval/test", "exact"), ("test", "../test-exact"), ("test", "a/b")]
+)
+def test_no_file_elsewhere_is_taken_for_its_own_record(run, split, estimator):
+    result = {"split": split, "estimator": estimator, "value": 9.0, "bound": "exact", "unit": "nats"}
+    (run / "run.json").write_text(json.dumps({"status": "finished", "result": result}))
+    (run / "eval").mkdir()
+    assert stored.own_record(run) == result
 
 
 def test_a_page_shows_the_newest_samples_and_runs_nothing_of_a_strangers(run, tmp_path):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from gencli.cli.help import Parser
 from gencli.core.errors import UsageError
+from gencli.core.files import standard_json
 from gencli.report import forms, render
 from gencli.report.collect import expand, one_a_run
 from gencli.report.compare import compared
@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
     elif args.form == "csv":
         render.write_csv(comparison)
     elif args.form == "json":
-        print(json.dumps(render.plain(comparison), indent=2))
+        print(standard_json(render.plain(comparison), indent=2))
     elif args.form:
         names = render.short_names([row.run for rows in comparison.groups for row in rows])
         forms.write_sheets(comparison, [render.sheet_of(rows, names) for rows in comparison.groups], args.form)

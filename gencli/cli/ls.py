@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from gencli.cli.help import Parser
 from gencli.config.locate import runs
 from gencli.core.errors import UsageError, quoted
+from gencli.core.files import standard_json
 from gencli.report import listing
 
 NEWEST = 30
@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
             raise UsageError(f"{quoted(name, 200)}: no such folder")
         found += runs(folder)
     if args.json:
-        print(json.dumps(listing.plain([listing.line_of(run) for run in found]), indent=2))
+        print(standard_json(listing.plain([listing.line_of(run) for run in found]), indent=2))
         return 0
     if not found:
         where = " ".join(args.folders) or "outputs/"

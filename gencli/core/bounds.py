@@ -12,16 +12,35 @@ ORDER = ("exact", "upper", "estimate", "lower")
 """What is taken first where there are several: that which bounds the NLL from above."""
 
 
+def nats(value: float, sign: str = "", digits: int = 3) -> str:
+    """A number of nats in so many decimals; of one beyond all NLLs its size.
+
+    Example:
+        >>> nats(84.2351), nats(1.2e60), nats(0.5, "+", 2)
+        ('84.235', '1.200e+60', '+0.50')
+    """
+    return f"{value:{sign}.{digits}f}" if abs(value) < 1e9 else f"{value:{sign}.3e}"
+
+
+def at_least(limits: Collection[str] | None) -> bool:
+    """Whether the error behind a value is a lower limit: it holds those over examples and of what they share alone.
+
+    Args:
+        limits: names of errors that are lower limits, as ``se_lower_limits`` of a record.
+    """
+    return not {"se_examples", "se_shared"}.isdisjoint(limits or ())
+
+
 def error_of(se_examples: float | None, se_shared: float | None, limits: Collection[str] | None) -> str:
     """The standard error behind a value, in its unit: `` ± 0.615``, `` ± 0.615 at least``; empty: it is not known.
 
     Args:
         se_examples: of the mean over examples.
         se_shared: of what all examples share.
-        limits: names of errors that are lower limits, as ``se_lower_limits`` of a record.
+        limits: see ``at_least``.
     """
     se = combined(se_examples, se_shared)
-    return "" if se is None else f" ± {se:.3f}{' at least' if 'se_shared' in (limits or ()) else ''}"
+    return "" if se is None else f" ± {nats(se)}{' at least' if at_least(limits) else ''}"
 
 
 def words_of(bound: str, limits: Collection[str] | None, flags: Sequence[object] | None) -> str:
@@ -29,7 +48,7 @@ def words_of(bound: str, limits: Collection[str] | None, flags: Sequence[object]
 
     Args:
         bound: exact, upper, lower or estimate.
-        limits: see ``error_of``; there are some where importance weights have collapsed.
+        limits: see ``at_least``; there are some where importance weights have collapsed.
         flags: of the record.
     """
     collapsed = ", importance weights collapsed" if limits else ""

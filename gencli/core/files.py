@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -147,6 +148,27 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people and programs, whole."""
     write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def standard_json(value: Any, indent: int | None = None) -> str:
+    """JSON for other programs: numbers that are not finite, which JSON has not, as texts.
+
+    Files of a run have them as Python writes and reads them, bare.
+
+    Example:
+        >>> standard_json({"value": math.inf, "se": [math.nan, 0.5]})
+        '{"value": "Infinity", "se": ["NaN", 0.5]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """The same with texts in the place of numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_sealed(path: Path, value: Mapping[str, Any], **about: str | None) -> None:

@@ -13,6 +13,10 @@ BLOCKS = 20
 """Of a sequence: 10 to 30 is where more blocks hardly narrow an interval, and longer ones depend less on each other
 ("Batch size effects in the analysis of simulation output", Schmeiser, 1982)."""
 FEW = 10
+"""Blocks of which fewer tell little: sums over rows that depend on each other."""
+FEW_ROWS = 6
+"""Independent rows of which fewer tell little: two errors cover the mean of 6 normal rows in 90 of 100 cases, and of 2
+rows in 70 (t distribution)."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class StandardError:
     """The standard error of a mean.
 
     Args:
-        value: None: one row tells none, nor do rows that are not finite.
+        value: None: one row tells none, nor do rows that are not finite. 0: no two rows differ.
         blocks: of consecutive rows, which were taken as independent; None: rows were.
         caveat: why the true error may be larger, in a few words; empty: nothing speaks for it.
     """
@@ -57,8 +61,11 @@ def standard_error(values: np.ndarray, counts: np.ndarray | None, groups: np.nda
     n = len(values)
     if n < 2 or not np.isfinite(values).all():
         return StandardError(None)
+    if (values == values[0] if counts is None else values * counts[0] == values[0] * counts).all():
+        return StandardError(0.0, caveat=f"no error: all {n:,} rows are equal")
     if counts is None and groups is None:
-        return StandardError(float(values.std(ddof=1) / math.sqrt(n)))
+        caveat = f"error from {n} rows only" if n < FEW_ROWS else ""
+        return StandardError(float(values.std(ddof=1) / math.sqrt(n)), caveat=caveat)
     if counts is None:
         counts = np.ones(n)
     residual = values - values.sum() / counts.sum() * counts

@@ -16,6 +16,12 @@ from gencli.report.collect import own_nll, results
 from gencli.report.forms import escaped
 
 _TOLD = ("model", "data", "objective")
+_NLL_KEYS = (
+    *("bound", "se_examples", "se_estimator", "se_shared", "se_lower_limits", "se_blocks", "estimator", "bits_per_dim"),
+    *("n_examples", "n_split", "n_seen", "n_nonfinite", "flags"),
+)
+"""What a reader of the head must know: it is copied without the text below it."""
+_SAMPLE_KEYS = ("se", "better", "n_samples", "n_reference")
 
 
 def card(run: Path) -> str:
@@ -70,8 +76,7 @@ def _metric(record: Mapping[str, Any]) -> dict[str, Any]:
     nll = record.get("metric") == "nll"
     bound = f", {record.get('bound')}" if nll else ""
     unit = f" ({record.get('unit')}{bound})" if nll else ""
-    keys = ("bound", "se_examples", "se_estimator", "se_shared", "estimator", "bits_per_dim") if nll else ("se",)
-    args = {key: record.get(key) for key in keys if record.get(key) is not None}
+    args = {key: record[key] for key in (_NLL_KEYS if nll else _SAMPLE_KEYS) if record.get(key) not in (None, [])}
     return {
         "type": record.get("metric"),
         "name": f"{record.get('metric')}{unit}",

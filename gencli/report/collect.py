@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gencli.config import stored
 from gencli.config.locate import find_run, runs
 from gencli.core import processes
-from gencli.core.bounds import ORDER
+from gencli.core.bounds import ORDER, at_least
 from gencli.core.errors import UsageError, quoted
 from gencli.core.uncertainty import combined
 
@@ -64,7 +64,7 @@ class Row:
     @property
     def se_at_least(self) -> bool:
         """Whether that is a lower limit."""
-        return "se_shared" in (self.record.get("se_lower_limits") or ())
+        return at_least(self.record.get("se_lower_limits"))
 
     @property
     def own(self) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gencli.core.bounds import SIGNS
+from gencli.core.bounds import SIGNS, nats
 from gencli.core.errors import quoted, shown
+from gencli.core.files import standard_json
 from gencli.report import importance
 from gencli.report.compare import Comparison
 from gencli.report.render import caption_of, decimals, difference
@@ -111,7 +111,7 @@ def write_grouped(comparison: Comparison, tables: Sequence[Sequence[Entry]], for
             {"apart": why, "rows": [cells(group, entry) for entry in table], "caveats": caveats(table)}
             for group, (why, table) in enumerate(zip(apart, tables, strict=True))
         ]
-        print(json.dumps({"groups": found, "unfinished": [[str(run), why] for run, why in comparison.unfinished]}))
+        print(standard_json({"groups": found, "unfinished": [[str(run), why] for run, why in comparison.unfinished]}))
     elif form == "csv":
         writer = csv.DictWriter(sys.stdout, list(rows[0]))
         writer.writeheader()
@@ -140,7 +140,7 @@ def write_importances(found: importance.Importances, comparison: Comparison, for
     plain = [{"key": one.key, "importance": one.value, "se": one.se} for one in found.keys]
     if form == "json":
         told = {"runs": found.runs, "configurations": found.configurations, "explained": found.explained}
-        print(json.dumps({**told, "keys": plain}))
+        print(standard_json({**told, "keys": plain}))
     elif form == "csv":
         writer = csv.DictWriter(sys.stdout, list(plain[0]))
         writer.writeheader()
@@ -231,4 +231,4 @@ def _escaped(cell: str, pattern: str, into: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.{decimals(value)}f}"
+    return "" if value is None else nats(value, digits=decimals(value))

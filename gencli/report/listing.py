@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gencli.config import stored
-from gencli.core.bounds import SIGNS
+from gencli.core.bounds import SIGNS, at_least, nats
 from gencli.core.errors import UsageError, quoted, shown
 from gencli.core.uncertainty import combined
 from gencli.report.sheet import Sheet, print_sheet, terminal
@@ -68,7 +68,7 @@ def line_of(run: Path) -> Line:
         split=result.get("split"),
         seed=info.get("seed"),
         se=combined(record.get("se_examples"), record.get("se_shared")),
-        se_at_least="se_shared" in (record.get("se_lower_limits") or ()),
+        se_at_least=at_least(record.get("se_lower_limits")),
         flags=tuple(map(str, record.get("flags") or ())),
     )
 
@@ -118,6 +118,6 @@ def _number(line: Line, marks: Mapping[tuple[str, ...], str]) -> str:
         return ""
     split = "" if line.split in (None, "test") else f" ({line.split})"
     unit = "" if line.unit in (None, "nats") else f" {line.unit}"
-    error = "" if line.se is None else f" ± {'>' * line.se_at_least}{line.se:.3f}"
+    error = "" if line.se is None else f" ± {'>' * line.se_at_least}{nats(line.se)}"
     mark = f" {marks[line.flags]}" if line.flags else ""
-    return f"{SIGNS.get(line.bound or '', '')} {line.value:.3f}{error}{unit}{split}{mark}".strip()
+    return f"{SIGNS.get(line.bound or '', '')} {nats(line.value)}{error}{unit}{split}{mark}".strip()

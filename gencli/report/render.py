@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gencli.core.bounds import SIGNS
+from gencli.core.bounds import SIGNS, nats
 from gencli.core.errors import quoted, shown
 from gencli.report.collect import Row
 from gencli.report.compare import Comparison, outlier
@@ -171,10 +171,10 @@ def _cells(row: Row) -> dict[str, Any]:
 def _measures(row: Row) -> list[str]:
     record, info, digits = row.record, row.info, decimals(row.se)
     seed, bits = info.get("seed", record.get("seed")), record.get("bits_per_dim")
-    value = f"{SIGNS[record['bound']]} {_nats(row.value, '', digits)}{_error(row.se, row.se_at_least, digits)}"
+    value = f"{SIGNS[record['bound']]} {nats(row.value, '', digits)}{_error(row.se, row.se_at_least, digits)}"
     return [
         value,
-        "" if bits is None else _nats(bits),
+        "" if bits is None else nats(bits),
         difference(row.difference, row.difference_se, row.difference_at_least),
         "" if row.z is None else f"{row.z:.1f}" if abs(row.z) < 1e6 else f"{row.z:.3g}",
         " ".join(str(record[key]) for key in ("estimator", "weights") if record.get(key)),
@@ -220,7 +220,7 @@ def difference(value: float | None, se: float | None, at_least: bool = False) ->
     if value is None:
         return ""
     digits = decimals(value, se)
-    return _nats(value, "+", digits) + _error(se, at_least, digits)
+    return nats(value, "+", digits) + _error(se, at_least, digits)
 
 
 def decimals(*numbers: float | None) -> int:
@@ -229,13 +229,8 @@ def decimals(*numbers: float | None) -> int:
     return 1 - math.floor(math.log10(min(small))) if small else 3
 
 
-def _nats(value: float, sign: str = "", digits: int = 3) -> str:
-    """Three decimals; of numbers beyond all NLLs their size."""
-    return f"{value:{sign}.{digits}f}" if abs(value) < 1e9 else f"{value:{sign}.3e}"
-
-
 def _error(se: float | None, at_least: bool, digits: int = 3) -> str:
-    return "" if se is None else f" ±{'>' if at_least else ''}{_nats(se, digits=digits)}"
+    return "" if se is None else f" ±{'>' if at_least else ''}{nats(se, digits=digits)}"
 
 
 def _count(n: int | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gencli.core.bounds import at_least, nats
 from gencli.core.errors import quoted
 from gencli.core.uncertainty import combined
 
@@ -25,10 +26,11 @@ def number(record: Mapping[str, Any]) -> str:
         error = record.get("se")
         return f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
     se = combined(record.get("se_examples"), record.get("se_shared"))
-    error = "" if se is None else f" ± {'>' if record.get('se_lower_limits') else ''}{se:.3f}"
+    error = "" if se is None else f" ± {'>' * at_least(record.get('se_lower_limits'))}{nats(se)}"
     bits = record.get("bits_per_dim")
     per = unit.partition("/")[2] or "dim"
-    return f"{value:.3f}{error} {quoted(unit)}" + ("" if bits is None else f" ({bits:.4f} bits/{quoted(per)})")
+    said = "" if bits is None else f" ({nats(bits, digits=4)} bits/{quoted(per)})"
+    return f"{nats(value)}{error} {quoted(unit)}{said}"
 
 
 def errors(record: Mapping[str, Any]) -> list[str]:

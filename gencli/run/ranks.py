@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gencli.config import stored
+from gencli.core.bounds import nats
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.files import named, write_whole
 from gencli.run.record import NLLRecord
@@ -86,6 +87,6 @@ def worst(table: pd.DataFrame, split: str | None) -> list[str]:
     beside = f", and the share of {split} rows that are likelier" if split else ""
     lines = [f"least likely rows, counted from 0{beside}"]
     return lines + [
-        f"  row {row['row']}  {row['nats']:.3f} nats" + (f"  {row['percentile']:.1f} %" if split else "")
+        f"  row {row['row']}  {nats(row['nats'])} nats" + (f"  {row['percentile']:.1f} %" if split else "")
         for row in rows
     ]

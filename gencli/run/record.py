@@ -87,7 +87,7 @@ class NLLRecord(Record):
         bound: what the value is to the true NLL.
         estimator: its name.
         se_examples: standard error over examples; of a text, over blocks of consecutive rows; of rows of sequences,
-            over sequences.
+            over sequences. None: these tell none.
         se_blocks: how many blocks or sequences (``core.uncertainty``); None: rows are independent.
         se_estimator: that of the estimator's own noise; None: it is unknown.
         se_shared: the part of it that all examples share, and that does not cancel when runs are compared.
@@ -145,11 +145,13 @@ class NLLRecord(Record):
         per = self.unit.partition("/")[2]
         said = [words]
         if self.bits_per_dim is not None:
-            bits = f"{self.bits_per_dim:.3f} bits/{per}" if per else f"{self.bits_per_dim:.4f} bits/dim"
-            said = [bits, *([f"perplexity {self.perplexity:.2f}"] if per else []), words]
-        line = f"{self.split} NLL {bounds.SIGNS[self.bound]} {self.value:.3f}{error} {self.unit} ({', '.join(said)})"
+            bits = f"{bounds.nats(self.bits_per_dim, digits=3 if per else 4)} bits/{per or 'dim'}"
+            symbols = [] if self.perplexity is None else [f"perplexity {bounds.nats(self.perplexity, digits=2)}"]
+            said = [bits, *symbols, words]
+        value = f"{bounds.SIGNS[self.bound]} {bounds.nats(self.value)}{error} {self.unit}"
+        line = f"{self.split} NLL {value} ({', '.join(said)})"
         if "nll_minus_entropy" in self.diagnostics:
-            line += f", NLL - H = {self.diagnostics['nll_minus_entropy']:.4f} {self.unit}"
+            line += f", NLL - H = {bounds.nats(self.diagnostics['nll_minus_entropy'], digits=4)} {self.unit}"
         if "kl" in self.diagnostics:
             line += f", KL = {self.diagnostics['kl']:.4f} over all states"
         return line
@@ -320,7 +322,7 @@ def nll_record(
         bits_per_dim=bits_per_dim(value, spec.dim if counts is None else 1) if spec.alike else None,
         perplexity=None if counts is None else math.exp(min(value, 700.0)),
         bound="estimate" if wrong else bound,
-        se_examples=error.value,
+        se_examples=error.value or None,  # rows that are all equal tell none, as a flag says
         se_blocks=error.blocks,
         se_estimator=None if own is None else math.sqrt(own + common),
         se_shared=math.sqrt(common) if shared.variance else None,

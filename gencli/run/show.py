@@ -34,7 +34,7 @@ def number(run: Path) -> str:
     limits = record.get("se_lower_limits")
     about = bounds.error_of(record.get("se_examples"), record.get("se_shared"), limits)
     words = bounds.words_of(bound, limits, record.get("flags"))
-    said = f"{record.get('split')} NLL {bounds.SIGNS[bound]} {value:.3f}{about} {record.get('unit')} ({words})"
+    said = f"{record.get('split')} NLL {bounds.SIGNS[bound]} {bounds.nats(value)}{about} {record.get('unit')} ({words})"
     return quoted(said, 300)
 
 

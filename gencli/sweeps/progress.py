@@ -67,15 +67,19 @@ def headline(found: Mapping[str, Any]) -> str:
         return ""
     sign = bounds.SIGNS.get(str(found.get("bound")), "~")
     error = bounds.error_of(found.get("se_examples"), found.get("se_shared"), found.get("se_lower_limits"))
-    said = [f"{bits:.4f} bits/{unit.partition('/')[2] or 'dim'}"] if isinstance(bits, int | float) else []
+    said = (
+        [f"{bounds.nats(bits, digits=4)} bits/{unit.partition('/')[2] or 'dim'}"]
+        if isinstance(bits, int | float)
+        else []
+    )
     told = "; ".join([*said, *map(str, found.get("flags") or ())])
-    return f"{found.get('split')} NLL {sign} {value:.3f}{error} {unit}{f' ({told})' if told else ''}"
+    return f"{found.get('split')} NLL {sign} {bounds.nats(value)}{error} {unit}{f' ({told})' if told else ''}"
 
 
 def _best(run: Path) -> str:
     best = _info(run).get("best")
     scores = {key: value for key, value in best.items() if key != "step"} if isinstance(best, dict) else {}
-    return "".join(f"{name} {value:.3f}" for name, value in scores.items() if isinstance(value, int | float))
+    return "".join(f"{name} {bounds.nats(value)}" for name, value in scores.items() if isinstance(value, int | float))
 
 
 def _info(run: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 
 from gencli.config.sections import OptimizerOptions, TrainerOptions
 from gencli.core import distributed
+from gencli.core.bounds import nats
 from gencli.core.errors import Interrupted, RunFailed
 from gencli.core.noise import Purpose, StepNoise, seeded_global, stream
 from gencli.core.spec import Batch
@@ -325,7 +326,7 @@ class Trainer:
         self.state.logs, self.state.logged = {}, (self.state.step, now)
         self.reporter.metrics(self.state.step, "train", now, "raw", values)
         shown = next(value for name, value in values.items() if name.startswith("loss"))
-        self.told |= {"loss": f"loss {shown:.3f}", "rate": f"{rate:.1f} steps/s"}
+        self.told |= {"loss": f"loss {nats(shown)}", "rate": f"{rate:.1f} steps/s"}
 
     def _show(self) -> None:
         """The progress line."""

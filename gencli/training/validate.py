@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gencli.config.sections import TrainerOptions
 from gencli.core import distributed
+from gencli.core.bounds import nats
 from gencli.core.errors import Interrupted, RunFailed
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.data.base import Split
@@ -137,9 +138,9 @@ class Validation:
             progress={"step": state.step, "seconds": round(state.clock.seconds, 1)},
             best=None if state.best is None else {"step": state.best[1], objective.score_name: state.best[0]},
         )
-        told = {"val": f"val {objective.score_name} {value:.3f}"}
+        told = {"val": f"val {objective.score_name} {nats(value)}"}
         if "bits_per_dim" in values:
-            told["bits"] = f"{values['bits_per_dim']:.3f} {f'bits/{per}' if per else 'bpd'}"
+            told["bits"] = f"{nats(values['bits_per_dim'])} {f'bits/{per}' if per else 'bpd'}"
         return told
 
     def _interruptible(self) -> AbstractContextManager[None]:

@@ -47,7 +47,15 @@ def test_independent_rows_keep_their_formula():
     rows = np.array([1.0, 2.0, 4.0, 7.0])
     found = standard_error(rows, None)
     assert found.value == pytest.approx(math.sqrt(21 / 3 / 4))
-    assert (found.blocks, found.caveat) == (None, "")
+    assert (found.blocks, found.caveat) == (None, "error from 4 rows only")
+    assert standard_error(np.arange(6.0), None).caveat == ""
+
+
+def test_rows_that_are_all_equal_are_told():
+    rows = np.full(7, 0.1)  # whose mean is another number, by rounding
+    for counts in (None, np.full(7, 3.0)):
+        found = standard_error(rows, counts)
+        assert (found.value, found.caveat) == (0.0, "no error: all 7 rows are equal")
 
 
 def test_two_rows_are_two_blocks():

@@ -56,6 +56,23 @@ def test_the_head_is_a_model_index(run, capsys):
     assert "| estimator | iwae (k=5) |" in body
 
 
+def test_the_head_has_the_caveats(run, capsys):
+    """It is copied without the text below it."""
+    said = {"flags": ["50 of 300 examples at random"], "n_examples": 50, "n_split": 300, "n_seen": 22}
+    said |= {"se_lower_limits": ["se_estimator"], "se_blocks": 7}
+    record(run, **said)
+    assert cli.main(["card", "r"]) == 0
+    out = capsys.readouterr().out
+    (result,) = yaml.safe_load(out.split("---\n", 2)[1])["model-index"][0]["results"]
+    args = result["metrics"][0]["args"]
+    assert args["bound"] == "upper"
+    assert said.items() <= args.items()
+    assert "84.250 ± 1.000 nats" in out  # no lower limit: it holds none of se_estimator alone
+    record(run, se_lower_limits=["se_estimator", "se_shared"])
+    assert cli.main(["card", "r"]) == 0
+    assert r"84.250 ± \>1.000 nats" in capsys.readouterr().out
+
+
 def test_what_a_run_says_is_text(run, capsys):
     odd = '</td><script>alert(1)</script> | [x](javascript:1) `code` "'
     record(run, protocol={"data": odd}, flags=[odd])

@@ -197,6 +197,15 @@ def test_csv_and_json(make, capsys):
     assert [row["difference"] for row in content["groups"][0]["rows"]] == [None, 0.5]
 
 
+def test_json_has_no_bare_infinities(make, capsys):
+    make("m/a", [1.0, 2.0])
+    make("m/b", [2.0, 2.0], value=math.inf)
+    for words in ([], ["--group-by", "config"]):
+        assert cli.main(["compare", "--json", "outputs/m", *words]) == 0
+        content = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        assert [row["value"] for row in content["groups"][0]["rows"]] == [1.5, "Infinity"]
+
+
 def test_what_cannot_be_compared(make, capsys):
     assert cli.main(["compare"]) == 2
     assert cli.main(["compare", "outputs/nothing"]) == 2

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 from rich.text import Text
 
-from gencli.core.bounds import SIGNS
+from gencli.core.bounds import SIGNS, nats
 from gencli.core.errors import quoted
 from gencli.report.sheet import terminal
 from gencli.sweeps.progress import headline
@@ -122,9 +122,9 @@ def _number(name: str, value: float, attrs: dict[str, Any]) -> str:
         return f"{value:.3g}s"
     error, bits = attrs.get("se"), attrs.get("bits_per_dim")
     sign = SIGNS.get(str(attrs.get("bound")), "")  # a score of training is no NLL
-    told = f"{sign} {value:.3f}".strip()
-    told += f" ±{error:.3f}" if isinstance(error, float) else ""
-    return told + (f" ({bits:.3f} bits/dim)" if isinstance(bits, float) else "")
+    told = f"{sign} {nats(value)}".strip()
+    told += f" ±{nats(error)}" if isinstance(error, float) else ""
+    return told + (f" ({nats(bits)} bits/dim)" if isinstance(bits, float) else "")
 
 
 def _without_password(where: str) -> str:

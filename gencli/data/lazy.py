@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -161,6 +162,19 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     """
     text = ", ".join(quoted(name) for name in names[:most])
     return text if len(names) <= most else f"{text} and {len(names) - most:,} more"
+
+
+def distinct(names: Iterable[object], key: str) -> list[str]:
+    """Names that a key lists, as texts.
+
+    Raises:
+        ValueError: one stands there twice.
+    """
+    found = [str(name) for name in names]
+    for name, times in Counter(found).items():
+        if times > 1:
+            raise ValueError(f"{key} names {quoted(name)} twice")
+    return found
 
 
 def counted(sizes: Mapping[str, int]) -> str:

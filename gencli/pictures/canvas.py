@@ -61,7 +61,7 @@ class Film:
 
     def _gif(self) -> bytes:
         pictures = [_picture(frame) for frame in self.frames]
-        stay = int(1000 * self.seconds)
+        stay = max(10, round(1000 * self.seconds))  # a GIF counts in 10 ms, and viewers choose a time in place of 0
         durations = [stay] * (len(self.frames) - 1) + [stay * self.pause]
         buffer = io.BytesIO()
         pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)

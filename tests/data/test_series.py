@@ -91,6 +91,7 @@ def test_a_table_and_an_array_are_the_same_series(tmp_path):
         (np.array(["a", "b"]), {}, "numbers of shape .T, D."),
         (np.array([1, 2**53 + 1]), {}, "holds the integer 9007199254740993, which float64 would round to"),
         (np.zeros((5, 2)), {"columns": ["a"]}, "data.columns=.* is of a table"),
+        (np.zeros((5, 2)), {"columns": ["a", "a"]}, "data.columns names a twice"),
         (np.zeros((9, 2)), {"val": 0.4, "test": 0.5}, "data.val and data.test: 4 and 4 of 9 states"),
         (np.zeros((9, 2)), {"val": 0.5, "test": 0.6}, "data.val=0.5 and data.test=0.6 are shares"),
     ],

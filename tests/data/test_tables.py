@@ -254,6 +254,10 @@ def test_csv_refusals(tmp_path):
         "train, val."
     ):
         CSV(path, columns=["a"], split="part").split("train")
+    with pytest.raises(ValueError, match=r"^data\.columns names b twice$"):
+        CSV(path, columns=["b", "a", "b"])
+    with pytest.raises(ValueError, match=r"^data\.context names 1 twice$"):
+        CSV(path, columns=[0], context=["1", 1], header=False)
     with refused(f"data.path={path}: column 'b', line 4 has no class: leave out the row, or name one"):
         CSV(path, columns=["a"], label="b").split("train")
     with refused(f"data.path={path} does not fit data.support=binary: it needs integers from 0 to 1; found 1 to 5"):

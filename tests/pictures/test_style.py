@@ -137,6 +137,12 @@ def test_a_film_is_a_gif_or_an_mp4():
         assert frame[15, 20] / 255 == pytest.approx(colour.numpy(), abs=0.03)
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(0.2, 200), (0.001, 10), (0.29, 290)])
+def test_a_gif_has_a_time_for_each_frame(seconds, shown):
+    film = canvas.Film([torch.full((3, 4, 4), level) for level in (0.1, 0.5)], seconds=seconds)
+    assert Image.open(io.BytesIO(film.encoded("gif"))).info["duration"] == shown
+
+
 def test_without_the_package_an_mp4_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError, match=r"^style\.film=mp4 needs PyAV: pip install 'gencli-nll\[video\]'$"):

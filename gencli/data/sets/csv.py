@@ -17,7 +17,7 @@ from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
-from gencli.data.lazy import UserFiles, listed
+from gencli.data.lazy import UserFiles, distinct, listed
 from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype, to_support
 from gencli.data.statistics import ROWS, copied
 from gencli.data.tables import Table, in_order, of_cells, read
@@ -127,12 +127,12 @@ class CSV(UserFiles):
         self._shares, self._seed = (val, test), seed
         shares(0, self._shares, seed)  # which refuses shares that leave nothing
         self._dialect = Dialect(separator, {"point": ".", "comma": ",", None: None}[decimal], header)
-        self._chosen = [str(c) for c in columns or []]
+        self._chosen = distinct(columns or [], "data.columns")
         self._asked = columns_asked(columns) if isinstance(columns, Mapping) else None
         if self._asked is not None and self._support.kind != "real":
             raise ValueError(f"data.support={support}: data.columns gives each column its support")
         self._label, self._split = (None if c is None else str(c) for c in (label, split))
-        self._context = [str(c) for c in context or []]
+        self._context = distinct(context or [], "data.context")
 
     # --- what the file means -----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from gencli.core.integers import require_held
 from gencli.core.options import BelowOne, Count, Natural
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
-from gencli.data.lazy import UserFiles, counted, listed
+from gencli.data.lazy import UserFiles, counted, distinct, listed
 from gencli.data.split import SPLITS, TensorSplit, leaving
 from gencli.data.tables import of_cells, read
 from gencli.data.transitions import stretches, transitions
@@ -55,7 +55,7 @@ class Series(UserFiles):
         test: BelowOne = 0.2,
     ) -> None:
         super().__init__(path, "a table, or an array of states in the order of time (.npy, .npz)")
-        self.chosen = None if columns is None else list(columns)
+        self.chosen = None if columns is None else distinct(columns, "data.columns")
         self.lags, self.lead, self.gap = lags, lead, gap
         self.shares = leaving((val, test))
         self.follows = lead if 1 in (lead, lags) else None  # else a forecast leaves out states that y holds

@@ -96,6 +96,7 @@ LIGHT = {
     "config/names.py",
     "config/notes.py",
     "config/plain.py",
+    "config/recipes.py",
     "config/renamed.py",
     "config/sections.py",
     "config/stored.py",

@@ -28,7 +28,17 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from gencli.config import clusters, names
-from gencli.config.compose import chosen, compose, expand_runs, initialized, parse_overrides, prepare, quote, to_plain
+from gencli.config.compose import (
+    chosen,
+    compose,
+    expand_runs,
+    initialized,
+    overrides_of,
+    parse_overrides,
+    prepare,
+    quote,
+    to_plain,
+)
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.locate import config_dir
 from gencli.config.multirun import Multirun, multirun
@@ -86,7 +96,8 @@ class Task:
     def _attempt(self, cfg: DictConfig, hydra: Any, sweep_dir: Path | None) -> tuple[int, str]:
         """Run the command; (exit code, first line of what went wrong)."""
         try:
-            self.work(self.verb, to_plain(cfg, chosen(hydra), self.run_config, self.config_dirs), sweep_dir)
+            config = to_plain(cfg, chosen(hydra), overrides_of(hydra), self.run_config, self.config_dirs)
+            self.work(self.verb, config, sweep_dir)
         except CONFIG_ERRORS as error:
             message = explain(error, self.verb)
             return self.report(UsageError(message)), message.splitlines()[0]

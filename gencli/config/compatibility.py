@@ -6,7 +6,7 @@ specification (``build``), the third at values (the constructors).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,6 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
         refuse_untrusted(f"logger.{logger}", _target(node) or "gencli", config.get("trust") or [])
     model = _target(config.get("model"))
     choices = config.get("choices") or {}
-    _refuse_recipe_keys(config, choices, config_dirs)
     name = choices.get("model") or model
     for group in PARTS:
         part = _target(config.get(group))
@@ -200,70 +199,6 @@ def check(config: Mapping[str, Any], config_dirs: Sequence[str | Path] = ()) -> 
                 f"{group}s that fit model={name}: {_names(fitting(group, model, config_dirs))}; "
                 f"models that fit {group}={choices.get(group) or part}: {_names(fitting_models(own, config_dirs))}."
             )
-
-
-def left_out(
-    config: Mapping[str, Any],
-    named: Mapping[str, Any],
-    groups: Set[str],
-    config_dirs: Sequence[str | Path] = (),
-) -> dict[str, None]:
-    """Sections that the command leaves out (``estimator=null``): what a recipe says of them goes with them.
-
-    Args:
-        config: with the sections as they were composed.
-        named: the options that were chosen, by group.
-        groups: those that may be left out.
-        config_dirs: the user's own directories of options.
-
-    Raises:
-        UsageError: the command says something of such a section, too.
-    """
-    recipe = catalog.options("experiment", config_dirs).get(str(named.get("experiment")))
-    if recipe is None:
-        return {}
-    gone = (groups & config.keys()) - named.keys()
-    for group in sorted(gone):
-        for key, value in catalog.flatten(config[group] or {}):
-            if (f"{group}.{key}", value) not in recipe.keys.items():
-                raise UsageError(f"{group}.{key}: there is no {group}, which {group}=null leaves out")
-    return dict.fromkeys(gone)
-
-
-def _refuse_recipe_keys(
-    config: Mapping[str, Any], choices: Mapping[str, Any], config_dirs: Sequence[str | Path]
-) -> None:
-    """Refuse what a recipe says of an option that the command has changed for another one, which has no such key."""
-    named = choices.get("experiment")
-    recipe = catalog.options("experiment", config_dirs).get(str(named)) if named else None
-    if recipe is None:
-        return
-    for group in ("model", *PARTS):
-        chosen, node = choices.get(group), config.get(group)
-        option = catalog.options(group, config_dirs).get(str(chosen))
-        if option is None or not (option.target or "").startswith("gencli.") or not isinstance(node, dict):
-            continue
-        places = {f"{at}.": (inner, choices.get(at.rpartition(".")[2])) for at, inner in option.nested.items()}
-        changed = {
-            at: f"{inner}@{group}.{at[:-1]}={now}"
-            for at, (inner, now) in places.items()
-            if now != recipe.partners.get(inner, option.held.get(at[:-1]))
-        }
-        if chosen != recipe.partners.get(group, chosen):
-            changed = {"": f"{group}={chosen}"}
-        known = {*option.nested, *(key for key in option.keys if not key.startswith(tuple(places)))}
-        for at, (inner, now) in places.items():  # what stands there, in place of what the option holds by itself
-            held = catalog.options(inner, config_dirs).get(str(now))
-            known |= {f"{at}{key}" for key in (held.keys if held else ())}
-        there = {key for key, _ in catalog.flatten(node)} - known
-        said = [full.partition(".")[2] for full in recipe.keys if full.partition(".")[0] == group]
-        for at, what in changed.items():
-            keys = [f"{group}.{key}" for key in said if key in there and key.startswith(at)]
-            if keys:
-                raise UsageError(
-                    f"experiment={named} sets {', '.join(keys)}, which {what} has not. To take the rest of "
-                    f"the recipe with it, add {' '.join(f'~{key}' for key in keys)}"
-                )
 
 
 def refuse_untrusted(group: str, target: str, trust: Sequence[str], *, option: bool = False) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -26,7 +26,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gencli.config import catalog, compatibility, locate, schema, sections, stored
+from gencli.config import catalog, compatibility, locate, recipes, schema, sections, stored
 from gencli.config.explain import CONFIG_ERRORS, explain
 from gencli.config.names import no_such_key
 from gencli.config.stored import GROUPS
@@ -82,7 +82,7 @@ def compose(
             cfg, choices = (bases is not None and _by_base(prepared, search, bases)) or _by_hydra(
                 prepared.config_name, prepared.overrides + search
             )
-        return to_plain(cfg, choices, prepared.run_config, config_dirs)
+        return to_plain(cfg, choices, prepared.overrides, prepared.run_config, config_dirs)
     except CONFIG_ERRORS as error:
         raise UsageError(explain(error, verb, overrides)) from error
 
@@ -134,14 +134,16 @@ def initialized(config_dirs: Sequence[str]) -> Iterator[list[str]]:
 
 def chosen(hydra: Any) -> dict[str, Any]:
     """Which option each group took; Hydra keeps no record of groups of which several were taken."""
-    choices: dict[str, Any] = dict(hydra.runtime.choices)
-    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # what ${...} stands for is no word of the user
-    assert isinstance(typed, list)
-    for override in parse_overrides(typed):
-        options = override.value()
-        if override.key_or_group in catalog.LISTED and isinstance(options, list):
-            choices[override.key_or_group] = [str(option) for option in options]
-    return choices
+    listed = {
+        o.key_or_group: o.value() for o in parse_overrides(overrides_of(hydra)) if o.key_or_group in catalog.LISTED
+    }
+    several = {group: [*map(str, options)] for group, options in listed.items() if isinstance(options, list)}
+    return {**hydra.runtime.choices, **several}
+
+
+def overrides_of(hydra: Any) -> list[str]:
+    """The overrides that Hydra was given; what a ``${...}`` in them stands for is no word of the user."""
+    return cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -283,6 +285,7 @@ def _text_keys(node: Any) -> Any:
 def to_plain(
     cfg: DictConfig,
     choices: Mapping[str, Any],
+    overrides: Sequence[str],
     run_config: Mapping[str, Any] | None = None,
     config_dirs: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -291,6 +294,7 @@ def to_plain(
     Args:
         cfg: without its ``hydra`` section.
         choices: Hydra's own record of them.
+        overrides: from which it was composed.
         run_config: of the run that the command is about; its sections are taken where the command chooses no others.
         config_dirs: the user's own directories of options, which a refusal may suggest.
 
@@ -314,7 +318,7 @@ def to_plain(
     if run_config is not None:
         config, named = _with_run(config, named, run_config)
     config = {key: None if key in GROUPS and value == {} else value for key, value in config.items()}
-    config |= compatibility.left_out(config, named, _REMOVABLE, config_dirs)
+    config |= recipes.left_out(config, named, _REMOVABLE, config_dirs)
     kind = OmegaConf.get_type(cfg)
     assert is_dataclass(kind)
     for group in _REMOVABLE & {entry.name for entry in fields_of(kind)}:  # `~logger`: this command goes without
@@ -322,6 +326,9 @@ def to_plain(
     config["choices"] = named
     schema.check_values(config, kind)
     sections.check_values(config)
+    if run_config is None:  # else a recipe has been taken already
+        typed = [(override.key_or_group, override.value()) for override in parse_overrides(overrides)]
+        recipes.refuse_keys_of_others(config, named, typed, config_dirs)
     compatibility.check(config, config_dirs)
     return config
 

@@ -8,7 +8,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 
 import gencli.config.command
-from gencli.config import catalog, notes, schema
+from gencli.config import catalog, notes, recipes, schema
 from gencli.config.compose import compose, parse_overrides
 from gencli.core.errors import UsageError
 
@@ -145,6 +145,20 @@ def test_jobs_of_one_base_are_refused_as_each_alone(word):
             "experiment=binarized_mnist_ebm net@model.net=energy",
             r"sets model\.net\.width, model\.net\.blocks, which net@model\.net=energy has not.*~model\.net\.blocks$",
         ),
+        (
+            "experiment=mnist_ebm sampler=langevin",
+            r"sets sampler\.step, sampler\.steps, which was said of sampler=mala, not of sampler=langevin.*"
+            r"~sampler\.step ~sampler\.steps or give values of your own$",
+        ),
+        ("experiment=crabs_gmm model=made", r"sets model\.components, which was said of model=gmm, not of model=made"),
+        (
+            "experiment=binarized_mnist_ebm net@model.net=resnet",
+            r"sets model\.net\.width, model\.net\.blocks, which was said of net@model\.net=residual_energy, not of ",
+        ),
+        (
+            "experiment=binarized_mnist_vae estimator=importance",  # which model=vae has brought, not the recipe
+            r"sets estimator\.k, which estimator=importance has not",
+        ),
         ("experiment=mnist_ebm net@model.net=mlp", r"sets model\.net\.image\.width, .*~model\.net\.image\.activation$"),
         (
             "experiment=digits_bits_ebm objective=energy_discrepancy",
@@ -162,6 +176,25 @@ def test_the_rest_of_a_recipe_holds_with_another_part():
     config = compose("train", ["experiment=gray_toys_ed", "objective=pcd", "~objective.samples"])
     assert config["choices"]["objective"] == "pcd"
     assert config["trainer"]["max_steps"] == 14_000
+
+
+def test_values_of_ones_own_and_parts_of_the_same_class_keep_a_recipe():
+    own = compose("train", ["experiment=mnist_ebm", "sampler=langevin", "sampler.step=0.4", "sampler.steps=200"])
+    assert (own["sampler"]["step"], own["sampler"]["steps"]) == (0.4, 200)  # the recipe's, but typed
+    freed = compose("train", ["experiment=crabs_gmm", "model=made", "~model.components"])
+    assert freed["choices"]["model"] == "made"
+    assert "components" not in freed["model"]
+    alike = compose("train", ["experiment=mnist_ebm", "sampler=hmc"])  # mala is hmc of one leap
+    assert (alike["sampler"]["leaps"], alike["sampler"]["steps"]) == (10, 200)
+
+
+@pytest.mark.slow
+def test_every_recipe_chooses_the_parts_that_its_keys_are_of():
+    for name, recipe in catalog.options("experiment").items():
+        required = [f"{key}=x" for key in ("objective.teacher", "model.run") if key in recipe.keys]
+        config = compose("train", [f"experiment={name}", *required])
+        for group in ("model", "objective", "sampler", "estimator"):
+            assert recipes.choice(recipe, group, ()) == config["choices"].get(group), (name, group)
 
 
 def test_what_a_recipe_says_of_a_part_that_is_left_out_goes_with_it():

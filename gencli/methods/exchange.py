@@ -33,6 +33,7 @@ from gencli.kernels.base import Kernel
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
 from gencli.methods.chains import energy_of
 from gencli.models.base import DirectSampling, Unnormalized
+from gencli.models.structure import ExponentialFamily
 
 TARGET = 0.25
 """Share of proposals to accept: about the best of random walks in a few dimensions."""
@@ -73,25 +74,35 @@ class Posterior:
 
 
 class Parameters:
-    """The free parameters of a model as one vector theta (P,), in fp64."""
+    """The free parameters of a model as one vector phi (P,), in fp64, and theta, what they mean.
+
+    theta is phi itself, or the parameters of an exponential family, which are linear in phi.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.free = [p for _, p in named]
+        self.family = model if isinstance(model, ExponentialFamily) else None
         self.names = [f"{name}[{i}]" if p.numel() > 1 else name for name, p in named for i in range(p.numel())]
+        if self.family is not None:
+            self.names = [*self.family.names]
 
     def get(self) -> Tensor:
-        """theta."""
+        """phi."""
         return torch.cat([p.detach().flatten().double() for p in self.free])
 
+    def theta(self) -> Tensor:
+        """(P,), of the names."""
+        return self.get() if self.family is None else self.family.theta.detach().double()
+
     @torch.no_grad()
-    def put(self, theta: Tensor) -> None:
-        """Make the model that of theta."""
-        for p, part in zip(self.free, theta.split([p.numel() for p in self.free]), strict=True):
+    def put(self, phi: Tensor) -> None:
+        """Make the model that of phi."""
+        for p, part in zip(self.free, phi.split([p.numel() for p in self.free]), strict=True):
             p.copy_(part.view_as(p))
 
     def gradients(self, energy: Tensor) -> Tensor:
-        """dE_i / dtheta (M, P) of energies (M,)."""
+        """dE_i / dphi (M, P) of energies (M,)."""
         found = [torch.autograd.grad(e, self.free, retain_graph=True, materialize_grads=True) for e in energy]
         return torch.stack([torch.cat([g.flatten() for g in row]) for row in found]).double()
 
@@ -110,8 +121,8 @@ def exchange(
 ) -> Posterior:
     """Chains on theta, which start around the model's own and walk by normal proposals.
 
-    The covariance of the proposals is that of the posterior to second order, (N Cov[dE / dtheta] + I / prior^2)^-1; in
-    a warm-up its scale adapts to an acceptance of 0.25. The model stays as it is.
+    They walk in phi. The covariance of the proposals is (N Cov[dE / dphi] + I / prior^2)^-1, that of the posterior to
+    second order where phi is theta; in a warm-up its scale adapts to an acceptance of 0.25. The model stays as it is.
 
     Args:
         model: E and theta; an exact sampler of its own is used where it has one.
@@ -143,21 +154,22 @@ def exchange(
 
     chains, accepted = [], 0
     for chain, noise in enumerate(noises):
-        theta = start + L @ noise.randn(1, len(start)).to(L)[0]
-        parameters.put(theta)
+        phi = start + L @ noise.randn(1, len(start)).to(L)[0]
+        parameters.put(phi)
+        theta = parameters.theta()
         own, sizes, walked = level(x), DualAveraging.start(L.new_full((1,), 0.238 * len(start) ** -0.5)), []
         size = sizes.step
         for step in range(warmup + draws):
-            proposed = theta + size * (L @ noise.randn(1, len(start)).to(L)[0])
+            proposed = phi + size * (L @ noise.randn(1, len(start)).to(L)[0])
             parameters.put(proposed)
-            w = auxiliary(x, noise)
+            w, theta_there = auxiliary(x, noise), parameters.theta()
             there, of_there = level(x), level(w)
-            parameters.put(theta)
-            log_a = own - there + of_there - level(w) - 0.5 * (proposed.square() - theta.square()).sum() / prior**2
+            parameters.put(phi)
+            log_a = own - there + of_there - level(w) - 0.5 * (theta_there.square() - theta.square()).sum() / prior**2
             accept = torch.nan_to_num(log_a.clamp(max=0).exp(), nan=0.0)
             moves = bool(noise.rand(1, 1).to(L) < accept)
             if moves:
-                theta, own = proposed, there
+                phi, theta, own = proposed, theta_there, there
             if step < warmup:
                 sizes = sizes.update(accept.view(1), TARGET)
                 size = sizes.step if step < warmup - 1 else sizes.average

@@ -90,7 +90,7 @@ class PosteriorOfParameters(Picture):
         text = table(found)
         arrays = io.BytesIO()
         np.savez(arrays, draws=found.draws.numpy(), names=np.array(found.names))
-        own = theta.get().tolist()
+        own = theta.theta().tolist()
         figure = self._densities(found, own)
         figure.suptitle(title(parts), wrap=True)
         return Drawn({".npz": arrays.getvalue(), ".txt": text.encode()}, text, figures={"": figure})

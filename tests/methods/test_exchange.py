@@ -8,12 +8,13 @@ import math
 import pytest
 import torch
 from energies import noise
+from graphs import ergm, random_networks
 from torch import Tensor
 
 import gencli
 from gencli.cli.main import main
 from gencli.core.noise import Noise
-from gencli.core.spec import Spec, Support
+from gencli.core.spec import Graph, Spec, Support
 from gencli.kernels.gibbs import Gibbs
 from gencli.kernels.hmc import HMC
 from gencli.methods.exchange import Parameters, exchange
@@ -99,6 +100,25 @@ def test_auxiliary_chains_find_their_step_whatever_the_scale():
     assert found.moved > 0.6
     assert abs(float(scale.mean()) + math.log(0.03)) < 0.1
     assert 0.05 < float(scale.std()) < 0.2
+
+
+@pytest.mark.slow
+def test_the_posterior_of_a_family_is_that_of_theta():
+    """Ties of 40 networks that are trained as theta = 0.5 + 3 phi: draws, names and prior are of theta."""
+    one = ergm(Graph(4), edges=0.5)
+    one.scale.fill_(3.0)
+    y = random_networks(Graph(4), 40)
+    grid = torch.linspace(-2, 1, 3001).double()
+    p = (y.sum() * grid - y.numel() * grid.exp().log1p() - 0.5 * (grid / 0.3).square()).softmax(0)
+    mean = float(p @ grid)
+    sd = float((p @ (grid - mean).square()).sqrt())
+    options = {"kernel": Gibbs(), "steps": 2, "draws": 400, "warmup": 100, "prior": 0.3}
+    found = exchange(one, y, [noise(1), noise(2)], **options)
+    assert found.names == ["edges"]
+    flat, ess = found.draws.flatten(), found.ess()[0]
+    assert abs(float(flat.mean()) - mean) < 4 * sd / math.sqrt(ess)
+    assert abs(float(flat.std()) / sd - 1) < 4 / math.sqrt(2 * ess)
+    assert Parameters(one).theta().tolist() == [0.5]
 
 
 def test_a_chain_has_its_own_noise():

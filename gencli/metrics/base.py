@@ -177,6 +177,8 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
         for k in range(a.shape[1]):
             total += (a[:, k, None] - b[None, :, k]).square()
         return total
+    centre = b.mean(0)  # far from 0 the squares would leave nothing of the differences
+    a, b = a - centre, b - centre
     return (a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T).clamp(min=0)
 
 

@@ -44,9 +44,10 @@ def test_reals_are_standardised_by_the_reference():
     assert x[:, 1].tolist() == [1.0] * 10  # a constant coordinate keeps its unit
 
 
+@pytest.mark.parametrize("offset", [0, 8192])  # a power of two, which leaves the differences nearly as they are
 @pytest.mark.parametrize("dim", [2, 40])
-def test_distances(dim):
-    a, b = draw(30, 0, dim=dim), draw(40, 1, dim=dim)
+def test_distances(dim, offset):
+    a, b = draw(30, 0, dim=dim) + offset, draw(40, 1, dim=dim) + offset
     assert squared_distances(a, b).sqrt().allclose(torch.cdist(a.double(), b.double()).float(), atol=1e-4)
 
 

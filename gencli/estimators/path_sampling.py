@@ -114,7 +114,7 @@ class PathSampling(PartitionEstimator):
                 total += float(shares[k]) * seen.mean(0)[:, 0]
                 return state
 
-            state: State = kernel.warmed(zero, at, WARM, ahead)
+            state: State = kernel.warmed(zero, at, WARM if kernel.adapts else 0, ahead)
             for k in range(self.bridges):
                 state = add(up, state, k)
             family = model if isinstance(model, ExponentialFamily) else None
@@ -127,7 +127,8 @@ class PathSampling(PartitionEstimator):
         gap, gap_se = float((down - up).mean()), (float((down - up).var()) / self.chains) ** 0.5
         said = {"log_z_gap": gap, "log_z_gap_se": gap_se, **acceptance(rates)}
         apart = abs(gap) > APART * gap_se + 1e-6 * abs(value)
-        stuck = any(rate is not None and float(rate) < STUCK for rate in rates)
+        refusing = [rate for rate in rates if rate is not None]
+        stuck = bool(refusing) and float(torch.stack(refusing).min()) < STUCK
         if apart:
             variance += (gap / 2) ** 2
         if family is not None:
@@ -162,12 +163,7 @@ class PathSampling(PartitionEstimator):
             Their end, and what is seen of them at each step that counts: (steps, n, K) in fp64. ``rates`` grows by the
             mean acceptance of each of those.
         """
-        state, seen = kernel.retarget(energy, learned.x, learned), []
-        for _ in range(self.burn):
-            state, info = kernel.step(energy, state, noise)
-            state = kernel.adapt(state, info)
-        if kernel.adapts:  # settings for all chains: those of its own would depend on where a chain is
-            state = kernel.retarget(energy, state.x, kernel.settle(state))
+        state, seen = kernel.followed(energy, learned.x, learned, self.burn, noise), []
         for _ in range(self.steps):
             state, info = kernel.step(energy, state, noise)
             rates.append(None if info.accept is None else info.accept.mean())

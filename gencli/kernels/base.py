@@ -139,14 +139,22 @@ class Kernel(ABC, Generic[S]):
         return self.init(energy, state.x[index])
 
     def warmed(self, energy: Energy, x: Tensor, steps: int, noise: Noise) -> S:
-        """Chains from x (n, *) after a warm-up of so many steps; where there is nothing to learn, at x itself."""
-        state = self.init(energy, x)
-        if not self.adapts:
-            return state
+        """Chains from x (n, *) after a warm-up of so many steps."""
+        return self.settle(self._adapted(energy, self.init(energy, x), steps, noise))
+
+    def followed(self, energy: Energy, x: Tensor, learned: S, steps: int, noise: Noise) -> S:
+        """Chains from x (n, *) after so many steps in which what another energy has taught them follows this one.
+
+        All have the same settings then: those of a chain's own would depend on where it is.
+        """
+        state = self._adapted(energy, self.retarget(energy, x, learned), steps, noise)
+        return self.retarget(energy, state.x, self.settle(state)) if self.adapts and steps else state
+
+    def _adapted(self, energy: Energy, state: S, steps: int, noise: Noise) -> S:
         for _ in range(steps):
             state, info = self.step(energy, state, noise)
             state = self.adapt(state, info)
-        return self.settle(state)
+        return state
 
     def summary(self, state: S) -> dict[str, float]:
         """What is to be said of the chains at their end."""

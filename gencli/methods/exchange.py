@@ -62,7 +62,7 @@ class Posterior:
     draws: Tensor
     acceptance: float
     exact: bool
-    moved: float | None = None
+    moved: float | None
 
     def ess(self) -> list[float]:
         """Effective draws of each parameter, over all chains."""
@@ -195,29 +195,25 @@ class _Auxiliary:
 
     def __init__(self, model: Unnormalized, x: Tensor, kernel: Kernel[Any], steps: int, noise: Noise) -> None:
         self.model, self.kernel, self.steps = model, kernel, steps
-        self.energy, self.rates = energy_of(model), (0.0, 0)
+        self.energy, self.rates = energy_of(model), list[Tensor]()
         if not isinstance(model, DirectSampling):
             with frozen(model):
-                self.learned = kernel.warmed(self.energy, x, WARM, noise)
+                self.learned = kernel.warmed(self.energy, x, WARM if kernel.adapts else 0, noise)
 
     @property
     def acceptance(self) -> float | None:
-        """The mean over all steps so far."""
-        total, count = self.rates
-        return total / count if count else None
+        """The mean over all steps so far, but those in which the kernel adapts."""
+        return float(torch.stack(self.rates).mean()) if self.rates else None
 
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:
         if isinstance(self.model, DirectSampling):
             with torch.no_grad():
                 return self.model.sample(len(x), noise=noise)
+        adapting = self.steps // 2  # another theta may want other settings: where all is refused, w is x
         with frozen(self.model):
-            state = self.kernel.retarget(self.energy, x, self.learned)
-            for step in range(self.steps):
+            state = self.kernel.followed(self.energy, x, self.learned, adapting, noise)
+            for _ in range(self.steps - adapting):
                 state, info = self.kernel.step(self.energy, state, noise)
-                if self.kernel.adapts and step < self.steps // 2:  # another theta may want other settings
-                    state = self.kernel.adapt(state, info)
-                    if step == self.steps // 2 - 1:  # the same ones for all rows, wherever they are
-                        state = self.kernel.retarget(self.energy, state.x, self.kernel.settle(state))
                 if info.accept is not None:
-                    self.rates = self.rates[0] + float(info.accept.mean()), self.rates[1] + 1
+                    self.rates.append(info.accept.mean())
         return state.x

@@ -101,11 +101,7 @@ class MarkovChain(Sampler[Unnormalized]):
         norms = torch.empty(self.steps, device=x.device)
         totals: dict[str, Tensor] = {}
         with frozen(model):
-            state = kernel.init(energy, x)
-            for _ in range(self.warmup):
-                state, info = kernel.step(energy, state, ahead)
-                state = kernel.adapt(state, info)
-            state = kernel.settle(state)
+            state = kernel.warmed(energy, x, self.warmup, ahead)
             for k in range(self.steps):
                 state, info = kernel.step(energy, state, ahead)
                 if k >= skipped:  # some kernels work energies out only where they are read

@@ -109,11 +109,7 @@ class EnergyPrior(Prior, Unnormalized):
         steps, warmup = self.options.steps, self.options.steps // 2
         rates = []
         with frozen(self):
-            state = kernel.init(energy, z)
-            for _ in range(warmup):
-                state, info = kernel.step(energy, state, ahead)
-                state = kernel.adapt(state, info)
-            state = kernel.settle(state)
+            state = kernel.warmed(energy, z, warmup, ahead)
             for _ in range(steps - warmup):
                 state, info = kernel.step(energy, state, ahead)
                 rates.append(info.rates["acceptance"].mean())

@@ -15,6 +15,12 @@ from gencli.models.latent.hvae import HVAE
 from gencli.models.latent.vae import VAE
 
 
+@pytest.fixture(autouse=True)
+def same_weights():
+    """Of networks, which start from the global generator, whatever ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize(
     ("name", "support"),
     [

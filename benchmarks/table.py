@@ -32,6 +32,9 @@ RACES = (
 )
 """Benchmarks that race peers or floors, in the order of the table."""
 
+KINDS = {"--compile": ", compiled", "--same": ", one architecture for all"}
+"""What an argument makes of a race."""
+
 Row = dict[str, str]
 
 
@@ -56,7 +59,8 @@ def rows(results: list[dict[str, Any]]) -> Iterable[Row]:
         medians = [result["tables"][number]["median"] for result in results if len(result["tables"]) > number]
         if "median" not in table or OURS not in table["median"]:
             continue
-        how = ", compiled" if "--compile" in results[-1]["arguments"] else ""
+        asked = results[-1]["arguments"]
+        how = "".join(told for word, told in KINDS.items() if word in asked)
         yield row(f"{results[-1]['benchmark']}{how}: {table['title']}", medians)
 
 

@@ -110,6 +110,8 @@ def numbers(name: str, values: object) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise UsageError(f"{name}: numbers are needed, not {array.dtype}")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes with bytes and signed integers
+        if array.size and array.max() > np.iinfo(np.int64).max:
+            raise UsageError(f"{name}: {array.max()} is more than integers of 64 bits with a sign hold")
         array = array.astype(np.int64)
     elif array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         array = array.astype(np.float64)

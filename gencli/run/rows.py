@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError
+from gencli.core.integers import require_held
 from gencli.core.noise import Noise
 from gencli.core.spec import Batch, Support
 from gencli.core.tensors import numbers
@@ -42,6 +43,7 @@ def checked_rows(parts: Parts, x: ArrayLike, y: ArrayLike | None, given: ArrayLi
     if spec.support.levels:
         rows = rows.long().to(storage_dtype(spec.support))
     elif not rows.is_floating_point():
+        require_held(rows.cpu().numpy(), "x")
         rows = rows.double()
     elif parts.preprocess.precise and rows.dtype != torch.float64:
         raise UsageError(f"x is {str(rows.dtype)[6:]}, which is too coarse for this data: give float64")

@@ -66,6 +66,14 @@ def test_python_takes_tensors_arrays_and_lists(conditional):
         (lambda: own.sample(4, y=np.ones((4, 3))), "y has shape (4, 3); contexts of 4 rows have (4, 1)"),
         (lambda: own.log_prob([["a", "b"]], [1.0]), "x: numbers are needed, not <U1"),
         (lambda: other.log_prob(x, Y[:4]), "x is float32, which is too coarse for this data: give float64"),
+        (
+            lambda: other.log_prob(np.full((4, X.shape[1]), 2**53 + 1), Y[:4]),
+            f"x holds the integer {2**53 + 1}, which float64 would round to {2**53}: rescale, or take differences",
+        ),
+        (
+            lambda: other.log_prob(np.full((4, X.shape[1]), 2**63, dtype=np.uint64), Y[:4]),
+            "x: 9223372036854775808 is more than integers of 64 bits with a sign hold",
+        ),
     ):
         with refused(text):
             call()

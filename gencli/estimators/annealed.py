@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.options import Count, ProperFraction, Range
+from gencli.core.progress import counted
 from gencli.core.spec import Bound
 from gencli.estimators.partition import PartitionEstimator, check_density, fitted
 from gencli.kernels.base import Kernel, require_moves
@@ -109,7 +110,7 @@ class Annealed(PartitionEstimator):
         """Chains from base to model: their ends, log weights (n,), and the mean ``acceptance`` if any is refused."""
         x = annealing.path.sample(self.chains, noise)
         log_w, rates = x.new_zeros(len(x), dtype=torch.float64), []
-        for k in range(1, annealing.steps + 1):
+        for k in counted("chains from the base", range(1, annealing.steps + 1)):
             log_w -= annealing.rise(x, k)
             x, accept = annealing.move(x, k, noise)
             rates.append(accept)
@@ -118,7 +119,7 @@ class Annealed(PartitionEstimator):
     def backward(self, annealing: Annealing, x: Tensor, noise: Noise) -> Tensor:
         """Chains from samples x of the model to the base, in the forward ones' reversal: log weights (n,) of 1 / Z."""
         log_w = x.new_zeros(len(x), dtype=torch.float64)
-        for k in range(annealing.steps, 0, -1):
+        for k in counted("chains to the base", range(annealing.steps, 0, -1)):
             x, _ = annealing.move(x, k, noise, back=True)
             log_w += annealing.rise(x, k)
         return log_w
@@ -136,7 +137,7 @@ class Annealed(PartitionEstimator):
                 return model.sample(self.chains, noise=noise), None
         chosen = systematic(log_w, noise)
         x = ends[chosen]
-        for _ in range(refresh):
+        for _ in counted("chains moved on", range(refresh)):
             x, _ = annealing.move(x, annealing.steps, noise)
         return x, chosen
 

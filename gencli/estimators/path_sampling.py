@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Range
+from gencli.core.progress import counted
 from gencli.core.tensors import frozen, place
 from gencli.estimators.annealed import acceptance
 from gencli.estimators.base import Shared
@@ -115,12 +116,12 @@ class PathSampling(PartitionEstimator):
                 return state
 
             state: State = kernel.warmed(zero, at, WARM if kernel.adapts else 0, ahead)
-            for k in range(self.bridges):
+            for k in counted("bridges up", range(self.bridges)):
                 state = add(up, state, k)
             family = model if isinstance(model, ExponentialFamily) else None
             statistics = (lambda x: x[:, :0]) if family is None else family.statistics
             state, seen = self._walk(kernel, one, state, ahead, statistics, rates)
-            for k in reversed(range(self.bridges)):
+            for k in counted("bridges down", range(self.bridges)[::-1]):
                 state = add(down, state, k)
         log_z = (up + down) / 2
         value, variance = float(log_z.mean()), float(log_z.var()) / self.chains

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.options import Range
+from gencli.core.progress import counted
 from gencli.core.tensors import ess, frozen
 from gencli.estimators.annealed import Annealed, acceptance, systematic
 from gencli.estimators.base import Shared
@@ -58,7 +59,7 @@ class SMC(Annealed):
             log_z = log_w.new_zeros(R)
             rates: list[Tensor | None] = []
             resampled = 0.0
-            for k in range(1, annealing.steps + 1):
+            for k in counted("chains from the base", range(1, annealing.steps + 1)):
                 log_w -= annealing.rise(at, k).view(R, size)
                 uneven = ess(log_w) < self.threshold * size
                 index = torch.arange(self.chains, device=at.device).view(R, size)

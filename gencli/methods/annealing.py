@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
+from gencli.core.progress import counted
 from gencli.core.tensors import cholesky
 from gencli.kernels.base import Kernel
 from gencli.kernels.energy import Energy, weighted
@@ -247,7 +248,7 @@ def pilot(
     kernel = kernel_of(x)
     state: Any = kernel.init(path.at(0.0), x)
     learned, spread = [], []
-    for i, beta in enumerate(grid.tolist()):
+    for i, beta in enumerate(counted("pilot run", grid.tolist())):
         energy = path.at(beta)
         for _ in range(1 if i else FIRST):  # the first settings are a guess
             state = kernel.retarget(energy, state.x, state)

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gencli.core.progress import shown
+
 PLAIN_EVERY = 15.0
 """Seconds between plain progress lines where there is no terminal."""
 
@@ -71,6 +73,7 @@ class Bar:
             self.rich.add_task(what, total=None)
 
     def __enter__(self) -> Bar:
+        self._before = shown.set(self.note)
         if self.rich:
             self.rich.start()
         return self
@@ -78,6 +81,7 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        shown.reset(self._before)
         if self.rich:
             self.rich.stop()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gencli.core.noise import Ahead, Noise
 from gencli.core.options import Count, Natural, Positive
+from gencli.core.progress import counted
 from gencli.core.spec import Given
 from gencli.core.tensors import frozen, place
 from gencli.kernels.base import Kernel, require_finite, require_moves
@@ -102,7 +103,7 @@ class MarkovChain(Sampler[Unnormalized]):
         totals: dict[str, Tensor] = {}
         with frozen(model):
             state = kernel.warmed(energy, x, self.warmup, ahead)
-            for k in range(self.steps):
+            for k in counted("steps of chains", range(self.steps)):
                 state, info = kernel.step(energy, state, ahead)
                 if k >= skipped:  # some kernels work energies out only where they are read
                     trace[k - skipped] = info.energy

@@ -4,8 +4,15 @@ import io
 import re
 
 import pytest
+import torch
 from rich.console import Console
 
+from gencli.core.noise import StepNoise
+from gencli.core.progress import counted
+from gencli.core.spec import Batch, Spec, Support
+from gencli.estimators.bridge import Bridge
+from gencli.models.energy.ising import Ising
+from gencli.models.energy.reference import Reference
 from gencli.run import progress
 from gencli.run.progress import Bar
 
@@ -62,3 +69,23 @@ def test_what_is_left_follows_the_budget_that_binds_and_a_resumed_run_its_own_pa
     clock.now += 10
     bar.at(900, 0.6)
     assert bar.parts() == ["900/~1,500", "0:10", "left 0:40"]
+
+
+def test_a_long_loop_tells_how_far_it_is_where_there_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_EVERY", -1.0)
+    said = []
+    model = Ising(Spec((1, 2, 2), Support.parse("binary")), K=0.1)
+    with Bar(Console(file=io.StringIO()), said.append, "preparing bridge", None):
+        Bridge(base=Reference, chains=4, betas=3, refresh=2).prepare(
+            model, Batch(torch.zeros(2, 1, 2, 2)), StepNoise(torch.device("cpu"), 0)
+        )
+    loops = [line.split("  ")[-1] for line in said]
+    assert all(line.startswith("preparing bridge  0:0") for line in said)
+    assert loops[0] == "pilot run 0/4"
+    assert [line for line in loops if line.startswith("chains")] == [
+        *(f"chains from the base {k}/3" for k in range(3)),
+        *(f"chains moved on {k}/2" for k in range(2)),
+        *(f"chains to the base {k}/3" for k in range(3)),
+    ]
+    assert [*counted("afterwards", range(3))] == [0, 1, 2]
+    assert len(said) == len(loops)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.options import Count
+from gencli.core.progress import counted
 from gencli.core.spec import Given
 from gencli.models.base import TimeField, VelocityField
 from gencli.models.trained import Learned
@@ -220,7 +221,7 @@ class Steps(Walk[TimeField]):
         if grid[0] < path.t_max:  # almost no data is left there either
             x = x * (path.sigma(grid[0]) / path.prior_std).to(x)
         x = _replaced(field, x, grid[0], noise)
-        for t, s in pairwise(grid):
+        for t, s in counted("steps from noise", [*pairwise(grid)]):
             for k in range(self.repeats(given)):
                 if k:
                     x = _renoised(path, x, s, t, noise)

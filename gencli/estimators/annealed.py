@@ -22,6 +22,7 @@ from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.hmc import HMC
 from gencli.methods.annealing import Annealing, AnnealingPath, GeometricPath, MomentsPath, OwnPath, pilot
 from gencli.methods.chains import usual
+from gencli.methods.weights import softened
 from gencli.models.base import DirectSampling, ModelFactory, Unnormalized
 from gencli.models.structure import Annealable
 from gencli.models.trained import Learned
@@ -130,12 +131,12 @@ class Annealed(PartitionEstimator):
         """Where reverse chains begin (n, *): exact samples where the model has them.
 
         Else the ends of forward chains, resampled by weight and moved on; then the chain that each comes from, (n,),
-        is returned too.
+        is returned too. Weights that have collapsed are softened first: copies of one chain would know one mode.
         """
         if isinstance(model, DirectSampling):
             with torch.no_grad():
                 return model.sample(self.chains, noise=noise), None
-        chosen = systematic(log_w, noise)
+        chosen = systematic(softened(log_w), noise)
         x = ends[chosen]
         for _ in counted("chains moved on", range(refresh)):
             x, _ = annealing.move(x, annealing.steps, noise)

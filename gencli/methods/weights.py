@@ -65,7 +65,32 @@ def collapsed(log_w: Tensor, effective: Tensor, k: Tensor) -> Tensor:
 
     k above 0.7 says so (Vehtari et al.), or too few effective weights.
     """
-    return (effective < min(LEAST_ESS, log_w.shape[-1] / 2)) | (k > MOST_K)
+    return (effective < least(log_w)) | (k > MOST_K)
+
+
+def least(log_w: Tensor) -> float:
+    """Effective weights, of n in (..., n), below which they have collapsed."""
+    return min(LEAST_ESS, log_w.shape[-1] / 2)
+
+
+def softened(log_w: Tensor) -> Tensor:
+    """Weights (n,) to the largest power, 1 at most, at which they have not collapsed.
+
+    Where few weights hold everything, most of that is noise of the paths that chains took, and what is drawn by them
+    would be copies of one chain.
+
+    Example:
+        >>> log_w = torch.tensor([0.0, 0.0, 9.0, 3.0])
+        >>> float(ess(log_w)) < 1.01, round(float(ess(softened(log_w))), 3)
+        (True, 2.0)
+    """
+    if float(ess(log_w)) >= least(log_w):
+        return log_w
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        power = (low + high) / 2
+        low, high = (power, high) if float(ess(power * log_w)) >= least(log_w) else (low, power)
+    return low * log_w
 
 
 def pareto_k(log_w: Tensor) -> Tensor:

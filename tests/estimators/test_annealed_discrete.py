@@ -12,6 +12,7 @@ from spins import Drawn, Ring, discrete, exact, states
 from gencli.core.spec import Batch
 from gencli.core.tensors import log_mean_exp
 from gencli.estimators.ais import AIS
+from gencli.estimators.annealed import systematic
 from gencli.estimators.bridge import Bridge
 from gencli.estimators.smc import SMC
 from gencli.kernels.gibbs import Gibbs
@@ -87,6 +88,19 @@ def test_weights_of_both_directions_are_those_of_one_trajectory(support, kernel)
         assert float((weights - sign * truth).mean()) < -5 * float(weights.std()) / math.sqrt(n)
     f, g = (log_w - truth).sigmoid(), (truth - log_v).sigmoid()
     assert abs(float(f.mean() - g.mean())) < 4 * math.sqrt(float(f.var() + g.var()) / n)
+
+
+def test_reverse_chains_do_not_all_begin_at_the_one_chain_that_holds_the_weight():
+    model = Ring(discrete("binary", SUPPORTS["binary"]), seed=2)
+    ais = AIS(base=base(), chains=400, betas=2, adapt=False)
+    annealing = ais.annealing(model, exact(model, 100), noise())
+    ends = annealing.path.sample(ais.chains, noise(1))
+    even = 0.5 * torch.randn(ais.chains, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for log_w, fewest, most in ((even, 200, 400), (30 * even, 15, 200)):
+        _, came = ais.starts(model, annealing, ends, log_w, 0, noise(2))
+        assert fewest < len(came.unique()) < most
+    _, came = ais.starts(model, annealing, ends, even, 0, noise(2))
+    assert torch.equal(came, systematic(even, noise(2)))
 
 
 @pytest.mark.parametrize("make", [AIS, SMC, Bridge])

@@ -7,8 +7,8 @@
 Rows that the file has are not made again, so that it goes on where it stopped. A pair that cannot be is left out, and
 what said so is kept. Each row is a process of its own, on one thread, with a bound on its processor's seconds.
 
-What is worse than ``model=gaussian``, or ``independent`` where x is not real, or measured longer than it trained, is a
-defect of the defaults: ``--table`` says so at the end of its row.
+Samples are not drawn. What is worse than ``model=gaussian``, or ``independent`` where x is not real, or measured longer
+than it trained, is a defect of the defaults: ``--table`` says so at the end of its row.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def row(model: str, data: str, args: argparse.Namespace) -> dict[str, Any]:
 def work(pipe: Connection, model: str, data: str, args: argparse.Namespace) -> None:
     """Train and measure in this process, and send what is known as it comes."""
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + args.seconds, resource.RLIM_INFINITY))
-    words = [f"model={model}", f"data={data}", "logger=none", "device=cpu"]
+    words = [f"model={model}", f"data={data}", "logger=none", "device=cpu", "n=0"]
     words += [f"trainer.max_steps={args.steps}", f"trainer.max_minutes={args.minutes}"]
     with tempfile.TemporaryDirectory() as folder, open(devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:

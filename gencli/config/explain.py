@@ -34,7 +34,9 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
     """
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
+        group, _, option = error.missing_cfg_file.removesuffix(".yaml").partition("/")
+        if group not in catalog.groups():
+            group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group:
             options = error.options or catalog.options(group)
             known = group in catalog.groups()
@@ -42,7 +44,7 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
             more = f" (gencli list {group})" if known else ""
             return f"{group}={option}: there is no such {group}. {meant or near(option, options)}{more}"
     if isinstance(error, OverrideParseException):
-        return _unread(str(error.override), verb)
+        return _unread(str(error.override), verb, overrides)
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         return _unknown_key(cause, verb, overrides)
     if isinstance(cause, ValidationError):
@@ -105,11 +107,15 @@ def _not_here(choice: str) -> str:
     return f"{choice}: no such group here. {near(choice, [*GROUPS, 'experiment', 'metrics', *within])}"
 
 
-def _unread(text: str, verb: str) -> str:
+def _unread(text: str, verb: str, overrides: Sequence[str]) -> str:
     """Words that are no override; a value of other signs than Hydra's grammar knows has to stand within quotes."""
     key, sign, value = text.partition("=")
     if not sign or not key:
-        return f"cannot read '{text}': an override is key=value. {names.meant(names.bare(text, verb))}".rstrip()
+        after = overrides[overrides.index(text) + 1 :] if text in overrides else ()
+        following = next((word for word in after if word != "="), None)
+        return (
+            f"cannot read '{text}': an override is key=value. {names.meant(names.bare(text, verb, following))}".rstrip()
+        )
     if any(quote in value for quote in "'\""):
         return f"cannot read '{text}': a text with quotes stands within the other ones, as in {key}=\"it's\""
     return f"cannot read '{text}': if it is a text, quote it for gencli and for the shell: '{key}=\"{value}\"'"

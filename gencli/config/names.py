@@ -7,6 +7,7 @@ synonyms, then what is called so here, then the near names among all keys and op
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -17,22 +18,20 @@ from gencli.core.errors import near
 
 _KEYS = {
     "trainer.max_epochs": "epochs epoch n_epochs num_epochs nepochs max_epoch train_epochs num_train_epochs",
-    "trainer.max_steps": "max_iter max_iters iters iterations n_iter n_iters num_iterations num_steps "
-    "n_steps train_steps "
-    "total_steps training_steps num_train_steps updates",
+    "trainer.max_steps": "max_iter max_iters iters iterations n_iter n_iters num_iterations num_steps n_steps "
+    "train_steps total_steps training_steps num_train_steps updates",
     "trainer.max_minutes": "minutes time time_limit timeout max_time budget",
     "trainer.batch_size": "bs batchsize batch minibatch train_batch_size mini_batch_size",
     "trainer.eval_batch_size": "test_batch_size val_batch_size",
     "trainer.accumulate": "accumulate_grad_batches gradient_accumulation_steps grad_accum accum_steps",
     "trainer.eval_every": "eval_interval val_interval val_every validate_every check_val_every_n_epoch "
-    "val_check_interval "
-    "eval_freq eval_steps",
+    "val_check_interval eval_freq eval_steps",
     "trainer.log_every": "log_interval log_every_n_steps logging_steps log_freq print_every",
     "trainer.precision": "amp fp16 bf16 mixed_precision dtype half",
     "trainer.compile": "torch_compile",
     "trainer.ema_decay": "ema ema_rate ema_beta use_ema decay_ema",
-    "trainer.clip_norm": "grad_clip gradient_clip gradient_clip_val max_grad_norm clip_grad "
-    "clip_grad_norm grad_norm clip",
+    "trainer.clip_norm": "grad_clip gradient_clip gradient_clip_val max_grad_norm clip_grad clip_grad_norm grad_norm "
+    "clip",
     "trainer.patience": "early_stopping early_stop",
     "trainer.workers": "num_workers n_workers dataloader_workers",
     "optimizer": "optim opt optimiser",
@@ -44,8 +43,8 @@ _KEYS = {
     "data": "dataset datasets dset data_name dataset_name task",
     "data.root": "data_dir data_path datadir dataroot data_root data_folder",
     "data.path": "file csv csv_path input filename train_file",
-    "data.transform": "normalize normalise normalization standardize standardise preprocessing "
-    "preprocess scaling logit",
+    "data.transform": "normalize normalise normalization standardize standardise preprocessing preprocess scaling "
+    "logit",
     "data.dequantization": "dequantize dequantise dequant",
     "data.flip": "augment augmentation hflip random_flip horizontal_flip",
     "model": "arch architecture network_name model_name model_type",
@@ -133,10 +132,11 @@ _OPTIONS = {
     "data=cifar10": "cifar cifar_10",
     "data=fashion_mnist": "fashion fashionmnist fmnist",
     "data=binarized_mnist": "bmnist binary_mnist static_mnist",
-    "data=csv": "tabular table dataframe pandas parquet",
+    "data=csv": "tabular table dataframe pandas parquet tsv",
     "data=array": "npz numpy npy",
     "data=image_folder": "images imagefolder folder",
     "data=text_file": "text txt",
+    "data=graph": "graphml gml edgelist",
     "data=eight_gaussians": "8gaussians 8_gaussians ring_of_gaussians",
     "data=twentyfive_gaussians": "25gaussians 25_gaussians grid_of_gaussians",
     "data=swissroll": "swiss_roll make_swiss_roll",
@@ -327,10 +327,12 @@ def choices_for(word: str, group: str | None = None, verb: str = "train") -> lis
     """What an option that is not there may have meant, in its group or in another that the command takes.
 
     Example:
-        >>> choices_for("DDPM", "model"), choices_for("ffjord"), choices_for("gan", "model")
-        (['model=ddpm'], ['model=cnf'], ['model=generator objective=gan'])
+        >>> choices_for("ffjord"), choices_for("gan", "model"), choices_for("my.npz", "data")
+        (['model=cnf'], ['model=generator objective=gan'], ['data=array data.path=my.npz'])
     """
-    name = folded(word)
+    name, (_, dot, ending) = folded(word), word.rpartition(".")
+    if group == "data" and dot and (kind := choices_for(ending, group)):  # data=table.csv
+        return [f"{kind[0]} data.path={word}"]
     same = [choice for choice in options().get(name, ()) if re.split("[=@]", choice)[0] in _CHOSEN[verb]]
     own = [choice for choice in same if group is None or choice.startswith((f"{group}=", f"{group}@"))]
     if own:
@@ -374,22 +376,24 @@ def meant(found: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(found)}?" if found else ""
 
 
-def bare(word: str, verb: str = "train") -> list[str]:
-    """What a word without ``=`` may have meant: an option, a run, or a key."""
+def bare(word: str, verb: str = "train", following: str | None = None) -> list[str]:
+    """What a word without ``=`` may have meant: an option, a run, or a key whose value follows."""
     if verb != "train" and (word == "latest" or "/" in word):
         return [f"run={word}"]
-    keys = keys_for(word, "", verb, fuzzy=True)
-    return choices_for(word, None, verb) or [key if "=" in key else f"{key}=..." for key in keys]
+    return ([] if group_of(folded(word)) else choices_for(word, None, verb)) or flag(word, following, verb)
 
 
 def flag(word: str, following: str | None, verb: str = "train") -> list[str]:
-    """What a flag of other tools, ``--model realnvp`` or ``--lr=1e-3``, is here."""
+    """What a flag of other tools, ``--model realnvp`` or ``--lr=1e-3``, is here; and a key of ours as a flag."""
     name, sign, value = word.lstrip("-").partition("=")
     if not sign and following is not None and "=" not in following and not following.startswith("-"):
         value = following
     if group := group_of(folded(name)):
         return choices_for(value, group, verb) or [chosen(group, value or "...")]
+    key = name.replace("-", "_")
+    if key in itertools.chain(*leaves(verb).values()):
+        return [f"{key}={value or '...'}"]
     found = keys_for(name, value, verb, fuzzy=True)
-    if found in (["model"], ["data"], ["optimizer"], ["objective"]) or any("=" not in key for key in found):
-        return [f"{key}=..." for key in found]
-    return found or (choices_for(name, None, verb) if not value else [])
+    return [key if "=" in key else f"{key}=..." for key in found] or (
+        choices_for(name, None, verb) if not value else []
+    )

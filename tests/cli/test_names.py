@@ -91,6 +91,20 @@ moons                           | data=moons
 --batch-size 64                 | trainer.batch_size=64
 --dataset moons                 | data=moons
 --gpu 0                         | device=cuda
+--seed 3                        | mean seed=3?
+--device cpu                    | device=cpu
+--run-dir runs/a                | run_dir=runs/a
+--trainer.max_steps 3           | trainer.max_steps=3
+--resume=latest                 | resume=latest
+model                           | model=...
+model maf                       | model=maf
+model = maf                     | model=maf
+lr 1e-3                         | optimizer.lr=1e-3
+seed 3                          | mean seed=3?
+data=table.csv                  | data=csv data.path=table.csv
+data=my/table.tsv               | data=csv data.path=my/table.tsv
+data=x.npz                      | data=array data.path=x.npz
+dataset=book.txt                | data=text_file data.path=book.txt
 """
 
 OTHERS = """
@@ -99,6 +113,7 @@ sample temperature=0.8          | sampler.temperature=0.8
 sample guidance_scale=2         | sampler.guidance=2
 sample plot=latent              | picture=latent
 sample batch=9                  | batch_size
+sample --n                      | n=...
 sample latest                   | run=latest
 eval n_examples=9               | examples=9
 eval k=100                      | estimator.k=100
@@ -121,7 +136,8 @@ def answered(words):
         return names.meant(names.flag(typed, words[1] if len(words) > 1 else None))
     key, sign, value = typed.partition("=")
     if not sign:
-        return names.meant(names.bare(typed))
+        following = next((word for word in words[1:] if word != "="), None)
+        return names.meant(names.bare(typed, following=following))
     if key in names.catalog.GROUPS:
         return names.meant(names.choices_for(value, key)) or near(value, names.catalog.options(key))
     section, _, _ = key.rpartition(".")
@@ -136,7 +152,7 @@ def test_the_name_it_has_here(typed, answer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("typed", "answer"), cases(TRAIN)[::4])
+@pytest.mark.parametrize(("typed", "answer"), [*cases(TRAIN)[::4], ("model = maf", "model=maf")])
 def test_training_answers_with_it(ran, capsys, typed, answer):
     assert cli.main(["train", *typed.split()]) == 2
     error = capsys.readouterr().err

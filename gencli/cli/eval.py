@@ -14,7 +14,7 @@ from gencli.run.device import on_this_rank
 from gencli.run.measure import Measurement, Quantity, measure
 from gencli.run.nll import HeldOutNLL, usual_examples
 from gencli.run.record import NLLRecord, Record
-from gencli.run.reporter import Reporter, relative
+from gencli.run.reporter import Reporter, relative, setting
 from gencli.run.run import Run, open_run
 from gencli.training.signals import StopRequest
 
@@ -86,7 +86,7 @@ def _unfinished(run: Run) -> str | None:
     info = run.info
     if info["status"] == "finished":
         return None
-    step, resume = (info.get("progress") or {}).get("step", 0), f"gencli train resume={relative(run.path)}"
+    step, resume = (info.get("progress") or {}).get("step", 0), f"gencli train {setting('resume', run.path)}"
     more = "" if info["status"] == "running" else f": {resume} goes on"
     return f"training of this run has not finished ({quoted(info['status'], 20)}, step {step}){more}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from gencli.run.progress import duration
 from gencli.run.record import NLLRecord
-from gencli.run.reporter import relative
+from gencli.run.reporter import relative, setting
 from gencli.run.run import Run
 from gencli.training.session import Session
 
@@ -43,22 +44,23 @@ def train(cfg: Mapping[str, Any], sweep_dir: Path | None = None, *, test: bool =
 
 def _summary(session: Session, record: NLLRecord | None, seconds: float) -> list[str]:
     """How long it took, which step is the best, where to look, what to type next."""
-    state, place, dataset = session.trainer.state, relative(session.folder.path), session.parts.dataset
+    state, place, dataset = session.trainer.state, session.folder.path, session.parts.dataset
+    run = setting("run", place)
     best = f", the best of them {state.best[1]:,}" if state.best else ""
     lines = [
         f"trained for {duration(state.clock.seconds)}, {state.step:,} steps{best}; {duration(seconds)} in all",
         *(f"drawn     {relative(file)}" for file in session.drawn),
     ]
     if session.parts.sampler is not None:
-        lines.append(f"samples   gencli sample run={place} n=64")
+        lines.append(f"samples   gencli sample {run} n=64")
     if record and record.n_split:
         bounded = session.trainer.options.most_examples is not None  # which eval keeps to, unless it is said
         more = f" examples={record.n_split}" if bounded else ""
-        lines.append(f"measure   gencli eval run={place}{more}   (all {record.n_split:,} examples)")
+        lines.append(f"measure   gencli eval {run}{more}   (all {record.n_split:,} examples)")
     others = [s for s in ("val", "train") if dataset.split(s) is not None and record and record.split != s]
     if others:
-        lines.append(f"measure   gencli eval run={place} split={others[0]}")
-    lines.append(f"compare   gencli compare {place} ANOTHER_RUN")
+        lines.append(f"measure   gencli eval {run} split={others[0]}")
+    lines.append(f"compare   gencli compare {shlex.quote(relative(place))} ANOTHER_RUN")
     if "tensorboard" in (session.config["logger"] or {}):
-        lines.append(f"curves    tensorboard --logdir {place}/tensorboard")
+        lines.append(f"curves    tensorboard --logdir {shlex.quote(relative(place / 'tensorboard'))}")
     return lines

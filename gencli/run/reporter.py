@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -136,3 +138,14 @@ def relative(path: Path) -> str:
         return quoted(path.resolve().relative_to(Path.cwd()), 1000)
     except ValueError:
         return quoted(path, 1000)
+
+
+def setting(key: str, path: Path) -> str:
+    """``key=path`` as a word to type: what the shell or Hydra's grammar would read otherwise stands within quotes."""
+    from gencli.config.compose import quote
+
+    place = relative(path)
+    if re.fullmatch(r"[\w./:@%+-]+", place, re.ASCII):
+        return f"{key}={place}"
+    value = quote(place) if set(place) & set('"$\\') else f'"{place}"'
+    return shlex.quote(f"{key}={value}")

@@ -16,7 +16,7 @@ from gencli.data.split import StreamSplit
 from gencli.run import checkpoint as checkpoints
 from gencli.run.assembly import Parts
 from gencli.run.folder import RunFolder
-from gencli.run.reporter import relative
+from gencli.run.reporter import setting
 from gencli.run.run import Run, refuse_changes
 
 
@@ -66,7 +66,7 @@ class Resumed:
         if checkpoint and "optimizers" not in meta:
             raise UsageError(
                 f"checkpoint={quoted(cfg['checkpoint'])}: it has no state of the optimizer to go on with, as last and "
-                f"previous have; init_from={relative(folder.path)} begins a run with its weights"
+                f"previous have; {setting('init_from', folder.path)} begins a run with its weights"
             )
         kept: dict[str, Any] = {}
         with suppress(UsageError):  # a damaged run.json is written anew
@@ -90,7 +90,7 @@ class Resumed:
         elif data_sha256(parts) != self.data_sha256:
             raise UsageError(
                 f"{why}, and this is not what it was trained on{f' ({own})' if path != own else ''}; "
-                f"init_from={relative(self.folder.path)} begins a run anew"
+                f"{setting('init_from', self.folder.path)} begins a run anew"
             )
 
 

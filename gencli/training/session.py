@@ -35,7 +35,7 @@ from gencli.run.device import Threads, on_this_rank, slow_precision, threads
 from gencli.run.folder import RunFolder
 from gencli.run.opened import refuse_other_contexts, refuse_other_scale
 from gencli.run.record import NLLRecord
-from gencli.run.reporter import Reporter, relative
+from gencli.run.reporter import Reporter, relative, setting
 from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
@@ -351,7 +351,7 @@ class Session:
                 self.reporter.log(f"failed: {error}")
             return
         self._update(status="interrupted")
-        again = f"go on with: gencli train resume={relative(self.folder.path)}"
+        again = f"go on with: gencli train {setting('resume', self.folder.path)}"
         self.reporter.say(f"{str(error) or 'interrupted'}; {again}")
 
     def _update(self, **info: Any) -> None:

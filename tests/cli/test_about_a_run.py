@@ -1,6 +1,7 @@
 """Commands about a run take their sections from it, and only what may change is changed."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import yaml
 
 from gencli.cli import main as cli
 from gencli.config import locate
+from gencli.config.compose import parse_overrides
+from gencli.run.reporter import setting
 from tests.cli.conftest import TOY
 
 
@@ -116,3 +119,11 @@ def test_a_sweep_over_runs(ran, run):
 def test_the_run_of_one_command_is_forgotten_by_the_next(ran, run):
     assert cli.main(["eval", quoted(run), "trust=[toyzoo]"]) == 0
     assert cli.main(["train", *TOY, "estimator=from_run"]) == 2
+
+
+@pytest.mark.parametrize("name", ["moons-1", "my rün (1)", "it's", 'a "b"', "$HOME", "${x}", "a,b=c", "back\\slash"])
+def test_a_command_that_is_told_reads_back_the_folder(name):
+    """The shell takes the words apart, Hydra's grammar the value."""
+    (word,) = shlex.split(setting("run", Path.cwd() / name))
+    (override,) = parse_overrides([word])
+    assert override.value().replace("\\${", "${") == name

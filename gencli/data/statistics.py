@@ -222,7 +222,8 @@ class Repeats:
         more = f" (and {len(which) - 1} more such coordinates)" if len(which) > 1 else ""
         return (
             f"the likelihood has no upper limit: coordinate {j} {what}{more}; "
-            "name what it is by data.support=binary, levels:K or categorical:K, or leave it out"
+            "name what it is by data.support=binary, levels:K or categorical:K (one column by data.columns), or "
+            "leave it out"
         )
 
     @property

@@ -171,7 +171,9 @@ class Table:
             )
         if cell in (*SPLITS, "valid"):
             return f"{cell!r}, not a number (data.split={quoted(name)} reads the splits)"
-        return f"{cell!r}, not a number (data.columns chooses columns)"
+        word = cell[:1].isalpha() and "inf" not in cell.lower()
+        kinds = f", or says what they are: {{{quoted(name)}: categorical, ...}}" if word else ""
+        return f"{cell!r}, not a number (data.columns chooses columns{kinds})"
 
     def texts(self, name: str) -> list[str]:
         """The cells of a column as texts, the same for the same value in any kind of file.

@@ -75,7 +75,10 @@ def test_what_does_not_fit_the_run_is_refused(run, tmp_path):
         evaluate("a,b,k\n1,2,0\n1,2,x\n")
     with refused(f"{where} has no column 'a'. Did you mean 'A'?"):
         evaluate("A,b,k\n1,2,0\n")
-    with refused(f"{where}: column 'b', line 2 is 'x', not a number (data.columns chooses columns)"):
+    with refused(
+        f"{where}: column 'b', line 2 is 'x', not a number (data.columns chooses columns, or "
+        "says what they are: {b: categorical, ...})"
+    ):
         evaluate("a,b,k\n1,x,0\n")
     with pytest.raises(UsageError, match=r"has no column 'a'"):
         evaluate("1,2,3\n4,5,6\n")  # the run's file had names

@@ -194,7 +194,7 @@ def test_array_refusals(tmp_path):
         opened(integers, support="levels")
     text = tmp_path / "t.npy"
     text.write_text("no array")
-    with pytest.raises(UsageError, match=r"is no .npz or .npy file of numbers"):
+    with pytest.raises(UsageError, match=r"is no .npz or .npy file of numbers: it begins as neither does$"):
         opened(str(text))
     shapes = save(tmp_path / "s.npz", train=np.zeros((5, 3)), test=np.zeros((5, 4)))
     with refused(f"data.path={shapes}: test has examples of shape (4,), train of (3,)"):
@@ -240,7 +240,7 @@ def test_csv_without_header_and_compressed(tmp_path):
 
 def test_csv_refusals(tmp_path):
     path = table(tmp_path, "a,b,part\n1,2,train\n3,oops,train\n5,,dev\n")
-    number = "(data.columns chooses columns)"
+    number = "(data.columns chooses columns, or says what they are: {b: categorical, ...})"
     with refused(f"data.path={path}: column 'b', line 3 is 'oops', not a number {number}"):
         CSV(path, columns=["a", "b"]).split("train")
     with refused(f"data.path={path} has no column 'aa'. Did you mean 'a'?"):

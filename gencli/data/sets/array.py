@@ -336,7 +336,7 @@ def _kind(x: np.ndarray) -> str:
 def _reason(error: Exception) -> str:
     if "Object arrays" in str(error):
         return "it holds Python objects, which are not loaded: save numbers, x.astype(float), or text, y.astype(str)"
-    return quoted(error, 200)
+    return quoted("it begins as neither does" if "pickled" in str(error) else error, 200)
 
 
 def _numbers(x: np.ndarray, where: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from gencli.report.compare import Comparison, outlier
 from gencli.report.sheet import Sheet, print_sheet, terminal
 
 _FOOTNOTE = """\
-=  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large
+=  the NLL itself.  <= an upper bound: the NLL is no worse, so a small one beats what it beats for sure, while a large \
 one may only be loose.  >= a lower bound: the NLL may be worse.  ~ an estimate. These have no rank.
 ± holds the spread over examples and the error that all share, such as that of log Z; ±> is a lower limit of it.
 Differences are paired over the same examples, and z counts them in standard errors: below 2 is too close to call."""
@@ -93,7 +93,7 @@ def print_table(comparison: Comparison, names: Mapping[Path, str] | None = None)
         )
     notes = [_FOOTNOTE if rows[0].is_nll else _FOOTNOTE_SAMPLES for rows in comparison.groups]
     for note in dict.fromkeys(notes):
-        console.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
+        console.print(f"\n{note}", markup=False, style="dim")
 
 
 def caveats(rows: Sequence[Row], names: Mapping[Path, str]) -> list[str]:

@@ -122,11 +122,15 @@ def _least(sheet: Sheet, column: int) -> int:
 
 
 def folded(name: str, width: int) -> list[str]:
-    """A name in lines of so many cells: its words kept whole, a long one broken once, a longer one without its middle.
+    """A name in lines of so many cells: its words kept whole, a long one broken at its signs.
+
+    What has no sign to be broken at goes without its middle.
 
     Example:
         >>> folded("2026-01-31/realnvp-lr1e-3-seed0", 20)
         ['2026-01-31/', 'realnvp-lr1e-3-seed0']
+        >>> folded("transformer-tinyshakespeare/2026-01-31", 20)
+        ['transformer-', 'tinyshakespeare/', '2026-01-31']
     """
     from rich.cells import cell_len
 
@@ -140,7 +144,7 @@ def folded(name: str, width: int) -> list[str]:
 
 
 def _broken(word: str, width: int) -> list[str]:
-    """A word of a name in at most two lines."""
+    """A word of a name, in two lines if that can be; folders stay whole in more than two."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(word) <= width:
@@ -150,6 +154,9 @@ def _broken(word: str, width: int) -> list[str]:
         fitting = [k for k in ends if cell_len(word[:k]) <= width and cell_len(word[k:]) <= width]
         if fitting:
             return [word[: fitting[-1]], word[fitting[-1] :]]
+    folder, sign, rest = word.rpartition("/")
+    if folder and rest and cell_len(rest) <= width:
+        return [*_broken(folder + sign, width), rest]
     if cell_len(word) < 2 * width:
         head = set_cell_size(word, width).rstrip()  # a wide character that is cut in two is a space
         return [head, word[len(head) :]]

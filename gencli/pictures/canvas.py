@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -173,6 +174,9 @@ class Block:
 LINE, LETTER, GAP = 0.2, 0.085, 0.15
 """Inches of a line of text, of a letter of it, and around blocks."""
 
+NARROWEST = 50
+"""Letters of a line of the title, below which a picture is made wider for it."""
+
 
 def labelled(
     images: Tensor, columns: int, *, rows: Sequence[str] = (), heads: Sequence[str] = (), title: str = ""
@@ -193,11 +197,12 @@ def blocks(shown: Sequence[Block], title: str = "", side: int = 48) -> Any:
         max(wide, LETTER * max(map(len, [block.title, *block.below.split("\n")])))
         for block, (wide, _) in zip(shown, sizes, strict=True)
     ]
-    top = GAP + LINE * (1.3 * bool(title) + any(b.title for b in shown) + any(b.heads for b in shown))
+    full = sum(lefts) + sum(slots) + GAP
+    lines = textwrap.wrap(title, max(NARROWEST, int((full - 2 * GAP) / LETTER)))
+    top = GAP + LINE * (1.3 * len(lines) + any(b.title for b in shown) + any(b.heads for b in shown))
     bottom = GAP + LINE * max(b.below.count("\n") + 1 if b.below else 0 for b in shown)
     height = max(high for _, high in sizes)
-    full = sum(lefts) + sum(slots) + GAP
-    across, down = max(full, LETTER * len(title) + 2 * GAP), top + height + bottom
+    across, down = max(full, LETTER * max(map(len, lines), default=0) + 2 * GAP), top + height + bottom
     made = style.blank(across, down)
     made.set_layout_engine("none")  # it would cut names off: it does not know that pixels are square
     at = (across - full) / 2
@@ -206,8 +211,9 @@ def blocks(shown: Sequence[Block], title: str = "", side: int = 48) -> Any:
         low = bottom + height - high
         _grid_on(made.add_axes((start / across, low / down, wide / across, high / down)), block, picture)
         at += left + slot
-    if title:
-        made.text(0.5, 1 - 0.5 * (GAP + 1.3 * LINE) / down, title, ha="center", va="center", fontsize="large")
+    if lines:
+        middle = 1 - 0.5 * (GAP + 1.3 * LINE * len(lines)) / down
+        made.text(0.5, middle, "\n".join(lines), ha="center", va="center", fontsize="large")
     return made
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from gencli.core.errors import UsageError
 from gencli.pictures import canvas, style
 from gencli.pictures.base import Drawn, Picture
-from gencli.pictures.several import labels_of, opened
+from gencli.pictures.several import data_of, labels_of, opened
 from gencli.run.assembly import Parts
 
 POINTS = 2000
@@ -49,7 +49,7 @@ class Curves(Picture):
 
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
         runs = opened(parts, self.runs, "curves")
-        labels, metrics = labels_of(runs), [run.metrics for run in runs]
+        labels, metrics, alike = labels_of(runs), [run.metrics for run in runs], len(set(data_of(runs))) == 1
         rows = [
             (split, key, curves)
             for split in WORDS
@@ -60,7 +60,7 @@ class Curves(Picture):
             raise UsageError("picture=curves: metrics.jsonl has no line of training yet")
         figure, axes = canvas.figure(2, 10, 0.6 + 2.7 * len(rows), len(rows))
         for (split, key, curves), pair in zip(rows, axes if len(rows) > 1 else [axes], strict=True):
-            entropy = parts.dataset.entropy if key == "nll" else None
+            entropy = parts.dataset.entropy if key == "nll" and alike else None
             for axis, across in zip(pair, ("step", "seconds"), strict=True):
                 _lines(axis, curves, labels, across)
                 if entropy is not None:
@@ -69,7 +69,8 @@ class Curves(Picture):
                 axis.set_xlabel({"step": "step", "seconds": "seconds of training"}[across])
             pair[0].set_ylabel(f"{WORDS[split]} {'NLL, nats' if key == 'nll' else key}")
             pair[1].legend()
-        figure.suptitle(f"{'training' if len(runs) > 1 else labels[0]} on {parts.dataset.name}")
+        what = "training" if len(runs) > 1 else labels[0]
+        figure.suptitle(f"{what} on {parts.dataset.name}" if alike else what)
         return Drawn(figures={"": figure})
 
 

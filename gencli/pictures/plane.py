@@ -91,8 +91,9 @@ def clouds_and_surface(parts: Parts, points: Tensor) -> Any:
     return figure
 
 
-def scatter(axis: Any, cloud: Tensor, colour: str, size: float = 2.0, alpha: float = 0.5) -> Any:
-    """A cloud of points (n, 2); one image within a vector file."""
+def scatter(axis: Any, cloud: Tensor, colour: str, size: float | None = None, alpha: float = 0.5) -> Any:
+    """A cloud of points (n, 2), larger ones where they are few; one image within a vector file."""
+    size = size or min(max(1000 / max(len(cloud), 1), 2.0), 12.0)
     return axis.scatter(
         cloud[:, 0], cloud[:, 1], s=size, alpha=alpha, linewidths=0, color=colour, rasterized=len(cloud) > 2000
     )

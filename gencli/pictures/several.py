@@ -39,13 +39,20 @@ def opened(parts: Parts, names: Sequence[str], picture: str) -> list[Run]:
 
 
 def labels_of(runs: Sequence[Run]) -> list[str]:
-    """What runs are called: their models, and where two have the same, their folders too."""
+    """What runs are called: their models, where data differ these too, and where two are the same their folders."""
     models = [quoted(run.config["choices"].get("model"), 24) for run in runs]
+    if len(set(data_of(runs))) > 1:
+        models = [f"{model} on {data}" for model, data in zip(models, data_of(runs), strict=True)]
     folders = [quoted(run.path.resolve().name, 24) for run in runs]
     return [
         model if models.count(model) == 1 else f"{model}, {folder}"
         for model, folder in zip(models, folders, strict=True)
     ]
+
+
+def data_of(runs: Sequence[Run]) -> list[str]:
+    """The data that each run was trained on, by the name that chose them."""
+    return [quoted(run.config["choices"].get("data"), 24) for run in runs]
 
 
 def numbers_of(records: Sequence[Mapping[str, Any] | None]) -> list[str]:

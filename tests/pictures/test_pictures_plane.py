@@ -10,7 +10,7 @@ from gencli.data.sets.gray_toys import GrayToys
 from gencli.data.sets.synthetic_tabular import SyntheticTabular
 from gencli.models.base import Unnormalized
 from gencli.models.classical.independent import Independent
-from gencli.pictures import surface
+from gencli.pictures import canvas, plane, style, surface
 from gencli.pictures.samples import of_samples
 from gencli.run.assembly import Parts
 
@@ -65,3 +65,10 @@ def test_a_table_of_rings_is_drawn_with_its_rings_apart():
     radius = surface.in_plane(data, data.split("train").x).norm(dim=1)
     assert all(float((radius / 1.5 - k).abs().min()) < 0.01 for k in (1, 2, 3, 4))
     assert not surface.has_surface(parts_of(data, Independent(data.spec)))
+
+
+def test_few_points_are_drawn_larger():
+    with style.applied():
+        (axis,) = canvas.figure(1, 3, 3)[1]
+        few, many = (plane.scatter(axis, torch.zeros(n, 2), style.MODEL).get_sizes() for n in (64, 5000))
+    assert few > 4 * many

@@ -15,7 +15,7 @@ from gencli.data.sets.synthetic_tabular import SyntheticTabular
 from gencli.models.classical.independent import Independent
 from gencli.pictures import style
 from gencli.pictures.compare import Compare
-from gencli.pictures.curves import curve_of, keys_of
+from gencli.pictures.curves import Curves, curve_of, keys_of
 from gencli.pictures.pairs import Pairs
 from gencli.pictures.several import numbers_of
 from gencli.pictures.tables import columns
@@ -83,6 +83,18 @@ def test_runs_stand_side_by_side(tiny_run):
     assert np.array_equal(*clouds)
     colours = {axis.images[0].get_clim() for axis in figure.axes[3:6]}
     assert len(colours) == 1
+
+
+def test_curves_of_other_data_are_named_by_them_and_have_no_entropy(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, "other")
+    unseal(tmp_path / "other")
+    config = tmp_path / "other" / "config.yaml"
+    config.write_text(config.read_text().replace("data: moons", "data: rings"))
+    with style.applied():
+        figure = Curves(runs=["other"]).make(load(tiny_run, device="cpu").parts, 0, 0).figures[""]
+    assert figure.get_suptitle() == "training"
+    for axis in figure.axes[1::2]:
+        assert axis.get_legend_handles_labels()[1] == ["realnvp on moons", "realnvp on rings"]
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,16 @@ def test_pixels_of_a_block_are_those_of_the_file():
     assert ((windows.int() - wanted.int()).abs() <= 1).all(3).all(2).any()
 
 
+def test_a_long_title_is_broken_and_widens_no_grid():
+    images = torch.zeros(144, 1, 8, 8)
+    with style.applied():
+        plain, titled = canvas.labelled(images, 12), canvas.labelled(images, 12, title="an upper bound " * 10)
+    assert plain.get_figwidth() == titled.get_figwidth()
+    (text,) = titled.texts
+    assert " ".join(text.get_text().split("\n")) == ("an upper bound " * 10).strip()
+    assert text.get_window_extent().x0 >= 0
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -284,7 +284,9 @@ def _is_empty(path: Path) -> bool:
 
 
 def _full(path: Path) -> UsageError:
-    return UsageError(f"run_dir={path} exists and is not empty: choose another, or go on with resume={path}")
+    what = "exists and is not empty" if path.is_dir() else "is a file"
+    again = f", or go on with resume={path}" if (path / "config.yaml").exists() else ""
+    return UsageError(f"run_dir={path} {what}: choose another{again}")
 
 
 def _facts() -> dict[str, Any]:

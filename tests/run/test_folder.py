@@ -78,9 +78,14 @@ def test_a_validation_that_is_due_has_its_line_once(run):
 
 
 def test_two_do_not_begin_in_one_folder(tmp_path):
-    (tmp_path / "config.yaml").touch()
-    with pytest.raises(UsageError, match="exists and is not empty"):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"exists and is not empty: choose another$"):
         RunFolder(tmp_path).hold(fresh=True)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UsageError, match="exists and is not empty: choose another, or go on with resume="):
+        RunFolder(tmp_path).hold(fresh=True)
+    with pytest.raises(UsageError, match=r"notes.txt is a file: choose another$"):
+        RunFolder.fresh_path({"run_dir": str(tmp_path / "notes.txt")}, None)
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / LOCK).touch()  # of one that was killed before it began
     assert RunFolder.fresh_path({"run_dir": str(tmp_path / "new")}, None) == tmp_path / "new"

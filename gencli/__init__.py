@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
 if sys.path[0] in ("", os.getcwd()) and {("-m", "gencli"), ("-m", "gencli.cli.job")} & {
@@ -28,11 +29,11 @@ __all__ = ["Run", "__version__", "compare", "load", "train"]
 __version__ = "0.1.0"
 
 
-def train(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> Run:
+def train(overrides: Sequence[str] | str = (), config_dirs: Sequence[str] = ()) -> Run:
     """Train a model: the same as ``gencli train OVERRIDES``.
 
     Args:
-        overrides: as on the command line, such as ``["model=maf", "data=moons", "seed=1"]``.
+        overrides: as on the command line, such as ``["model=maf", "data=moons", "seed=1"]``, or as one text.
         config_dirs: directories with options of your own, as ``--config-dir``.
 
     Returns:
@@ -44,7 +45,8 @@ def train(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> Run
     """
     from gencli.config.compose import compose
 
-    config = compose("train", overrides, config_dirs)
+    words = shlex.split(overrides) if isinstance(overrides, str) else overrides
+    config = compose("train", words, config_dirs)
 
     from gencli.cli.train import train as run_train
 

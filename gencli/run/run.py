@@ -155,9 +155,9 @@ class Run:
         """
         parts = self.parts
         if not isinstance(parts.model, ExactLikelihood):
-            raise UsageError(
-                f"model={self.config['choices']['model']} has no exact likelihood: see `gencli list model`"
-            )
+            name, way = (self.config["choices"].get(group) for group in ("model", "estimator"))
+            more = f": run.nll() measures it by estimator={way}" if way else ""
+            raise UsageError(f"model={name} has no exact likelihood{more}")
         return log_prob(parts, checked_rows(parts, x, y, given), seed, ids, self.config["trainer"]["eval_batch_size"])
 
     def condition(self, y: Any) -> Conditioned:
@@ -287,7 +287,7 @@ class Run:
 
     def measure(
         self,
-        metrics: Sequence[str],
+        metrics: Sequence[str] | str,
         split: str = "test",
         *,
         n: int | None = None,
@@ -298,7 +298,7 @@ class Run:
         """Compare samples with a split: records by metric, as ``gencli eval run=... metrics=[...]`` writes them.
 
         Args:
-            metrics: options of the group ``metric``, such as ``["mmd", "c2st"]``.
+            metrics: options of the group ``metric``, such as ``["mmd", "c2st"]``, or one.
             split: the reference: ``test``, ``val`` or ``train``.
             n: number of samples; None: as many as there are reference examples, 10,000 at most.
             seed: of the samples and of the metrics' own draws.
@@ -310,6 +310,7 @@ class Run:
         """
         from gencli.config.compose import compose, quote
 
+        metrics = [metrics] if isinstance(metrics, str) else metrics
         chosen = compose("eval", [f"run={quote(str(self.path))}", f"metrics=[{','.join(metrics)}]"])["metrics"]
         for name in sorted({*options} - {*chosen}):
             raise UsageError(f"options for {name}, which is not among metrics=[{','.join(metrics)}]")

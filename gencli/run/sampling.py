@@ -97,13 +97,14 @@ def as_rows(dataset: Dataset, x: object) -> Tensor:
 
 
 def checked_context(parts: Parts, y: object, n: int) -> Tensor:
-    """A context as a user gives it, for n rows, in data space.
+    """A context as a user gives it, for n rows, in data space; one class is that of all.
 
     Raises:
         UsageError: the model takes none, or y does not fit the data.
     """
     if not parts.model.conditional:
         raise UsageError("y: this model is not conditional, so that y would change nothing (model.conditional=true)")
+    y = [y] * n if isinstance(y, str | int) else y
     y = np.asarray(y) if hasattr(y, "to_numpy") else y  # a column of a table
     values = y.tolist() if isinstance(y, np.ndarray) else y
     if isinstance(values, Sequence) and any(isinstance(value, str) for value in values):

@@ -86,7 +86,7 @@ def test_a_generator_has_no_nll_and_eval_says_why(capsys):
     assert record["bound"] == "estimate"
     assert record["diagnostics"]["bandwidth"] > 0
     assert "~" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="no exact likelihood"):
+    with pytest.raises(UsageError, match=r"no exact likelihood$"):
         run.log_prob(torch.zeros(1, 1, 8, 8))
 
 

@@ -99,6 +99,7 @@ def test_classes_go_by_number_and_by_name(runs):
     assert [row["pet"] for row in sampled("pets", "context=new.csv")] == ["zebra", "cat"]
     run = gencli.load("pets")
     assert torch.equal(run.sample(2, y=["zebra", "cat"]), run.sample(2, y=[2, 0]))
+    assert torch.equal(run.sample(2, y="zebra"), run.sample(2, y=[2, 2]))  # one class is that of all
     assert sampled("pets", "n=4") == sampled("pets", "sampler.classes=[cat,dog,zebra]", "n=4")
 
 

@@ -32,6 +32,20 @@ def test_a_run_in_one_line(run):
     assert repr(gencli.load(run)).endswith("model=nice, data=moons, finished, test NLL = 3.193 nats (exact))")
 
 
+def test_a_text_in_place_of_a_list_is_no_list_of_letters(run):
+    with pytest.raises(UsageError, match=r"^data=mons: there is no such data"):
+        gencli.train("model=maf data=mons")
+    with pytest.raises(UsageError, match="Did you mean 'mmd'"):
+        gencli.load(run).measure("mdm")
+
+
+def test_a_model_without_an_exact_likelihood_names_what_measures_it():
+    with pytest.raises(
+        UsageError, match=r"^model=cnf has no exact likelihood: run.nll\(\) measures it by estimator=ode$"
+    ):
+        gencli.load(RUNS / "cnf").log_prob(torch.zeros(1, 2))
+
+
 def test_its_own_record_gives_the_error(run):
     record = {"metric": "nll", "value": 3.5, "split": "test", "bound": "upper", "unit": "nats", "se_examples": 0.25}
     record |= {"estimator": "exact", "flags": ["unbounded likelihood"]}

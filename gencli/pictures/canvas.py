@@ -93,8 +93,8 @@ def _picture(image: Tensor) -> Image:
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
-def grid(images: Tensor, columns: int, side: int = 48) -> Tensor:
-    """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row, the last row centred; see ``enlarged``."""
+def grid(images: Tensor, columns: int, side: int = 48, *, centred: bool = True) -> Tensor:
+    """Images (n, C, H, W) in [0, 1] as one (3, H, W), row by row, the last row centred or not; see ``enlarged``."""
     colours = enlarged(images.expand(-1, 3, -1, -1), side)
     columns = min(columns, len(images))
     whole = len(images) // columns * columns
@@ -102,7 +102,8 @@ def grid(images: Tensor, columns: int, side: int = 48) -> Tensor:
     if whole < len(images):
         last = tiles(colours[whole:], len(images) - whole, EDGE)
         free = parts[0].shape[2] - last.shape[2]
-        parts.append(torch.nn.functional.pad(last, (free // 2, free - free // 2), value=EDGE))
+        left = free // 2 if centred else 0
+        parts.append(torch.nn.functional.pad(last, (left, free - left), value=EDGE))
     return torch.nn.functional.pad(torch.cat(parts, 1), (1, 1, 1, 1), value=EDGE)
 
 
@@ -190,7 +191,9 @@ def blocks(shown: Sequence[Block], title: str = "", side: int = 48) -> Any:
 
     Every pixel of an image is a square of whole pixels in a PNG of the usual size.
     """
-    grids = [grid(block.images, block.columns, _side(block, side)) for block in shown]
+    grids = [  # below names of columns the last row begins with the first of them
+        grid(block.images, block.columns, _side(block, side), centred=not block.heads) for block in shown
+    ]
     sizes = [(g.shape[2] / DPI, g.shape[1] / DPI) for g in grids]
     lefts = [GAP + LETTER * max(map(len, block.rows), default=0) for block in shown]
     slots = [

@@ -90,6 +90,16 @@ def test_pixels_of_a_block_are_those_of_the_file():
     assert ((windows.int() - wanted.int()).abs() <= 1).all(3).all(2).any()
 
 
+def test_images_stand_below_the_name_of_their_column():
+    """Of a last row that is not full, too."""
+    images = torch.linspace(0.1, 1, 8)[:, None, None, None].expand(8, 3, 8, 8)
+    with style.applied():
+        (axis,) = canvas.labelled(images, 5, heads="abcde").axes
+    across = axis.get_xticks().astype(int)
+    last = torch.from_numpy(axis.images[0].get_array().data)[-8, across, 0]
+    assert torch.allclose(last, torch.tensor([*images[5:, 0, 0, 0], canvas.EDGE, canvas.EDGE]), atol=1e-6)
+
+
 def test_a_long_title_is_broken_and_widens_no_grid():
     images = torch.zeros(144, 1, 8, 8)
     with style.applied():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -14,6 +16,12 @@ from gencli.core.errors import Interrupted
 
 PATIENCE = 1.0
 """Seconds of silence."""
+
+REPEATED = 0.2
+"""Seconds in which a signal that comes again is the same one.
+
+A terminal sends it to a wrapper (`timeout`, `uv run`) too, which may hand it on.
+"""
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
@@ -68,6 +76,7 @@ class StopRequest:
         self.at_once: str | None = None
         self.deaf = False
         self._before: dict[int, Any] = {}
+        self._heard = (0, -math.inf)  # the last one, and when
 
     def __enter__(self) -> StopRequest:
         try:
@@ -97,8 +106,10 @@ class StopRequest:
             self.at_once = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.deaf:
+        last, at = self._heard
+        if self.deaf or (number == last and time.monotonic() - at < REPEATED):
             return
+        self._heard = (number, time.monotonic())
         if self.signal or self.at_once:
             raise Interrupted(self.at_once or "stopped at once", number)
         self.signal = number

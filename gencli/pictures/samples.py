@@ -90,12 +90,12 @@ def image_grids(parts: Parts, images: Tensor, y: Tensor | None, words: str, colu
 
 
 def real_images(parts: Parts, n: int, y: Tensor | None) -> Tensor | None:
-    """Training examples (n, C, H, W), of classes y (n,) where there are some; None: they cannot be read."""
+    """Training examples (n, C, H, W), of classes y (n,) where there are some, or all; None: they cannot be read."""
     try:
         split = parts.dataset.split("train")
     except UsageError:
         return None
-    if split is None or len(split) < n:
+    if split is None:
         return None
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     index = order[:n] if y is None else _of_classes(split, order[:SHOWN], y.cpu())

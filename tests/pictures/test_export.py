@@ -152,3 +152,15 @@ def test_a_grid_of_classes_in_turn_has_their_names(monkeypatch):
     assert said.pop() == 2 * [(2, ["digit 3", "digit 8"])]  # training examples of the same classes, and samples
     of_samples(parts, x, torch.tensor([3, 8, 8, 8, 3]))
     assert said.pop() == 2 * [(2, [])]  # not in turn: no column has a name
+
+
+def test_all_training_examples_stand_beside_more_samples(monkeypatch):
+    from gencli.pictures import canvas
+    from gencli.pictures.samples import of_samples
+
+    said = []
+    monkeypatch.setattr(canvas, "blocks", lambda shown, title: said.append([len(b.images) for b in shown]))
+    parts = SimpleNamespace(dataset=Digits(), sampler=None, model=SimpleNamespace(conditional=False), run=None)
+    parts.checkpoint = None
+    of_samples(parts, torch.zeros(1500, 1, 8, 8, dtype=torch.uint8))
+    assert said == [[1297, 1500]]

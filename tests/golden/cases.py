@@ -279,7 +279,8 @@ CASES: dict[str, Case] = {
     "flow_matching_dit": Case(f"model=flow_matching model.conditional=true {DIGITS} {DIT8} {WALKS[0]} {HUTCHINSON}"),
     "vdm": Case(f"model=vdm {MOONS} {FIELD8} model.path.degree=4 {ODE} {VLB}", (ODE_NLL,), (WALKS[5],)),
     "cnf": Case(
-        f"model=cnf {MOONS} {FIELD8} objective.steps=2 objective.atol=1e-3 objective.rtol=1e-3 {ODE} {ODE_NLL}",
+        f"model=cnf net@model.net=field {MOONS} {FIELD8} objective.steps=2 objective.adjoint=true objective.atol=1e-3 "
+        f"objective.rtol=1e-3 {ODE} {ODE_NLL}",
         samplers=(WALKS[0],),
     ),
     "reflow": Case(

@@ -261,7 +261,7 @@ def test_flow_matching_is_tuned_by_likelihood():
 @pytest.mark.slow
 def test_a_run_from_the_command_line_is_measured_exactly(tmp_path):
     run = tmp_path / "run"
-    small = ["data.val=20", "data.test=20", "model.net.vector.width=8", "objective.steps=2", "n=4", "logger=none"]
+    small = ["data.val=20", "data.test=20", "model.net.hidden=[8]", "objective.steps=2", "n=4", "logger=none"]
     short = ["trainer.max_steps=2", "trainer.batch_size=16", "trainer.log_every=1"]
     gencli.train(["model=cnf", "data=moons", *small, *short, f"run_dir={run}"])
     record = json.loads((run / "eval" / "test-ode.json").read_text())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.options import Count, NonNegative, Positive
+from gencli.core.options import Auto, Count, NonNegative, Positive
 from gencli.core.spec import Batch, Spec
 from gencli.methods import volume
 from gencli.models.base import VelocityField
@@ -20,6 +20,8 @@ from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.diffusion.denoise import hide
 
+HELD_DIM = 256
+"""Dimension up to which ``adjoint=auto`` keeps the steps of the solver."""
 EXACT_DIM = 8
 """Dimension up to which ``trace=auto`` takes the exact trace."""
 
@@ -37,7 +39,7 @@ class FlowNLL(Objective[VelocityField]):
         method: ``euler``, ``midpoint`` or ``rk4``: one, two or four evaluations a step.
         steps: number of steps from t_min to t_max.
         adjoint: gradients by the adjoint equation, in as many steps; False: through the solver, which is a third faster
-            and keeps all of its steps in memory.
+            and keeps all of its steps in memory; ``auto``: by the equation beyond 256 dimensions.
         trace: ``exact``: D derivatives; ``hutchinson``: probes fixed within a solve; ``auto``: exact in up to 8
             dimensions.
         probes: of ``hutchinson``, for each row.
@@ -61,8 +63,8 @@ class FlowNLL(Objective[VelocityField]):
         spec: Spec,
         *,
         method: Literal["euler", "midpoint", "rk4"] = "rk4",
-        steps: Count = 8,
-        adjoint: bool = True,
+        steps: Count = 6,
+        adjoint: Auto[bool] = "auto",
         trace: Literal["auto", "exact", "hutchinson"] = "auto",
         probes: Count = 1,
         kinetic: NonNegative = 0.01,
@@ -72,7 +74,8 @@ class FlowNLL(Objective[VelocityField]):
         max_nfe: Count = 2000,
     ) -> None:
         super().__init__(spec)
-        self.method, self.steps, self.adjoint = method, steps, adjoint
+        self.method, self.steps = method, steps
+        self.adjoint = spec.dim > HELD_DIM if adjoint == "auto" else adjoint
         self.trace, self.probes, self.kinetic, self.jacobian = trace, probes, kinetic, jacobian
         self.atol, self.rtol, self.max_nfe = atol, rtol, max_nfe
 

@@ -119,3 +119,16 @@ def told(sizes: Mapping[str, Any]) -> str:
     """
     said = ", ".join(f"{option}={json.dumps(value)}" for option, value in sizes.items())
     return f" ({said})" if said else ""
+
+
+def rounded(x: float) -> int:
+    """The largest of 1, 2, 5, 10, 20, 50 ... that is not above x; 0 below 1.
+
+    Example:
+        >>> rounded(4999), rounded(5000), rounded(0.3)
+        (2000, 5000, 0)
+    """
+    if x < 1:
+        return 0
+    power = 10 ** math.floor(math.log10(x))
+    return int(max(k * power for k in (1, 2, 5) if k * power <= x))

@@ -69,4 +69,4 @@ class AIS(Annealed):
                     value, variance, collapsed = -back.log_mean, back.variance, back.collapsed
                     bound = "upper" if isinstance(model, DirectSampling) else "estimate"
                 collapsed |= abs(gap) > self.APART * (forward.variance + back.variance) ** 0.5
-        return Shared(bound, value, variance, collapsed, found)
+        return self.settled(annealing, Shared(bound, value, variance, collapsed, found))

@@ -7,16 +7,19 @@ exp(-E_beta_k) invariant; E[w] = Z exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.options import Count, ProperFraction, Range
+from gencli.core.options import Auto, Count, ProperFraction, Range
 from gencli.core.progress import counted
+from gencli.core.sizes import rounded
 from gencli.core.spec import Bound
+from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator, check_density, fitted
 from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.hmc import HMC
@@ -37,7 +40,8 @@ class Annealed(PartitionEstimator):
         kernel: the transition at each step; None: Hamiltonian Monte Carlo by the two options below for reals, the
             usual one of the model for discrete x (``methods/chains.py``).
         chains: number of chains.
-        betas: K, steps from base to model.
+        betas: K, steps from base to model; ``auto``: ``USUAL``, and fewer where the measurement that training ends with
+            would take longer than it may.
         leaps: leapfrog steps of the Hamiltonian transition; 1 is MALA.
         target: acceptance that its step size aims at.
         adapt: choose betas by a pilot run; False: evenly spaced.
@@ -51,12 +55,16 @@ class Annealed(PartitionEstimator):
     base: ModelFactory | None = None
     kernel: Kernel[Any] | None = None
     chains: Annotated[int, Range(low=2)] = 256
-    betas: Annotated[int, Range(low=2)] = 500
+    betas: Auto[Annotated[int, Range(low=2)]] = "auto"
     leaps: Count = 3
     target: ProperFraction = 0.7
     adapt: bool = True
     path: Literal["geometric", "moments", "model"] | None = None
     collapse: bool = False
+    _seconds: float | None = field(default=None, init=False, repr=False)
+
+    USUAL: ClassVar[int] = 500
+    PASSES: ClassVar[int] = 3  # from base to model, moved on, and back
 
     bound: ClassVar[Bound] = "lower"
     DRAWN: ClassVar[int] = 4096  # of the base, for its moments
@@ -86,6 +94,35 @@ class Annealed(PartitionEstimator):
         """The path, by name."""
         return self.path or ("model" if isinstance(model, Annealable) else "geometric")
 
+    def within(self, seconds: float | None) -> Annealed:
+        bounded = copy.copy(self)
+        object.__setattr__(bounded, "_seconds", seconds if self.betas == "auto" else None)
+        return bounded
+
+    def _fitting(self, pace: float, spent: float) -> int:
+        """Steps from base to model that the time allows: 1, 2 or 5 times a power of ten, 10 at least; all if they fit.
+
+        Args:
+            pace: seconds of a transition of one chain.
+            spent: seconds that went by.
+        """
+        if self._seconds is None:
+            return self.most
+        steps = max(self._seconds - spent, self._seconds / 2) / (pace * self.chains * self.PASSES)
+        return self.most if steps >= self.most else min(self.most, max(10, rounded(steps)))
+
+    @property
+    def most(self) -> int:
+        """K, if time allows."""
+        return self.USUAL if self.betas == "auto" else self.betas
+
+    def settled(self, annealing: Annealing, found: Shared) -> Shared:
+        """With what ``betas=auto`` became."""
+        if self.betas != "auto":
+            return found
+        fewer = (f"{annealing.steps} of {self.most} betas",) if annealing.steps < self.most else ()
+        return replace(found, settled={"betas": annealing.steps}, flags=fewer)
+
     def annealing(self, model: Unnormalized, x: Tensor, noise: Noise) -> Annealing:
         """From the base to the model, with the pilot run done."""
         path: AnnealingPath
@@ -98,7 +135,10 @@ class Annealed(PartitionEstimator):
                 path = GeometricPath(model, q, self.collapse)
             else:
                 path = MomentsPath(model, q.sample(self.DRAWN, noise=noise), x)
-        return pilot(path, lambda start: self._kernel(model, start), self.betas, self.adapt, noise)
+        longest = None if self._seconds is None else self._seconds / 4
+        return pilot(
+            path, lambda start: self._kernel(model, start), self.most, self.adapt, noise, longest, self._fitting
+        )
 
     def _kernel(self, model: Unnormalized, x: Tensor) -> Kernel[Any]:
         if self.kernel is not None:
@@ -138,6 +178,8 @@ class Annealed(PartitionEstimator):
                 return model.sample(self.chains, noise=noise), None
         chosen = systematic(softened(log_w), noise)
         x = ends[chosen]
+        if annealing.steps < self.most:  # for want of time
+            refresh = min(refresh, annealing.steps)
         for _ in counted("chains moved on", range(refresh)):
             x, _ = annealing.move(x, annealing.steps, noise)
         return x, chosen

@@ -47,6 +47,8 @@ class Shared:
         variance: of a term that is common to all rows, such as log Z; it joins the record's ``se_estimator``.
         collapsed: few importance weights hold all the weight, so that ``variance`` is a lower limit only.
         diagnostics: values for the record.
+        settled: what options that say ``auto`` became.
+        flags: of the record.
     """
 
     bound: Bound
@@ -54,6 +56,8 @@ class Shared:
     variance: float = 0.0
     collapsed: bool = False
     diagnostics: dict[str, float] = field(default_factory=dict)
+    settled: dict[str, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,14 @@ class Estimator(Partner[M], ABC):
             noise: one stream for the whole measurement.
         """
         return Shared(self.bound)
+
+    def within(self, seconds: float | None) -> Estimator[M]:
+        """The same, whose ``prepare`` takes no longer than that, about, where it can choose; by default itself.
+
+        Args:
+            seconds: None: no bound.
+        """
+        return self
 
     def idle(self, model: M) -> tuple[str, ...]:
         """Options that change nothing for this model, which its records therefore leave out."""

@@ -53,4 +53,4 @@ class Bridge(Annealed):
         collapsed = found.overlap * self.chains < few or (ancestors is not None and up.ess < few)
         said = {"log_z_forward": up.log_mean, "log_z_reverse": -down.log_mean, "ess": up.ess}
         said |= {"log_z_gap": -down.log_mean - up.log_mean, "overlap": found.overlap, **rates}
-        return Shared(self.bound, found.log_z, found.variance, collapsed, said)
+        return self.settled(annealing, Shared(self.bound, found.log_z, found.variance, collapsed, said))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,9 +39,11 @@ class SMC(Annealed):
     """
 
     chains: Annotated[int, Range(low=2)] = 512
-    betas: Annotated[int, Range(low=2)] = 200
     populations: Annotated[int, Range(low=2)] = 8
     threshold: Annotated[float, Range(above=0, high=1)] = 0.5
+
+    USUAL: ClassVar[int] = 200
+    PASSES: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if self.chains % self.populations or self.chains == self.populations:
@@ -73,4 +75,4 @@ class SMC(Annealed):
             log_z += log_w.logsumexp(1) - math.log(size)
         found = weighed(log_z)
         said = {**acceptance(rates), "resampled": resampled / R, "effective_populations": found.ess}
-        return Shared(self.bound, found.log_mean, found.variance, found.collapsed, said)
+        return self.settled(annealing, Shared(self.bound, found.log_mean, found.variance, found.collapsed, said))

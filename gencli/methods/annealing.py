@@ -11,6 +11,7 @@ The first two are products of powers of two densities whose exponents add up to 
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -228,7 +229,13 @@ PILOT_CHAINS, PILOT_BETAS, FIRST = 64, 200, 20
 
 
 def pilot(
-    path: AnnealingPath, kernel_of: Callable[[Tensor], Kernel[Any]], betas: int, adapt: bool, noise: Noise
+    path: AnnealingPath,
+    kernel_of: Callable[[Tensor], Kernel[Any]],
+    betas: int,
+    adapt: bool,
+    noise: Noise,
+    longest: float | None = None,
+    fitting: Callable[[float, float], int] | None = None,
 ) -> Annealing:
     """Run a few chains along even betas; learn the kernel's settings, and betas along which log weights spread evenly.
 
@@ -241,16 +248,28 @@ def pilot(
         betas: K.
         adapt: choose betas; False: evenly spaced.
         noise: of the pilot run.
+        longest: seconds after which the pilot run leaves betas out, to be done in as many again; None: no bound.
+        fitting: K, given the seconds of a transition of one chain and those that went by; None: ``betas``.
     """
     K = min(betas, PILOT_BETAS)
     grid = torch.linspace(0, 1, K + 1, dtype=torch.float64)
     x = path.sample(PILOT_CHAINS, noise)
     kernel = kernel_of(x)
     state: Any = kernel.init(path.at(0.0), x)
-    learned, spread = [], []
+    learned: list[Any] = []
+    spread: list[Tensor] = []
+    began, moved, stride = time.perf_counter(), 0, 1
     for i, beta in enumerate(counted("pilot run", grid.tolist())):
+        spent = time.perf_counter() - began
+        if longest is not None and moved and stride == 1 and spent > longest:
+            stride = max(1, math.ceil((K - i) * spent / moved / longest))
+        if i % stride:
+            learned.append(learned[-1])
+            spread.extend(spread[-1:])
+            continue
         energy = path.at(beta)
         for _ in range(1 if i else FIRST):  # the first settings are a guess
+            moved += 1
             state = kernel.retarget(energy, state.x, state)
             state, info = kernel.step(energy, state, noise)
             state = kernel.adapt(state, info)
@@ -259,6 +278,9 @@ def pilot(
             near = min(i, K - 1)
             with torch.no_grad():
                 spread.append(path.rise(state.x, float(grid[near]), float(grid[near + 1])).std())
+    spent = time.perf_counter() - began
+    if fitting is not None:
+        betas = fitting(spent / moved / PILOT_CHAINS, spent)
     even = torch.linspace(0, 1, betas + 1, dtype=torch.float64)
     if not adapt:
         return Annealing(path, kernel, even, learned)

@@ -81,6 +81,7 @@ class HeldOutNLL(Quantity[NLLRecord]):
                 *(["unbounded likelihood"] if parts.preprocess.unbounded else []),
                 *(["in-sample"] if parts.dataset.in_sample and at.split != "train" else []),
                 *([trained_on.flag] if trained_on and trained_on.flag else []),
+                *shared.flags,
                 *flags,
             ],
             estimator=name + estimator.variant,
@@ -89,7 +90,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
                 for key, value in at.config["estimator"].items()
                 if key not in ("_target_", *estimator.idle(parts.model))
                 and (key != "draws" or parts.preprocess.stochastic)
-            },
+            }
+            | shared.settled,
             protocol=parts.protocol(),
             n_split=len(at.examples) if flags else None,
             n_seen=(trained_on and trained_on.count) or None,
@@ -193,8 +195,17 @@ def _own_examples(at: Measurement, name: str, count: int) -> int:
 
 
 @torch.no_grad()
-def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int, reporter: Reporter | None = None) -> Shared:
+def prepare(
+    parts: Parts,
+    estimator: Estimator[Any],
+    name: str,
+    seed: int,
+    reporter: Reporter | None = None,
+    seconds: float | None = None,
+) -> Shared:
     """Let an estimator measure what all rows share; every process does the same and gets the same.
+
+    ``seconds``: that it may take, about, where it can choose; None: no bound. Processes do not agree about time.
 
     Raises:
         UsageError: it cannot be measured.
@@ -211,7 +222,7 @@ def prepare(parts: Parts, estimator: Estimator[Any], name: str, seed: int, repor
         examples = Batch(batch.x, batch.y)
     try:
         with (reporter or Reporter(quiet=True)).progress(f"preparing {name}"):
-            return estimator.prepare(parts.model, examples, noise)
+            return estimator.within(seconds).prepare(parts.model, examples, noise)
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise UsageError(f"estimator={name}: {str(error).splitlines()[0]}") from error
 

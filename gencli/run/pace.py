@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gencli.core.sizes import rounded
 from gencli.run.progress import duration
 
 QUICK = 10.0
@@ -102,16 +103,3 @@ def _timed(
         if seconds / rows * n <= quick or settled or grown <= rows or 4 * grown > n or GROWTH * seconds > most:
             return found
         rows = grown
-
-
-def rounded(x: float) -> int:
-    """The largest of 1, 2, 5, 10, 20, 50 ... that is not above x; 0 below 1.
-
-    Example:
-        >>> rounded(4999), rounded(5000), rounded(0.3)
-        (2000, 5000, 0)
-    """
-    if x < 1:
-        return 0
-    power = 10 ** math.floor(math.log10(x))
-    return int(max(k * power for k in (1, 2, 5) if k * power <= x))

@@ -104,6 +104,20 @@ def test_reverse_chains_do_not_all_begin_at_the_one_chain_that_holds_the_weight(
 
 
 @pytest.mark.parametrize("make", [AIS, SMC, Bridge])
+def test_steps_that_nobody_named_are_fewer_where_time_is_short(make):
+    model = Ring(discrete("binary", SUPPORTS["binary"]), seed=2)
+    rows, usual = Batch(exact(model, 300)), make.USUAL
+    short = make(base=base(), chains=256).within(1e-6).prepare(model, rows, noise())
+    assert short.settled == {"betas": 10}
+    assert short.flags == (f"10 of {usual} betas",)
+    assert abs(short.state - model.log_partition()) < 4 * math.sqrt(short.variance)
+    for estimator, steps in ((make(base=base(), chains=16), usual), (make(base=base(), chains=16, betas=12), 12)):
+        assert estimator.within(1e-6 if steps == 12 else 1e6).annealing(model, rows.x, noise()).steps == steps
+    free = make(base=base(), chains=16, betas=12).within(1e-6).prepare(model, rows, noise())
+    assert (free.settled, free.flags) == ({}, ())
+
+
+@pytest.mark.parametrize("make", [AIS, SMC, Bridge])
 @pytest.mark.parametrize("support", SUPPORTS)
 def test_log_z_is_that_of_the_sum_within_its_own_error(support, make):
     model = Ring(discrete(support, SUPPORTS[support]), seed=2)

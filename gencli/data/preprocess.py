@@ -193,7 +193,9 @@ class Preprocess(nn.Module):
             return None
         columns = self.spec.support.columns
         found = Repeats.of(split, torch.tensor([column.continuous for column in columns]) if columns else None)
-        if self.spec.kind == "vector" and bool((found.distinct == 1).any()) and len(split) > 1:
+        if self.spec.kind == "vector" and bool((found.distinct == 1).any()):
+            if len(split) == 1:
+                raise ValueError("data: one example in training: no density of reals has a limit there; give more")
             column = int((found.distinct == 1).nonzero()[0])
             value = f"{float(found.commonest[column]):.6g}"
             found_out = f"data: coordinate {column} is constant ({value}) in training"

@@ -85,3 +85,9 @@ def test_a_constant_coordinate_of_vectors_is_refused():
         ValueError, match=r"^data: coordinate 1 is constant \(7\) in training: no density has a limit there"
     ):
         p.fit(TensorSplit(torch.from_numpy(beside([7.0])).float()))
+
+
+def test_one_example_of_reals_is_refused():
+    p = Preprocess(Spec((2,), Support("real")), ("real",), ("vector",))
+    with pytest.raises(ValueError, match=r"^data: one example in training: no density of reals has a limit there"):
+        p.fit(TensorSplit(torch.tensor([[1.5, 2.0]])))

@@ -26,7 +26,7 @@ LEAST = 2 / 3
 
 ROUNDS = 5
 RACES: dict[str, Callable[[Report], None]] = {
-    "coupling_flow": lambda report: coupling_flow.main(report, ROUNDS, False),
+    "coupling_flow": lambda report: coupling_flow.main(report, ROUNDS, compiled=False, same=False),
     "langevin": lambda report: langevin.main(report, ROUNDS),
 }
 

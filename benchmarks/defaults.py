@@ -1,6 +1,6 @@
 """Every model on every embedded data set with nothing but ``model= data=`` and a budget.
 
-    python -m benchmarks.defaults --out benchmarks/results/defaults.json
+    python -m benchmarks.defaults
     python -m benchmarks.defaults --out FILE --model maf vae --data moons --steps 300
     python -m benchmarks.defaults --out FILE --table
 
@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.racing import commit, machine
+from benchmarks.racing import RESULTS, commit, machine
 from gencli.config import catalog
 from gencli.config.compose import compose
 from gencli.core.bounds import SIGNS
@@ -53,7 +53,7 @@ GRACE = 30.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, required=True, help="the file of the rows, JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS / "defaults.json", help="the file of the rows, JSON")
     parser.add_argument("--model", nargs="*", default=[], help="these only")
     parser.add_argument("--data", nargs="*", default=[], help="these only")
     parser.add_argument("--steps", type=int, default=1000)
@@ -179,11 +179,11 @@ def shown(tables: Sequence[dict[str, Any]]) -> tuple[str, list[str], list[list[s
 
 
 def cell(name: str, rows: Mapping[str, Any]) -> str:
-    """One number with its sign; a star where something speaks against the defaults; nothing where a pair cannot be."""
+    """One number with its sign and error; a star where something speaks against it; nothing where a pair cannot be."""
     found = rows.get(name, {"refused": ""})
     if "refused" in found:
         return ""
-    number = f"{SIGNS[found['bound']]} {found['nll']:.3f}" if "nll" in found else "none"
+    number = f"{SIGNS[found['bound']]} {found['nll']:.3f} ± {found['se']:.2g}" if "nll" in found else "none"
     return f"{number} *" if defects(name, rows) else number
 
 

@@ -22,14 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.racing import Report, Work, arguments, benchmark, peers, race, stepper, training
+from gencli.models.diffusion.field import RANGE
 from gencli.nn.fourier import Fourier
 from gencli.run.sampling import draw
 from gencli.samplers.diffusion.ode import ODE
 
 STEPS, BATCH = 40, 256
 SAMPLES, ROWS, EULER = 10_000, 500, 100
-RANGE = 14.0
-"""Of log SNR, as that of gencli is scaled."""
 
 Flow = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Noise and data -> times, points and velocities."""

@@ -12,7 +12,7 @@ from gencli.core.tensors import frozen
 from gencli.estimators.annealed import Annealed
 from gencli.estimators.base import Shared
 from gencli.methods.bennett import bridged
-from gencli.methods.weights import LEAST_ESS, weighed
+from gencli.methods.weights import least, weighed
 from gencli.models.base import Unnormalized
 
 
@@ -49,7 +49,7 @@ class Bridge(Annealed):
             start, ancestors = self.starts(model, annealing, ends, log_w, self.refresh, noise)
             log_v = self.backward(annealing, start, noise)
         up, down, found = weighed(log_w), weighed(log_v), bridged(log_w, -log_v, ancestors)
-        few = min(LEAST_ESS, self.chains / 2)
+        few = least(log_w)
         collapsed = found.overlap * self.chains < few or (ancestors is not None and up.ess < few)
         said = {"log_z_forward": up.log_mean, "log_z_reverse": -down.log_mean, "ess": up.ess}
         said |= {"log_z_gap": -down.log_mean - up.log_mean, "overlap": found.overlap, **rates}

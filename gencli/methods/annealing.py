@@ -251,10 +251,32 @@ def pilot(
         longest: seconds after which the pilot run leaves betas out, to be done in as many again; None: no bound.
         fitting: K, given the seconds of a transition of one chain and those that went by; None: ``betas``.
     """
-    K = min(betas, PILOT_BETAS)
-    grid = torch.linspace(0, 1, K + 1, dtype=torch.float64)
+    grid = torch.linspace(0, 1, min(betas, PILOT_BETAS) + 1, dtype=torch.float64)
     x = path.sample(PILOT_CHAINS, noise)
-    kernel = kernel_of(x)
+    kernel, began = kernel_of(x), time.perf_counter()
+    learned, spread, moved = _flown(path, kernel, x, grid, noise, longest)
+    spent = time.perf_counter() - began
+    if fitting is not None:
+        betas = fitting(spent / moved / PILOT_CHAINS, spent)
+    even = torch.linspace(0, 1, betas + 1, dtype=torch.float64)
+    if not adapt:
+        return Annealing(path, kernel, even, learned)
+    step = (spread[1:] + spread[:-1]) / 2
+    density = step / step.sum().clamp(min=1e-30) + 1 / len(step)
+    reached = torch.cat([grid.new_zeros(1), density.cumsum(0)]) / density.sum()
+    chosen = _interpolate(even, reached, grid)
+    chosen[-1] = 1.0
+    return Annealing(path, kernel, chosen, learned)
+
+
+def _flown(
+    path: AnnealingPath, kernel: Kernel[Any], x: Tensor, grid: Tensor, noise: Noise, longest: float | None
+) -> tuple[list[Any], Tensor, int]:
+    """Chains from x (n, *) along a grid of betas: what was learned at each, the spread there, transitions made.
+
+    The spread is the deviation of the rise of the energy to the next beta, one number for each of the grid.
+    """
+    K = len(grid) - 1
     state: Any = kernel.init(path.at(0.0), x)
     learned: list[Any] = []
     spread: list[Tensor] = []
@@ -265,7 +287,7 @@ def pilot(
             stride = max(1, math.ceil((K - i) * spent / moved / longest))
         if i % stride:
             learned.append(learned[-1])
-            spread.extend(spread[-1:])
+            spread.append(spread[-1])
             continue
         energy = path.at(beta)
         for _ in range(1 if i else FIRST):  # the first settings are a guess
@@ -274,23 +296,10 @@ def pilot(
             state, info = kernel.step(energy, state, noise)
             state = kernel.adapt(state, info)
         learned.append(kernel.retarget(energy, state.x[:1], state))
-        if adapt:
-            near = min(i, K - 1)
-            with torch.no_grad():
-                spread.append(path.rise(state.x, float(grid[near]), float(grid[near + 1])).std())
-    spent = time.perf_counter() - began
-    if fitting is not None:
-        betas = fitting(spent / moved / PILOT_CHAINS, spent)
-    even = torch.linspace(0, 1, betas + 1, dtype=torch.float64)
-    if not adapt:
-        return Annealing(path, kernel, even, learned)
-    deviation = torch.stack(spread).cpu()
-    step = (deviation[1:] + deviation[:-1]) / 2
-    density = step / step.sum().clamp(min=1e-30) + 1 / K
-    reached = torch.cat([grid.new_zeros(1), density.cumsum(0)]) / density.sum()
-    chosen = _interpolate(even, reached, grid)
-    chosen[-1] = 1.0
-    return Annealing(path, kernel, chosen, learned)
+        near = min(i, K - 1)
+        with torch.no_grad():
+            spread.append(path.rise(state.x, float(grid[near]), float(grid[near + 1])).std())
+    return learned, torch.stack(spread).cpu(), moved
 
 
 def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:

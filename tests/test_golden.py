@@ -146,7 +146,7 @@ def test_every_option_that_leaves_something_in_a_checkpoint_has_a_golden_run(gro
     chosen = {config["choices"].get(group) for config in configs()}
     beside = {
         "net": {"critic", "generator"},  # choices tell these under their own keys
-        "optimizer": {"energy", "few_parameters", "game"},  # Adam with other numbers
+        "optimizer": {"energy", "few_parameters", "game", "latent", "shallow"},  # Adam with other numbers
     }
     assert options <= chosen | beside.get(group, set())
 

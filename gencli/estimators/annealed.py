@@ -24,10 +24,10 @@ from gencli.estimators.partition import PartitionEstimator, check_density, fitte
 from gencli.kernels.base import Kernel, require_moves
 from gencli.kernels.hmc import HMC
 from gencli.methods.annealing import Annealing, AnnealingPath, GeometricPath, MomentsPath, OwnPath, pilot
-from gencli.methods.chains import usual
+from gencli.methods.chains import require_kernel, usual
 from gencli.methods.weights import softened
 from gencli.models.base import DirectSampling, ModelFactory, Unnormalized
-from gencli.models.structure import Annealable
+from gencli.models.structure import Annealable, BlockGibbs
 from gencli.models.trained import Learned
 
 
@@ -83,7 +83,10 @@ class Annealed(PartitionEstimator):
                 raise ValueError(f"estimator: no kernel moves x that is {support}")
             return
         named = f"estimator.kernel: {type(self.kernel).__name__}"
-        require_moves(self.kernel, support, named)
+        if own == "model":
+            require_kernel(self.kernel, model, named)
+        else:  # the energies between are weighted sums, which no auxiliary variables draw
+            require_moves(self.kernel, support, named)
         if not self.kernel.invariant:
             raise ValueError(f"{named} leaves exp(-E) as it is only nearly, so that weights would be biased; take hmc")
         for key, value, default in (("leaps", self.leaps, 3), ("target", self.target, 0.7)):
@@ -143,7 +146,8 @@ class Annealed(PartitionEstimator):
     def _kernel(self, model: Unnormalized, x: Tensor) -> Kernel[Any]:
         if self.kernel is not None:
             return self.kernel
-        if model.spec.support.discrete:
+        drawn = isinstance(model, BlockGibbs) and self.follows(model) == "model"
+        if drawn or model.spec.support.discrete:
             return usual(model)
         return HMC(leaps=self.leaps, target=self.target, step_size=0.5 * float(x.std()), jitter=0.0)
 

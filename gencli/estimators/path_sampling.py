@@ -28,6 +28,7 @@ from gencli.estimators.base import Shared
 from gencli.estimators.partition import PartitionEstimator
 from gencli.kernels.base import Energy, Kernel, State, require_moves
 from gencli.kernels.energy import weighted
+from gencli.kernels.hmc import HMC
 from gencli.methods.chains import energy_of, usual
 from gencli.models.base import DirectSampling, ExactLikelihood, Unnormalized
 from gencli.models.structure import ExponentialFamily
@@ -100,7 +101,7 @@ class PathSampling(PartitionEstimator):
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
         nodes, shares = np.polynomial.legendre.leggauss(self.bridges)
         betas, shares = (nodes + 1) / 2, shares / 2
-        ahead, kernel = Ahead(noise), self.kernel or usual(model)
+        ahead, kernel = Ahead(noise), self._kernel(model)
         rates: list[Tensor | None] = []
         with frozen(model), torch.no_grad():
             zero, at = self._start(model, ahead)
@@ -135,6 +136,10 @@ class PathSampling(PartitionEstimator):
         if family is not None:
             said |= likelihood(family, seen, value, variance**0.5)
         return Shared(self.bound, value, variance, apart or stuck, said)
+
+    def _kernel(self, model: Unnormalized) -> Kernel[Any]:
+        """Of the energies between, which are weighted sums: nothing draws their reals at once."""
+        return self.kernel or (usual(model) if model.spec.support.discrete else HMC())
 
     def _start(self, model: Unnormalized, noise: Noise) -> tuple[Energy, Tensor]:
         """E_0 and exact samples."""

@@ -72,6 +72,7 @@ class Kernel(ABC, Generic[S]):
     moves: kinds of support whose x it can move, as ``Support.kind`` names them; ``moved`` where options narrow them.
     layouts: of the data that it is for, as models name them; none: of any.
     over_pairs: whether it asks an energy for its ``pairs``.
+    in_blocks: whether it draws all of x by the energy's ``resample``, of any support, where there is one.
 
     References:
         Cabezas et al., "BlackJAX: composable Bayesian inference in JAX", 2024 (init and step).
@@ -81,6 +82,7 @@ class Kernel(ABC, Generic[S]):
     moves: ClassVar[tuple[str, ...]] = ("real",)
     layouts: ClassVar[tuple[str, ...]] = ()
     over_pairs: ClassVar[bool] = False
+    in_blocks: ClassVar[bool] = False
 
     @property
     def moved(self) -> tuple[str, ...]:

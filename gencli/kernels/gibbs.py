@@ -1,4 +1,4 @@
-"""Gibbs sampling of discrete x: each coordinate is drawn given all others."""
+"""Gibbs sampling: each coordinate of discrete x is drawn given all others, or all of x given auxiliary variables."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def draw_block(sweep: Sweep, where: Tensor, noise: Noise) -> None:
 class Gibbs(Kernel[Sites]):
     """A sweep: p(x_w | rest) for every coordinate in turn, or for all of a block at once where they do not interact.
 
-    A model with auxiliary variables, such as an RBM, draws them and then all of x. Coordinates are visited in one fixed
-    order, which leaves exp(-E) invariant and is not reversible.
+    A model with auxiliary variables, such as an RBM, draws them and then all of x, which may be reals. Coordinates are
+    visited in one fixed order, which leaves exp(-E) invariant and is not reversible.
 
     Args:
         backwards: from the last to the first, which is the sweep backwards in time.
@@ -56,6 +56,7 @@ class Gibbs(Kernel[Sites]):
     """
 
     moves = ("binary", "levels", "categorical")
+    in_blocks = True
 
     backwards: bool = False
 

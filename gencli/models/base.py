@@ -278,10 +278,12 @@ class LatentVariable(DirectSampling):
     """p(x) = integral of p(x | z) p(z), with an inference model q(z | x) that is reparameterised: z = g(eps, x).
 
     ``latent_dim``: d, the length of a code z that ``encode`` gives and ``decode`` takes.
+    ``layers``: of latents, one above the other.
     ``stoppable``: whether ``log_weights`` knows ``through``.
     """
 
     latent_dim: int
+    layers: int = 1
     stoppable: bool = True
 
     @property

@@ -13,8 +13,8 @@ import torch
 from gencli.core.errors import UsageError
 from gencli.core.noise import Purpose, RowNoise, StepNoise, stream
 from gencli.core.options import Count, Natural, Positive, Range
-from gencli.kernels.base import Kernel, require_moves
-from gencli.methods.chains import usual
+from gencli.kernels.base import Kernel
+from gencli.methods.chains import require_kernel, usual
 from gencli.methods.exchange import Parameters, Posterior, exchange
 from gencli.models.base import Unnormalized
 from gencli.models.structure import Parametric
@@ -62,7 +62,7 @@ class PosteriorOfParameters(Picture):
     kernel: Kernel[Any] | None = None
 
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
-        model, support = parts.model, parts.model.spec.support
+        model = parts.model
         assert isinstance(model, Unnormalized)
         theta = Parameters(model)
         if model.conditional:
@@ -73,7 +73,7 @@ class PosteriorOfParameters(Picture):
             )
         kernel = self.kernel or usual(model)
         try:
-            require_moves(kernel, support, f"picture.kernel: {type(kernel).__name__}")
+            require_kernel(kernel, model, f"picture.kernel: {type(kernel).__name__}")
         except ValueError as error:
             raise UsageError(str(error)) from error
         split = parts.dataset.split("train")

@@ -15,9 +15,9 @@ from gencli.core.options import Count, Natural, Positive
 from gencli.core.progress import counted
 from gencli.core.spec import Given
 from gencli.core.tensors import frozen, place
-from gencli.kernels.base import Kernel, require_finite, require_moves
+from gencli.kernels.base import Kernel, require_finite
 from gencli.kernels.diagnostics import effective_draws, split_r_hat
-from gencli.methods.chains import energy_of, require_pairs, usual
+from gencli.methods.chains import energy_of, require_kernel, usual
 from gencli.models.base import Unnormalized
 from gencli.models.trained import Learned
 from gencli.samplers.base import Sampler, Samples
@@ -62,8 +62,7 @@ class MarkovChain(Sampler[Unnormalized]):
 
     def check(self, model: Unnormalized, learned: Learned) -> None:
         kernel = self.transition(model)
-        require_moves(kernel, model.spec.support, self.mover)
-        require_pairs(kernel, model, self.mover)
+        require_kernel(kernel, model, self.mover)
         if self.init == "normal" and model.spec.support.discrete:
             raise ValueError(f"sampler.init=normal: this model's x is {model.spec.support}; sampler.init=model")
 

@@ -17,11 +17,12 @@ from gencli.core.errors import UsageError
 from gencli.core.ising import CRITICAL, torus
 from gencli.core.lattice import clusters
 from gencli.core.noise import RowNoise
-from gencli.core.spec import Support
+from gencli.core.spec import Spec, Support
 from gencli.kernels.base import Energy
 from gencli.kernels.clusters import SwendsenWang, Wolff, by_difference, holding, shifted
 from gencli.kernels.energy import Pairs, weighted
-from gencli.methods.chains import energy_of, require_pairs
+from gencli.methods.chains import energy_of, require_kernel
+from gencli.models.energy.rbm import RBM
 from gencli.models.trained import Learned
 from gencli.samplers.chain import Chain
 
@@ -149,7 +150,7 @@ def test_couplings_that_clusters_cannot_follow():
 def test_other_energies_are_refused_in_time():
     model = wavy()
     with pytest.raises(ValueError, match=r"sampler\.kernel: Wolff needs an energy over pairs, such as model=ising"):
-        require_pairs(Wolff(), model, "sampler.kernel: Wolff")
+        require_kernel(Wolff(), RBM(Spec((3,), Support("binary", 2)), hidden=2), "sampler.kernel: Wolff")
     with pytest.raises(ValueError, match="moves x that is binary or levels or categorical"):
         Chain(kernel=Wolff()).check(model, Learned())
     bits = Energy(lambda x: x.sum(1), Support("binary", 2))

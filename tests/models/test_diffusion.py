@@ -188,6 +188,12 @@ def test_prepare_checks_itself_and_says_what_is_exact():
     assert shared.diagnostics["self_check_error"] < 1e-3
     assert shared.diagnostics["solver_error"] < 1e-3
     assert 0 < shared.diagnostics["prior_kl"] < 5e-3
+    hurried = estimator.within(1e-6).prepare(field, Batch(x), StepNoise(CPU, 0))
+    assert hurried.flags == ("solver checked on 4 of 16 examples",)
+    assert hurried.bound == "exact"
+    whole = estimator.within(1e6).prepare(field, Batch(x), StepNoise(CPU, 0))
+    assert not whole.flags
+    assert whole.diagnostics["solver_error"] == pytest.approx(shared.diagnostics["solver_error"], abs=1e-5)
     rough = ODE(method="euler", steps=5)
     with pytest.raises(ode.SolverError, match="nats off on a normal distribution"):
         rough.prepare(field, Batch(x), step)

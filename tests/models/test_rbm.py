@@ -11,11 +11,18 @@ from energies import noise, spec
 from torch import Tensor
 
 from gencli.core.spec import Batch, Spec, Support
+from gencli.core.tensors import log_mean_exp
+from gencli.estimators.ais import AIS
 from gencli.kernels.energy import brute_force
+from gencli.kernels.gibbs import Gibbs
+from gencli.kernels.langevin import Langevin
 from gencli.methods.enumeration import log_partition
 from gencli.models.base import DirectSampling, ExactLikelihood
+from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.rbm import RBM
-from gencli.objectives.energy.contrastive_divergence import PersistentContrastiveDivergence
+from gencli.models.energy.reference import Reference
+from gencli.objectives.energy.contrastive_divergence import ContrastiveDivergence, PersistentContrastiveDivergence
+from gencli.objectives.energy.mcmc_mle import MonteCarloMLE
 
 
 def machine(visible: int = 5, hidden: int = 4, seed: int = 0, shape: tuple[int, ...] | None = None) -> RBM:
@@ -37,7 +44,7 @@ def normals(dim: int = 2, hidden: int = 3, seed: int = 0) -> RBM:
     with torch.no_grad():
         for parameter in (model.a, model.c, model.W):
             parameter.add_(0.7 * torch.randn_like(parameter))
-        model.log_s.add_(torch.linspace(-0.4, 0.2, dim))
+        model.log_sigma.add_(torch.linspace(-0.4, 0.2, dim))
     return model.double().eval()
 
 
@@ -155,6 +162,42 @@ def test_reals_have_the_z_of_quadrature(dim):
     for machine_ in (model, model.at(0.4)):
         exact = float((-machine_.energy(grid)).logsumexp(0).detach()) + cell
         assert float(log_partition_of(machine_).detach()) == pytest.approx(exact, abs=1e-8)
+
+
+def test_runs_whose_weights_were_over_the_variance_are_the_same_density():
+    model, old = normals(), {}
+    for name, tensor in model.state_dict().items():
+        old[name.replace("log_sigma", "log_s")] = tensor.clone()
+    old["W"] *= model.log_sigma.detach().exp()
+    other = RBM(spec(2), hidden=3).double()
+    other.load_state_dict(old)
+    x = torch.randn(20, 2, dtype=torch.float64)
+    assert torch.allclose(other.energy(x), model.energy(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", [PersistentContrastiveDivergence, ContrastiveDivergence, MonteCarloMLE])
+def test_chains_of_reals_draw_hidden_units_unless_langevin_is_typed(objective):
+    model = normals()
+    chains = objective(model.spec)
+    chains.bind(model)
+    assert isinstance(chains.kernel, Gibbs)
+    if objective is not MonteCarloMLE:
+        typed = objective(model.spec, step=0.02)
+        typed.bind(model)
+        assert isinstance(typed.kernel, Langevin)
+    with pytest.raises(ValueError, match="moves x that is binary"):  # of a model that has no hidden units
+        objective(model.spec, kernel=Gibbs()).bind(Quadratic(model.spec))
+
+
+@pytest.mark.parametrize("path", ["model", "geometric"])
+def test_annealing_of_reals_finds_z(path):
+    """By hidden units along the model's own path, by Hamiltonian Monte Carlo along another."""
+    model = normals()
+    ais = AIS(base=lambda s: Reference(s, widen=0.5), chains=500, betas=50, path=path, reverse=False)
+    annealing = ais.annealing(model, 1.3 * torch.randn(200, 2, dtype=torch.float64) + 0.4, noise())
+    assert isinstance(annealing.kernel, Gibbs) == (path == "model")
+    mean, variance = log_mean_exp(ais.forward(annealing, noise(1))[1])
+    assert abs(float(mean) - float(log_partition_of(model).detach())) < 4 * math.sqrt(float(variance))
 
 
 def test_resampling_of_reals_leaves_the_law():

@@ -12,6 +12,7 @@ from enumerable import Exact, Pairs, discrete, spread, states
 from torch import Tensor
 
 from gencli.core.spec import Batch, Spec
+from gencli.models.energy.exponential import Quadratic
 from gencli.models.energy.reference import Reference
 from gencli.objectives.energy.base import RowObjective
 from gencli.objectives.energy.conditionals import changes_at
@@ -212,4 +213,4 @@ def test_who_is_of_discrete_x():
             kind(spec(2))
     for kind in (ContrastiveDivergence, MonteCarloMLE):
         with pytest.raises(ValueError, match=r"^objective\.kernel: Exact moves x that is binary or .*; .* is real"):
-            kind(spec(2), kernel=Exact(discrete("binary", 2)))
+            kind(spec(2), kernel=Exact(discrete("binary", 2))).bind(Quadratic(spec(2)))

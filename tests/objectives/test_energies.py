@@ -377,6 +377,7 @@ def test_geyers_ratio_is_the_likelihood():
 def test_replay_buffer_moves_and_restarts():
     model = wavy()
     objective = PersistentContrastiveDivergence(spec(2), buffer=64, reinit=0.5, steps=3)
+    objective.bind(model)
     objective.start(model, Batch(normal(100, 2).float()))
     before = objective.chains.clone()
     loss = objective.loss(model, Batch(normal(16, 2).float()), noise())

@@ -54,8 +54,11 @@ def test_the_loss_has_both_terms():
     """kl adds its share of the term to the loss of the same chains, and its slope is the sum of both."""
     model, x = Scaled(3, 0.8), normal(200, 3)
     plain, both = (ContrastiveDivergence(spec(3), steps=4, step=0.1, kl=kl, through=2) for kl in (0.0, 0.5))
+    for objective in (plain, both):
+        objective.bind(model)
     slopes = [torch.autograd.grad(o.loss(model, Batch(x), noise(2)).value, model.a)[0] for o in (plain, both)]
     before = ContrastiveDivergence(spec(3), steps=2, step=0.1)
+    before.bind(model)
     source = noise(2)
     start = {}
     before.end = lambda ends, note: start.update(x=ends)

@@ -3,8 +3,8 @@
     E(x, h) = e(x) - h . (c + V x),
     E(x) = -log sum_h exp(-E(x, h)) = e(x) - sum_j softplus(c_j + V_j . x)    (the free energy)
 
-Bits have e(x) = -a . x and V = W. Reals have e(x) = |(x - a) / s|^2 / 2 and V = W / s^2, so that given h they are
-normal, N(a + W^T h, s^2). Z is a sum of 2^H terms, one for each h.
+Bits have e(x) = -a . x and V = W. Reals have e(x) = |(x - a) / sigma|^2 / 2 and V = W / sigma, so that given
+h they are normal, N(a + sigma W^T h, sigma^2). Z is a sum of 2^H terms, one for each h.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gencli.core.noise import Noise
 from gencli.core.options import Auto, Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI
-from gencli.models.base import DataInitialized, Model, Unnormalized
+from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood, Model, Unnormalized
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.independent import Independent
 from gencli.models.energy.reference import Reference
@@ -45,7 +45,7 @@ class Units:
         a: (D,) biases of visible bits, or means of visible reals.
         c: (H,) biases of hidden units.
         V: (H, D) what hidden units see.
-        precision: (D,) 1 / s^2 of visible reals; None: they are bits.
+        precision: (D,) 1 / sigma^2 of visible reals; None: they are bits.
         offset: added to every energy.
     """
 
@@ -192,15 +192,16 @@ class RBM(Bipartite, Annealable, LinearFeatures, DataInitialized):
         self.a = nn.Parameter(torch.zeros(spec.dim))
         self.c = nn.Parameter(torch.zeros(units))
         self.W = nn.Parameter(self.SPREAD * torch.randn(units, spec.dim))
-        self.log_s = None if bits else nn.Parameter(torch.zeros(spec.dim))
+        self.log_sigma = None if bits else nn.Parameter(torch.zeros(spec.dim))
+        self.register_load_state_dict_pre_hook(_in_units_of_sigma)  # type: ignore[no-untyped-call]
         self.base = Reference(spec, kind="independent" if bits else "gaussian", covariance="diagonal")
         self.initial_examples = self.base.initial_examples
 
     def units(self) -> Units:
-        if self.log_s is None:
+        if self.log_sigma is None:
             return Units(self.a, self.c, self.W)
-        precision = (-2 * self.log_s).exp()
-        return Units(self.a, self.c, self.W * precision, precision)
+        over = (-self.log_sigma).exp()
+        return Units(self.a, self.c, self.W * over, over.square())
 
     def filters(self) -> Tensor:
         return self.W.detach().view(-1, *self.spec.shape)
@@ -211,10 +212,10 @@ class RBM(Bipartite, Annealable, LinearFeatures, DataInitialized):
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
         self.base.initialize(x)
-        location, log_s = self._rates()
+        location, log_sigma = self._rates()
         self.a.copy_(location)
-        if self.log_s is not None and log_s is not None:
-            self.log_s.copy_(log_s)
+        if self.log_sigma is not None and log_sigma is not None:
+            self.log_sigma.copy_(log_sigma)
 
     def _rates(self) -> tuple[Tensor, Tensor | None]:
         """The biases of q, or its means and log deviations: (D,)."""
@@ -225,20 +226,32 @@ class RBM(Bipartite, Annealable, LinearFeatures, DataInitialized):
         return q.normal.mean[0], q.normal.log_diagonal[0]
 
     def at(self, beta: float) -> Unnormalized:
-        if beta <= 0:
-            return self.base
         if beta >= 1:
             return self
-        one, (a_0, log_s) = self.units(), self._rates()
+        if beta <= 0:
+            return AtBase(self.spec, self._between(0.0), self.base)
+        return AnnealedRBM(self.spec, self._between(beta))
+
+    def _between(self, beta: float) -> Units:
+        """The numbers at a beta of the path."""
+        one, (a_0, log_sigma) = self.units(), self._rates()
         c, V, level = beta * one.c, beta * one.V, one.c.new_tensor(len(one.c) * math.log(2))
-        if one.precision is None or log_s is None:
+        if one.precision is None or log_sigma is None:
             a = (1 - beta) * a_0 + beta * one.a
-            return AnnealedRBM(self.spec, Units(a, c, V, None, (1 - beta) * (level + softplus(a_0).sum())))
-        p_0, p_1 = (1 - beta) * (-2 * log_s).exp(), beta * one.precision
+            return Units(a, c, V, None, (1 - beta) * (level + softplus(a_0).sum()))
+        p_0, p_1 = (1 - beta) * (-2 * log_sigma).exp(), beta * one.precision
         a = (p_0 * a_0 + p_1 * one.a) / (p_0 + p_1)
-        level = level + (0.5 * LOG_2PI + log_s).sum()
+        level = level + (0.5 * LOG_2PI + log_sigma).sum()
         apart = 0.5 * (p_0 * p_1 / (p_0 + p_1) * (a_0 - one.a).square()).sum()  # what completing the square leaves
-        return AnnealedRBM(self.spec, Units(a, c, V, p_0 + p_1, (1 - beta) * level + apart))
+        return Units(a, c, V, p_0 + p_1, (1 - beta) * level + apart)
+
+
+def _in_units_of_sigma(module: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Weights of a run in which V was W / sigma^2, as ``log_s`` shows, in units of sigma."""
+    old = f"{prefix}log_s"
+    if old in tensors:
+        log_sigma = tensors[f"{prefix}log_sigma"] = tensors.pop(old)
+        tensors[f"{prefix}W"] = tensors[f"{prefix}W"] * (-log_sigma).exp()
 
 
 class AnnealedRBM(Bipartite):
@@ -258,3 +271,23 @@ class AnnealedRBM(Bipartite):
 
     def units(self) -> Units:
         return self.numbers
+
+
+class AtBase(AnnealedRBM, ExactLikelihood, DirectSampling):
+    """The beginning of the path: independent visible units, which are drawn without a chain.
+
+    Args:
+        spec: what one example is.
+        units: its numbers, without weights.
+        base: the same density.
+    """
+
+    def __init__(self, spec: Spec, units: Units, base: Reference) -> None:
+        super().__init__(spec, units)
+        self.base = base
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.base.log_prob(x, y)
+
+    def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return self.base.sample(n, y, noise=noise, temperature=temperature)

@@ -86,7 +86,7 @@ class HVAE(LatentVariable, DataInitialized):
                 f"model.hidden={[list(h) for h in between]}: a list of widths for each of the {len(layers) - 1} steps "
                 f"between the layers of model.latent"
             )
-        self.latent, self.latent_dim = tuple(layers), sum(layers)
+        self.latent, self.latent_dim, self.layers = tuple(layers), sum(layers), len(layers)
         self.inputs = Inputs(spec)
         self.encoder = net(self.inputs.shape, (2 * layers[0],), self.context_dim)
         self.decoder = make_decoder(

@@ -15,10 +15,10 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import NonNegative
 from gencli.core.spec import Batch, Spec
-from gencli.kernels.base import Energy, Kernel, require_moves
-from gencli.methods.chains import require_pairs, usual
+from gencli.kernels.base import Energy, Kernel
+from gencli.methods.chains import require_kernel, usual
 from gencli.models.base import Unnormalized
-from gencli.models.structure import Classifier
+from gencli.models.structure import BlockGibbs, Classifier
 from gencli.models.trained import Learned
 from gencli.objectives.base import Loss, Objective, Turn
 from gencli.objectives.energy.discrete_perturbations import local
@@ -188,32 +188,37 @@ class ChainObjective(EnergyObjective):
 
     Args:
         spec: of model space.
-        kernel: the transition of the chains; None: of discrete x the usual one of the model (``methods/chains.py``).
+        kernel: the transition of the chains; None: the usual one of the model (``methods/chains.py``) where x is
+            discrete or is drawn through auxiliary variables.
         shared: options of ``EnergyObjective``.
 
     Raises:
-        ValueError: the kernel cannot move such x.
+        ValueError: in ``bind``: the kernel cannot move such x.
     """
 
     score_name = "energy_discrepancy"
     initial_examples = 2048
+    gradients = False  # whether options of steps by gradients were given, which chains of reals take then
     scale: Tensor
 
     SAMPLES = 32
 
     def __init__(self, spec: Spec, *, kernel: Kernel[Any] | None, **shared: Any) -> None:
         super().__init__(spec, **shared)
-        if kernel is not None:
-            require_moves(kernel, spec.support, f"objective.kernel: {type(kernel).__name__}")
         self.kernel = kernel
         self.register_buffer("scale", torch.ones(spec.shape))
 
     def bind(self, model: Unnormalized) -> Learned:
-        if self.kernel is None and self.spec.support.discrete:
-            self.kernel = usual(model)
+        if self.kernel is None:
+            self.kernel = self.usual(model)
         if self.kernel is not None:
-            require_pairs(self.kernel, model, f"objective.kernel: {type(self.kernel).__name__}")
+            require_kernel(self.kernel, model, f"objective.kernel: {type(self.kernel).__name__}")
         return super().bind(model)
+
+    def usual(self, model: Unnormalized) -> Kernel[Any] | None:
+        """The transition where none is named; None: steps of the objective's own, by gradients."""
+        drawn = isinstance(model, BlockGibbs) and not self.gradients
+        return usual(model) if drawn or self.spec.support.discrete else None
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:
         assert examples is not None

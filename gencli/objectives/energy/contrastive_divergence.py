@@ -38,8 +38,9 @@ class ContrastiveDivergence(ChainObjective):
         step: step size of Langevin, x - step grad E + sqrt(2 step T) xi.
         temperature: T; 1 is the model itself, less is what image models use in the hope of shorter chains.
         metropolis: accept or refuse each step (MALA), which takes away the bias of the step size; needs T = 1.
-        kernel: another transition; it does not adapt, and brings its own step size. null: Langevin, of discrete x
-            the usual one of the model (``methods/chains.py``).
+        kernel: another transition; it does not adapt, and brings its own step size. null: Langevin; the usual one of
+            the model (``methods/chains.py``) where x is discrete, or where hidden units draw it and the options of
+            Langevin are as they were.
         kl: weight of the term that is otherwise left out, KL(q, p) of the law q of the chains, whose last Langevin
             steps are differentiated; 1 is the gradient of the contrastive divergence itself.
         through: the last steps that are.
@@ -81,17 +82,21 @@ class ContrastiveDivergence(ChainObjective):
             raise ValueError(f"objective.kl={kl}: only Langevin steps that are never refused can be differentiated")
         if kl and through > steps:
             raise ValueError(f"objective.through={through}: at most objective.steps={steps}")
-        own = kernel is None and not spec.support.discrete
-        if own:
-            mala = HMC(leaps=1, step_size=math.sqrt(2 * step), jitter=0.0)
-            kernel = mala if metropolis else Langevin(step_size=step, temperature=temperature)
         super().__init__(spec, kernel=kernel, **shared)
-        self.own, self.steps = own, steps
+        self.gradients = (step, temperature, metropolis, kl) != (0.01, 1.0, False, 0.0)
+        self.steps, self.metropolis, self.own = steps, metropolis, False
         self.step, self.temperature, self.kl, self.through = step, temperature, kl, through
         self.register_buffer("largest", torch.zeros(()), persistent=False)
 
+    def usual(self, model: Unnormalized) -> Kernel[Any]:
+        found = super().usual(model)
+        self.own = found is None
+        if self.metropolis and self.own:
+            return HMC(leaps=1, step_size=math.sqrt(2 * self.step), jitter=0.0)
+        return found or Langevin(step_size=self.step, temperature=self.temperature)
+
     def advice(self) -> str:
-        smaller = "" if self.spec.support.discrete else "a smaller step size, "
+        smaller = "a smaller step size, " if self.own else ""
         named = f"objective.step={self.step}" if self.own else f"objective.kernel={self.kernel}"
         return (
             f"Chains: {named}, {self.steps} steps, largest norm {float(self.largest):.3g} at the last one. Take "

@@ -101,6 +101,7 @@ class MonteCarloMLE(ChainObjective):
         if kernel is None and not spec.support.discrete:
             require_moves(HMC(leaps=leaps), spec.support, "objective=mcmc_mle")
         super().__init__(spec, kernel=kernel, **shared)
+        self.gradients = leaps != 5
         self.anchor, self.steps, self.leaps, self.least = anchor, steps, leaps, least
         self.register_buffer("x", vacant(spec, samples))
         self.register_buffer("energies", torch.zeros(samples))

@@ -74,7 +74,9 @@ def test_objective_elbo():
     distortion, rate = terms.distortion.mean(), terms.rate.mean(0)
 
     def loss(**options: float) -> Tensor:
-        (turn,) = ELBO(model.spec, **options).turns(model)
+        objective = ELBO(model.spec, **options)
+        objective.bind(model)
+        (turn,) = objective.turns(model)
         return turn.loss(batch, noise(200)).value
 
     assert torch.isclose(loss(), distortion + rate.sum())
@@ -84,6 +86,14 @@ def test_objective_elbo():
     assert torch.isclose(loss(free_bits=free), distortion + rate.clamp(min=free).sum())
     score = ELBO(model.spec, beta=3.0, warmup=0.5, free_bits=1.0).score(model, batch, noise(200))
     assert torch.allclose(score, terms.distortion + terms.rate.sum(1))
+
+
+def test_the_rate_of_layers_comes_in_by_and_by():
+    for name, warmup in (("vae", 0.0), ("hvae", 0.3)):
+        model, _ = build(name, support="levels:5")
+        objective = ELBO(model.spec)
+        objective.bind(model)
+        assert objective.warmup == warmup
 
 
 def test_ppca_refuses_dreg():

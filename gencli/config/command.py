@@ -174,7 +174,10 @@ def _words(verb: str, words: list[str], parser: argparse.ArgumentParser) -> list
             continue
         read.append(word)
         name = word.partition("=")[0]
-        if not name.startswith("-") or any(flag.startswith(name) for flag in known) or re.fullmatch(r"-[\d.]+", name):
+        own = known.get(name)  # --run, which takes no value, is a flag of Hydra's and run=RUN a key of ours
+        ours = "=" in word and own is not None and own.nargs == 0
+        flag = any(flag.startswith(name) for flag in known) and not ours
+        if not name.startswith("-") or flag or re.fullmatch(r"-[\d.]+", name):
             continue
         if found := names.flag(word, following, verb):
             raise UsageError(f"{quoted(word)}: a command of gencli takes key=value. {names.meant(found)}")

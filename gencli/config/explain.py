@@ -51,7 +51,8 @@ def explain(error: BaseException, verb: str = "train", overrides: Sequence[str] 
         value = "" if isinstance(error, ConfigCompositionException) and "override" not in str(error) else str(error)
         overridden = re.search(r"override \+*(\S+)", value)
         where = overridden[1] if overridden else cause.full_key or ""
-        if "incompatible with type hint" in str(cause.msg) and (needed := _declared(where, verb)):
+        untyped = any(said in str(cause.msg) for said in ("incompatible with type hint", "could not be converted"))
+        if untyped and (needed := _declared(where, verb)):
             return f"{where}: {needed} is needed"
         return f"{where}: {str(cause.msg or cause).splitlines()[0]}"
 

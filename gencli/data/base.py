@@ -125,6 +125,14 @@ class Dataset(ABC):
         """What the classes 0, 1, ... are called in the user's files; None where they have no names."""
         return None
 
+    def names(self) -> list[str] | None:
+        """What the coordinates of x are called in the user's files; None where they have no names."""
+        if self.spec.kind != "vector":
+            return None
+        dtype = torch.long if self.spec.support.discrete else torch.float
+        cells = self.to_rows(torch.zeros(1, *self.spec.shape, dtype=dtype))
+        return [*cells] if cells is not None and len(cells) == self.spec.dim else None
+
     def context_names(self) -> list[str] | None:
         """What the class, or each coordinate of the context, is called in the user's files; None: it has no name."""
         return None

@@ -84,7 +84,7 @@ def look(path: Path, name: str) -> Look:
             _check(image)
             return found
     except Exception as error:
-        raise _unreadable(name, error) from error
+        raise _unreadable(f"data.path: {name}", error) from error
 
 
 class Load:

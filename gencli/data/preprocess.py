@@ -13,7 +13,9 @@ Data whose float32 rounding matters come in float64. Then the chain is computed 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -27,7 +29,7 @@ from gencli.data import contexts
 from gencli.data.base import Split
 from gencli.data.box import Box
 from gencli.data.split import storage_dtype
-from gencli.data.statistics import TOLERABLE, Repeats, chunks, moments, moved, some_rows
+from gencli.data.statistics import TOLERABLE, Repeats, chunks, coordinate, moments, moved, some_rows
 
 _FINE = 4096  # levels of which float32 moves x + u by less than is tolerable, whatever the data
 
@@ -69,6 +71,7 @@ class Preprocess(nn.Module):
         flip: mirror training images left-right with probability 1/2.
         unit: (o, w) of the data's own bins; None: (0, 1/K).
         box: of reals that lie in one; None: they may lie anywhere.
+        names: of the coordinates of x and of those of its context, for messages; None: they have none.
 
     Raises:
         ValueError: a combination that makes no sense, or a model that cannot be reached from the data.
@@ -94,8 +97,10 @@ class Preprocess(nn.Module):
         flip: bool = False,
         unit: tuple[float, float] | None = None,
         box: Box | None = None,
+        names: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
     ) -> None:
         super().__init__()
+        self.called, self.context_called = (functools.partial(coordinate, names=own) for own in names)
         if flip and spec.kind != "image":
             raise ValueError(f"data.flip=true needs images; this data is of shape {spec.shape}")
 
@@ -175,14 +180,14 @@ class Preprocess(nn.Module):
         fine = first.x.dtype == torch.float64
         if self.transform == "standardize":
             extra = self.width**2 / 12 if self.stochastic else 0.0
-            mean, std = moments(split, self._values, self.spec, extra)
+            mean, std = moments(split, self._values, self.spec, extra, self.called)
             self.mean.copy_(mean)
             self.std.copy_(std)
             if fine or self._worst(split, fine)[1] > TOLERABLE:
                 self.mean, self.std = mean.to(self.mean.device), std.to(self.std.device)
         column, worst = self._worst(split, fine)
         if worst > TOLERABLE:
-            support, far = self.spec.support, f"float32 moves coordinate {column} of the training data"
+            support, far = self.spec.support, f"float32 moves {self.called(column)} of the training data"
             advice = "data.transform=standardize computes in float64"
             if self.transform == "standardize":
                 advice = "its values lie too close together beside a few that lie far away: leave those out, or rescale"
@@ -198,10 +203,10 @@ class Preprocess(nn.Module):
                 raise ValueError("data: one example in training: no density of reals has a limit there; give more")
             column = int((found.distinct == 1).nonzero()[0])
             value = f"{float(found.commonest[column]):.6g}"
-            found_out = f"data: coordinate {column} is constant ({value}) in training"
+            found_out = f"data: {self.called(column)} is constant ({value}) in training"
             raise ValueError(f"{found_out}: no density has a limit there; leave it out")
-        self.repeats = found.packed().to(self.mean.device) if found.unbounded else None
-        return found.rounded
+        self.repeats = found.packed().to(self.mean.device) if found.unbounded() else None
+        return found.rounded(self.called)
 
     def _values(self, x: Tensor) -> Tensor:
         """The values v in float64, of integers the centre of their bin."""
@@ -217,15 +222,17 @@ class Preprocess(nn.Module):
             std = torch.where(std > 0, std, 1.0)
         if (std <= 0).any():
             column = int((std <= 0).nonzero()[0])
-            raise ValueError(f"data.context: coordinate {column} of the context is constant in training: leave it out")
+            named = self.context_called(column)
+            raise ValueError(f"data.context: {named} of the context is constant in training: leave it out")
         # of the dtype of y, as ``standardize`` is of x's: data that float32 would change come in float64
         self.context_mean, self.context_std = (t.to(self.mean.device, y.dtype) for t in (mean, std))
         exact = (y.double() - mean) / std
         far = moved(exact, exact.float())
         if (far > TOLERABLE).any():
+            named = self.context_called(int(far.argmax()))
             raise ValueError(
-                f"data.context: float32 moves coordinate {int(far.argmax())} of the context by {float(far.max()):.2g} "
-                "of its deviation: its values lie too close together beside a few that lie far away"
+                f"data.context: float32 moves {named} of the context by {float(far.max()):.2g} of its deviation: its "
+                "values lie too close together beside a few that lie far away"
             )
 
     def _worst(self, split: Split, fine: bool) -> tuple[int, float]:
@@ -356,7 +363,7 @@ class Preprocess(nn.Module):
     @property
     def unbounded(self) -> str | None:
         """Why the likelihood of the training data has no limit, and what to do; None: it is no wonder."""
-        return None if self.repeats is None else Repeats.unpacked(self.repeats).unbounded
+        return None if self.repeats is None else Repeats.unpacked(self.repeats).unbounded(self.called)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         """Take statistics in the precision, and those of a context if there are any, that the checkpoint has."""

@@ -6,12 +6,13 @@ float32 does to all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gencli.core.errors import quoted
 from gencli.core.spec import Batch, Spec
 from gencli.data.base import Split
 from gencli.data.split import row_hashes
@@ -34,7 +35,18 @@ def chunks(split: Split) -> Iterator[Batch]:
         yield split.gather(index)
 
 
-def moments(split: Split, values: Callable[[Tensor], Tensor], spec: Spec, extra: float = 0.0) -> tuple[Tensor, Tensor]:
+def coordinate(k: int, names: Sequence[str] | None = None) -> str:
+    """What messages call a coordinate: by its name, where there are some, else by its position."""
+    return f"coordinate {k}" if names is None else f"column {quoted(names[k], 60)}"
+
+
+def moments(
+    split: Split,
+    values: Callable[[Tensor], Tensor],
+    spec: Spec,
+    extra: float = 0.0,
+    called: Callable[[int], str] = coordinate,
+) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each coordinate of the training values, in float64; of discrete columns 0 and 1.
 
     Args:
@@ -42,6 +54,7 @@ def moments(split: Split, values: Callable[[Tensor], Tensor], spec: Spec, extra:
         values: x (B, *) in data space -> v in float64.
         spec: of the data.
         extra: variance that each coordinate has besides.
+        called: what messages call a coordinate.
 
     Raises:
         ValueError: a coordinate is constant, or its variance is beyond float64.
@@ -67,7 +80,7 @@ def moments(split: Split, values: Callable[[Tensor], Tensor], spec: Spec, extra:
         raise ValueError("data.transform=standardize: the variance of the training data is beyond float64")
     if constant.any():
         column = int(constant.nonzero()[0])
-        raise ValueError(f"data.transform=standardize: coordinate {column} of the training data is constant")
+        raise ValueError(f"data.transform=standardize: {called(column)} of the training data is constant")
     return mean, variance.sqrt()
 
 
@@ -204,8 +217,7 @@ class Repeats:
     def _at_least(self, share: float) -> Tensor:
         return (self.share >= share) & (self.share * self.rows > 4.5)
 
-    @property
-    def unbounded(self) -> str | None:
+    def unbounded(self, called: Callable[[int], str] = coordinate) -> str | None:
         """Why the likelihood of these data has no limit, and what to do; None: it is no wonder."""
         which = self.discrete.nonzero()[:, 0].tolist()
         if not which and self.copies < 0.3:
@@ -221,20 +233,19 @@ class Repeats:
         what = f"is constant ({value})" if count == 1 else what
         more = f" (and {len(which) - 1} more such coordinates)" if len(which) > 1 else ""
         return (
-            f"the likelihood has no upper limit: coordinate {j} {what}{more}; "
+            f"the likelihood has no upper limit: {called(j)} {what}{more}; "
             "name what it is by data.support=binary, levels:K or categorical:K (one column by data.columns), or "
             "leave it out"
         )
 
-    @property
-    def rounded(self) -> str | None:
+    def rounded(self, called: Callable[[int], str] = coordinate) -> str | None:
         """A word about coordinates that repeat values, as rounded ones do; None: there are none."""
         repeat = (self._at_least(0.05) | (2 * self.distinct <= self.rows)) & ~self.discrete
         if not bool(repeat.any()):
             return None
         j = int(torch.where(repeat, self.distinct, self.rows).argmin())
         return (
-            f"{int(repeat.sum())} of {len(repeat)} coordinates repeat values, as rounded data do: coordinate {j} has "
+            f"{int(repeat.sum())} of {len(repeat)} coordinates repeat values, as rounded data do: {called(j)} has "
             f"{int(self.distinct[j])} distinct values in {self.rows} rows"
         )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from gencli.config import stored
 from gencli.core import bounds
 from gencli.core.errors import UsageError, quoted
@@ -72,9 +70,6 @@ def title(parts: Parts, what: str = "") -> str:
 
 def columns_of(parts: Parts) -> list[str]:
     """Names of the coordinates: those of the user's columns, else x[0], x[1] ..."""
-    spec = parts.dataset.spec
-    dtype = torch.long if spec.support.discrete else torch.float
-    rows = parts.dataset.to_rows(torch.zeros(1, *spec.shape, dtype=dtype)) if spec.kind == "vector" else None
-    if rows is not None and len(rows) == spec.dim:
-        return [quoted(name, 24) for name in rows]
-    return [f"x[{k}]" for k in range(spec.dim)]
+    if (names := parts.dataset.names()) is not None:
+        return [quoted(name, 24) for name in names]
+    return [f"x[{k}]" for k in range(parts.dataset.spec.dim)]

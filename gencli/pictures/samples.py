@@ -33,14 +33,19 @@ def grid_of(parts: Parts, x: Tensor) -> Tensor | None:
     images = parts.dataset.to_image(x.cpu())
     if images is None:
         return None
-    return canvas.grid(images, columns_for(parts, len(images)))
+    return canvas.grid(images, columns_for(parts, len(images)), centred=not _by_class(parts))
 
 
 def columns_for(parts: Parts, n: int) -> int:
     """Of a grid of n images: a square, or a class a column."""
-    if parts.model.conditional and parts.dataset.spec.classes and parts.sampler is not None:
-        return len(parts.sampler.classes or range(parts.dataset.spec.classes))
-    return image_columns(n)
+    return len(_by_class(parts)) or image_columns(n)
+
+
+def _by_class(parts: Parts) -> Sequence[int | str]:
+    """The classes of the columns; none where there are no such columns."""
+    if not parts.model.conditional or not parts.dataset.spec.classes or parts.sampler is None:
+        return ()
+    return parts.sampler.classes or range(parts.dataset.spec.classes)
 
 
 def image_columns(n: int) -> int:

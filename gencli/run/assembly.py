@@ -125,7 +125,10 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
             refuse_layout(cfg, model_class, dataset)
         try:
             supports, shapes = model_class.supports, model_class.shapes
-            preprocess = Preprocess(dataset.spec, supports, shapes, unit=dataset.unit, box=dataset.box, **way)
+            names = dataset.names(), dataset.context_names()
+            preprocess = Preprocess(
+                dataset.spec, supports, shapes, unit=dataset.unit, box=dataset.box, names=names, **way
+            )
         except Unreachable as error:
             place = compatibility.layout(cfg["data"].get("_target_"))
             hint = compatibility.others(cfg, dataset.spec.support.kind, place)

@@ -222,3 +222,5 @@ def test_info_takes_no_override_for_its_value(ran):
     assert _words("train", ["model=maf", "--info"], get_args_parser()) == ["model=maf", "--info=all"]
     with pytest.raises(UsageError, match=r"model=realnvp"):
         _words("train", ["--model", "realnvp"], get_args_parser())
+    with pytest.raises(UsageError, match=r"Did you mean run=latest\?"):
+        _words("sample", ["--run=latest"], get_args_parser())  # --run alone is a flag of Hydra's

@@ -91,7 +91,8 @@ def test_hydra_does_not_record_several_choices_of_a_group():
         ("model=made,maf", "Ambiguous value for argument 'model=made,maf': add -m"),
         ("a=[1", "cannot read 'a=[1'"),  # OverrideParseException.override
         ("trainer.nope=1", "trainer.nope: there is no such key in trainer"),  # ConfigAttributeError.parent_node
-        ("trainer.log_every=x", "trainer.log_every=x: Value 'x'"),  # "Error merging override trainer.log_every=x"
+        ("trainer.log_every=x", "trainer.log_every=x: an integer of at least 1"),  # "could not be converted"
+        ("seed=1.5", "seed=1.5: an integer is needed"),
     ],
 )
 def test_the_wording_that_is_explained(word, says):

@@ -40,20 +40,20 @@ UNBOUNDED = [
 
 @pytest.mark.parametrize(("x", "text"), UNBOUNDED)
 def test_what_is_discrete_in_truth_is_named(x, text):
-    said = of(x).unbounded
+    said = of(x).unbounded()
     assert said.startswith("the likelihood has no upper limit: ")
     assert re.search(text, said), said
 
 
 def test_what_is_continuous_is_not_flagged():
     for found in (of(NORMAL), of(NORMAL[:20]), Repeats.of(Toy("moons").split("train"))):
-        assert (found.unbounded, found.rounded) == (None, None)
+        assert (found.unbounded(), found.rounded()) == (None, None)
 
 
 def test_rounded_data_get_a_word():
     found = of(NORMAL.round(1))
-    assert found.unbounded is None
-    assert found.rounded.startswith("2 of 2 coordinates repeat values, as rounded data do: coordinate ")
+    assert found.unbounded() is None
+    assert found.rounded().startswith("2 of 2 coordinates repeat values, as rounded data do: coordinate ")
 
 
 @needs_files
@@ -61,11 +61,11 @@ def test_real_tables():
     import pandas as pd
 
     penguins = pd.read_csv(Path(FETCHED) / "tables" / "penguins.csv").select_dtypes("number").dropna()
-    assert of(penguins).unbounded is None
+    assert of(penguins).unbounded() is None
     mpg = pd.read_csv(Path(FETCHED) / "tables" / "mpg.csv").select_dtypes("number").dropna()
     discrete = [name for name, flag in zip(mpg, of(mpg).discrete.tolist(), strict=True) if flag]
     assert discrete == ["cylinders", "model_year"]
-    assert of(np.load(Path(FETCHED) / "miniboone_fragment" / "miniboone_first1523.npy")).unbounded is None
+    assert of(np.load(Path(FETCHED) / "miniboone_fragment" / "miniboone_first1523.npy")).unbounded() is None
 
 
 def test_what_was_found_goes_with_the_checkpoint():

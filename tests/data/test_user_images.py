@@ -139,7 +139,7 @@ UNREAD = {
 def test_images_that_would_not_be_learned_as_they_are_seen(name, tmp_path):
     content, reason = UNREAD[name]
     data = folder(tmp_path, a_png=content)
-    with pytest.raises(UsageError, match=rf"^a.png is no image that can be read: {reason}"):
+    with pytest.raises(UsageError, match=rf"^data.path: a.png is no image that can be read: {reason}"):
         data.split("train")
 
 

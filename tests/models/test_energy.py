@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from energies import measured, noise, normal, spec
@@ -9,7 +11,7 @@ from energies import measured, noise, normal, spec
 from gencli.core.spec import Batch, Spec, Support
 from gencli.estimators.partition import Quadrature
 from gencli.models.energy.ebm import EBM
-from gencli.models.energy.exponential import Polynomial
+from gencli.models.energy.exponential import Polynomial, Quadratic
 from gencli.models.energy.reference import Reference
 from gencli.nn.energy import EnergyNet
 from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy
@@ -71,3 +73,43 @@ def test_a_reference_is_a_density(widen):
         own = Reference(spec(2), kind="gaussian", covariance="full")
         own.initialize(drawn)
         assert float((-model.log_prob(drawn)).mean()) < float((-own.log_prob(drawn)).mean())
+
+
+@pytest.mark.parametrize("make", [Quadratic, Polynomial])
+def test_energies_of_data_of_any_size_have_their_z(make):
+    """Seconds of a year: neither the box of Z nor the place of the parameters is where the data are not."""
+    generator = torch.Generator().manual_seed(0)
+    x = 3e7 + 5e3 * torch.randn(400, 1, generator=generator, dtype=torch.float64)
+    model = make(spec(1)).double()
+    model.initialize(x)
+    grid = torch.linspace(3e7 - 6e4, 3e7 + 6e4, 20001, dtype=torch.float64)
+    exact = (-model.energy(grid[:, None])).logsumexp(0) + math.log(float(grid[1] - grid[0]))
+    assert float(model.log_partition().detach()) == pytest.approx(float(exact.detach()), abs=1e-6)
+    start = model.start(100, noise=noise())
+    assert abs(float(start.mean()) - 3e7) < 2e3
+    if make is Quadratic:  # the normal of the data from the first step on
+        nll = (model.energy(x) + model.log_partition()).mean()
+        assert float(nll.detach()) == pytest.approx(
+            math.log(float(x.std()) * math.sqrt(2 * math.pi * math.e)), abs=1e-2
+        )
+
+
+def test_energies_of_before_are_of_x_itself():
+    model = Quadratic(spec(2))
+    model.initialize(torch.tensor([[1.0, 2.0], [3.0, 5.0]]))
+    old = {
+        name: tensor for name, tensor in Quadratic(spec(2)).state_dict().items() if name not in ("location", "scale")
+    }
+    model.load_state_dict(old)
+    x = torch.tensor([[1.0, -2.0]])
+    assert torch.equal(model.energy(x), 0.5 * x.square().sum(1))
+
+
+def test_a_polynomial_has_derivatives_at_the_mean():
+    model = Polynomial(spec(2))
+    with torch.no_grad():
+        model.theta.fill_(0.3)
+    x = torch.zeros(1, 2, requires_grad=True)
+    (slope,) = torch.autograd.grad(model.energy(x).sum(), x, create_graph=True)
+    assert torch.allclose(slope, torch.full((1, 2), 0.3))
+    assert torch.autograd.grad(slope.sum(), [x, model.theta])[0].isfinite().all()

@@ -1,6 +1,7 @@
 """What a model does with its context before its networks see it: flat, features of a network, channels beside x."""
 
 import functools
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from gencli.config.compose import compose
 from gencli.config.locate import config_dir
 from gencli.core import sizes
 from gencli.core.errors import UsageError
-from gencli.core.noise import RowNoise
+from gencli.core.noise import RowNoise, StepNoise
 from gencli.core.spec import Spec, Support
 from gencli.models.base import Model
 from gencli.models.diffusion.cnf import CNF
@@ -20,6 +21,7 @@ from gencli.nn.mlp import MLP
 from gencli.nn.pyramid import Pyramid
 from gencli.nn.residual import ResidualMLP
 from gencli.nn.unet import UNet
+from gencli.objectives.diffusion.denoise import hide
 from gencli.paths.schedules import Straight
 from gencli.run.opened import builder
 
@@ -171,9 +173,30 @@ def test_a_field_of_small_images_sees_channels_flat():
     assert model.velocity(normal(2, 1, 2, 3), torch.tensor([0.3, 0.6]), normal(2, 1, 2, 3)).shape == (2, 1, 2, 3)
 
 
-def test_hidden_labels_are_for_classes():
-    with pytest.raises(ValueError, match=r"model\.label_dropout=0\.1 needs .* data with classes"):
-        FIELDS["diffusion"](Spec((2,), REALS, context=(3,)), SMALL, label_dropout=0.1)
+@pytest.mark.parametrize("shape", [(2,), (1, 4, 4)])
+def test_contexts_of_reals_are_hidden_by_nan_and_by_none(shape):
+    spec = Spec(shape, REALS, context=(3,) if len(shape) == 1 else shape)
+    torch.manual_seed(0)
+    model = FIELDS["diffusion"](spec, SMALL, label_dropout=0.5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    x, y, t = normal(3, *shape), normal(3, *spec.context), torch.full((3,), 0.5)
+    hidden = y.clone()
+    hidden[1] = math.nan
+    said, none, some = (model.velocity(x, t, context) for context in (y, None, hidden))
+    assert torch.allclose(some[[0, 2]], said[[0, 2]])
+    assert torch.allclose(some[1], none[1])
+    zero = model.velocity(x, t, torch.zeros_like(y))
+    for a, b in ((said, none), (zero, none)):  # a context of zeros is there
+        assert not torch.allclose(a, b)
+    drawn = hide(model, y.repeat(500, *[1] * (y.dim() - 1)), StepNoise(torch.device("cpu"), 0))
+    share = drawn.flatten(1).isnan()
+    assert torch.equal(share.any(1), share.all(1))
+    assert 0.45 < float(share.any(1).float().mean()) < 0.55
+
+
+def test_a_context_that_is_never_hidden_is_needed():
     model = FIELDS["diffusion"](Spec((2,), REALS, context=(3,)), SMALL)
     with pytest.raises(ValueError, match="needs y"):
         model.velocity(normal(2, 2), torch.tensor([0.3, 0.6]))

@@ -47,11 +47,12 @@ class NetworkField(TimeField, DataInitialized):
         conditional: model p(x given y) as well.
         context: network from y to features that all others see; None: they see y itself.
         prediction: what the network gives: ``edm`` (above), ``eps``, ``x0`` or ``v`` (velocity / W).
-        label_dropout: probability that training hides a label, so that the model knows p(x) too, as guidance needs.
+        label_dropout: probability that training hides a label or a context, so that the model knows p(x) too, as
+            guidance needs. A context of reals then has a further number, or channel, that says whether it is there.
         timesteps: T, to train and to draw on T discrete times only; None: continuous time.
 
     Raises:
-        ValueError: a prediction that the ends of the path make infinite, or hidden labels where there are none.
+        ValueError: a prediction that the ends of the path make infinite, or hidden labels of an unconditional model.
 
     References:
         Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020; Song et al., "Score-based generative
@@ -76,8 +77,8 @@ class NetworkField(TimeField, DataInitialized):
         timesteps: Count | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional, context=context)
-        if label_dropout and not (conditional and spec.classes):
-            raise ValueError(f"model.label_dropout={label_dropout} needs model.conditional=true and data with classes")
+        if label_dropout and not conditional:
+            raise ValueError(f"model.label_dropout={label_dropout} needs model.conditional=true")
         self.path, self.prediction = path(), prediction
         self.label_dropout, self.timesteps = label_dropout, timesteps
         low, high = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
@@ -87,8 +88,8 @@ class NetworkField(TimeField, DataInitialized):
             raise ValueError("model.prediction=x0: this path starts without noise; raise model.path.t_min, or edm, v")
         self.time = Fourier()
         self.learned = bool(self.path.interior())
-        clock = (1 if self.learned else 2) * self.time.size
-        self.net = net(seen(self), spec.shape, clock + (0 if self.context_channels else self.context_dim))
+        clock, flag = (1 if self.learned else 2) * self.time.size, int(self.hides_reals)
+        self.net = net(seen(self), spec.shape, clock + (0 if self.context_channels else self.context_dim + flag))
         self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))
 
@@ -98,8 +99,20 @@ class NetworkField(TimeField, DataInitialized):
         self.mean.copy_(mean)
         self.std.copy_(std)
 
+    @property
+    def hides_reals(self) -> bool:
+        """Whether y may be absent and is not a class: its networks are then told whether it is there."""
+        return bool(self.conditional and self.label_dropout and not self.spec.classes)
+
+    def _shown(self, y: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
+        """y (n, *) with zeros for what is hidden, and whether each row is there, (n, 1)."""
+        if y is None:
+            return self.mean.new_zeros(n, *self.spec.context), self.mean.new_zeros(n, 1)
+        there = ~y.flatten(1).isnan().any(1, keepdim=True)
+        return torch.where(there.view(-1, *[1] * (y.dim() - 1)), y, 0.0), there.to(self.mean)
+
     def _context(self, t: Tensor, y: Tensor | None) -> Tensor:
-        """Features of t and of log-SNR, both in about [-1, 1], and the label; -1 or None hides it.
+        """Features of t and of log-SNR, both in about [-1, 1], and the label; -1, NaN or None hides it.
 
         One row (1, C) where all rows share a time and no label tells them apart, else (B, C).
 
@@ -111,9 +124,15 @@ class NetworkField(TimeField, DataInitialized):
         features = self.time(torch.stack([log_snr] if self.learned else [t, log_snr], 1).to(self.mean))
         if not self.conditional or self.context_channels:
             return features
-        if not self.spec.classes:
-            context = self.context(y)
-            assert context is not None
+        if self.hides_reals:
+            y, there = self._shown(y, len(t))
+            found = self.context(y)
+            assert found is not None
+            context = torch.cat([there * found.to(there), there], 1)
+        elif not self.spec.classes:
+            found = self.context(y)
+            assert found is not None
+            context = found
         elif y is None:
             context = features.new_zeros(len(t), self.spec.classes)
         else:
@@ -131,7 +150,12 @@ class NetworkField(TimeField, DataInitialized):
         away, root = x - alpha * mean, V.sqrt()
         scaled = (away / root).to(self.mean)
         if self.context_channels:
-            scaled = beside(scaled, y, self.context_channels)
+            if self.hides_reals:
+                y, there = self._shown(y, len(x))
+                mask = there.view(-1, 1, 1, 1).expand(-1, 1, *y.shape[-2:])
+                scaled = torch.cat([beside(scaled, y, self.context_channels), mask.to(scaled)], 1)
+            else:
+                scaled = beside(scaled, y, self.context_channels)
         out = self.net(scaled, self._context(t, y).expand(len(x), -1)).to(x)
         if self.prediction != "edm":
             return Prediction.of(path, x, t, level, **{self.prediction: out})
@@ -141,9 +165,13 @@ class NetworkField(TimeField, DataInitialized):
 
 
 def seen(model: Model) -> tuple[int, ...]:
-    """The shape of what the network of a field sees: that of x, with the channels of an image y behind its own."""
+    """The shape of what the network of a field sees: that of x, with the channels of an image y behind its own.
+
+    One more says whether y is there, where it may be hidden.
+    """
     channels, *grid = model.spec.shape
-    return (channels + model.context_channels, *grid)
+    flag = isinstance(model, NetworkField) and model.hides_reals and model.context_channels > 0
+    return (channels + model.context_channels + flag, *grid)
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

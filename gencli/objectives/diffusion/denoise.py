@@ -6,6 +6,7 @@ eps - eps^ = alpha (v - v^), x_0 - x_0^ = -sigma (v - v^), velocity - velocity^ 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -86,10 +87,13 @@ class Regression(Objective[TimeField]):
 
 
 def hide(model: VelocityField, y: Tensor | None, noise: Noise) -> Tensor | None:
-    """Labels (B,), each hidden (-1) with the model's probability ``label_dropout``."""
+    """Labels (B,) or contexts (B, *), each hidden (-1, or NaN) with the model's probability ``label_dropout``."""
     if y is None or not model.label_dropout:
         return y
-    return torch.where(noise.rand(len(y)) < model.label_dropout, -1, y)
+    hidden = noise.rand(len(y)) < model.label_dropout
+    if y.is_floating_point():
+        return torch.where(hidden.view(-1, *[1] * (y.dim() - 1)), math.nan, y)
+    return torch.where(hidden, -1, y)
 
 
 class FreeTimes(Regression):

@@ -24,6 +24,8 @@ from gencli.samplers.chain import MarkovChain
 
 CLASSES = 10
 """Rows of classes at most."""
+TRIES = 64
+"""Starts of which a chain takes one that may be of its class."""
 
 
 class OfClass(Unnormalized):
@@ -42,7 +44,16 @@ class OfClass(Unnormalized):
         return self.model.joint(x).gather(1, y[:, None]).squeeze(1)
 
     def start(self, n: int, y: Tensor | None = None, *, noise: Noise) -> Tensor:
-        return self.model.start(n, noise=noise)
+        """Of ``TRIES`` starts of the model one for each row, drawn by what it says of their class, p(y | x).
+
+        A chain does not walk from the mode of one class to that of another.
+        """
+        assert y is not None
+        tries = torch.stack([self.model.start(n, noise=noise).to(y.device) for _ in range(TRIES)], 1)
+        log_p = (-self.model.joint(tries.flatten(0, 1))).log_softmax(1).view(n, TRIES, -1)
+        gumbel = -(-noise.rand(n, TRIES).to(log_p).log()).log()
+        chosen = (log_p[torch.arange(n, device=y.device), :, y] + gumbel).argmax(1)
+        return tries[torch.arange(n, device=y.device), chosen]
 
 
 def descended(model: Unnormalized, x: Tensor, y: Tensor, steps: int, rate: float) -> Tensor:
@@ -63,7 +74,8 @@ def descended(model: Unnormalized, x: Tensor, y: Tensor, steps: int, rate: float
 class Generation(Picture):
     """Examples x for a given y, a row a class: draws of p(x | y), or minima of E(., y).
 
-    ``chain``: chains of the run's sampler on E(x, y) from the model's start; a model of p(x | y) with its sampler.
+    ``chain``: chains of the run's sampler on E(x, y), from starts of the model that may be of the class; a model of
+    p(x | y) with its sampler.
     ``minimum``: from the same starts down the energy by Adam, in the space of the model: likeliest x there, no samples.
     Of an energy E(x, h) with hidden bits, as an RBM's, each row has the h of a held-out example, drawn from p(h | x),
     and shows draws of p(x | h), or its minimum.

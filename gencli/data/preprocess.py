@@ -172,6 +172,9 @@ class Preprocess(nn.Module):
         """
         if len(split) == 0:
             raise ValueError("the training split is empty")
+        if len(split) == 1 and self.model_spec.support.kind in ("real", "unit", "mixed"):
+            other = f", or a model whose x is {self.spec.support}" if self.stochastic else ""
+            raise ValueError(f"data: one example in training: no density of reals has a limit there; give more{other}")
         first = split.gather(torch.arange(1))
         if self.mean.device.type == "mps" and torch.float64 in (first.x.dtype, first.y is not None and first.y.dtype):
             raise ValueError("device=mps computes in float32, which is too coarse for this data: device=cpu")
@@ -199,8 +202,6 @@ class Preprocess(nn.Module):
         columns = self.spec.support.columns
         found = Repeats.of(split, torch.tensor([column.continuous for column in columns]) if columns else None)
         if self.spec.kind == "vector" and bool((found.distinct == 1).any()):
-            if len(split) == 1:
-                raise ValueError("data: one example in training: no density of reals has a limit there; give more")
             column = int((found.distinct == 1).nonzero()[0])
             value = f"{float(found.commonest[column]):.6g}"
             found_out = f"data: {self.called(column)} is constant ({value}) in training"

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import torch
 
-from gencli.core.noise import Noise
+from gencli.core.noise import Noise, StepNoise
 from gencli.core.options import Range
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Estimator, Shared
-from gencli.methods.diffusion_bound import Bound
+from gencli.methods.diffusion_bound import VARIANCES, Bound, Variance
 from gencli.models.base import TimeField
 from gencli.models.trained import Learned
 
@@ -37,12 +37,16 @@ class VLB(Estimator[TimeField]):
         timesteps: T of the bound; null: that of a discrete model, else continuous time.
         samples: times for each row, each with noise of its own; with T at most this, every time once. At least 2, so
             that their spread gives a standard error.
+        variance: of the T reverse steps, which are another model each: ``small`` or ``large``, as the sampler ``ddpm``
+            has them; null: that of the lower bound on examples of the validation split, and said so.
     """
 
     timesteps: Annotated[int, Range(low=2)] | None = None
     samples: Annotated[int, Range(low=2)] = 64
+    variance: Variance | None = None
 
     bound = "upper"
+    examples = 256
 
     def check(self, model: TimeField, learned: Learned) -> None:
         if not learned.velocity:
@@ -53,11 +57,30 @@ class VLB(Estimator[TimeField]):
             raise ValueError(
                 f"estimator.timesteps={self.timesteps}: this model knows model.timesteps={model.timesteps}"
             )
+        if self.variance is not None and not (self.timesteps or model.timesteps):
+            raise ValueError(f"estimator.variance={self.variance}: of steps; set estimator.timesteps, or leave it null")
+
+    @torch.no_grad()
+    def prepare(self, model: TimeField, examples: Batch | None, noise: Noise) -> Shared:
+        T = self.timesteps or model.timesteps
+        if T is None:
+            return Shared(self.bound)
+        if self.variance is not None:
+            return Shared(self.bound, self.variance)
+        assert examples is not None
+        n, seed = len(examples.x), int(2**31 * float(noise.rand(1)))
+        found = {}
+        for variance in VARIANCES:  # the same noise for both
+            bound, same = Bound(model, examples.x, examples.y, T, variance), StepNoise(examples.x.device, seed)
+            u = (torch.arange(n, device=examples.x.device) + same.rand(n).to(examples.x.device)) / n
+            found[variance] = float(bound.diffusion(u, same).mean())
+        best = min(VARIANCES, key=lambda variance: found[variance])
+        return Shared(self.bound, best, settled={"variance": best})
 
     @torch.no_grad()
     def nll(self, model: TimeField, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
         T, B = self.timesteps or model.timesteps, len(batch.x)
-        bound = Bound(model, batch.x, batch.y, T)
+        bound = Bound(model, batch.x, batch.y, T, shared.state or "small")
         start = noise.rand(B).to(bound.clock)
         if T is not None and self.samples >= T - 1:
             each = bound.every_step(noise)

@@ -1,7 +1,9 @@
 """The variational bound of diffusion: -log p(x) <= prior + diffusion + reconstruction.
 
     prior            KL(q(x_t | x) || N(0, prior_std^2 I)) at the last time
-    diffusion, T     sum over i = 2..T of 1/2 (SNR(t_{i-1}) - SNR(t_i)) E |x - x0^(x_t)|^2, the KLs of the reverse steps
+    diffusion, T     sum over i = 2..T of 1/2 (SNR(t_{i-1}) - SNR(t_i)) E |x - x0^(x_t)|^2, the KLs of reverse steps of
+                     the variance beta~ of q(x_s | x_t, x); of another one V it is beta~ / V of that, and
+                     D/2 (ln(V / beta~) + beta~ / V - 1) beside it
     diffusion, inf   -1/2 integral of d SNR/dt E |x - x0^(x_t)|^2
     reconstruction   E -log N(x; m, (sigma / alpha)^2 I) at the first time, where m = x0^ under a T, as in DDPM, and
                      m = x_t / alpha in continuous time, which starts with so little noise that this is the posterior
@@ -17,15 +19,27 @@ References:
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.models.base import TimeField
+from gencli.paths.base import Path
+
+Variance = Literal["small", "large"]
+VARIANCES: tuple[Variance, ...] = get_args(Variance)
+"""Of a reverse step: beta~, right for data that are a point, or beta, right for data N(0, I)."""
 
 RANGE = 14.0
 """The continuous bound covers what a fixed path has of log-SNR within [-RANGE, RANGE]; any range gives a bound."""
+
+
+def variances(path: Path, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """beta~ of q(x_s | x_t, x0) and beta of q(x_t | x_s), for s < t."""
+    beta = path.sigma(t) ** 2 - (path.alpha(t) / path.alpha(s) * path.sigma(s)) ** 2
+    return path.sigma(s) ** 2 / path.sigma(t) ** 2 * beta, beta
 
 
 class Bound:
@@ -41,9 +55,12 @@ class Bound:
         x: (B, *).
         y: labels or contexts.
         T: number of steps; None: continuous time.
+        variance: of the reverse steps, ``small`` (beta~) or ``large`` (beta); of T steps only.
     """
 
-    def __init__(self, model: TimeField, x: Tensor, y: Tensor | None, T: int | None) -> None:
+    def __init__(
+        self, model: TimeField, x: Tensor, y: Tensor | None, T: int | None, variance: Variance = "small"
+    ) -> None:
         self.model, self.path, self.x, self.T = model, model.path, x, T
         self.y = y if model.conditional else None
         self.D = x[0].numel()
@@ -56,7 +73,10 @@ class Bound:
                 high, low = path.log_snr(ends).clamp(-RANGE, RANGE).tolist()
                 self.t = path.time(torch.linspace(high, low, T, dtype=self.clock, device=x.device))
             snr = path.log_snr(self.t).exp()
-            self.weights = 0.5 * (snr[:-1] - snr[1:]) * path.sigma(self.t[1:]).square()
+            small, large = variances(path, self.t[1:], self.t[:-1])
+            share = torch.ones_like(small) if variance == "small" else small / large
+            self.weights = 0.5 * (snr[:-1] - snr[1:]) * path.sigma(self.t[1:]).square() * share
+            self.wider = 0.5 * self.D * (share - 1 - share.log()).sum()
             p = -path.log_snr(self.t).detach().clamp(-RANGE, RANGE).diff()
             self.p = 0.9 * p / p.sum() + 0.1 / (T - 1)  # no step is left out where the range cuts
             self.first, self.last = self.t[0], self.t[-1]
@@ -84,7 +104,7 @@ class Bound:
         u = u.to(self.clock)
         if self.T is not None:
             i = torch.searchsorted(self.p.cumsum(0), u, right=True).clamp(max=self.T - 2)
-            return self.weights[i] / self.p[i] * self._error(self.t[1:][i], noise)
+            return self.weights[i] / self.p[i] * self._error(self.t[1:][i], noise) + self.wider
         if self.path.interior():
             t = self.first + (self.last - self.first) * u
             speed = -self.path.d_log_snr(t) * (self.last - self.first)
@@ -94,8 +114,8 @@ class Bound:
 
     def every_step(self, noise: Noise) -> Tensor:
         """(B, T - 1) values whose mean is the diffusion part, one of each step under a T."""
-        steps = zip(self.weights, self.t[1:], strict=True)
-        return torch.stack([len(self.p) * w * self._error(t.expand(len(self.x)), noise) for w, t in steps], 1)
+        steps, T = zip(self.weights, self.t[1:], strict=True), len(self.p)
+        return torch.stack([T * w * self._error(t.expand(len(self.x)), noise) + self.wider for w, t in steps], 1)
 
     def reconstruction(self, noise: Noise) -> Tensor:
         """(B,) nats; without randomness in continuous time."""

@@ -297,6 +297,29 @@ def test_the_bound_on_normal_data_falls_to_the_entropy_as_one_over_t(discrete):
     assert all(0.9 < slope < 1.1 for slope in slopes), gaps
 
 
+def test_wide_steps_lose_nothing_on_standard_normal_data_and_narrow_ones_nothing_on_a_point():
+    """Right variances (Ho et al., 2020, section 3.2), of which ``prepare`` takes the better one on validation."""
+    n = 4000
+    for std, right in ((1.0, "large"), (1e-3, "small")):
+        field = gaussian(VP(), mean=0.0, std=std, dim=2)
+        x = field.draw(n)
+        gaps = {}
+        for variance in ("small", "large"):
+            estimator = VLB(timesteps=20, samples=19, variance=variance)
+            shared = estimator.prepare(field, None, noise(1))
+            found = estimator.nll(field, Batch(x), noise(n), shared)
+            below = found.nll + field.log_prob(x)  # of the same rows: what is left is the gap
+            gaps[variance] = float(below.mean()), 4 * float(below.std()) / math.sqrt(n)
+        other = "small" if right == "large" else "large"
+        assert gaps[other][0] > 0.5
+        assert abs(gaps["large"][0]) < gaps["large"][1] + 0.01 or right == "small"
+        assert gaps[right][0] < gaps[other][0]
+        chosen = VLB(timesteps=20).prepare(field, Batch(x[:200]), StepNoise(CPU, 0))
+        assert (chosen.state, chosen.settled) == (right, {"variance": right})
+    with pytest.raises(ValueError, match=r"estimator\.variance=large: of steps"):
+        VLB(variance="large").check(field, Learned())
+
+
 def test_sampled_steps_give_the_bound_of_all_steps():
     field = gaussian(VP())
     x = field.draw(1000)

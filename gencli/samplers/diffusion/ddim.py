@@ -8,15 +8,14 @@ tau = 0 a step of the probability flow.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.core.options import Count, Fraction
+from gencli.methods.diffusion_bound import Variance, variances
 from gencli.models.base import TimeField
 from gencli.models.trained import Learned
-from gencli.paths.base import Path
 from gencli.samplers.diffusion.walk import Completing, Grid, Gridded, Guided, snapped
 
 
@@ -67,7 +66,7 @@ class DDPM(Completing):
     """
 
     steps: Count | None = None
-    variance: Literal["small", "large"] = "small"
+    variance: Variance = "small"
 
     @property
     def stochastic(self) -> bool:
@@ -87,12 +86,6 @@ class DDPM(Completing):
         variance = small if self.variance == "small" else large
         tau = variance.sqrt() if s > field.path.t_min else small * 0
         return x + tau.to(x) * noise.randn(*x.shape).to(x)
-
-
-def variances(path: Path, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """beta~ of q(x_s | x_t, x0) and beta of q(x_t | x_s), for s < t."""
-    beta = path.sigma(t) ** 2 - (path.alpha(t) / path.alpha(s) * path.sigma(s)) ** 2
-    return path.sigma(s) ** 2 / path.sigma(t) ** 2 * beta, beta
 
 
 def denoised(field: Guided[TimeField], x: Tensor, t: Tensor, s: Tensor, fresh: Tensor) -> Tensor:

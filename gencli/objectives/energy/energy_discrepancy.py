@@ -61,7 +61,8 @@ class EnergyDiscrepancy(RowObjective):
             0.01 and 0.005.
             auto: of Gaussian noise many variances, up to that of the data (``Scales``); else as null.
         epsilon: probability of a flip, or of a value drawn anew; null: about four coordinates, at most 0.1 and 0.5.
-        samples: M, contrastive samples an example; null: 4 of reals, 32 of discrete x.
+        samples: M, contrastive samples an example; null: 4 of reals, 32 of discrete x, and 8 of images of those, whose
+            networks cost more.
         w: stabilization; at 0 the logarithm has a heavy-tailed error where all x' have a high energy.
         drift: b of ``diffusion``, dX = b(X) dt + dW: ``package.module:name`` of a Drift of yours, of a trusted package.
         steps: of ``diffusion``: Euler steps; the truth is the minimum by few of them too; null: 10.
@@ -102,7 +103,8 @@ class EnergyDiscrepancy(RowObjective):
         many = t == "auto" and isinstance(self.perturbation, Gaussian)
         self.initial_examples = 2048 if many else 0
         self.register_buffer("variance", torch.ones(spec.shape) if many else None)
-        self.samples = samples or (32 if spec.support.discrete else 4)
+        own = 4 if not spec.support.discrete else 8 if spec.kind == "image" else 32
+        self.samples = samples or own
         self.w = w
 
     def start(self, model: Unnormalized, examples: Batch | None) -> None:

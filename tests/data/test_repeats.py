@@ -95,6 +95,6 @@ def test_one_example_of_reals_is_refused():
 
 def test_one_example_of_integers_is_refused_as_reals_only():
     one, spec = TensorSplit(torch.ones(1, 2)), Spec((2,), Support("binary", 2))
-    with pytest.raises(ValueError, match="one example in training: .*, or a model whose x is binary"):
+    with pytest.raises(ValueError, match=r"one example in training: .*, or a model whose x is binary"):
         Preprocess(spec, ("real",), ("vector",)).fit(one)
     assert Preprocess(spec, ("binary",), ("vector",)).fit(one) is None

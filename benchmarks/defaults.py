@@ -183,8 +183,23 @@ def cell(name: str, rows: Mapping[str, Any]) -> str:
     found = rows.get(name, {"refused": ""})
     if "refused" in found:
         return ""
-    number = f"{SIGNS[found['bound']]} {found['nll']:.3f} ± {found['se']:.2g}" if "nll" in found else "none"
+    number = f"{SIGNS[found['bound']]} {short(found['nll'], found['se'])}" if "nll" in found else "none"
     return f"{number} *" if defects(name, rows) else number
+
+
+def short(value: float, error: float) -> str:
+    """A number with the two digits of its error that stand in the last places.
+
+    Example:
+        >>> short(3.29309, 0.0039), short(101.0827, 0.58), short(88.486, 1.6), short(0.5, 0.0)
+        ('3.2931(39)', '101.08(58)', '88.5(1.6)', '0.500')
+    """
+    if not error > 0:
+        return f"{value:.3f}"
+    if error >= 0.95:
+        return f"{value:.1f}({error:.1f})"
+    decimals = 1 - math.floor(math.log10(error))
+    return f"{value:.{decimals}f}({error * 10**decimals:.0f})"
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gencli.core import sizes
 from gencli.core.noise import Noise
-from gencli.core.options import Count, NonNegative
+from gencli.core.options import Auto, Count, NonNegative
 from gencli.core.spec import Spec
 from gencli.core.tensors import cholesky
 from gencli.models.base import DataInitialized, DirectSampling, ExactLikelihood
@@ -20,10 +21,12 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
         spec: what one example is.
         conditional: refused.
         components: number of components.
-        covariance: ``isotropic``, ``diagonal`` or ``full``.
+        covariance: ``isotropic``, ``diagonal`` or ``full``. auto: ``full`` up to ``WIDE`` dimensions, and
+            ``diagonal`` beyond, because a step of EM takes D^2 operations an example and a component.
         ridge: added to every variance in EM, as a share of the mean variance of the data.
         starts: runs of EM, of which the best is kept.
-        examples: training examples that EM sees; of larger sets it takes this many, evenly spaced.
+        examples: training examples that EM sees; of larger sets it takes this many, evenly spaced. auto: ``CELLS`` / D,
+            at most ``MOST``.
 
     Raises:
         ValueError: conditional, or more components than examples.
@@ -35,23 +38,28 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
 
     shapes = ("vector",)
 
+    WIDE, CELLS, MOST = 256, 1_280_000, 20_000
+
     def __init__(
         self,
         spec: Spec,
         *,
         conditional: bool = False,
         components: Count = 10,
-        covariance: Covariance = "full",
+        covariance: Auto[Covariance] = "auto",
         ridge: NonNegative = 1e-6,
         starts: Count = 3,
-        examples: Count = 20_000,
+        examples: Auto[Count] = "auto",
     ) -> None:
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: a mixture has no network to condition; take a flow")
-        self.kind, self.ridge, self.starts, self.initial_examples = covariance, ridge, starts, examples
+        own: Covariance = "full" if spec.dim <= self.WIDE else "diagonal"
+        self.kind: Covariance = sizes.settle(self, "covariance", covariance, own)
+        self.ridge, self.starts = ridge, starts
+        self.initial_examples = min(self.MOST, max(1, self.CELLS // spec.dim)) if examples == "auto" else examples
         self.logits = nn.Parameter(torch.zeros(components))
-        self.normals = Normals(components, spec.dim, covariance)
+        self.normals = Normals(components, spec.dim, self.kind)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return torch.logsumexp(self.normals.log_prob(x) + self.logits.log_softmax(0), 1)

@@ -124,6 +124,7 @@ def test_every_objective_with_chains_recovers_an_exponential_family(name, family
     best = exact_mle(model, x)
     model = fresh(model)
     objective = CHAIN_OBJECTIVES[name](model.spec).double()
+    objective.bind(model)
     objective.start(model, Batch(x))
     turn = objective.turns(model)[0]
     steps, rate = MOVES[name]

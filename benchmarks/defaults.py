@@ -151,6 +151,8 @@ def defects(name: str, rows: Mapping[str, Any]) -> list[str]:
     fair = base is not None and name.split()[0] not in LESSER and "nll" in found
     if base and fair and found["nll"] > base["nll"] + 3 * math.hypot(found["se"], base["se"]):
         told.append("worse than the baseline")
+    if base and fair and found["n"] >= 1000 and found["se"] > 0.5 + 10 * base["se"]:
+        told.append("a few rows are far worse than all others")
     if found.get("measure_seconds", 0) > found.get("train_seconds", math.inf) + GRACE:
         told.append("measured longer than it trained")
     return told

@@ -7,8 +7,8 @@
 Rows that the file has are not made again, so that it goes on where it stopped. A pair that cannot be is left out, and
 what said so is kept. Each row is a process of its own, on one thread, with a bound on its processor's seconds.
 
-Samples are not drawn. What is worse than ``model=gaussian``, or ``independent`` where x is not real, or measured longer
-than it trained, is a defect of the defaults: ``--table`` says so at the end of its row.
+Samples are not drawn. What is worse than ``model=gaussian``, or ``independent`` where x is not real, has a mean that a
+few rows hold, or measured longer than it trained, is a defect of the defaults: ``--table`` says so behind its row.
 """
 
 from __future__ import annotations

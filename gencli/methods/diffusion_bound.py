@@ -37,7 +37,7 @@ RANGE = 14.0
 
 
 def variances(path: Path, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """beta~ of q(x_s | x_t, x0) and beta of q(x_t | x_s), for s < t."""
+    """beta~ of q(x_s | x_t, x0) and beta of q(x_t | x_s), for times s < t of one shape, which both have."""
     beta = path.sigma(t) ** 2 - (path.alpha(t) / path.alpha(s) * path.sigma(s)) ** 2
     return path.sigma(s) ** 2 / path.sigma(t) ** 2 * beta, beta
 
@@ -73,10 +73,13 @@ class Bound:
                 high, low = path.log_snr(ends).clamp(-RANGE, RANGE).tolist()
                 self.t = path.time(torch.linspace(high, low, T, dtype=self.clock, device=x.device))
             snr = path.log_snr(self.t).exp()
-            small, large = variances(path, self.t[1:], self.t[:-1])
-            share = torch.ones_like(small) if variance == "small" else small / large
-            self.weights = 0.5 * (snr[:-1] - snr[1:]) * path.sigma(self.t[1:]).square() * share
-            self.wider = 0.5 * self.D * (share - 1 - share.log()).sum()
+            self.weights = 0.5 * (snr[:-1] - snr[1:]) * path.sigma(self.t[1:]).square()
+            self.wider: Tensor | float = 0.0
+            if variance == "large":
+                small, large = variances(path, self.t[1:], self.t[:-1])
+                share = small / large
+                self.weights = self.weights * share
+                self.wider = 0.5 * self.D * (share - 1 - share.log()).sum()
             p = -path.log_snr(self.t).detach().clamp(-RANGE, RANGE).diff()
             self.p = 0.9 * p / p.sum() + 0.1 / (T - 1)  # no step is left out where the range cuts
             self.first, self.last = self.t[0], self.t[-1]

@@ -353,7 +353,7 @@ class VelocityField(Model):
     """
 
     shapes = ("vector", "image")
-    label_dropout: float = 0.0
+
     timesteps: int | None = None
     t_min: float = 0.0
     t_max: float = 1.0

@@ -19,6 +19,8 @@ from gencli.nn.base import Network, NetworkFactory
 class Contextual(nn.Module, ABC):
     """What a model does with its context before any network of its own sees it.
 
+    label_dropout: probability that training hides y, for models that also know p(x).
+
     Args:
         spec: what one example is.
         conditional: model p(x given y) instead of p(x).
@@ -30,6 +32,7 @@ class Contextual(nn.Module, ABC):
 
     spec: Spec
     context_net: Network | None
+    label_dropout: float = 0.0
 
     def __init__(self, spec: Spec, *, conditional: bool = False, context: NetworkFactory | None = None) -> None:
         super().__init__()
@@ -50,6 +53,11 @@ class Contextual(nn.Module, ABC):
         if self.context_net is not None:
             return sizes.features(self.spec.context_dim)
         return self.spec.classes or self.spec.context_dim
+
+    @property
+    def hides_reals(self) -> bool:
+        """Whether y may be absent and is not a class: networks are then told whether it is there."""
+        return bool(self.conditional and self.label_dropout and not self.spec.classes)
 
     def context(self, y: Tensor | None) -> Tensor | None:
         """y as a vector (B, C): one-hot classes, features of a network, or the reals, flat; None if unconditional."""

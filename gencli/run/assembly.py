@@ -123,17 +123,7 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         dataset.typed = cfg.get("typed") or {}
         if schema is None:  # runs of before this rule open
             refuse_layout(cfg, model_class, dataset)
-        try:
-            supports, shapes = model_class.supports, model_class.shapes
-            names = dataset.names(), dataset.context_names()
-            preprocess = Preprocess(
-                dataset.spec, supports, shapes, unit=dataset.unit, box=dataset.box, names=names, **way
-            )
-        except Unreachable as error:
-            place = compatibility.layout(cfg["data"].get("_target_"))
-            hint = compatibility.others(cfg, dataset.spec.support.kind, place)
-            raise UsageError(f"{error}: {hint}") from error
-        preprocess.to(device)
+        preprocess = _preprocess(cfg, model_class, dataset, way).to(device)
         with seeded_global(device, cfg["seed"]):
             model = make_model(preprocess.model_spec).to(device)
             objective = make_objective(preprocess.model_spec)
@@ -155,6 +145,23 @@ def assemble(cfg: Mapping[str, Any], *, download: bool = True, schema: Mapping[s
         if part is not None:
             check_part(group, part, parts)
     return parts
+
+
+def _preprocess(cfg: Mapping[str, Any], model: type[Model], dataset: Dataset, way: Mapping[str, Any]) -> Preprocess:
+    """The way from data to a model, by its options ``way``.
+
+    Raises:
+        UsageError: there is none; names models for the data, and data for the model.
+    """
+    names = dataset.names(), dataset.context_names()
+    try:
+        return Preprocess(
+            dataset.spec, model.supports, model.shapes, unit=dataset.unit, box=dataset.box, names=names, **way
+        )
+    except Unreachable as error:
+        place = compatibility.layout(cfg["data"].get("_target_"))
+        hint = compatibility.others(cfg, dataset.spec.support.kind, place)
+        raise UsageError(f"{error}: {hint}") from error
 
 
 def refuse_layout(cfg: Mapping[str, Any], model: type[Model], dataset: Dataset) -> None:

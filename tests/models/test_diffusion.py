@@ -312,7 +312,8 @@ def test_wide_steps_lose_nothing_on_standard_normal_data_and_narrow_ones_nothing
             gaps[variance] = float(below.mean()), 4 * float(below.std()) / math.sqrt(n)
         other = "small" if right == "large" else "large"
         assert gaps[other][0] > 0.5
-        assert abs(gaps["large"][0]) < gaps["large"][1] + 0.01 or right == "small"
+        if right == "large":
+            assert abs(gaps["large"][0]) < gaps["large"][1] + 0.01
         assert gaps[right][0] < gaps[other][0]
         chosen = VLB(timesteps=20).prepare(field, Batch(x[:200]), StepNoise(CPU, 0))
         assert (chosen.state, chosen.settled) == (right, {"variance": right})

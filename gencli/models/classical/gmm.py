@@ -74,6 +74,8 @@ class GMM(ExactLikelihood, DirectSampling, DataInitialized):
         from sklearn.mixture import GaussianMixture  # half a second that only this model should pay
 
         rows = x.double().cpu()
+        if len(rows) < len(self.logits):
+            raise ValueError(f"components={len(self.logits)} of {len(rows)} examples: take fewer components")
         variance = (rows - rows.mean(0)).square().mean()
         mixture = GaussianMixture(
             len(self.logits),

@@ -99,13 +99,10 @@ class NetworkField(TimeField, DataInitialized):
         self.mean.copy_(mean)
         self.std.copy_(std)
 
-    @property
-    def hides_reals(self) -> bool:
-        """Whether y may be absent and is not a class: its networks are then told whether it is there."""
-        return bool(self.conditional and self.label_dropout and not self.spec.classes)
-
-    def _shown(self, y: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
-        """y (n, *) with zeros for what is hidden, and whether each row is there, (n, 1)."""
+    def _shown(self, y: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
+        """y (n, *) with zeros for what is hidden, and which rows are there (n, 1); None: nothing is ever hidden."""
+        if not self.hides_reals:
+            return y, None
         if y is None:
             return self.mean.new_zeros(n, *self.spec.context), self.mean.new_zeros(n, 1)
         there = ~y.flatten(1).isnan().any(1, keepdim=True)
@@ -124,15 +121,11 @@ class NetworkField(TimeField, DataInitialized):
         features = self.time(torch.stack([log_snr] if self.learned else [t, log_snr], 1).to(self.mean))
         if not self.conditional or self.context_channels:
             return features
-        if self.hides_reals:
+        if not self.spec.classes:
             y, there = self._shown(y, len(t))
             found = self.context(y)
             assert found is not None
-            context = torch.cat([there * found.to(there), there], 1)
-        elif not self.spec.classes:
-            found = self.context(y)
-            assert found is not None
-            context = found
+            context = found if there is None else torch.cat([there * found.to(there), there], 1)
         elif y is None:
             context = features.new_zeros(len(t), self.spec.classes)
         else:
@@ -150,12 +143,11 @@ class NetworkField(TimeField, DataInitialized):
         away, root = x - alpha * mean, V.sqrt()
         scaled = (away / root).to(self.mean)
         if self.context_channels:
-            if self.hides_reals:
-                y, there = self._shown(y, len(x))
-                mask = there.view(-1, 1, 1, 1).expand(-1, 1, *y.shape[-2:])
-                scaled = torch.cat([beside(scaled, y, self.context_channels), mask.to(scaled)], 1)
-            else:
-                scaled = beside(scaled, y, self.context_channels)
+            y, there = self._shown(y, len(x))
+            scaled = beside(scaled, y, self.context_channels)
+            if there is not None:
+                mask = there.view(-1, 1, 1, 1).expand(-1, 1, *scaled.shape[2:])
+                scaled = torch.cat([scaled, mask.to(scaled)], 1)
         out = self.net(scaled, self._context(t, y).expand(len(x), -1)).to(x)
         if self.prediction != "edm":
             return Prediction.of(path, x, t, level, **{self.prediction: out})
@@ -170,7 +162,7 @@ def seen(model: Model) -> tuple[int, ...]:
     One more says whether y is there, where it may be hidden.
     """
     channels, *grid = model.spec.shape
-    flag = isinstance(model, NetworkField) and model.hides_reals and model.context_channels > 0
+    flag = model.hides_reals and model.context_channels > 0
     return (channels + model.context_channels + flag, *grid)
 
 

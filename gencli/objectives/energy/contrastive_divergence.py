@@ -88,12 +88,14 @@ class ContrastiveDivergence(ChainObjective):
         self.step, self.temperature, self.kl, self.through = step, temperature, kl, through
         self.register_buffer("largest", torch.zeros(()), persistent=False)
 
+    def bind(self, model: Unnormalized) -> Learned:
+        self.own = self.kernel is None and super().usual(model) is None
+        return super().bind(model)
+
     def usual(self, model: Unnormalized) -> Kernel[Any]:
-        found = super().usual(model)
-        self.own = found is None
-        if self.metropolis and self.own:
-            return HMC(leaps=1, step_size=math.sqrt(2 * self.step), jitter=0.0)
-        return found or Langevin(step_size=self.step, temperature=self.temperature)
+        mala = HMC(leaps=1, step_size=math.sqrt(2 * self.step), jitter=0.0)
+        langevin = mala if self.metropolis else Langevin(step_size=self.step, temperature=self.temperature)
+        return super().usual(model) or langevin
 
     def advice(self) -> str:
         smaller = "a smaller step size, " if self.own else ""

@@ -21,10 +21,10 @@ ROOMS = {
     "kernels": {"core"},
     "models": {"core", "paths", "nn", "kernels", "data"},
     "methods": {"core", "paths", "models", "kernels", "data"},
-    "metrics": {"core", "data", "kernels", "methods", "models"},
     "objectives": {"core", "paths", "nn", "models", "kernels", "methods"},
     "samplers": {"core", "paths", "models", "kernels", "methods", "data"},
     "estimators": {"core", "paths", "models", "kernels", "methods"},
+    "metrics": {"core", "data", "kernels", "methods", "models", "samplers"},
     "interfaces.py": {
         *("core", "paths", "nn", "kernels", "models", "objectives", "samplers", "estimators", "loggers", "data")
     },

@@ -127,6 +127,7 @@ _OPTIONS = {
     "metrics=[ood]": "auroc out_of_distribution",
     "metrics=[fid]": "frechet frechet_inception_distance",
     "metrics=[mmd]": "maximum_mean_discrepancy",
+    "metrics=[restoration]": "psnr ssim peak_signal_noise_ratio",
     "data=tinyshakespeare": "shakespeare tiny_shakespeare",
     "data=moons": "two_moons twomoons make_moons half_moons",
     "data=cifar10": "cifar cifar_10",

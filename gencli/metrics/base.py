@@ -1,7 +1,8 @@
 """The contract of the group ``metric``: how good a trained model is, beside its NLL.
 
-A ``SampleMetric`` sees samples and held-out examples; a ``ModelMetric`` asks the model about these. Distances between
-samples are those of examples *as they are shown*, so that no coordinate counts by the unit that it happens to have:
+A ``SampleMetric`` sees samples and held-out examples; a ``ModelMetric`` asks the model about these; an ``AnswerMetric``
+sees what a question in place of the sampler answers about them. Distances between samples are those of examples *as
+they are shown*, so that no coordinate counts by the unit that it happens to have:
 
 - ``levels:K`` and ``binary``: x / (K - 1), in [0, 1]; ``unit``: as it is.
 - ``categorical:K``: one-hot / sqrt(2), so that two different symbols are at distance 1.
@@ -26,6 +27,7 @@ from gencli.core.spec import Batch, Spec, Support
 from gencli.data.base import Dataset
 from gencli.models.base import Model
 from gencli.models.subject import Subject
+from gencli.samplers.base import Answer
 
 
 def scaled(x: Tensor, spec: Spec) -> Tensor:
@@ -128,7 +130,7 @@ class Measured:
     examples: int | None = None
 
 
-class Metric(ABC):  # noqa: B024 (its two heirs have a method each)
+class Metric(ABC):  # noqa: B024 (its heirs have a method each)
     """A number that says how good a trained model is: a frozen dataclass whose fields are its options.
 
     better: whether a ``lower`` or a ``higher`` value is better.
@@ -167,6 +169,23 @@ class ModelMetric(Metric):
 
         Raises:
             ValueError: there are too few of them, or a setting does not fit the model.
+        """
+
+
+class AnswerMetric(Metric):
+    """How good an answer is that a question gives about held-out examples.
+
+    ``question``: its option of the group ``sampler``, which the command chooses.
+    """
+
+    question: ClassVar[str]
+
+    @abstractmethod
+    def measure(self, answer: Answer) -> Measured:
+        """Look at an answer about the first examples of a split.
+
+        Raises:
+            ValueError: it holds nothing that can be measured.
         """
 
 

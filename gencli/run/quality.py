@@ -16,7 +16,7 @@ from torch import Tensor
 from gencli.core.errors import RunFailed, UsageError
 from gencli.core.spec import Batch
 from gencli.data.base import Split
-from gencli.metrics.base import Measured, Metric, ModelMetric, SampleMetric, Samples, space
+from gencli.metrics.base import AnswerMetric, Measured, Metric, ModelMetric, SampleMetric, Samples, space
 from gencli.models.base import DirectSampling
 from gencli.run import naming
 from gencli.run.assembly import Parts
@@ -24,7 +24,8 @@ from gencli.run.measure import Measurement, Quantity
 from gencli.run.opened import builder
 from gencli.run.record import MetricRecord
 from gencli.run.sampling import draw
-from gencli.run.subject import subject
+from gencli.run.subject import ask, subject
+from gencli.samplers.base import Answer, Question
 
 MOST = 10_000
 """Reference examples that are taken of a larger split, and samples, unless more samples are asked for."""
@@ -44,10 +45,16 @@ def build(config: Mapping[str, Any] | None, parts: Parts, trust: Sequence[str]) 
         except ValueError as error:
             raise UsageError(str(error)) from error
     sampler = parts.sampler
+    asked = sampler.option if isinstance(sampler, Question) else None
+    for name, metric in metrics.items():
+        if isinstance(metric, AnswerMetric) and asked != metric.question:
+            raise UsageError(f"metrics=[{name}] measures an answer: sampler={metric.question} asks the question")
+        if isinstance(metric, SampleMetric) and asked is not None:
+            raise UsageError(f"metrics=[{name}] compares samples, and sampler={asked} draws none: it asks a question")
     compared = [name for name, metric in metrics.items() if isinstance(metric, SampleMetric)]
     if compared and sampler is None:
         raise UsageError(f"metrics=[{','.join(compared)}] compare samples, and this model has no sampler")
-    if metrics and sampler is not None:
+    if metrics and sampler is not None and asked is None:
         for option, why in (
             ("classes", "the labels of the samples are those of the reference examples"),
             ("given", "completed examples are no samples of the model"),
@@ -76,7 +83,8 @@ class Metrics(Quantity[MetricRecord]):
 
     Args:
         metrics: as ``build`` gives them.
-        n: number of samples; None: as many as there are reference examples.
+        n: number of samples, or of examples that a question is about; None: as many as there are reference examples, or
+            as is usual for the question.
     """
 
     metrics: Mapping[str, Metric]
@@ -89,7 +97,7 @@ class Metrics(Quantity[MetricRecord]):
             UsageError: there is no such split, or too few samples for a metric.
             RunFailed: a sample is not finite.
         """
-        split, samples = at.examples, None
+        split, samples, answer = at.examples, None, None
         if self.n is not None and self.n < 1:
             raise UsageError(f"n={self.n}: at least 1")
         drawn, facts = 0.0, self._facts(at) | at.facts(split)
@@ -101,7 +109,9 @@ class Metrics(Quantity[MetricRecord]):
                 samples, facts["sampler_diagnostics"] = _draw(at, reference_of(split, self.n), self.n)
                 drawn = round(time.perf_counter() - started, 2)
             began = time.perf_counter()
-            found = _measured(metric, samples, at)
+            if isinstance(metric, AnswerMetric) and answer is None:
+                answer = _ask(at, self.n)
+            found = _measured(metric, samples, answer, at)
             counts = (
                 (len(samples.x), len(samples.reference.x))
                 if isinstance(metric, SampleMetric) and samples
@@ -176,11 +186,23 @@ def _draw(at: Measurement, reference: Batch, n: int | None) -> tuple[Samples, di
     return samples, drawn.diagnostics
 
 
+def _ask(at: Measurement, n: int | None) -> Answer:
+    """The answer to the question that stands in place of the sampler, about the first n examples of the split."""
+    with at.reporter.progress("asking"):
+        answer = ask(at.parts, n, at.seed, at.batch_size, at.split)
+    for note in answer.notes:
+        at.reporter.say(f"  {note}")
+    return answer
+
+
 @torch.no_grad()
-def _measured(metric: Metric, samples: Samples | None, at: Measurement) -> Measured:
+def _measured(metric: Metric, samples: Samples | None, answer: Answer | None, at: Measurement) -> Measured:
     try:
         if isinstance(metric, ModelMetric):
             return metric.measure(subject(at.parts, at.split, at.seed, at.batch_size))
+        if isinstance(metric, AnswerMetric):
+            assert answer is not None
+            return metric.measure(answer)
         assert isinstance(metric, SampleMetric)
         assert samples is not None
         return metric.measure(samples)

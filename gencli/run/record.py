@@ -216,14 +216,19 @@ class MetricRecord(Record):
     def headline(self) -> str:
         """Value, error, what belongs to it, counts."""
         error = "" if self.se is None else f" ± {self.se:.2g}"
-        told = "".join(f", {key} {value:.4g}" for key, value in self.diagnostics.items() if self._is_told(key))
+        told = "".join(f", {self._told(key)}" for key in self.diagnostics if self._is_told(key))
         counts = (f"{self.n_samples:,} samples, " if self.n_samples else "") + f"{self.n_reference:,} examples"
         says = f", {self.settings['says']}" if self.settings.get("says") else ""
         return f"{self.split} {self.metric} {self.value:.5g}{error}{says}{told} ({self.better} is better; {counts})"
 
     @staticmethod
     def _is_told(key: str) -> bool:
-        return key[:3] != "se_" and "@" not in key
+        return key[:3] != "se_" and key[-3:] != "_se" and "@" not in key
+
+    def _told(self, key: str) -> str:
+        """A diagnostic and its standard error, where it has one."""
+        error = self.diagnostics.get(f"se_{key}", self.diagnostics.get(f"{key}_se"))
+        return f"{key} {self.diagnostics[key]:.4g}" + ("" if error is None else f" ± {error:.2g}")
 
 
 def by_place(numbers: Mapping[str, float]) -> dict[str, dict[str, float]]:

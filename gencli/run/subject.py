@@ -124,14 +124,15 @@ def held_out_subject(parts: Parts, seed: int, batch_size: int | None = None) -> 
     return subject(parts, name, seed, batch_size)
 
 
-def ask(parts: Parts, n: int | None, seed: int, batch_size: int | None = None) -> Answer:
-    """The answer to the question that stands in place of a run's sampler, about its held-out examples.
+def ask(parts: Parts, n: int | None, seed: int, batch_size: int | None = None, split: str | None = None) -> Answer:
+    """The answer to the question that stands in place of a run's sampler, about its examples.
 
     Args:
         parts: of the run, with the question for sampler.
         n: rows; None: as many as is usual.
         seed: of everything random.
         batch_size: rows at a time; None: the run's own.
+        split: of the examples; None: held-out ones.
 
     Raises:
         UsageError: it does not fit these data.
@@ -139,7 +140,8 @@ def ask(parts: Parts, n: int | None, seed: int, batch_size: int | None = None) -
     question = parts.sampler
     assert isinstance(question, Question)
     n = question.usual_n if n is None else n
+    about = held_out_subject(parts, seed, batch_size) if split is None else subject(parts, split, seed, batch_size)
     try:
-        return question.answer(held_out_subject(parts, seed, batch_size), n)
+        return question.answer(about, n)
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -1,5 +1,6 @@
 """The question of restoration, asked of a run: what it answers, what it reads, what it refuses."""
 
+import json
 import sys
 
 import numpy as np
@@ -286,6 +287,44 @@ def test_the_command_writes_arrays_and_a_picture(run, capsys):
     assert Image.open(png).size[0] > 300
     with np.load(png.with_suffix(".npz"), allow_pickle=False) as arrays:
         assert {"original", "observed", "degraded", "map", "mean", "deviation", "draws", "total_variation"} == {*arrays}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_tuned")
+def test_a_record_has_the_numbers_of_the_answer(run, capsys):
+    pytest.importorskip("skimage")
+    words = [f"sampler.{key}={value}" for key, value in FEW.items()] + ["sampler.noise=0.2"]
+    asked = ["eval", f"run={run.path}", "metrics=[restoration]", "sampler=restore", "estimator=null", "n=3"]
+    assert cli.main([*asked, *words]) == 0
+    assert "psnr_gain" in capsys.readouterr().out
+    (file,) = (run.path / "eval").glob("test-restoration-*.json")
+    record = json.loads(file.read_text())
+    said = run.ask("restore", 3, noise=0.2, **FEW).diagnostics
+    assert (record["value"], record["se"]) == pytest.approx((said["psnr_mean"], said["psnr_mean_se"]))
+    assert record["better"] == "higher"
+    assert (record["n_samples"], record["n_reference"]) == (3 * 19, 3)
+    assert record["sampler_settings"]["noise"] == 0.2
+    numbers = record["diagnostics"]
+    assert numbers["psnr_gain"] == pytest.approx(said["psnr_mean"] - said["psnr_total_variation"])
+    # image by image, which two separate errors do not know
+    assert numbers["psnr_gain_se"] != pytest.approx(np.hypot(said["psnr_mean_se"], said["psnr_total_variation_se"]))
+    assert numbers["coverage_90"] == said["coverage_90"]
+
+
+def test_records_of_answers_need_the_question(run, tmp_path, capsys):
+    np.save(tmp_path / "mine.npy", np.full((1, 1, SIDE, SIDE), 8, dtype=np.uint8))
+    ask = ["sampler=restore", "sampler.method=map"]
+    for words, told in (
+        (["metrics=[restoration]"], "metrics=[restoration] measures an answer: sampler=restore asks the question"),
+        (["metrics=[restoration,mmd]", *ask], "metrics=[mmd] compares samples, and sampler=restore draws none"),
+        (["metrics=[restoration]", *ask, f"sampler.input={tmp_path}/mine.npy"], "needs the truth"),
+        (["metrics=[restoration]", *ask, "n=999"], "n=999: there are 60 held-out examples"),
+        (["metrics=[psnr]", *ask], "Did you mean metrics=[restoration]?"),
+    ):
+        assert cli.main(["eval", f"run={run.path}", "estimator=null", *words]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.slow

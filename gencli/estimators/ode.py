@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.options import Count, Positive, Range
+from gencli.core.options import Auto, Count, Positive, Range
 from gencli.core.spec import Batch, Bound, Spec
 from gencli.core.tensors import like
 from gencli.estimators.base import Estimate, Estimator, Shared
@@ -44,12 +44,14 @@ EXACT_DIM = 64
 """Dimension up to which ``trace=auto`` takes the exact trace."""
 AGREE = 0.01
 """Nats that the NLL of an example may be off on average for the number to be called exact."""
-TIGHT = 1e-7
-"""Tolerance of the solve that says so, or a tenth of the estimator's own."""
+TOLERANCE = {"exact": 1e-5, "hutchinson": 1e-4}
+"""Of dopri5 where it is ``auto``, by the trace: errors of a solve are small beside those of probes."""
+TIGHT = {"exact": 1e-7, "hutchinson": 1e-6}
+"""Tolerance of the solve that says so by the trace, or a tenth of the estimator's own."""
 TIGHT_NFE = 50_000
 """Evaluations after which it gives up: the error is then unknown."""
 
-FIRST = 4
+FIRST = 2
 """Examples that are checked however long it takes."""
 SHARE = 0.4
 """Of the time of a preparation, for the solver's check: what is measured needs it too."""
@@ -67,17 +69,17 @@ class ODE(Estimator[VelocityField]):
         probes: number of e for each row, at least 2 so that there is a standard error.
         method: ``dopri5``, or ``euler``, ``heun``, ``rk4`` with steps uniform in t.
         steps: of a method with fixed steps.
-        atol: absolute tolerance of dopri5, for z and for nats.
-        rtol: relative tolerance of dopri5.
+        atol: absolute tolerance of dopri5, for z and for nats; ``auto``: 1e-5 with the exact trace, else 1e-4.
+        rtol: relative tolerance of dopri5; ``auto``: likewise.
         max_nfe: evaluations of dopri5 after which it gives up.
     """
 
     trace: volume.Trace = "auto"
-    probes: Annotated[int, Range(low=2)] = 4
+    probes: Annotated[int, Range(low=2)] = 2
     method: ode.Method = "dopri5"
     steps: Count = 100
-    atol: Positive = 1e-5
-    rtol: Positive = 1e-5
+    atol: Auto[Positive] = "auto"
+    rtol: Auto[Positive] = "auto"
     max_nfe: Count = 5000
     _seconds: float | None = field(default=None, init=False, repr=False)
 
@@ -99,7 +101,8 @@ class ODE(Estimator[VelocityField]):
         return bounded
 
     def coarse(self) -> ODE:
-        return replace(self, atol=max(self.atol, COARSE), rtol=max(self.rtol, COARSE))
+        atol, rtol = (COARSE if value == "auto" else max(value, COARSE) for value in (self.atol, self.rtol))
+        return replace(self, atol=atol, rtol=rtol)
 
     @torch.no_grad()
     def nll(self, model: VelocityField, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
@@ -115,11 +118,13 @@ class ODE(Estimator[VelocityField]):
         said = {"self_check_error": self._self_check(model, x, noise)}
 
         probes = self._probes(model, x, noise)
+        atol, rtol = self._tolerances(probes)
+        tightest = TIGHT[_trace(probes)]
         tight = replace(
             self,
             method="dopri5",
-            atol=min(TIGHT, self.atol / 10),
-            rtol=min(TIGHT, self.rtol / 10),
+            atol=min(tightest, atol / 10),
+            rtol=min(tightest, rtol / 10),
             max_nfe=max(TIGHT_NFE, self.max_nfe),
         )
         error = torch.cat(list(self._errors(tight, model, examples, probes)))
@@ -129,7 +134,8 @@ class ODE(Estimator[VelocityField]):
             said |= _ends(model.path, x)
         exact = probes is None and said["solver_error"] <= AGREE
         bound: Bound = "exact" if exact else "estimate"
-        return Shared(bound, variance=float(error.mean()) ** 2, diagnostics=said, flags=fewer)
+        settled: dict[str, float | int | str] = {"atol": atol, "rtol": rtol} if self.method == "dopri5" else {}
+        return Shared(bound, variance=float(error.mean()) ** 2, diagnostics=said, flags=fewer, settled=settled)
 
     def _errors(self, tight: ODE, model: VelocityField, examples: Batch, probes: Tensor | None) -> Iterator[Tensor]:
         """How far the log p of examples is from that of a tight solve, in nats: of all, or of what time allows."""
@@ -152,9 +158,8 @@ class ODE(Estimator[VelocityField]):
     ) -> tuple[Tensor, Tensor]:
         """log p(x) in nats for each probe (B, K), or (B, 1) with the exact trace; and the evaluations (B,)."""
         if self.method == "dopri5":
-            solve = volume.adaptive(
-                model, atol=self.atol, rtol=self.rtol, max_nfe=self.max_nfe, what="estimator.max_nfe"
-            )
+            atol, rtol = self._tolerances(probes)
+            solve = volume.adaptive(model, atol=atol, rtol=rtol, max_nfe=self.max_nfe, what="estimator.max_nfe")
         else:
 
             def solve(f: ode.Derivative, start: Tensor, K: int) -> ode.Solution:
@@ -162,6 +167,11 @@ class ODE(Estimator[VelocityField]):
                 return ode.fixed(f, start, grid, self.method)
 
         return volume.log_prob(model, x, y, probes, solve)
+
+    def _tolerances(self, probes: Tensor | None) -> tuple[float, float]:
+        """Absolute and relative, of a solve with these probes or the exact trace."""
+        usual = TOLERANCE[_trace(probes)]
+        return (usual if self.atol == "auto" else self.atol, usual if self.rtol == "auto" else self.rtol)
 
     def _probes(self, model: VelocityField, x: Tensor, noise: Noise) -> Tensor | None:
         """Rademacher probes (B, K, D), or None for the exact trace."""
@@ -190,6 +200,10 @@ class ODE(Estimator[VelocityField]):
                 "take more estimator.steps"
             )
         return error
+
+
+def _trace(probes: Tensor | None) -> str:
+    return "exact" if probes is None else "hutchinson"
 
 
 def _ends(path: Path, x: Tensor) -> dict[str, float]:

@@ -26,12 +26,15 @@ from gencli.models.base import Model
 from gencli.run import naming
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, Quantity
-from gencli.run.pace import Plan
+from gencli.run.pace import QUICK, Plan
 from gencli.run.pace import plan as planned
 from gencli.run.record import NLLRecord, nll_record
 from gencli.run.reporter import Reporter
 from gencli.run.scoring import Scores, held_out_streams, score_rows, score_split
 from gencli.run.seen import seen
+
+OF_PREPARATION = 0.8
+"""Of the time, for what all rows share, which is log Z where it takes long: rows take little then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,8 @@ class HeldOutNLL(Quantity[NLLRecord]):
         if estimator is None:
             raise UsageError(_no_nll(parts.model))
         started = time.perf_counter()
-        shared = self.shared or prepare(parts, estimator, name, at.seed, at.reporter)
+        spare = None if self.seconds is None or at.world.size > 1 else OF_PREPARATION * self.seconds
+        shared = self.shared or prepare(parts, estimator, name, at.seed, at.reporter, spare)
         scores, split, flags = self._planned(at, estimator, shared, started)
         if (
             shared.bound == "exact"
@@ -108,14 +112,16 @@ class HeldOutNLL(Quantity[NLLRecord]):
         """Measure what the budget allows, up to a stop: scores, what they are of, and the flag that says so."""
         most = at_most(at.examples, self.examples)
         order = random_order(len(at.examples), len(most))
-        spent = time.perf_counter() - started
+        left = None
+        if self.seconds is not None:  # whatever preparation took, what is quick is measured whole
+            left = max(min(QUICK, self.seconds), self.seconds - (time.perf_counter() - started))
         with at.reporter.progress(f"timing {at.split} NLL"):
             plan = distributed.share(
                 planned(
                     lambda rows: self._few(at, estimator, shared, most, order[:rows]),
                     len(most),
                     at.batch_size,
-                    None if self.seconds is None else self.seconds - spent,
+                    left,
                     processes=at.world.size,
                 )
             )

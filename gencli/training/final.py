@@ -13,14 +13,12 @@ from gencli.core import distributed
 from gencli.core.errors import Interrupted
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, measure
-from gencli.run.nll import HeldOutNLL, prepare
+from gencli.run.nll import OF_PREPARATION, HeldOutNLL, prepare
 from gencli.run.pace import QUICK
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.training import splits
 
-OF_PREPARATION = 0.8
-"""Of the time, for what all rows share, which is log Z where it takes long: rows take little then."""
 SHARE_OF_TEST = 2 / 3
 """Of the time, where validation is measured too."""
 

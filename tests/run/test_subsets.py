@@ -75,6 +75,19 @@ def test_as_many_random_rows_as_fit_are_measured_and_named(slow, copy, capsys):
     assert len(whole(copy)) == len(full)  # the run's own record is as it was
 
 
+def test_minutes_bound_what_all_rows_share_too(copy, monkeypatch):
+    own, told = Exact.within, []
+
+    def within(self, seconds):
+        told.append(seconds)
+        return own(self, seconds)
+
+    monkeypatch.setattr(Exact, "within", within)
+    for words in ([], ["minutes=2"]):
+        assert main(["eval", "run=run", *words]) == 0
+    assert told == [None, pytest.approx(0.8 * 120)]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_an_evaluation_with_the_number_so_far(number, code, slow, copy, monkeypatch, capsys):
     full = whole(copy)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from gencli.core import tensors
 from gencli.core.noise import Noise
-from gencli.core.options import Count
+from gencli.core.options import Auto, Count
+from gencli.core.sizes import rounded
 from gencli.core.spec import Batch
 from gencli.estimators.base import Estimate, Shared
 from gencli.estimators.latent import LatentEstimator, log_z_of
@@ -22,6 +25,13 @@ ACTIVE = 0.01
 
 COARSE = 200
 """Samples of a point of a picture."""
+
+USUAL, LEAST = 5000, 50
+"""Samples where ``k`` is ``auto``, and how few they may become."""
+WANTED = 1000
+"""Rows that time should suffice for: with few rows the spread of the data is the larger error by far."""
+TIMED = 16
+"""Rows that are timed, with the least samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,43 +46,68 @@ class IWAE(LatentEstimator):
     converged), the negative ELBO with all samples, its two parts ``distortion`` and ``rate``, and ``active_units``.
 
     Args:
-        k: samples for each row.
+        k: samples for each row; ``auto``: 5,000, and fewer where the measurement that training ends with would see
+            fewer than 1,000 rows in its time.
         rows: samples decoded at a time, over all rows of a batch.
 
     References:
         Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
     """
 
-    k: Count = 5000
+    k: Auto[Count] = "auto"
     rows: Count = 2000
+    _seconds: float | None = field(default=None, init=False, repr=False)
 
     examples = 2000
 
     def coarse(self) -> IWAE:
-        return replace(self, k=min(self.k, COARSE))
+        return replace(self, k=COARSE if self.k == "auto" else min(self.k, COARSE))
+
+    def within(self, seconds: float | None) -> IWAE:
+        bounded = copy.copy(self)
+        object.__setattr__(bounded, "_seconds", seconds if self.k == "auto" else None)
+        return bounded
 
     def prepare(self, model: LatentVariable, examples: Batch | None, noise: Noise) -> Shared:
         assert examples is not None
         variance = model.encode(examples.x, examples.y).var(0)
         said = {"active_units": float((variance > ACTIVE).sum()), "latent_dim": len(variance)}
         prior = self.measure_prior(model, noise)
-        return replace(prior, diagnostics={**said, **prior.diagnostics})
+        prior = replace(prior, diagnostics={**said, **prior.diagnostics})
+        if self.k != "auto":
+            return prior
+        k = self._fitting(model, examples, noise)
+        fewer = (f"{k:,} of {USUAL:,} samples a row",) if k < USUAL else ()
+        return replace(prior, settled={"k": k}, flags=fewer)
 
-    def log_weights(self, model: LatentVariable, batch: Batch, noise: Noise) -> Tensor:
+    def _fitting(self, model: LatentVariable, examples: Batch, noise: Noise) -> int:
+        """Samples with which the wanted rows take half of the time: 1, 2 or 5 times a power of ten."""
+        if self._seconds is None:
+            return USUAL
+        few = examples.rows(torch.arange(min(TIMED, len(examples.x)), device=examples.x.device))
+        seconds = math.inf
+        for _ in range(2):  # what comes first may take longer
+            began = time.perf_counter()
+            self.log_weights(model, few, noise, LEAST)
+            seconds = min(seconds, time.perf_counter() - began)
+        affordable = self._seconds / 2 / WANTED * len(few.x) * LEAST / seconds
+        return USUAL if affordable >= USUAL else min(USUAL, max(LEAST, rounded(affordable)))
+
+    def log_weights(self, model: LatentVariable, batch: Batch, noise: Noise, k: int) -> Tensor:
         """All k log weights of each row, (B, k) float64."""
         inferred = model.infer(batch.x, batch.y)
         piece = max(2, self.rows // len(batch.x) // 2 * 2)  # even: see LatentVariable.log_weights
         return torch.cat(
             [
-                model.log_weights(batch.x, min(piece, self.k - done), batch.y, noise=noise, inferred=inferred).double()
-                for done in range(0, self.k, piece)
+                model.log_weights(batch.x, min(piece, k - done), batch.y, noise=noise, inferred=inferred).double()
+                for done in range(0, k, piece)
             ],
             1,
         )
 
     def nll(self, model: LatentVariable, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
-        log_w = self.log_weights(model, batch, noise)
-        k = log_w.shape[1]
+        k = int(shared.settled.get("k", USUAL)) if self.k == "auto" else self.k
+        log_w = self.log_weights(model, batch, noise, k)
         terms = model.elbo(batch.x, batch.y, noise=noise)
         ess, pareto_k = tensors.ess(log_w), weights.pareto_k(log_w)
         log_z, tenth = log_z_of(model, shared), max(1, k // 10)

@@ -171,7 +171,7 @@ def test_samples_used_are_those_reported_for_any_batch_and_piece(name):
             estimator = EstimateIWAE(k=101, rows=limit)
             parts = []
             for ids in torch.arange(12).split(size):
-                used = estimator.log_weights(model, Batch(x[ids]), RowNoise(3, ids))
+                used = estimator.log_weights(model, Batch(x[ids]), RowNoise(3, ids), 101)
                 assert used.shape == (len(ids), 101)
                 parts.append(estimator.nll(model, Batch(x[ids]), RowNoise(3, ids), NOTHING))
             assert torch.allclose(torch.cat([p.nll for p in parts]), whole.nll, atol=1e-8)
@@ -191,6 +191,23 @@ def test_active_units_are_counted():
         linear.model.encoder.layers[0].weight[1] = 0  # the mean of unit 1 is constant
     shared = EstimateIWAE().prepare(linear.model, Batch(linear.exact.sample((500,))), noise(500))
     assert shared.diagnostics == {"active_units": 1.0, "latent_dim": 2}
+
+
+def test_samples_go_by_time_and_are_told_and_one_number_is_by_all():
+    """With less time the bound is that of fewer samples, bit by bit, and the record says of how many."""
+    linear = LinearVAE()
+    linear.set_posterior(0.6)
+    x = linear.exact.sample((12,))
+    auto, examples = EstimateIWAE(), Batch(linear.exact.sample((100,)))
+    with torch.no_grad():
+        for seconds, k in ((None, 5000), (1e9, 5000), (1e-9, 50)):
+            shared = auto.within(seconds).prepare(linear.model, examples, StepNoise(torch.device("cpu"), 0))
+            assert shared.settled == {"k": k}
+            assert shared.flags == (() if k == 5000 else ("50 of 5,000 samples a row",))
+            found = auto.nll(linear.model, Batch(x), noise(12), shared).nll
+            assert torch.equal(found, EstimateIWAE(k=k).nll(linear.model, Batch(x), noise(12), NOTHING).nll)
+        few = EstimateIWAE(k=7).within(1e-9).prepare(linear.model, examples, StepNoise(torch.device("cpu"), 0))
+    assert (few.settled, few.flags) == ({}, ())  # what was asked for is kept
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""Chains in the noise of a model: u = g(eps) with eps ~ N(0, I) has the model's density.
+"""Chains in the noise of a density q: u = g(eps) with eps ~ N(0, I) has it.
 
-    -log p(eps | z) = |eps|^2 / 2 + |z - A v(g(eps))|^2 / (2 sigma^2) + constant
+    -log p(eps | z) = |eps|^2 / 2 + E(g(eps)) + log q(g(eps)) + |z - A v(g(eps))|^2 / (2 sigma^2) + constant
 
-has the posterior of u for push-forward, without any log-determinant. Where a flow has bent the normal law into a thin
-shape, chains move in eps far more freely than in u.
+has the posterior of u under p(u) = exp(-E(u)) / Z for push-forward. The two terms of u cancel where q is the model
+itself, and no log-determinant is left; of an energy that tilts a flow they are the tilt. Where a flow has bent the
+normal law into a thin shape, chains move in eps far more freely than in u.
 
 References:
     Hoffman et al., "NeuTra-lizing bad geometry in Hamiltonian Monte Carlo using neural transport", 2019.
@@ -12,12 +13,15 @@ References:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from gencli.core.noise import Noise
-from gencli.models.base import Reparameterized
+from gencli.kernels.energy import Of
+from gencli.models.base import DirectSampling, ExactLikelihood, Model, Reparameterized, Unnormalized
 
 
 class _Told(Noise):
@@ -35,7 +39,7 @@ class _Told(Noise):
         return F.pad(eps, (0, self.used - first - eps.shape[1])).reshape(shape)
 
 
-def width(model: Reparameterized, y: Tensor | None) -> int | None:
+def width(model: DirectSampling, y: Tensor | None) -> int | None:
     """How many normal variates a sample is made of; None: uniform ones are among them.
 
     Args:
@@ -50,6 +54,50 @@ def width(model: Reparameterized, y: Tensor | None) -> int | None:
     return told.used
 
 
-def pushed(model: Reparameterized, y: Tensor | None, eps: Tensor) -> Tensor:
+def pushed(model: DirectSampling, y: Tensor | None, eps: Tensor) -> Tensor:
     """g(eps) of noise (n, K), differentiable: (n, *) in model space."""
     return model.sample(len(eps), y, noise=_Told(eps))
+
+
+@dataclass(frozen=True)
+class Transport:
+    """Normal noise in which chains on a model may move.
+
+    Args:
+        density: q, whose samples g(eps) are made of it.
+        width: K, the coordinates of eps.
+        energy: of the model, in nats and without the observation: (n, K) -> (n,).
+    """
+
+    density: DirectSampling
+    width: int
+    energy: Of
+
+
+def transport(model: Model, y: Tensor | None) -> Transport | None:
+    """That of a model whose samples are made of normal noise in one pass, or of the density that an energy tilts.
+
+    Args:
+        model: to move in.
+        y: a context (1, ...), or None.
+    """
+    if isinstance(model, Reparameterized):
+        K = width(model, y) if model.passes == 1 else None
+        return None if K is None else Transport(model, K, _normal)
+    near = model.reference() if isinstance(model, Unnormalized) else None
+    if not isinstance(near, DirectSampling) or not isinstance(near, ExactLikelihood) or near.passes != 1:
+        return None
+    if width(near, y) != near.spec.dim:  # g is no change of variables
+        return None
+    assert isinstance(model, Unnormalized)
+    return Transport(near, near.spec.dim, partial(_tilted, model, near))
+
+
+def _normal(eps: Tensor) -> Tensor:
+    return 0.5 * eps.square().sum(1)
+
+
+def _tilted(model: Unnormalized, near: ExactLikelihood, eps: Tensor) -> Tensor:
+    assert isinstance(near, DirectSampling)
+    u = pushed(near, None, eps)
+    return _normal(eps) + model.energy(u) + near.log_prob(u)

@@ -15,8 +15,8 @@ from gencli.kernels.base import Kernel, Of
 from gencli.methods import inverse
 from gencli.methods.guidance import Informed
 from gencli.methods.inverse import Observation
-from gencli.methods.pushforward import pushed, width
-from gencli.models.base import Reparameterized, TimeField, Unnormalized
+from gencli.methods.pushforward import pushed, transport
+from gencli.models.base import DirectSampling, TimeField, Unnormalized
 from gencli.models.subject import Subject
 from gencli.samplers.diffusion.ddim import DDIM
 
@@ -74,28 +74,24 @@ class Restoration:
     ) -> tuple[inverse.Chains, Tensor]:
         """Chains on some rows, and their draws in model space (n, k, *).
 
-        They move in the noise of a model that makes a sample of normal noise in one pass, such as a flow; else in u.
+        They move in the noise of which samples are made, where there is such (``transport``); else in u.
         """
         model, observed = self.subject.model, self.observed.rows(some)
         assert isinstance(model, Unnormalized)
         y, noise = self._context(some, chains), self._noise(some, chains)
-        n, K = chains * len(observed.z), None
+        n, way = chains * len(observed.z), transport(model, None if y is None else y[:1])
         prior: Of = partial(_energy, model, y)
-        if isinstance(model, Reparameterized) and model.passes == 1:
-            K = width(model, None if y is None else y[:1])
-        if K is None:
+        if way is None:
             start = model.start(n, y, noise=noise).to(like)
         else:
-            assert isinstance(model, Reparameterized)
-            observed = replace(observed, values=partial(_through, observed.values, model, y))
-            prior, start = _normal, noise.randn(n, K).to(like)
+            observed = replace(observed, values=partial(_through, observed.values, way.density, y))
+            prior, start = way.energy, noise.randn(n, way.width).to(like)
         found = inverse.walk(
             prior, observed, start, noise, kernel=kernel, each=chains, draws=draws, warmup=warmup, steps=steps
         )
-        if K is None:
+        if way is None:
             return found, found.draws
-        assert isinstance(model, Reparameterized)
-        u = pushed(model, self._context(some, draws), found.draws.flatten(0, 1))
+        u = pushed(way.density, self._context(some, draws), found.draws.flatten(0, 1))
         return found, u.unflatten(0, (-1, draws))
 
     def guided(self, *, draws: int, steps: int) -> Found:
@@ -154,11 +150,7 @@ def _energy(model: Unnormalized, y: Tensor | None, u: Tensor) -> Tensor:
     return model.energy(u, y)
 
 
-def _normal(eps: Tensor) -> Tensor:
-    return 0.5 * eps.square().sum(1)
-
-
-def _through(values: Callable[[Tensor], Tensor], model: Reparameterized, y: Tensor | None, eps: Tensor) -> Tensor:
+def _through(values: Callable[[Tensor], Tensor], model: DirectSampling, y: Tensor | None, eps: Tensor) -> Tensor:
     return values(pushed(model, y, eps))
 
 

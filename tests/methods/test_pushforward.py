@@ -1,10 +1,11 @@
 """Chains in the noise of a model: its samples as a function of their noise, and the posterior that follows."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
-from energies import noise, normal, spec, two_modes
+from energies import noise, normal, spec, two_modes, wavy
 from torch import Tensor
 
 from gencli.core.tensors import LOG_2PI
@@ -12,8 +13,10 @@ from gencli.kernels.hmc import HMC
 from gencli.methods import inverse
 from gencli.methods.inverse import Observation
 from gencli.methods.operators import Selection
-from gencli.methods.pushforward import pushed, width
+from gencli.methods.pushforward import pushed, transport, width
 from gencli.models.classical.gaussian import Gaussian
+from gencli.models.flows.coupling import AffineCoupling
+from gencli.nn.mlp import MLP
 
 
 def gaussian() -> tuple[Gaussian, Tensor, Tensor]:
@@ -33,6 +36,43 @@ def test_samples_are_the_push_forward_of_their_noise():
 
 def test_uniform_noise_is_told():
     assert width(two_modes(), None) is None
+
+
+def bent() -> AffineCoupling:
+    torch.manual_seed(0)
+    model = AffineCoupling(
+        spec(2), net=lambda i, o, c: MLP(i, o, c, hidden=[16]), couplings=4, mixing="linear", marginal=0
+    )
+    model.initialize(normal(200, 2).float())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return model.double().eval().requires_grad_(False)
+
+
+def row_of(density, eps: Tensor) -> Tensor:
+    return pushed(density, None, eps[None])[0]
+
+
+def test_an_energy_moves_in_the_noise_of_what_it_tilts():
+    """U(eps) = E(g(eps)) - log|det dg / deps| up to a constant: the density of eps by a change of variables."""
+    over_normal, over_flow = wavy().double(), wavy().double()
+    over_flow.base.density = bent()
+    for model in (bent(), over_normal, over_flow):
+        way = transport(model, None)
+        eps = normal(6, 2, 5)
+        u = pushed(way.density, None, eps)
+        jacobian = torch.stack([torch.func.jacrev(partial(row_of, way.density))(row) for row in eps])
+        by_hand = model.energy(u) - jacobian.det().abs().log()
+        difference = way.energy(eps) - by_hand
+        torch.testing.assert_close(difference, difference[:1].expand(6))
+    assert (over_flow.tilt(u) - over_flow.tilt(u)[0]).abs().max() > 0.1  # the tilt counts
+
+
+def test_what_is_not_made_of_normal_noise_in_one_pass_is_no_way():
+    assert transport(two_modes(), None) is None
+    assert transport(wavy("gmm"), None) is None
+    assert transport(wavy("none"), None) is None
 
 
 @pytest.mark.slow

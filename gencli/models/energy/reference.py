@@ -93,6 +93,11 @@ class Reference(ExactLikelihood, DirectSampling, DataInitialized, Sloped):
         assert isinstance(self.density, DirectSampling)
         return self.density.sample(n, noise=noise, temperature=temperature).view(n, *self.spec.shape)
 
+    @property
+    def passes(self) -> int:
+        assert isinstance(self.density, DirectSampling)
+        return self.density.passes
+
     def changes(self, x: Tensor, where: Tensor, y: Tensor | None = None) -> Tensor:
         assert isinstance(self.density, ExactLikelihood)
         return self.density.changes(x if self.density.spec.shape == self.spec.shape else x.flatten(1), where)

@@ -56,7 +56,7 @@ class Shared:
     variance: float = 0.0
     collapsed: bool = False
     diagnostics: dict[str, float] = field(default_factory=dict)
-    settled: dict[str, float | int | str] = field(default_factory=dict)
+    settled: dict[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
 

@@ -25,7 +25,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -56,7 +56,9 @@ FIRST = 2
 SHARE = 0.4
 """Of the time of a preparation, for the solver's check: what is measured needs it too."""
 COARSE = 1e-3
-"""Tolerance of a point of a picture."""
+"""Tolerance of a point of a picture, and ``auto`` with probes where time is short."""
+WANTED = 100
+"""Solves of an example that time should suffice for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,8 @@ class ODE(Estimator[VelocityField]):
         probes: number of e for each row, at least 2 so that there is a standard error.
         method: ``dopri5``, or ``euler``, ``heun``, ``rk4`` with steps uniform in t.
         steps: of a method with fixed steps.
-        atol: absolute tolerance of dopri5, for z and for nats; ``auto``: 1e-5 with the exact trace, else 1e-4.
+        atol: absolute tolerance of dopri5, for z and for nats; ``auto``: 1e-5 with the exact trace, else 1e-4, and
+            1e-3 where the measurement that training ends with would see few examples in its time.
         rtol: relative tolerance of dopri5; ``auto``: likewise.
         max_nfe: evaluations of dopri5 after which it gives up.
     """
@@ -106,7 +109,8 @@ class ODE(Estimator[VelocityField]):
 
     @torch.no_grad()
     def nll(self, model: VelocityField, batch: Batch, noise: Noise, shared: Shared) -> Estimate:
-        log_p, nfe = self.log_prob(model, batch.x, batch.y, self._probes(model, batch.x, noise))
+        own = replace(self, **shared.settled)
+        log_p, nfe = own.log_prob(model, batch.x, batch.y, self._probes(model, batch.x, noise))
         variance = log_p.new_zeros(len(log_p)) if log_p.shape[1] == 1 else log_p.var(1) / log_p.shape[1]
         return Estimate(-log_p.mean(1), variance, {"nfe": nfe.to(log_p)})
 
@@ -118,8 +122,8 @@ class ODE(Estimator[VelocityField]):
         said = {"self_check_error": self._self_check(model, x, noise)}
 
         probes = self._probes(model, x, noise)
-        atol, rtol = self._tolerances(probes)
-        tightest = TIGHT[_trace(probes)]
+        own, tightest = self._fitting(model, examples, probes), TIGHT[_trace(probes)]
+        atol, rtol = own._tolerances(probes)
         tight = replace(
             self,
             method="dopri5",
@@ -127,23 +131,40 @@ class ODE(Estimator[VelocityField]):
             rtol=min(tightest, rtol / 10),
             max_nfe=max(TIGHT_NFE, self.max_nfe),
         )
-        error = torch.cat(list(self._errors(tight, model, examples, probes)))
-        fewer = (f"solver checked on {len(error)} of {len(x)} examples",) if len(error) < len(x) else ()
+        error = torch.cat(list(self._errors(own, tight, model, examples, probes)))
+        flags = [f"solver checked on {len(error)} of {len(x)} examples"] if len(error) < len(x) else []
+        flags += [f"solver at {COARSE:g}"] if own is not self else []
         said |= {"solver_error": float(error.abs().mean()), "largest_solver_error": float(error.abs().max())}
         if isinstance(model, TimeField):
             said |= _ends(model.path, x)
         exact = probes is None and said["solver_error"] <= AGREE
         bound: Bound = "exact" if exact else "estimate"
-        settled: dict[str, float | int | str] = {"atol": atol, "rtol": rtol} if self.method == "dopri5" else {}
-        return Shared(bound, variance=float(error.mean()) ** 2, diagnostics=said, flags=fewer, settled=settled)
+        settled: dict[str, Any] = {"atol": atol, "rtol": rtol} if self.method == "dopri5" else {}
+        return Shared(bound, variance=float(error.mean()) ** 2, diagnostics=said, flags=tuple(flags), settled=settled)
 
-    def _errors(self, tight: ODE, model: VelocityField, examples: Batch, probes: Tensor | None) -> Iterator[Tensor]:
+    def _fitting(self, model: VelocityField, examples: Batch, probes: Tensor | None) -> ODE:
+        """This, or with a coarser solver where the time suffices for few solves only."""
+        if self._seconds is None or self.method != "dopri5" or probes is None or "auto" not in (self.atol, self.rtol):
+            return self
+        began, few = time.perf_counter(), examples.rows(torch.arange(FIRST, device=examples.x.device))
+        self.log_prob(model, few.x, few.y, probes[:FIRST])
+        if WANTED * (time.perf_counter() - began) / FIRST <= self._seconds:
+            return self
+        return replace(
+            self,
+            atol=COARSE if self.atol == "auto" else self.atol,
+            rtol=COARSE if self.rtol == "auto" else self.rtol,
+        )
+
+    def _errors(
+        self, own: ODE, tight: ODE, model: VelocityField, examples: Batch, probes: Tensor | None
+    ) -> Iterator[Tensor]:
         """How far the log p of examples is from that of a tight solve, in nats: of all, or of what time allows."""
         began, done, rows = time.perf_counter(), 0, len(examples.x) if self._seconds is None else FIRST
         while done < len(examples.x):
             piece = examples.rows(torch.arange(done, min(done + rows, len(examples.x)), device=examples.x.device))
             e = probes if probes is None else probes[done : done + rows]
-            found = self.log_prob(model, piece.x, piece.y, e)[0]
+            found = own.log_prob(model, piece.x, piece.y, e)[0]
             try:
                 yield (found - tight.log_prob(model, piece.x, piece.y, e)[0]).mean(1)
             except ode.SolverError:

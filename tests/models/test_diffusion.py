@@ -201,6 +201,19 @@ def test_prepare_checks_itself_and_says_what_is_exact():
     assert guessed.bound == "estimate"
     assert guessed.settled == {"atol": 1e-4, "rtol": 1e-4}
     assert shared.settled == {"atol": 1e-5, "rtol": 1e-5}
+    coarse = ODE(trace="hutchinson").within(1e-6).prepare(field, Batch(x), step)
+    assert coarse.settled == {"atol": 1e-3, "rtol": 1e-3}
+    assert "solver at 0.001" in coarse.flags
+    assert coarse.diagnostics["solver_error"] > guessed.diagnostics["solver_error"]
+    kept = ODE(trace="hutchinson", atol=1e-4, rtol=1e-4).within(1e-6).prepare(field, Batch(x), step)
+    assert kept.settled == {"atol": 1e-4, "rtol": 1e-4}  # what was asked for
+    asked, guess = ODE(trace="hutchinson", atol=1e-3, rtol=1e-3), ODE(trace="hutchinson")
+    short, long, by_hand = (
+        estimator.nll(field, Batch(x), noise(16), given).nll
+        for estimator, given in ((guess, coarse), (guess, guessed), (asked, NOTHING))
+    )
+    assert torch.equal(short, by_hand)
+    assert not torch.equal(short, long)
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gencli.core.options import Count, Positive
+from gencli.core import sizes
+from gencli.core.options import Auto, Count, Positive
 from gencli.core.spec import Spec
 from gencli.models.flows import maps
 from gencli.models.flows.flow import Chain, Flow, HalvesTransform, Transform, split_halves
@@ -23,6 +24,8 @@ from gencli.models.flows.maps import Additive, Affine, Bins, Map, RationalQuadra
 from gencli.nn.base import NetworkFactory
 
 Mixing = Literal["masks", "random", "linear"]
+BOUND = {1: 2.0, 3: 3.0}
+"""Largest absolute log-scale of an affine coupling, by the axes of x."""
 
 
 class Coupling(HalvesTransform):
@@ -212,7 +215,8 @@ class AffineCoupling(CouplingFlow):
     """Real NVP (fixed masks) and Glow (learned 1x1 convolutions): affine couplings.
 
     Args:
-        bound: largest absolute log-scale of a coupling.
+        bound: largest absolute log-scale of a coupling; auto: 3 of images, 2 of vectors, of whose rows a few would else
+            lie where the flow has no density to speak of (by validation on toys).
         structure: the arguments of ``CouplingFlow`` but its map.
 
     References:
@@ -220,8 +224,10 @@ class AffineCoupling(CouplingFlow):
         Kingma and Dhariwal, "Glow: generative flow with invertible 1x1 convolutions", 2018.
     """
 
-    def __init__(self, spec: Spec, *, bound: Positive = 3.0, **structure: Any) -> None:
-        super().__init__(spec, map=Affine(bound), **structure)
+    def __init__(self, spec: Spec, *, bound: Auto[Positive] = "auto", **structure: Any) -> None:
+        own = BOUND[len(spec.shape)]
+        super().__init__(spec, map=Affine(own if bound == "auto" else bound), **structure)
+        sizes.settle(self, "bound", bound, own)
 
 
 class SplineCoupling(CouplingFlow):

@@ -170,6 +170,7 @@ class FlowPrior(Prior):
             mixing="random",
             net=functools.partial(MLP, hidden=hidden),
             couplings=couplings,
+            bound=3.0,
         )
 
     def log_prob(self, z: Tensor) -> Tensor:

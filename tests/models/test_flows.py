@@ -14,7 +14,7 @@ from gencli.core.spec import Spec, Support
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.classical.gmm import GMM
 from gencli.models.flows.autoregressive import AffineAutoregressive, Autoregressive, SplineAutoregressive
-from gencli.models.flows.coupling import AffineCoupling, SplineCoupling
+from gencli.models.flows.coupling import AffineCoupling, Coupling, SplineCoupling
 from gencli.models.flows.maps import Affine, RationalQuadratic
 from gencli.nn.auto import Auto
 
@@ -30,6 +30,19 @@ from gencli.nn.auto import Auto
 def test_refusals(shape, options, message):
     with pytest.raises(ValueError, match=message):
         AffineCoupling(Spec(shape, Support("real")), **{"mixing": "masks", **COUPLING, **options})
+
+
+@pytest.mark.parametrize(
+    ("shape", "bound", "largest"), [((4,), "auto", 2.0), ((1, 4, 4), "auto", 3.0), ((4,), 0.7, 0.7)]
+)
+def test_no_coupling_stretches_beyond_its_bound(shape, bound, largest):
+    model = AffineCoupling(Spec(shape, Support("real")), mixing="masks", bound=bound, **COUPLING)
+    couplings = [part for part in model.modules() if isinstance(part, Coupling)]
+    assert couplings
+    raw = torch.tensor([[-1e3, 0.0], [1e3, 0.0]]).double()  # what a wild network says: scale, shift
+    for part in couplings:
+        _, log_slope = part.map.forward(torch.ones(2).double(), raw)
+        assert log_slope.abs().tolist() == pytest.approx([largest] * 2)
 
 
 def test_gaussian_is_the_maximum_likelihood_estimate():

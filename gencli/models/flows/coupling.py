@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gencli.core import sizes
 from gencli.core.options import Auto, Count, Positive
 from gencli.core.spec import Spec
 from gencli.models.flows import maps
@@ -225,9 +224,7 @@ class AffineCoupling(CouplingFlow):
     """
 
     def __init__(self, spec: Spec, *, bound: Auto[Positive] = "auto", **structure: Any) -> None:
-        own = BOUND[len(spec.shape)]
-        super().__init__(spec, map=Affine(own if bound == "auto" else bound), **structure)
-        sizes.settle(self, "bound", bound, own)
+        super().__init__(spec, map=Affine(BOUND[len(spec.shape)] if bound == "auto" else bound), **structure)
 
 
 class SplineCoupling(CouplingFlow):

@@ -1,10 +1,10 @@
 """Chains in the noise of a density q: u = g(eps) with eps ~ N(0, I) has it.
 
-    -log p(eps | z) = |eps|^2 / 2 + E(g(eps)) + log q(g(eps)) + |z - A v(g(eps))|^2 / (2 sigma^2) + constant
+    -log p(eps | z) = |eps|^2 / 2 + f(g(eps)) + |z - A v(g(eps))|^2 / (2 sigma^2) + constant
 
-has the posterior of u under p(u) = exp(-E(u)) / Z for push-forward. The two terms of u cancel where q is the model
-itself, and no log-determinant is left; of an energy that tilts a flow they are the tilt. Where a flow has bent the
-normal law into a thin shape, chains move in eps far more freely than in u.
+has the posterior of u for push-forward, without any log-determinant, where the model is exp(-f) q / Z: an energy that
+tilts q, or q itself with f = 0. Where a flow has bent the normal law into a thin shape, chains move in eps far more
+freely than in u.
 
 References:
     Hoffman et al., "NeuTra-lizing bad geometry in Hamiltonian Monte Carlo using neural transport", 2019.
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.kernels.energy import Of
-from gencli.models.base import DirectSampling, ExactLikelihood, Model, Reparameterized, Unnormalized
+from gencli.models.base import DirectSampling, Model, Reparameterized
+from gencli.models.structure import Tilting
 
 
 class _Told(Noise):
@@ -84,20 +85,17 @@ def transport(model: Model, y: Tensor | None) -> Transport | None:
     if isinstance(model, Reparameterized):
         K = width(model, y) if model.passes == 1 else None
         return None if K is None else Transport(model, K, _normal)
-    near = model.reference() if isinstance(model, Unnormalized) else None
-    if not isinstance(near, DirectSampling) or not isinstance(near, ExactLikelihood) or near.passes != 1:
+    near = model.reference() if isinstance(model, Tilting) else None
+    if not isinstance(near, DirectSampling) or near.passes != 1:
         return None
-    if width(near, y) != near.spec.dim:  # g is no change of variables
-        return None
-    assert isinstance(model, Unnormalized)
-    return Transport(near, near.spec.dim, partial(_tilted, model, near))
+    K = width(near, y)
+    assert isinstance(model, Tilting)
+    return None if K is None else Transport(near, K, partial(_tilted, model, near))
 
 
 def _normal(eps: Tensor) -> Tensor:
     return 0.5 * eps.square().sum(1)
 
 
-def _tilted(model: Unnormalized, near: ExactLikelihood, eps: Tensor) -> Tensor:
-    assert isinstance(near, DirectSampling)
-    u = pushed(near, None, eps)
-    return _normal(eps) + model.energy(u) + near.log_prob(u)
+def _tilted(model: Tilting, near: DirectSampling, eps: Tensor) -> Tensor:
+    return _normal(eps) + model.tilt(pushed(near, None, eps))

@@ -22,6 +22,14 @@ class Relaxed(Unnormalized):
         """E of rows of weights p (B, D, K) on the K values of each coordinate; one-hot rows have the energy of x."""
 
 
+class Tilting(Unnormalized):
+    """An energy E(x) = f(x) - log q(x) that tilts its reference q; without one E(x) = f(x)."""
+
+    @abstractmethod
+    def tilt(self, x: Tensor) -> Tensor:
+        """f(x) in nats, without the rounding that E and log q have where each is large: (B, *) -> (B,)."""
+
+
 class Parametric(Unnormalized):
     """An energy of few parameters each of which means something, such as a coupling: their posterior can be shown."""
 

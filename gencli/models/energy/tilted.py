@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -11,14 +10,15 @@ from torch import Tensor
 from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Spec
-from gencli.models.base import DataInitialized, Model, Unnormalized
+from gencli.models.base import DataInitialized, Model
 from gencli.models.classical.gaussian import Covariance
 from gencli.models.energy.reference import Reference
+from gencli.models.structure import Tilting
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import NetworkFactory
 
 
-class Tilted(Unnormalized, DataInitialized):
+class Tilted(Tilting, DataInitialized):
     """E(x) = f(x) - log q(x); without a base E(x) = f(x).
 
     The energy is in fp32 under autocast too: losses and chains live on differences of energies. The base is fitted to
@@ -39,10 +39,6 @@ class Tilted(Unnormalized, DataInitialized):
         super().__init__(spec, conditional=conditional)
         if conditional:
             raise ValueError("model.conditional=true: an energy has another Z for each y; train one model a class")
-
-    @abstractmethod
-    def tilt(self, x: Tensor) -> Tensor:
-        """f(x): (B, *) -> (B,)."""
 
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

@@ -131,9 +131,9 @@ def _examples(option: Option, config_dirs: Sequence[str], recipes: Sequence[note
     if group == "experiment":
         return [command for recipe in recipes if recipe.name == option.name for command in recipe.commands]
     if group in ("estimator", "metric"):
-        return [f"gencli eval run=latest {choice}"]
+        return [f"gencli eval run=latest {choice}{_asking(option)}"]
     if group in ("sampler", "picture"):
-        return [f"gencli sample run=latest {choice}"]
+        return [f"gencli sample run=latest {choice}{_asking(option)}"]
     if group == "kernel":
         return [f"gencli sample run=latest sampler=chain {choice}"]
     if group in ("model", "data"):
@@ -143,6 +143,14 @@ def _examples(option: Option, config_dirs: Sequence[str], recipes: Sequence[note
         model = _model_for(option, config_dirs)
         return [f"gencli train model={model} {choice}"] if model else []
     return [f"gencli train {choice}"]
+
+
+def _asking(option: Option) -> str:
+    """The question that a picture or a metric of an answer needs in place of a sampler."""
+    info = catalog.class_info(option.target) if option.target else None
+    if info is None or "question" not in info.attributes:
+        return ""
+    return f" sampler={info.attributes['question'] or info.attributes['option']}"
 
 
 def _pair(option: Option, config_dirs: Sequence[str], recipes: Sequence[notes.Recipe]) -> tuple[str | None, str | None]:

@@ -73,6 +73,19 @@ def _places(group, name, key):
     return (f"{nested.get(group, group)}.{key}=", f"metrics.{name}.{key}=", f"logger.{name}.{key}=")
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "command"),
+    [
+        ("metric", "restoration", "gencli eval run=latest metrics=[restoration] sampler=restore"),
+        ("picture", "corner", "gencli sample run=latest picture=corner sampler=posterior"),
+        ("picture", "restore", "gencli sample run=latest picture=restore sampler=restore"),
+        ("metric", "mmd", "gencli eval run=latest metrics=[mmd]"),
+    ],
+)
+def test_what_shows_an_answer_names_the_question(group, name, command):
+    assert f"  {command}" in option_page(catalog.options(group)[name], (), WIDTH)
+
+
 def test_the_page_of_a_model(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     assert cli.main(["list", "model", "maf"]) == 0

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -89,8 +90,17 @@ def transport(model: Model, y: Tensor | None) -> Transport | None:
     if not isinstance(near, DirectSampling) or near.passes != 1:
         return None
     K = width(near, y)
+    if K is None or not _differentiable(near, K):
+        return None
     assert isinstance(model, Tilting)
-    return None if K is None else Transport(near, K, partial(_tilted, model, near))
+    return Transport(near, K, partial(_tilted, model, near))
+
+
+def _differentiable(density: DirectSampling, K: int) -> bool:
+    """Whether g has a gradient: without one chains would walk blindly."""
+    with torch.enable_grad():
+        eps = next(density.parameters()).new_zeros(1, K).requires_grad_(True)
+        return pushed(density, None, eps).requires_grad
 
 
 def _normal(eps: Tensor) -> Tensor:

@@ -184,6 +184,10 @@ class Trained(ExactLikelihood, DirectSampling):
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.model.log_prob(x)
 
-    @torch.no_grad()
+    @property
+    def passes(self) -> int:
+        assert isinstance(self.model, DirectSampling)
+        return self.model.passes
+
     def sample(self, n: int, y: Tensor | None = None, *, noise: Noise, temperature: float = 1.0) -> Tensor:
         return self.model.sample(n, noise=noise, temperature=temperature)

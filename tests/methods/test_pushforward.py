@@ -17,6 +17,7 @@ from gencli.methods.pushforward import pushed, transport, width
 from gencli.models.classical.gaussian import Gaussian
 from gencli.models.flows.coupling import AffineCoupling
 from gencli.nn.mlp import MLP
+from gencli.run.opened import Trained
 
 
 def gaussian() -> tuple[Gaussian, Tensor, Tensor]:
@@ -58,9 +59,15 @@ def test_an_energy_moves_in_the_noise_of_what_it_tilts():
     """U(eps) = E(g(eps)) - log|det dg / deps| up to a constant: the density of eps by a change of variables."""
     over_normal, over_flow = wavy().double(), wavy().double()
     over_flow.base.density = bent()
-    for model in (bent(), over_normal, over_flow):
+    over_run = wavy().double()
+    over_run.base.density = Trained(spec(2), bent())  # what model.base=run makes
+    for model in (bent(), over_normal, over_flow, over_run):
         way = transport(model, None)
-        eps = normal(6, 2, 5)
+        eps = normal(6, 2, 5).requires_grad_(True)
+        slope = torch.autograd.grad(way.energy(eps).sum(), eps)[0]
+        along = 1e-6 * normal(6, 2, 6)
+        rise = way.energy(eps + along) - way.energy(eps - along)
+        torch.testing.assert_close(2 * (slope * along).sum(1), rise, atol=1e-11, rtol=1e-4)  # chains see the tilt
         u = pushed(way.density, None, eps)
         jacobian = torch.stack([torch.func.jacrev(partial(row_of, way.density))(row) for row in eps])
         by_hand = model.energy(u) - jacobian.det().abs().log()

@@ -43,7 +43,7 @@ PLACES = {"root", "download"}
 DIFFERS = {
     # a model that is another one's class with other values
     "kernel/mala": {"leaps", "jitter", "target"},
-    "model/ddpm": {"prediction", "timesteps"},
+    "model/ddpm": {"timesteps"},
     "model/glow": {"marginal"},
     "model/iaf": {"inverse"},
     "model/nsf_coupling": {"couplings", "steps"},

@@ -86,13 +86,14 @@ def transport(model: Model, y: Tensor | None) -> Transport | None:
     if isinstance(model, Reparameterized):
         K = width(model, y) if model.passes == 1 else None
         return None if K is None else Transport(model, K, _normal)
-    near = model.reference() if isinstance(model, Tilting) else None
+    if not isinstance(model, Tilting):
+        return None
+    near = model.reference()
     if not isinstance(near, DirectSampling) or near.passes != 1:
         return None
     K = width(near, y)
     if K is None or not _differentiable(near, K):
         return None
-    assert isinstance(model, Tilting)
     return Transport(near, K, partial(_tilted, model, near))
 
 

@@ -16,7 +16,12 @@ class Restoration(AnswerMetric):
 
     Beside it ``psnr_gain``, the dB above total variation on the same images, with its paired error; ``coverage_90``,
     the share of pixels within the central 90 % of the posterior's draws; PSNR and SSIM of what was observed and of
-    each estimate; and what chains say of themselves. The task is that of ``sampler=restore``, with its options.
+    each estimate; and what chains say of themselves. All are means over images with their standard errors. The task is
+    that of ``sampler=restore``, with its options.
+
+    References:
+        Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
+        2004 (SSIM); Rudin, Osher and Fatemi, "Nonlinear total variation based noise removal algorithms", 1992.
     """
 
     better = "higher"
@@ -38,4 +43,5 @@ class Restoration(AnswerMetric):
         numbers = {key: said[key] for key in (*first, *rest)}
         truth, draws = answer.arrays["original"], answer.arrays.get("draws")
         drawn = 0 if draws is None else draws.shape[0] * draws.shape[1]
-        return Measured(said[best], said.get(f"{best}_se"), numbers, drawn=drawn, examples=len(truth))
+        what = {"says": f"dB of {'the posterior mean' if best == 'psnr_mean' else 'MAP'}"}
+        return Measured(said[best], said.get(f"{best}_se"), numbers, what, drawn=drawn, examples=len(truth))

@@ -302,6 +302,7 @@ def test_a_record_has_the_numbers_of_the_answer(run, capsys):
     said = run.ask("restore", 3, noise=0.2, **FEW).diagnostics
     assert (record["value"], record["se"]) == pytest.approx((said["psnr_mean"], said["psnr_mean_se"]))
     assert record["better"] == "higher"
+    assert record["settings"]["says"] == "dB of the posterior mean"
     assert (record["n_samples"], record["n_reference"]) == (3 * 19, 3)
     assert record["sampler_settings"]["noise"] == 0.2
     numbers = record["diagnostics"]
@@ -312,6 +313,7 @@ def test_a_record_has_the_numbers_of_the_answer(run, capsys):
 
 
 def test_records_of_answers_need_the_question(run, tmp_path, capsys):
+    pytest.importorskip("skimage")
     np.save(tmp_path / "mine.npy", np.full((1, 1, SIDE, SIDE), 8, dtype=np.uint8))
     ask = ["sampler=restore", "sampler.method=map"]
     for words, told in (

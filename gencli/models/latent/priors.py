@@ -170,7 +170,7 @@ class FlowPrior(Prior):
             mixing="random",
             net=functools.partial(MLP, hidden=hidden),
             couplings=couplings,
-            bound=3.0,
+            bound=3.0,  # that of runs, whose configs do not say it
         )
 
     def log_prob(self, z: Tensor) -> Tensor:

@@ -135,6 +135,13 @@ def cholesky(covariance: Tensor, way_out: str) -> Tensor:
     return L
 
 
+def factor(M: Tensor) -> Tensor:
+    """L with L L^T = M (..., D, D); NaN where M is not positive definite, which no host waits for."""
+    L: Tensor
+    L, info = torch.linalg.cholesky_ex(M)
+    return L.masked_fill((info > 0)[..., None, None], math.nan)
+
+
 def positive(variances: Tensor, way_out: str) -> Tensor:
     """Variances (..., D) of examples.
 

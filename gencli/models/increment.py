@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gencli.core.noise import Noise
 from gencli.core.options import Count
 from gencli.core.spec import Spec
-from gencli.core.tensors import LOG_2PI, positive
+from gencli.core.tensors import LOG_2PI, factor, positive
 from gencli.models.base import DataInitialized, ExactLikelihood, Reparameterized
 from gencli.nn.base import NetworkFactory
 
@@ -155,7 +155,7 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
             log_det, square = log_s.sum(1), e.square().sum(1)
             if self.rank:  # Woodbury: M = I + W^T diag(s)^-2 W
                 U = W * (-log_s).exp()[:, :, None]
-                C = torch.linalg.cholesky(U.mT @ U + torch.eye(self.rank, device=x.device, dtype=U.dtype))
+                C = factor(U.mT @ U + torch.eye(self.rank, device=x.device, dtype=U.dtype))
                 inside = torch.linalg.solve_triangular(C, U.mT @ e[:, :, None], upper=False)
                 square = square - inside.square().sum((1, 2))
                 log_det = log_det + C.diagonal(dim1=1, dim2=2).log().sum(1)

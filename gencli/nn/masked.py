@@ -122,8 +122,9 @@ class MaskedMLP(nn.Module):
             return torch.arange(self.dim, device=self.last.weight.device)
         return self._ranks(0, member).argsort()
 
-    def _ranks(self, layer: int, member: int) -> Tensor:
-        return getattr(self, f"ranks{layer}")[member]
+    def _ranks(self, layer: int, member: int | Tensor) -> Tensor:
+        ranks = self.get_buffer(f"ranks{layer}")
+        return ranks[member] if isinstance(member, int) else ranks.index_select(0, member)[0]
 
     def _widened(self, ranks: Tensor, width: int) -> Tensor:
         """Ranks of coordinates -> those of their ``width`` features or parameters."""
@@ -131,13 +132,13 @@ class MaskedMLP(nn.Module):
             return ranks
         return (ranks[:, None] * width + torch.arange(width, device=ranks.device)).flatten()
 
-    def _places(self, member: int) -> list[Tensor]:
+    def _places(self, member: int | Tensor) -> list[Tensor]:
         """Ranks of the features, of every hidden layer and of the parameters."""
         first = self._ranks(0, member)
         hidden = [self._ranks(i + 1, member) for i in range(len(self.hidden))]
         return [self._widened(first, self.inputs), *hidden, self._widened(first, self.n_params)]
 
-    def forward(self, x: Tensor, context: Tensor | None = None, member: int = 0) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, member: int | Tensor = 0) -> Tensor:
         places = self._places(member) if self.permuted else None
         h = x
         for i, layer in enumerate(self.hidden):

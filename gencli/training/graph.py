@@ -62,20 +62,33 @@ class Graph:
 
     def _capture(self, batch: Batch) -> None:
         """Record the move without making it."""
+        device = self.device
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.noise.generator)
         still = copy.copy(batch)
         for name, value in _tensors(batch).items():
             setattr(still, name, value.clone())
-        torch.cuda.synchronize(self.device)
+        torch.cuda.synchronize(device)
+        default = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+        states = [(generator, generator.get_state()) for generator in (default, self.noise.generator)]
         try:
-            with torch.cuda.graph(graph):
+            # The outer one leaves the stream of the capture also where the capture cannot be ended.
+            with torch.cuda.stream(torch.cuda.current_stream(device)), torch.cuda.graph(graph):
                 self.logs = self.move(still, self.noise)
         except RuntimeError as error:
             self.left = -1
+            for generator, state in states:
+                _renew(generator, state)
             self.failed(str(error).splitlines()[0])
         else:
             self.graph, self.batch = graph, still
+
+
+def _renew(generator: torch.Generator, state: Tensor) -> None:
+    """Give a generator a state of its own again: a capture that failed leaves it thinking that it is recorded."""
+    fresh = torch.Generator(generator.device)
+    fresh.set_state(state)
+    generator.graphsafe_set_state(fresh)
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:

@@ -32,22 +32,23 @@ from gencli.config import renamed as names
 # --- what a run says -------------------------------------------------------------------------------------------------
 
 
-def opened(name: str, x: Any = None) -> dict[str, Any]:
+def opened(name: str, x: Any = None, device: str = "cpu") -> dict[str, Any]:
     """What a golden run says by its own estimator and sampler.
 
     Args:
         name: of the run.
         x: samples whose log p is asked for; None: its own.
+        device: where it is computed.
     """
     case = CASES[name]
-    run = gencli.load(path(name), device="cpu")
+    run = gencli.load(path(name), device=device)
     says: dict[str, Any] = {"status": run.info["status"], "result": run.info["result"], "metrics": _lines(run)}
     if run.config.get("estimator"):
         with silent():
             record = run.nll(case.split, examples=EXAMPLES)
         says["nll"] = _record(record, run.path)
     y = torch.linspace(-1, 1, SAMPLES * case.context).reshape(SAMPLES, case.context) if case.context else None
-    samples = run.sample(SAMPLES, y=y)
+    samples = run.sample(SAMPLES, y=y).cpu()
     says["samples"] = _tensor(samples)
     if run.config["choices"].get("estimator") == "exact":
         x = samples if x is None else torch.tensor(x, dtype=samples.dtype)
@@ -57,19 +58,18 @@ def opened(name: str, x: Any = None) -> dict[str, Any]:
     return says
 
 
-def others(name: str) -> dict[str, Any]:
-    """What a golden run says by each other estimator and sampler."""
+def others(name: str, device: str = "cpu") -> dict[str, Any]:
+    """What a golden run says by each other estimator and sampler, computed on a device."""
     case, says = CASES[name], {}
     for text in case.estimators:
         shutil.rmtree(Path(path(name)) / "eval", ignore_errors=True)
-        command(
-            ["eval", f"run={path(name)}", "device=cpu", f"split={case.split}", f"examples={EXAMPLES}", *text.split()]
-        )
+        where = [f"run={path(name)}", f"device={device}", f"split={case.split}", f"examples={EXAMPLES}"]
+        command(["eval", *where, *text.split()])
         (file,) = (Path(path(name)) / "eval").glob("*.json")
         says[text] = _record(json.loads(file.read_text(encoding="utf-8")), Path(path(name)))
     for text in case.samplers:
         shown = yaml.safe_load(command(["sample", f"run={path(name)}", *text.split(), "--cfg", "job"]))
-        run = gencli.load(path(name), device="cpu", overrides={"sampler": shown["sampler"]})
+        run = gencli.load(path(name), device=device, overrides={"sampler": shown["sampler"]})
         says[text] = _tensor(run.sample(SAMPLES))
     return says
 

@@ -100,14 +100,14 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         """Start from independent coordinates: the last bias is that of the marginals, the weights before it are 0."""
         self.net.last.bias.copy_(self.distribution.fit(x).flatten())
 
-    def parameters_of(self, features: Tensor, y: Tensor | None = None, member: int = 0) -> Tensor:
+    def parameters_of(self, features: Tensor, y: Tensor | None = None, member: int | Tensor = 0) -> Tensor:
         """Every conditional's parameters under one member: features (B, D, I) -> (B, D, P)."""
         weight = self.net.last.weight
         context = self.context(y)
         context = None if context is None else context.to(weight.dtype)
         return self.net(features.to(weight.dtype).flatten(1), context, member).to(weight.dtype)
 
-    def log_conditionals_of(self, member: int, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def log_conditionals_of(self, member: int | Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
         """log p_m of each coordinate given those before it in the order of one member: (B, D) -> (B, D)."""
         return self.distribution.log_prob(x, self.parameters_of(self.encoding(x), y, member))
 
@@ -136,7 +136,7 @@ class MADE(Ensemble, Autoregressive, DataInitialized):
         if given is not None and not self.natural:
             raise ValueError("model.orderings=random cannot score a row whose beginning is given: take natural")
         if self.training and self.members > 1:
-            log_p = self.log_conditionals_of(int(torch.randint(self.members, ())), x, y)
+            log_p = self.log_conditionals_of(torch.randint(self.members, (1,), device=x.device), x, y)
             if given is not None:
                 log_p = log_p.masked_fill(torch.arange(log_p.shape[1], device=x.device) < given[:, None], 0.0)
             return log_p.sum(1)

@@ -17,7 +17,7 @@ from gencli.core import sizes
 from gencli.core.noise import Noise
 from gencli.core.options import Auto, Count, NonNegative
 from gencli.core.spec import Spec
-from gencli.core.tensors import LOG_2PI, SINGULAR
+from gencli.core.tensors import LOG_2PI, SINGULAR, factor
 from gencli.models.base import DataInitialized, Elbo, ExactLikelihood, LatentVariable
 
 
@@ -66,7 +66,7 @@ class PPCA(ExactLikelihood, LatentVariable, DataInitialized):
         precision = x.dtype if x.device.type == "mps" else torch.float64
         away, W, log_sigma = (x - self.mean).to(precision), self.W.to(precision), self.log_sigma.to(precision)
         eye = torch.eye(self.latent_dim, dtype=precision, device=x.device)
-        C = torch.linalg.cholesky(W.T @ W + (2 * log_sigma).exp() * eye)
+        C = factor(W.T @ W + (2 * log_sigma).exp() * eye)
         return away, W, log_sigma, C, torch.linalg.solve_triangular(C, (away @ W).T, upper=False)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:

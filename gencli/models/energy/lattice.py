@@ -74,6 +74,10 @@ class LatticeEnergy(Pairwise, Relaxed, Parametric):
         self.register_buffer("V", V, persistent=False)
         self.register_buffer("bonds", bonds, persistent=False)
         sites, numbers = _around(bonds, spec.dim)
+        blocks = self.lattice.blocks()
+        self.colours = len(blocks)
+        for k, block in enumerate(blocks):
+            self.register_buffer(f"block{k}", block, persistent=False)
         self.register_buffer("around", sites, persistent=False)
         self.register_buffer("around_bond", numbers, persistent=False)
 
@@ -149,7 +153,7 @@ class LatticeEnergy(Pairwise, Relaxed, Parametric):
         return torch.addcmul((own * force)[..., None], force[..., None], self.V[:, 0], value=-1)
 
     def blocks(self) -> tuple[Tensor, ...]:
-        return tuple(block.to(self.bonds.device) for block in self.lattice.blocks())
+        return tuple(self.get_buffer(f"block{k}") for k in range(self.colours))
 
     def pairwise(self) -> Pairs:
         edges, bond = torch.unique(self.bonds.sort(1).values, dim=0, return_inverse=True)

@@ -44,7 +44,7 @@ ROOMS = {
         "interfaces",
     },
     "pictures": {"core", "config", "data", "kernels", "methods", "metrics", "models", "samplers", "run"},
-    "training": {"core", "config", "data", "loggers", "models", "objectives", "pictures", "run"},
+    "training": {"core", "config", "data", "loggers", "nn", "models", "objectives", "pictures", "run"},
     "sweeps": {"core", "config", "report", "training"},
     "cli": {"core", "config", "models", "pictures", "report", "run", "samplers", "sweeps", "training"},
     "__init__.py": {"config", "cli", "report", "run"},

@@ -1,16 +1,22 @@
 """How many examples a step sees where ``trainer.batch_size`` is ``auto``.
 
 A row of a text is a window of many symbols, each of which is predicted: 128 windows are so many that a CPU takes a few
-steps a minute. So a step takes a number of symbols there, by the device.
+steps a minute. So a step takes a number of symbols there, by the device. A network that works at every place of an
+image costs as much a row; in minutes of a CPU many steps of few images go much further than few steps of many.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from gencli.config import sections
 from gencli.core.distributed import World
+from gencli.nn.attention import CausalTransformer
+from gencli.nn.dit import DiT
 from gencli.run.assembly import Parts
 
 ROWS = 128
@@ -20,6 +26,12 @@ SYMBOLS = {"cpu": 2048}
 """Of a text, in a step, by the kind of device."""
 
 SYMBOLS_ELSEWHERE = 16384
+
+LARGE = 16 * 16
+"""Places of an image from which on a step of a CPU has fewer rows, if its network works at each."""
+
+PLACES, FEWEST = 16_384, 4
+"""Of a step on a CPU, by convolutions or by attention among patches, and the least rows."""
 
 
 def settled(section: Mapping[str, Any], parts: Parts, world: World) -> dict[str, Any]:
@@ -35,9 +47,21 @@ def settled(section: Mapping[str, Any], parts: Parts, world: World) -> dict[str,
     options = sections.trainer(section)
     if options.batch_size != "auto":
         return dict(section)
-    rows = ROWS
-    if parts.dataset.per is not None:
-        symbols = SYMBOLS.get(parts.device.type, SYMBOLS_ELSEWHERE)
-        rows = max(1, min(ROWS, symbols // parts.dataset.spec.dim))
     pieces = options.accumulate * world.size
-    return {**section, "batch_size": max(1, rows // pieces) * pieces}
+    return {**section, "batch_size": max(1, _rows(parts) // pieces) * pieces}
+
+
+def _rows(parts: Parts) -> int:
+    spec, device = parts.dataset.spec, parts.device.type
+    symbols = SYMBOLS.get(device, SYMBOLS_ELSEWHERE)
+    if parts.dataset.per is not None:
+        return max(1, min(ROWS, symbols // spec.dim))
+    places = math.prod(spec.shape[1:])
+    if device != "cpu" or spec.kind != "image" or places < LARGE:
+        return ROWS
+    layers = [*parts.model.modules()]
+    if any(isinstance(layer, CausalTransformer) for layer in layers):
+        return max(FEWEST, min(ROWS, symbols // spec.dim))
+    if any(isinstance(layer, nn.Conv2d | DiT) for layer in layers):
+        return max(FEWEST, min(ROWS, 1 << (PLACES // places).bit_length() - 1))
+    return ROWS

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from gencli.config.compose import compose
 from gencli.core.distributed import World
 from gencli.core.errors import UsageError
 from gencli.run.assembly import assemble
-from gencli.training.batches import ROWS, SYMBOLS, settled
+from gencli.training.batches import FEWEST, PLACES, ROWS, SYMBOLS, settled
 
 TEXT = ["model=made", "data=hmm", "data.train=400", "data.val=80", "data.test=80", "device=cpu"]
 
@@ -45,6 +46,31 @@ def test_other_data_have_rows_that_divide_into_micro_batches():
     section, parts = parts_of(["model=gaussian", "data=moons", "device=cpu"])
     assert settled(section, parts, World())["batch_size"] == ROWS
     assert settled({**section, "accumulate": 3}, parts, World(size=2))["batch_size"] == 126
+
+
+SIDE = 28
+IMAGES = np.zeros((20, 1, SIDE, SIDE), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        ("model=vae", 16),
+        ("model=flow_matching net@model.net=dit", 16),
+        ("model=pixelcnn", 16),
+        ("model=transformer model.layers=1", FEWEST),
+        ("model=made model.hidden=[8]", ROWS),
+        ("model=vae data.flatten=true", ROWS),
+    ],
+)
+def test_a_network_at_every_place_of_an_image_has_few_rows_a_step_on_a_cpu(words, rows, tmp_path):
+    IMAGES[:, :, ::2] = 255
+    np.savez(tmp_path / "images.npz", train=IMAGES, test=IMAGES)
+    where = [f"data.path={tmp_path}/images.npz"]
+    section, parts = parts_of([*words.split(), "data=array", *where, "device=cpu"])
+    assert settled(section, parts, World())["batch_size"] == rows
+    assert rows * SIDE**2 <= PLACES or rows == ROWS
+    assert settled(section, dataclasses.replace(parts, device=torch.device("meta")), World())["batch_size"] == ROWS
 
 
 @pytest.mark.parametrize(

@@ -146,11 +146,13 @@ def _examples(option: Option, config_dirs: Sequence[str], recipes: Sequence[note
 
 
 def _asking(option: Option) -> str:
-    """The question that a picture or a metric of an answer needs in place of a sampler."""
+    """What a picture or a metric needs beside it; of an answer the question, in place of a sampler."""
     info = catalog.class_info(option.target) if option.target else None
-    if info is None or "question" not in info.attributes:
+    if info is None:
         return ""
-    return f" sampler={info.attributes['question'] or info.attributes['option']}"
+    if "question" in info.attributes:
+        return f" sampler={info.attributes['question'] or info.attributes['option']}"
+    return f" {info.attributes['example']}" if info.attributes.get("example") else ""
 
 
 def _pair(option: Option, config_dirs: Sequence[str], recipes: Sequence[notes.Recipe]) -> tuple[str | None, str | None]:

@@ -34,6 +34,7 @@ class Chains(Picture):
     """
 
     requires = (Unnormalized,)
+    example = "sampler=hmc"
     paths: Count = 8
     frames: Annotated[int, Range(low=2)] = 10
 

@@ -27,9 +27,6 @@ SYMBOLS = {"cpu": 2048}
 
 SYMBOLS_ELSEWHERE = 16384
 
-LARGE = 16 * 16
-"""Places of an image from which on a step of a CPU has fewer rows, if its network works at each."""
-
 PLACES, FEWEST = 16_384, 4
 """Of a step on a CPU, by convolutions or by attention among patches, and the least rows."""
 
@@ -56,12 +53,11 @@ def _rows(parts: Parts) -> int:
     symbols = SYMBOLS.get(device, SYMBOLS_ELSEWHERE)
     if parts.dataset.per is not None:
         return max(1, min(ROWS, symbols // spec.dim))
-    places = math.prod(spec.shape[1:])
-    if device != "cpu" or spec.kind != "image" or places < LARGE:
+    if device != "cpu" or spec.kind != "image":
         return ROWS
     layers = [*parts.model.modules()]
     if any(isinstance(layer, CausalTransformer) for layer in layers):
         return max(FEWEST, min(ROWS, symbols // spec.dim))
     if any(isinstance(layer, nn.Conv2d | DiT) for layer in layers):
-        return max(FEWEST, min(ROWS, 1 << (PLACES // places).bit_length() - 1))
+        return max(FEWEST, min(ROWS, 1 << (PLACES // math.prod(spec.shape[1:])).bit_length() - 1))
     return ROWS

@@ -14,7 +14,7 @@ from gencli.core.errors import Interrupted
 from gencli.run.assembly import Parts
 from gencli.run.measure import Measurement, measure
 from gencli.run.nll import OF_PREPARATION, HeldOutNLL, prepare
-from gencli.run.pace import QUICK
+from gencli.run.pace import LEAST, QUICK
 from gencli.run.record import NLLRecord
 from gencli.run.reporter import Reporter, relative
 from gencli.training import splits
@@ -37,7 +37,7 @@ def measured(
     Of a trial of a search, whose test split stays closed, it is the record of validation alone.
 
     Both together take no longer than ``trainer.eval_minutes`` allows, about: what takes ten seconds is measured whole,
-    and a few examples are measured however long they take.
+    and a few examples of the test split are measured however long they take.
 
     Args:
         parts: with the weights that are measured, and an estimator.
@@ -61,11 +61,14 @@ def measured(
     spare = None if budget is None or world.size > 1 else OF_PREPARATION * budget
     shared = prepare(parts, parts.estimator, config["choices"]["estimator"], seed, reporter, spare)
 
+    def left(share: float) -> float | None:
+        if budget is None:
+            return None
+        # whatever preparation took, what is quick is measured whole
+        return max(min(QUICK, budget), share * (budget - (time.perf_counter() - began)))
+
     def nll(share: float) -> HeldOutNLL:
-        left = None
-        if budget is not None:  # whatever preparation took, what is quick is measured whole
-            left = max(min(QUICK, budget), share * (budget - (time.perf_counter() - began)))
-        return HeldOutNLL(estimator=parts.estimator, examples=options.most_examples, seconds=left, shared=shared)
+        return HeldOutNLL(estimator=parts.estimator, examples=options.most_examples, seconds=left(share), shared=shared)
 
     at = Measurement(
         parts=parts,
@@ -84,8 +87,12 @@ def measured(
     try:
         for each in measure(at, nll(SHARE_OF_TEST if both else 1.0)):
             found.append(each)  # before a stop comes out of ``measure``
-        if both:  # the number of the run comes first: a stop leaves it
+        if both and distributed.share(
+            _fits(found[0][0], left(1.0))
+        ):  # the number of the run comes first: a stop leaves it
             list(measure(replace(at, split="val"), nll(1.0)))
+        elif both:
+            reporter.say(f"no time was left for split=val: gencli eval run={relative(run)} split=val")
     except Interrupted:
         for record, file in found:
             reporter.result(record)
@@ -95,3 +102,8 @@ def measured(
     if parts.preprocess.unbounded:
         reporter.warn(parts.preprocess.unbounded)
     return record
+
+
+def _fits(test: NLLRecord, seconds: float | None) -> bool:
+    """Whether a second split can be measured in this time, to go by the first; its fewest rows at least."""
+    return seconds is None or test.seconds / test.n_examples * LEAST <= seconds

@@ -80,9 +80,12 @@ def _places(group, name, key):
         ("picture", "corner", "gencli sample run=latest picture=corner sampler=posterior"),
         ("picture", "restore", "gencli sample run=latest picture=restore sampler=restore"),
         ("metric", "mmd", "gencli eval run=latest metrics=[mmd]"),
+        ("metric", "ood", "gencli eval run=latest metrics=[ood] metrics.ood.against=fashion_mnist"),
+        ("picture", "compare", "gencli sample run=latest picture=compare picture.runs=[ANOTHER_RUN]"),
+        ("picture", "chains", "gencli sample run=latest picture=chains sampler=hmc"),
     ],
 )
-def test_what_shows_an_answer_names_the_question(group, name, command):
+def test_an_example_has_the_question_and_the_keys_that_are_needed(group, name, command):
     assert f"  {command}" in option_page(catalog.options(group)[name], (), WIDTH)
 
 

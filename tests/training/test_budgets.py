@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ import gencli
 from gencli.cli.main import main
 from gencli.config.sections import LEAST_SECONDS, TrainerOptions
 from gencli.run.pace import Plan
-from gencli.training import validate
+from gencli.training import final, validate
 from tests.conftest import TINY
 from tests.runs import same, tensors
 
@@ -96,3 +97,20 @@ def test_a_run_validates_on_the_same_examples_to_its_end(monkeypatch, capsys):
     assert len(asked) == 1
     lines = [line for line in gencli.load("run").metrics if line["split"] == "val"]
     assert [line["step"] for line in lines] == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("spent", "rows", "left", "fits"),
+    [(60.0, 10, 50.0, False), (60.0, 10, 61.0, True), (5.0, 500, 1.0, True), (1e9, 1, None, True)],
+)
+def test_validation_is_measured_where_its_fewest_rows_fit_into_the_time_that_is_left(spent, rows, left, fits):
+    assert final._fits(SimpleNamespace(seconds=spent, n_examples=rows), left) is fits
+
+
+@pytest.mark.slow
+def test_a_run_without_time_for_validation_has_the_number_of_the_test_split_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(final, "_fits", lambda record, seconds: False)
+    gencli.train([*TINY, "run_dir=run"])
+    assert "no time was left for split=val: gencli eval run=run split=val" in capsys.readouterr().out
+    assert [file.name for file in Path("run/eval").glob("*.json")] == ["test-exact.json"]
+    assert main(["eval", "run=run", "split=val"]) == 0

@@ -152,7 +152,7 @@ def _asking(option: Option) -> str:
         return ""
     if "question" in info.attributes:
         return f" sampler={info.attributes['question'] or info.attributes['option']}"
-    return f" {info.attributes['example']}" if info.attributes.get("example") else ""
+    return f" {info.attributes['example_keys']}" if info.attributes.get("example_keys") else ""
 
 
 def _pair(option: Option, config_dirs: Sequence[str], recipes: Sequence[notes.Recipe]) -> tuple[str | None, str | None]:

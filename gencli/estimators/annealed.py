@@ -30,6 +30,9 @@ from gencli.models.base import DirectSampling, ModelFactory, Unnormalized
 from gencli.models.structure import Annealable, BlockGibbs
 from gencli.models.trained import Learned
 
+FEWEST, FEWEST_CHAINS = 10, 20
+"""Steps and chains of a measurement whose time is short."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Annealed(PartitionEstimator):
@@ -39,7 +42,7 @@ class Annealed(PartitionEstimator):
         base: builds q, fitted to examples; None: the model's own base.
         kernel: the transition at each step; None: Hamiltonian Monte Carlo by the two options below for reals, the
             usual one of the model for discrete x (``methods/chains.py``).
-        chains: number of chains.
+        chains: number of chains; with ``betas=auto`` fewer where time does not suffice for 10 steps of so many.
         betas: K, steps from base to model; ``auto``: ``USUAL``, and fewer where the measurement that training ends with
             would take longer than it may.
         leaps: leapfrog steps of the Hamiltonian transition; 1 is MALA.
@@ -102,17 +105,29 @@ class Annealed(PartitionEstimator):
         object.__setattr__(bounded, "_seconds", seconds if self.betas == "auto" else None)
         return bounded
 
-    def _fitting(self, pace: float, spent: float) -> int:
-        """Steps from base to model that the time allows: 1, 2 or 5 times a power of ten, 10 at least; all if they fit.
+    def _fitting(self, pace: float, spent: float) -> tuple[int, int]:
+        """Steps from base to model that the time allows, and chains: 1, 2 or 5 times a power of ten; all if they fit.
+
+        Of steps 10 at least; where that many do not fit, fewer chains.
 
         Args:
             pace: seconds of a transition of one chain.
             spent: seconds that went by.
         """
         if self._seconds is None:
-            return self.most
-        steps = max(self._seconds - spent, self._seconds / 2) / (pace * self.chains * self.PASSES)
-        return self.most if steps >= self.most else min(self.most, max(10, rounded(steps)))
+            return self.most, self.chains
+        moves = max(self._seconds - spent, self._seconds / 2) / (pace * self.PASSES)
+        steps = moves / self.chains
+        if steps >= self.most:
+            return self.most, self.chains
+        if steps >= FEWEST:
+            return min(self.most, rounded(steps)), self.chains
+        few = min(self.most, FEWEST)
+        return few, min(self.chains, self.whole(max(FEWEST_CHAINS, rounded(moves / few))))
+
+    def whole(self, chains: int) -> int:
+        """So many chains, or about, as there may be."""
+        return chains
 
     @property
     def most(self) -> int:
@@ -123,8 +138,10 @@ class Annealed(PartitionEstimator):
         """With what ``betas=auto`` became."""
         if self.betas != "auto":
             return found
-        fewer = (f"{annealing.steps} of {self.most} betas",) if annealing.steps < self.most else ()
-        return replace(found, settled={"betas": annealing.steps}, flags=fewer)
+        fewer = [f"{annealing.steps} of {self.most} betas"] if annealing.steps < self.most else []
+        fewer += [f"{annealing.chains} of {self.chains} chains"] if annealing.chains < self.chains else []
+        settled = {"betas": annealing.steps, "chains": annealing.chains}
+        return replace(found, settled=settled, flags=tuple(fewer))
 
     def annealing(self, model: Unnormalized, x: Tensor, noise: Noise) -> Annealing:
         """From the base to the model, with the pilot run done."""
@@ -140,7 +157,7 @@ class Annealed(PartitionEstimator):
                 path = MomentsPath(model, q.sample(self.DRAWN, noise=noise), x)
         longest = None if self._seconds is None else self._seconds / 4
         return pilot(
-            path, lambda start: self._kernel(model, start), self.most, self.adapt, noise, longest, self._fitting
+            path, lambda start: self._kernel(model, start), self.most, self.adapt, noise, self._fitting, longest
         )
 
     def _kernel(self, model: Unnormalized, x: Tensor) -> Kernel[Any]:
@@ -153,7 +170,7 @@ class Annealed(PartitionEstimator):
 
     def forward(self, annealing: Annealing, noise: Noise) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Chains from base to model: their ends, log weights (n,), and the mean ``acceptance`` if any is refused."""
-        x = annealing.path.sample(self.chains, noise)
+        x = annealing.path.sample(annealing.chains, noise)
         log_w, rates = x.new_zeros(len(x), dtype=torch.float64), []
         for k in counted("chains from the base", range(1, annealing.steps + 1)):
             log_w -= annealing.rise(x, k)
@@ -179,7 +196,7 @@ class Annealed(PartitionEstimator):
         """
         if isinstance(model, DirectSampling):
             with torch.no_grad():
-                return model.sample(self.chains, noise=noise), None
+                return model.sample(annealing.chains, noise=noise), None
         chosen = systematic(softened(log_w), noise)
         x = ends[chosen]
         if annealing.steps < self.most:  # for want of time

@@ -50,7 +50,7 @@ class Bridge(Annealed):
             log_v = self.backward(annealing, start, noise)
         up, down, found = weighed(log_w), weighed(log_v), bridged(log_w, -log_v, ancestors)
         few = least(log_w)
-        collapsed = found.overlap * self.chains < few or (ancestors is not None and up.ess < few)
+        collapsed = found.overlap * annealing.chains < few or (ancestors is not None and up.ess < few)
         said = {"log_z_forward": up.log_mean, "log_z_reverse": -down.log_mean, "ess": up.ess}
         said |= {"log_z_gap": -down.log_mean - up.log_mean, "overlap": found.overlap, **rates}
         return self.settled(annealing, Shared(self.bound, found.log_z, found.variance, collapsed, said))

@@ -52,11 +52,15 @@ class SMC(Annealed):
                 "chains or more to each"
             )
 
+    def whole(self, chains: int) -> int:
+        return self.populations * max(2, chains // self.populations)
+
     def measure(self, model: Unnormalized, x: Tensor, noise: Noise) -> Shared:
-        R, size = self.populations, self.chains // self.populations
+        R = self.populations
         with frozen(model):
             annealing = self.annealing(model, x, noise)
-            at = annealing.path.sample(self.chains, noise)
+            size = annealing.chains // R
+            at = annealing.path.sample(annealing.chains, noise)
             log_w = at.new_zeros(R, size, dtype=torch.float64)
             log_z = log_w.new_zeros(R)
             rates: list[Tensor | None] = []
@@ -64,7 +68,7 @@ class SMC(Annealed):
             for k in counted("chains from the base", range(1, annealing.steps + 1)):
                 log_w -= annealing.rise(at, k).view(R, size)
                 uneven = ess(log_w) < self.threshold * size
-                index = torch.arange(self.chains, device=at.device).view(R, size)
+                index = torch.arange(annealing.chains, device=at.device).view(R, size)
                 for r in uneven.nonzero().flatten().tolist():
                     log_z[r] += log_w[r].logsumexp(0) - math.log(size)
                     index[r] = r * size + systematic(log_w[r], noise)

@@ -191,12 +191,14 @@ class Annealing:
         kernel: a transition that leaves exp(-E_beta) invariant.
         betas: 0 = beta_0 < ... < beta_K = 1, in fp64.
         learned: what a pilot run has learned at evenly spaced betas from 0 to 1: a state of one chain each.
+        chains: how many go.
     """
 
     path: AnnealingPath
     kernel: Kernel[Any]
     betas: Tensor
     learned: Sequence[Any]
+    chains: int
 
     @property
     def steps(self) -> int:
@@ -234,8 +236,8 @@ def pilot(
     betas: int,
     adapt: bool,
     noise: Noise,
+    fitting: Callable[[float, float], tuple[int, int]],
     longest: float | None = None,
-    fitting: Callable[[float, float], int] | None = None,
 ) -> Annealing:
     """Run a few chains along even betas; learn the kernel's settings, and betas along which log weights spread evenly.
 
@@ -245,28 +247,27 @@ def pilot(
     Args:
         path: the energies.
         kernel_of: the kernel of chains that begin at x (n, *).
-        betas: K.
+        betas: K, at most.
         adapt: choose betas; False: evenly spaced.
         noise: of the pilot run.
+        fitting: K and chains, given the seconds of a transition of one chain and those that went by.
         longest: seconds after which the pilot run leaves betas out, to be done in as many again; None: no bound.
-        fitting: K, given the seconds of a transition of one chain and those that went by; None: ``betas``.
     """
     grid = torch.linspace(0, 1, min(betas, PILOT_BETAS) + 1, dtype=torch.float64)
     x = path.sample(PILOT_CHAINS, noise)
     kernel, began = kernel_of(x), time.perf_counter()
     learned, spread, moved = _flown(path, kernel, x, grid, noise, longest)
     spent = time.perf_counter() - began
-    if fitting is not None:
-        betas = fitting(spent / moved / PILOT_CHAINS, spent)
+    betas, chains = fitting(spent / moved / PILOT_CHAINS, spent)
     even = torch.linspace(0, 1, betas + 1, dtype=torch.float64)
     if not adapt:
-        return Annealing(path, kernel, even, learned)
+        return Annealing(path, kernel, even, learned, chains)
     step = (spread[1:] + spread[:-1]) / 2
     density = step / step.sum().clamp(min=1e-30) + 1 / len(step)
     reached = torch.cat([grid.new_zeros(1), density.cumsum(0)]) / density.sum()
     chosen = _interpolate(even, reached, grid)
     chosen[-1] = 1.0
-    return Annealing(path, kernel, chosen, learned)
+    return Annealing(path, kernel, chosen, learned, chains)
 
 
 def _flown(
@@ -291,6 +292,8 @@ def _flown(
             continue
         energy = path.at(beta)
         for _ in range(1 if i else FIRST):  # the first settings are a guess
+            if longest is not None and not i and moved and time.perf_counter() - began > longest:
+                break
             moved += 1
             state = kernel.retarget(energy, state.x, state)
             state, info = kernel.step(energy, state, noise)

@@ -135,12 +135,12 @@ class Metric(ABC):  # noqa: B024 (its heirs have a method each)
 
     better: whether a ``lower`` or a ``higher`` value is better.
     needs: what it needs of data or model, in words, for ``gencli list metric``.
-    example: keys that an example of a command needs beside it.
+    example_keys: keys that an example of a command needs beside it.
     """
 
     better: ClassVar[str] = "lower"
     needs: ClassVar[str] = "any data"
-    example: ClassVar[str] = ""
+    example_keys: ClassVar[str] = ""
 
     def check(self, dataset: Dataset, model: Model) -> None:  # noqa: B027
         """Refuse data, models and installations that this metric cannot serve, before anything is drawn.

@@ -61,7 +61,7 @@ class OutOfDistribution(ModelMetric):
 
     better = "higher"
     needs = "a model of p(x), and another data set of the same shape"
-    example = "metrics.ood.against=fashion_mnist"
+    example_keys = "metrics.ood.against=fashion_mnist"
 
     against: str | None = None
     background: TrainedRun | None = None

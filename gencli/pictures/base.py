@@ -52,12 +52,12 @@ class Picture(Drawing):
     """A way to look at a trained model: a frozen dataclass whose fields are its options.
 
     ``layouts``: of the data that it shows, as models name them; none named: of any.
-    ``example``: keys that an example of a command needs beside it.
+    ``example_keys``: keys that an example of a command needs beside it.
     """
 
     requires: ClassVar[tuple[type[Model], ...]] = ()
     layouts: ClassVar[tuple[str, ...]] = ()
-    example: ClassVar[str] = ""
+    example_keys: ClassVar[str] = ""
 
     def show(self, parts: Parts, n: int, seed: int) -> Any:
         with style.applied():

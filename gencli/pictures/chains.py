@@ -34,7 +34,7 @@ class Chains(Picture):
     """
 
     requires = (Unnormalized,)
-    example = "sampler=hmc"
+    example_keys = "sampler=hmc"
     paths: Count = 8
     frames: Annotated[int, Range(low=2)] = 10
 

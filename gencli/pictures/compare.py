@@ -42,7 +42,7 @@ class Compare(Picture):
         side: points a side of a density; None: 120 where a point costs one pass, else 60.
     """
 
-    example = "picture.runs=[ANOTHER_RUN]"
+    example_keys = "picture.runs=[ANOTHER_RUN]"
     runs: Sequence[str] = ()
     log: bool = True
     side: Annotated[int, Range(low=2, high=2000)] | None = None

@@ -108,8 +108,9 @@ def test_steps_that_nobody_named_are_fewer_where_time_is_short(make):
     model = Ring(discrete("binary", SUPPORTS["binary"]), seed=2)
     rows, usual = Batch(exact(model, 300)), make.USUAL
     short = make(base=base(), chains=256).within(1e-6).prepare(model, rows, noise())
-    assert short.settled == {"betas": 10}
-    assert short.flags == (f"10 of {usual} betas",)
+    chains = 16 if make is SMC else 20  # of whole populations
+    assert short.settled == {"betas": 10, "chains": chains}
+    assert short.flags == (f"10 of {usual} betas", f"{chains} of 256 chains")
     assert abs(short.state - model.log_partition()) < 4 * math.sqrt(short.variance)
     for estimator, steps in ((make(base=base(), chains=16), usual), (make(base=base(), chains=16, betas=12), 12)):
         assert estimator.within(1e-6 if steps == 12 else 1e6).annealing(model, rows.x, noise()).steps == steps

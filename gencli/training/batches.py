@@ -31,10 +31,14 @@ PLACES, FEWEST = 16_384, 4
 """Of a step on a CPU, by convolutions or by attention among patches, and the least rows."""
 
 
+SCORED = 64
+"""Such images that are scored at a time, unless it is said: of 500 the layers fit into no cache."""
+
+
 def settled(section: Mapping[str, Any], parts: Parts, world: World) -> dict[str, Any]:
     """The section ``trainer`` with a number as its batch size, which the run keeps wherever it goes on.
 
-    The number divides into micro-batches and over processes.
+    The number divides into micro-batches and over processes. Where it is few images, fewer are scored at a time too.
 
     Args:
         section: as it was typed.
@@ -44,8 +48,11 @@ def settled(section: Mapping[str, Any], parts: Parts, world: World) -> dict[str,
     options = sections.trainer(section)
     if options.batch_size != "auto":
         return dict(section)
-    pieces = options.accumulate * world.size
-    return {**section, "batch_size": max(1, _rows(parts) // pieces) * pieces}
+    pieces, rows = options.accumulate * world.size, _rows(parts)
+    found = {**section, "batch_size": max(1, rows // pieces) * pieces}
+    if rows < ROWS and parts.dataset.per is None and options.eval_batch_size == sections.TrainerOptions.eval_batch_size:
+        found["eval_batch_size"] = SCORED
+    return found
 
 
 def _rows(parts: Parts) -> int:

@@ -11,7 +11,7 @@ from gencli.config.compose import compose
 from gencli.core.distributed import World
 from gencli.core.errors import UsageError
 from gencli.run.assembly import assemble
-from gencli.training.batches import FEWEST, PLACES, ROWS, SYMBOLS, settled
+from gencli.training.batches import FEWEST, PLACES, ROWS, SCORED, SYMBOLS, settled
 
 TEXT = ["model=made", "data=hmm", "data.train=400", "data.val=80", "data.test=80", "device=cpu"]
 
@@ -68,7 +68,9 @@ def test_a_network_at_every_place_of_an_image_has_few_rows_a_step_on_a_cpu(words
     np.savez(tmp_path / "images.npz", train=IMAGES, test=IMAGES)
     where = [f"data.path={tmp_path}/images.npz"]
     section, parts = parts_of([*words.split(), "data=array", *where, "device=cpu"])
-    assert settled(section, parts, World())["batch_size"] == rows
+    found = settled(section, parts, World())
+    assert (found["batch_size"], found["eval_batch_size"]) == (rows, SCORED if rows < ROWS else 500)
+    assert settled({**section, "eval_batch_size": 7}, parts, World())["eval_batch_size"] == 7
     assert rows * SIDE**2 <= PLACES or rows == ROWS
     assert settled(section, dataclasses.replace(parts, device=torch.device("meta")), World())["batch_size"] == ROWS
 

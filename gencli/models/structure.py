@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencli.core.noise import Noise
 from gencli.kernels.energy import Pairs
-from gencli.models.base import LatentVariable, Model, Unnormalized
+from gencli.models.base import ExactLikelihood, LatentVariable, Model, Unnormalized
 
 
 class Relaxed(Unnormalized):
@@ -159,6 +159,12 @@ class ExponentialFamily(Parametric):
     @abstractmethod
     def statistics(self, x: Tensor) -> Tensor:
         """s(x): (B, *) -> (B, K)."""
+
+
+class SequentialDensity(ExactLikelihood):
+    """A density that takes ``density_passes`` passes of networks, one after the other."""
+
+    density_passes: int
 
 
 class PosteriorCodes(LatentVariable):

@@ -21,6 +21,7 @@ from gencli.models.flows import maps
 from gencli.models.flows.flow import Chain, Flow, Inverse, Transform
 from gencli.models.flows.layers import ActNorm, Marginal, Permutation
 from gencli.models.flows.maps import Affine, Bins, Map, RationalQuadratic
+from gencli.models.structure import SequentialDensity
 from gencli.nn.base import NetworkFactory
 from gencli.nn.masked import MaskedMLP
 
@@ -54,7 +55,7 @@ class Autoregressive(Transform):
         return x
 
 
-class AutoregressiveFlow(Flow):
+class AutoregressiveFlow(SequentialDensity, Flow):
     """A stack of autoregressive transforms, the order of the coordinates reversed from one to the next.
 
     Args:
@@ -98,6 +99,7 @@ class AutoregressiveFlow(Flow):
                 parts.append(Permutation(range(D - 1, -1, -1)))
         self.transform = Chain([*parts, ActNorm(D)])
         self._passes = transforms * (1 if inverse else D)
+        self.density_passes = transforms * (D if inverse else 1)
 
     @property
     def passes(self) -> int:

@@ -30,7 +30,6 @@ SYMBOLS_ELSEWHERE = 16384
 PLACES, FEWEST = 16_384, 4
 """Of a step on a CPU, by convolutions or by attention among patches, and the least rows."""
 
-
 SCORED = 64
 """Such images that are scored at a time, unless it is said: of 500 the layers fit into no cache."""
 

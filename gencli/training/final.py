@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from gencli.config import sections
@@ -57,18 +57,12 @@ def measured(
     if test and split != "test":
         reporter.warn(f"data={parts.dataset.name} has no test split: the number below is of split={split}")
     seed = 0  # as ``gencli eval`` takes it, so that the two agree to the bit
-    began, budget = time.perf_counter(), options.eval_seconds(trained)
-    spare = None if budget is None or world.size > 1 else OF_PREPARATION * budget
+    clock = _Time(options.eval_seconds(trained))
+    spare = None if clock.budget is None or world.size > 1 else OF_PREPARATION * clock.budget
     shared = prepare(parts, parts.estimator, config["choices"]["estimator"], seed, reporter, spare)
 
-    def left(share: float) -> float | None:
-        if budget is None:
-            return None
-        # whatever preparation took, what is quick is measured whole
-        return max(min(QUICK, budget), share * (budget - (time.perf_counter() - began)))
-
-    def nll(share: float) -> HeldOutNLL:
-        return HeldOutNLL(estimator=parts.estimator, examples=options.most_examples, seconds=left(share), shared=shared)
+    def nll(seconds: float | None) -> HeldOutNLL:
+        return HeldOutNLL(estimator=parts.estimator, examples=options.most_examples, seconds=seconds, shared=shared)
 
     at = Measurement(
         parts=parts,
@@ -85,12 +79,11 @@ def measured(
     both = split == "test" and parts.dataset.split("val") is not None
     found: list[tuple[NLLRecord, Path]] = []
     try:
-        for each in measure(at, nll(SHARE_OF_TEST if both else 1.0)):
+        for each in measure(at, nll(clock.left(SHARE_OF_TEST if both else 1.0))):
             found.append(each)  # before a stop comes out of ``measure``
-        if both and distributed.share(
-            _fits(found[0][0], left(1.0))
-        ):  # the number of the run comes first: a stop leaves it
-            list(measure(replace(at, split="val"), nll(1.0)))
+        seconds = distributed.share(clock.left())
+        if both and _fits(found[0][0], seconds):  # the number of the run comes first: a stop leaves it
+            list(measure(replace(at, split="val"), nll(seconds)))
         elif both:
             reporter.say(f"no time was left for split=val: gencli eval run={relative(run)} split=val")
     except Interrupted:
@@ -102,6 +95,19 @@ def measured(
     if parts.preprocess.unbounded:
         reporter.warn(parts.preprocess.unbounded)
     return record
+
+
+class _Time:
+    """What is left of the seconds of a budget that begins now; None: there is no bound."""
+
+    def __init__(self, budget: float | None) -> None:
+        self.budget, self.began = budget, perf_counter()
+
+    def left(self, share: float = 1.0) -> float | None:
+        """A share of it; whatever preparation took, what is quick is measured whole."""
+        if self.budget is None:
+            return None
+        return max(min(QUICK, self.budget), share * (self.budget - (perf_counter() - self.began)))
 
 
 def _fits(test: NLLRecord, seconds: float | None) -> bool:

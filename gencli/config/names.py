@@ -27,11 +27,11 @@ _KEYS = {
     "trainer.eval_every": "eval_interval val_interval val_every validate_every check_val_every_n_epoch "
     "val_check_interval eval_freq eval_steps",
     "trainer.log_every": "log_interval log_every_n_steps logging_steps log_freq print_every",
+    "trainer.strategy": "fsdp ddp zero deepspeed sharding shard distributed",
     "trainer.precision": "amp fp16 bf16 mixed_precision dtype half",
     "trainer.compile": "torch_compile",
     "trainer.ema_decay": "ema ema_rate ema_beta use_ema decay_ema",
-    "trainer.clip_norm": "grad_clip gradient_clip gradient_clip_val max_grad_norm clip_grad clip_grad_norm grad_norm "
-    "clip",
+    "trainer.clip_norm": "grad_clip gradient_clip gradient_clip_val max_grad_norm clip_grad clip_grad_norm clip",
     "trainer.patience": "early_stopping early_stop",
     "trainer.workers": "num_workers n_workers dataloader_workers",
     "optimizer": "optim opt optimiser",

@@ -50,6 +50,7 @@ class TrainerOptions:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Auto[bool] = False
     cuda_graph: bool = True
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     ema_decay: BelowOne = 0.998
     clip_norm: NonNegative | None = 1.0
     patience: Count | None = None

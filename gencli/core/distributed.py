@@ -129,6 +129,14 @@ def largest(value: Tensor) -> Tensor:
     return value
 
 
+def total(value: Tensor) -> Tensor:
+    """The elementwise sum over ranks."""
+    if dist.is_initialized():
+        with _together():
+            dist.all_reduce(value)
+    return value
+
+
 def average_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
     """Replace every gradient by its mean over ranks, a parameter without one counting as zero; the mean loss.
 

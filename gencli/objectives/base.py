@@ -61,10 +61,13 @@ class Objective(nn.Module, Partner[M], ABC):
     initial_examples: the most training examples that ``start`` wants to see; 0: it gets none.
     compiles: whether its losses were seen to gain by a compiled model, so that ``trainer.compile=auto`` may choose one:
     those of flows do (1.5); chains lose (0.8), and a VAE and flow matching by small networks stay as they are.
+    shards: whether processes may share the parameters (``trainer.strategy=fsdp``): a loss then sees whole ones and must
+    not write to them, and ``Turn.project`` sees parts and may not call a module.
     continuous: whether it moves x in R^D, which bits and levels do not bear; samplers and estimators say so too.
     """
 
     compiles: ClassVar[bool] = False
+    shards: ClassVar[bool] = True
     continuous: ClassVar[bool] = False
     score_name: str = "nll"
     initial_examples: int = 0

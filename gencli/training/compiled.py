@@ -29,6 +29,7 @@ from gencli.run.folder import RunFolder
 from gencli.run.reporter import Reporter
 from gencli.training.clock import Clock
 from gencli.training.state import State
+from gencli.training.strategy import Shards
 
 KEY = "compiled_since"
 """Of run.json: the step from which on losses see a compiled model, null for never; not there: not yet decided."""
@@ -181,6 +182,8 @@ class Compilation:
         """Why this training is not compiled however long it is; empty: nothing is against it."""
         if not self.parts.objective.compiles or not pieces(self.parts.model):
             return "not compiled, by which these losses gain nothing"
+        if isinstance(self.state.strategy, Shards):
+            return "not compiled, since processes share the weights"
         return "" if compiler(self.parts.device) else "not compiled, since there is no compiler here"
 
     def _compile(self, batch: Batch) -> bool:

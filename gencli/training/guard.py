@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencli.core.errors import RunFailed
 from gencli.core.files import inside, write_json
@@ -69,10 +70,11 @@ class Guard:
         if step < 0:
             return
         state = self.state
+        statistics, moved = self._statistics(), state.strategy.own(state.parameters)
+        norm = math.hypot(*(float(state.strategy.gathered({"": p.detach()}, p)[""].norm()) for p in moved))
         if state.writes:
-            self._keep_evidence(step)
+            self._keep_evidence(step, statistics)
         rate = float(state.optimizers[0].param_groups[0]["lr"])
-        norm = float(nn.utils.get_total_norm([p.detach() for p in state.parameters]))
         raise RunFailed(
             f"the loss or its gradient was not finite at step {step}, with a learning rate of {rate:.3g} and "
             f"parameters of norm {norm:.3g}; the optimizer was not moved, checkpoints are as they were. nonfinite.json "
@@ -80,16 +82,22 @@ class Guard:
             f"{state.objective.advice()}"
         )
 
-    def _keep_evidence(self, step: int) -> None:
-        """Statistics of every parameter and gradient, and all examples of the step in data space.
+    def _statistics(self) -> dict[str, dict[str, dict[str, float] | None]]:
+        """Of every parameter and gradient, on the rank that writes; all ranks have to ask.
 
         On CUDA, where the host learns of it later, gradients are those of the step at which it looks.
         """
+        state, found = self.state, {}
+        for name, p in [*state.model.named_parameters(), *state.objective.named_parameters()]:
+            (own,) = state.strategy.own([p])
+            some = {"value": own.detach()} | ({} if own.grad is None else {"gradient": own.grad})
+            whole = state.strategy.gathered(some, own)
+            found[name] = {key: _statistics(whole.get(key)) for key in ("value", "gradient")} if state.writes else {}
+        return found
+
+    def _keep_evidence(self, step: int, parameters: Mapping[str, Any]) -> None:
+        """Statistics of every parameter, and all examples of the step in data space."""
         facts = {"step": step, "seed": self.seed}
-        parameters = {
-            name: {"value": _statistics(p), "gradient": _statistics(p.grad)}
-            for name, p in [*self.state.model.named_parameters(), *self.state.objective.named_parameters()]
-        }
         folder = self.state.folder
         write_json(inside(folder, "nonfinite.json"), {**facts, "parameters": parameters})
         rows = self.batches_of(step)

@@ -34,6 +34,7 @@ from gencli.training.optim import make_optimizer, schedule, set_rate
 from gencli.training.precision import precision
 from gencli.training.signals import StopRequest
 from gencli.training.state import State
+from gencli.training.strategy import Shards, settled
 from gencli.training.threads import ThreadChoice
 from gencli.training.validate import Validation, seconds
 
@@ -83,6 +84,7 @@ class Trainer:
         self.reporter, self.world, self.stop, self.on_sample = reporter, world, stop, on_sample
         self.device = parts.device
         self.precision = precision(options, parts.device, world)
+        self.strategy = settled(options, parts, world)
         self.clock = Clock(world)
         self.state = State(parts.model, parts.objective, parts.preprocess, self.clock, folder.path, writes=world.main)
         self.guard = Guard(self.state, seed, self.device, self._batches_of)
@@ -126,11 +128,14 @@ class Trainer:
             except ValueError as error:
                 raise RunFailed(str(error)) from error
         distributed.broadcast_state(model, objective)
+        if self.strategy == "fsdp":
+            state.strategy = Shards(model, objective, self.device)
         if self.options.ema_decay:
             state.begin_average()
         state.turns = [turn for turn in objective.turns(model) if turn.parameters]
         state.optimizers = [
-            make_optimizer(turn, (model, objective), self.optimizer, self.device) for turn in state.turns
+            make_optimizer(turn, (model, objective), self.optimizer, self.device, state.strategy.own)
+            for turn in state.turns
         ]
         rows = self._batches_a_step * (self.options.rows // self.options.accumulate)
         self.max_steps = self.options.steps(len(self.train) / max(1, rows))
@@ -176,6 +181,7 @@ class Trainer:
                     if not self.stopped:
                         self._draw()
         if not self.stopped:
+            self.state.strategy.end()
             self.choice.end()
         if self._stalled:
             self.reporter.say(f"stopped early: no better validation in {state.stale} of them")
@@ -212,7 +218,8 @@ class Trainer:
         """The picture of this step, if it has one."""
         every, step = self.options.sample_every, self.state.step
         if every and step and step % every == 0:
-            self.on_sample(step, self.state.measured())
+            with self.state.measured() as model:
+                self.on_sample(step, model)
 
     def _to_next_pause(self) -> int:
         """Steps up to the next validation or picture."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from gencli.config.sections import TrainerOptions
 from gencli.core import distributed
@@ -19,7 +20,7 @@ from gencli.run.assembly import Parts
 from gencli.run.reporter import Reporter
 from gencli.training.graph import Graph
 from gencli.training.guard import Guard
-from gencli.training.optim import clip, gradient_norm
+from gencli.training.optim import clip
 from gencli.training.state import State
 
 
@@ -60,10 +61,12 @@ class Moves:
         # What is measured per symbol is trained on nats per symbol: one clip_norm for any window.
         self.symbols = parts.dataset.spec.dim if parts.dataset.per else 1
         self.graphs: dict[int, Graph] = {}
+        self.owned: list[list[Parameter]] = []
         self._fraction = 0.0
 
     def begin(self) -> None:
         """Take the turns as they are now."""
+        self.owned = [self.state.strategy.own(turn.parameters) for turn in self.state.turns]
         self.graphs = {number: self._graph(number) for number in range(len(self.state.turns)) if self._static(number)}
 
     def step(self, batches: Iterator[Batch], fraction: float) -> dict[str, Tensor]:
@@ -107,17 +110,18 @@ class Moves:
     def _move(self, number: int, drawn: Iterable[tuple[Batch, StepNoise]]) -> dict[str, Tensor]:
         """Move the parameters of a turn; returns scalars to log."""
         turn, optimizer, scaler = self.state.turns[number], self.state.optimizers[number], self.state.scaler
+        strategy, own = self.state.strategy, self.owned[number]
         for parameter in turn.parameters:
             parameter.grad = None
         total, logs = self._backward(turn, drawn)
-        total = distributed.average_gradients(turn.parameters, total)
+        total = strategy.reduce(turn.parameters, total)
         scaled, most = scaler.is_enabled(), self.options.clip_norm
         if scaled:
             scaler.unscale_(optimizer)
-        norm = gradient_norm(turn.parameters)
+        norm = strategy.norm(own)
         self.guard.watch(optimizer, total, norm)
         if most:
-            clip(turn.parameters, norm, most)
+            clip(own, norm, most)
         if scaled:
             scaler.step(optimizer)
             scaler.update()
@@ -136,7 +140,7 @@ class Moves:
         for batch, noise in drawn:
             batch = self.to_model_space(batch, noise, self._fraction)
             with self.autocast():
-                loss = turn.loss(batch, noise)
+                loss = self.state.strategy.loss(turn, batch, noise)
             share = _divided(loss.value, accumulate * self.symbols)
             (scaler.scale(share) if scaler.is_enabled() else share).backward()
             total = share.detach() if total is None else total + share.detach()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -63,19 +63,25 @@ def clip(parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
 
 
 def make_optimizer(
-    turn: Turn, modules: Iterable[nn.Module], options: OptimizerOptions, device: torch.device
+    turn: Turn,
+    modules: Iterable[nn.Module],
+    options: OptimizerOptions,
+    device: torch.device,
+    own: Callable[[Iterable[nn.Parameter]], list[nn.Parameter]] = list,
 ) -> torch.optim.Optimizer:
     """The optimizer of a turn's parameters that the group ``optimizer`` describes.
 
     Only weights of linear and convolutional layers within ``modules`` decay: zero means nothing for a mean, a scale, a
-    spline or a bias.
+    spline or a bias. It moves what this process keeps of them (``own``).
     """
     layers = (nn.Linear, nn.modules.conv._ConvNd)
-    weights = {id(layer.weight) for m in modules for layer in m.modules() if isinstance(layer, layers)}
+    every = [layer for m in modules for layer in m.modules() if isinstance(layer, layers)]
+    # as they are kept: where a weight is normalised, to ask for it would compute it
+    weights = {id(p) for layer in every for name, p in layer.named_parameters(recurse=False) if name == "weight"}
     slower = {id(p) for p in turn.slower}
     groups = [
         {
-            "params": [p for p in turn.parameters if (id(p) in slower, id(p) in weights) == (slow, decays)],
+            "params": own([p for p in turn.parameters if (id(p) in slower, id(p) in weights) == (slow, decays)]),
             "weight_decay": options.weight_decay if decays else 0.0,
             "factor": turn.slower_by if slow else 1.0,
         }

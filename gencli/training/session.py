@@ -40,7 +40,7 @@ from gencli.run.run import Run
 from gencli.run.sampling import borrowed, draw
 from gencli.run.sampling import check as check_sampler
 from gencli.run.seen import Seen
-from gencli.training import splits
+from gencli.training import splits, strategy
 from gencli.training.batches import settled
 from gencli.training.final import measured
 from gencli.training.loop import Trainer
@@ -151,7 +151,9 @@ class Session:
         if not resumed:
             refuse_unused_context(parts)
             refuse_question(parts)
-        precision(sections.trainer(cfg["trainer"]), parts.device, world)
+        options = sections.trainer(cfg["trainer"])
+        precision(options, parts.device, world)
+        strategy.settled(options, parts, world)
         check_sampler(parts)
         rounded = splits.prepare(parts, test)
         refuse_other_contexts([cfg["model"], cfg["objective"]], parts.model, parts.preprocess)
@@ -177,7 +179,7 @@ class Session:
         """Begin the run's files, or go on in them; say what is trained, and what is odd about the data."""
         config, folder, trainer = self.config, self.folder, self.trainer
         parameters = sum(p.numel() for p in self.parts.model.parameters() if p.requires_grad)
-        facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters}
+        facts: dict[str, Any] = {"seed": config["seed"], "parameters": parameters, "strategy": trainer.strategy}
         facts |= {"device": str(self.parts.device), "world_size": self.world.size, "threads": trainer.choice.chosen}
         facts |= {"data_sha256": data_sha256(self.parts), "sizes": sizes.settled(self.parts.model)}
         facts |= {"init_from": self.begun} if self.begun else {}
@@ -318,14 +320,12 @@ class Session:
             return
         config, parts = self.config, self.parts
         model.eval()
-        own, parts.model = parts.model, model
         try:
             drawn = draw(parts, min(config["n"], 64), config["seed"])
             files = keep(parts, self.folder.path, f"step-{step:07d}", config["seed"], drawn.x, drawn.y)
             self._show(step, drawn.x, files)
         finally:
-            parts.model = own
-            own.train()
+            model.train()
 
     # --- the end -------------------------------------------------------------------------------------------------
 

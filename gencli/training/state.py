@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +14,13 @@ from gencli.config import stored
 from gencli.core import distributed
 from gencli.core.errors import RunFailed, quoted
 from gencli.core.files import inside
+from gencli.core.tensors import frozen
 from gencli.data.preprocess import Preprocess
 from gencli.models.base import Model
 from gencli.objectives.base import Objective, Turn
 from gencli.run import checkpoint as checkpoints
 from gencli.training.clock import Clock
+from gencli.training.strategy import Replicas
 
 
 class State:
@@ -33,10 +36,11 @@ class State:
 
     Attributes:
         step: steps taken; the batch of a step is a function of its number.
-        ema: the average of the weights, or None.
+        ema: the average of each parameter of the model, or None.
         best: (score, step) of the best validation.
         stale: validations since then.
         loaded: whether it goes on from a checkpoint, which stands for all that came before it.
+        strategy: how processes share all this.
         due: the validation of this step has not taken place: a signal came first.
         validated: examples that validation looks at, where time decides it; None: it has not been decided.
         logs: sums of what losses logged since the last line of metrics.
@@ -56,7 +60,7 @@ class State:
         self.model, self.objective, self.preprocess = model, objective, preprocess
         self.clock, self.folder, self.writes = clock, folder, writes
         self.step = 0
-        self.ema: Model | None = None
+        self.ema: list[Tensor] | None = None
         self.best: tuple[float, int] | None = None
         self.stale = 0
         self.loaded = self.due = False
@@ -66,7 +70,8 @@ class State:
         self.turns: list[Turn] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)
-        self._averaged: tuple[list[Tensor], ...] = ()  # parameters of both: walking modules at each step is slow
+        self.strategy = Replicas()
+        self._followed: list[Tensor] = []  # parameters of the model: walking modules at each step is slow
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -77,8 +82,8 @@ class State:
 
     def begin_average(self) -> None:
         """Start the EMA at the weights as they are."""
-        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self._averaged = tuple([p.detach() for p in m.parameters()] for m in (self.ema, self.model))
+        self._followed = [p.detach() for p in self.strategy.own(self.model.parameters())]
+        self.ema = [p.clone() for p in self._followed]
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
@@ -87,35 +92,55 @@ class State:
         torch's AveragedModel does the same but reads its counter on the host at every step.
         """
         if self.ema is not None:
-            mine, theirs = self._averaged
-            torch._foreach_lerp_(mine, theirs, 1 - min(decay, self.step / (self.step + 9)))
+            torch._foreach_lerp_(self.ema, self._followed, 1 - min(decay, self.step / (self.step + 9)))
 
-    def measured(self) -> Model:
-        """What is validated and drawn from: the EMA if there is one, with the model's buffers as they are now."""
-        if self.ema is None:
-            return self.model
-        for mine, theirs in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+    @contextmanager
+    def measured(self) -> Iterator[Model]:
+        """The model as it is validated and drawn from: with the EMA for weights if there is one, and not trained."""
+        self._swap()
+        try:
+            with self.strategy.whole(), frozen(self.model):
+                yield self.model
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """The average in the place of the weights, and the other way round: no third copy stays."""
+        for mine, theirs in zip(self.ema or (), self._followed, strict=True):
+            other = mine.clone()
             mine.copy_(theirs)
-        return self.ema
+            theirs.copy_(other)
+
+    def _averages(self) -> Iterator[tuple[str, torch.nn.Parameter, Tensor]]:
+        """Name, parameter and average; those of shared weights under each of their names."""
+        place = {id(p): i for i, p in enumerate(self.model.parameters())}
+        for name, p in self.model.named_parameters(remove_duplicate=False):
+            assert self.ema is not None
+            yield name, self.strategy.own([p])[0], self.ema[place[id(p)]]
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self, name: Literal["best", "last"]) -> None:
-        """Write the checkpoint ``name``, on the rank that writes.
+        """Write the checkpoint ``name``: all ranks ask for it, and the one that writes does.
 
         ``best`` is what is measured and drawn from: it has no state of optimizers, half of what ``last`` goes on from.
         """
-        if not self.writes:
-            return
         modules = {"model": self.model, "objective": self.objective, "preprocess": self.preprocess}
-        if self.ema is not None:
-            modules["ema"] = self.measured()
         tensors = {f"{part}/{n}": t for part, module in modules.items() for n, t in module.state_dict().items()}
+        tensors = self.strategy.gathered(tensors)
+        if self.ema is not None:
+            average = {f"ema/{n}": tensors[f"model/{n}"] for n in self.model.state_dict()}
+            for n, own, mine in self._averages():
+                average |= self.strategy.gathered({f"ema/{n}": mine}, own)
+            tensors |= average
         meta: dict[str, Any] = {"step": self.step, "seconds": self.clock.seconds, "run": stored.identity(self.folder)}
         meta |= {"best": self.best, "stale": self.stale}
         if name == "last":
             more, scalars = self._to_go_on()
             tensors, meta = tensors | more, meta | scalars
+        if not self.writes:
+            return
         path = inside(self.folder, "checkpoints", f"{name}.safetensors")
         checkpoints.write(path, tensors, meta, keep_previous=name == "last")
 
@@ -124,7 +149,12 @@ class State:
         tensors = {f"logs/{name}": value for name, value in self.logs.items()}
         scalars: dict[str, Any] = {}
         for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
-            some, scalars[turn.name] = checkpoints.pack(f"optimizer.{turn.name}", optimizer.state_dict())
+            state = optimizer.state_dict()
+            state["state"] = {
+                index: entries | self.strategy.gathered(_moments(entries), own)
+                for (index, entries), own in zip(state["state"].items(), _moved(optimizer, state), strict=True)
+            }
+            some, scalars[turn.name] = checkpoints.pack(f"optimizer.{turn.name}", state)
             tensors |= some
         return tensors, {
             "logged": self.logged,
@@ -145,13 +175,16 @@ class State:
         """
         tensors, meta = checkpoints.read(path)
         try:
-            self.model.load_state_dict(checkpoints.under("model", tensors))
-            self.objective.load_state_dict(checkpoints.under("objective", tensors))
+            self._swap()
+            self.strategy.load(self.model, checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
+            self._swap()
+            self.strategy.load(self.model, checkpoints.under("model", tensors))
+            self.strategy.load(self.objective, checkpoints.under("objective", tensors))
             self.preprocess.load_state_dict(checkpoints.under("preprocess", tensors))
-            if self.ema is not None:
-                self.ema.load_state_dict(checkpoints.under("ema", tensors) or checkpoints.under("model", tensors))
             for turn, optimizer in zip(self.turns, self.optimizers, strict=True):
                 state = checkpoints.unpack(f"optimizer.{turn.name}", tensors, meta["optimizers"][turn.name])
+                for entries, own in zip(state["state"].values(), _moved(optimizer, state), strict=True):
+                    entries |= self.strategy.parts(_moments(entries), own)
                 _load_optimizer(optimizer, state, turn.name)
             if meta["scaler"]:
                 self.scaler.load_state_dict(meta["scaler"])
@@ -185,6 +218,16 @@ class State:
         if distributed.share(other):  # one rank looks, all follow
             self.best, self.stale = None, 0
         return damage
+
+
+def _moved(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> list[torch.nn.Parameter]:
+    """The parameters of the entries of its ``state_dict``, in their order."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return [parameters[index] for index in state["state"]]
+
+
+def _moments(entries: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in entries.items() if isinstance(value, Tensor)}
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], turn: str) -> None:

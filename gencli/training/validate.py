@@ -11,7 +11,7 @@ from torch import Tensor
 from gencli.config.sections import TrainerOptions
 from gencli.core import distributed
 from gencli.core.bounds import nats
-from gencli.core.errors import Interrupted, RunFailed
+from gencli.core.errors import RunFailed
 from gencli.core.noise import Purpose, RowNoise, stream
 from gencli.data.base import Split
 from gencli.data.split import at_most, random_order
@@ -105,27 +105,24 @@ class Validation:
             RunFailed: the score is an NLL that cannot be.
         """
         state, objective, per = self.state, self.parts.objective, self.parts.dataset.per
-        model = state.measured()
         modules = (state.model, self.parts.preprocess, objective)
-        for module in (model, self.parts.preprocess, objective):
+        for module in modules:
             module.eval()
         try:
-            with self._interruptible():
-                self._choose(model, seconds)
-                value = self._score(model, bar)
-        except Interrupted:
+            with state.measured() as model:
+                with self._interruptible():
+                    self._choose(model, seconds)
+                    value = self._score(model, bar)
+                health = self._health(model)
+        finally:
             for module in modules:
                 module.train()
-            raise
         values = {objective.score_name: value}
         if objective.score_name == "nll" and self.parts.dataset.spec.alike:
             values["bits_per_dim"] = bits_per_dim(
                 value, self.parts.dataset.spec.dim if self.split.counts is None else 1
             )
-        values |= self._health(model)
-        for module in modules:
-            module.train()
-
+        values |= health
         state.due = False
         if math.isfinite(value) and (state.best is None or value < state.best[0]):
             state.best, state.stale = (value, state.step), 0

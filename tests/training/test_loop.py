@@ -171,23 +171,33 @@ def torchrun(words):
 
 
 @pytest.mark.slow
-def test_two_processes_agree_with_one(tmp_path):
-    """Same model on every rank, unpadded shards, and the NLL of one process to rounding."""
-    words = [*TINY, "model.net.vector.dropout=0", "run_dir=two"]
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_agree_with_one(tmp_path, strategy):
+    """Same model on every rank, whatever each keeps of it, unpadded shards, and the NLL of one process to rounding."""
+    words = [*TINY, "model.net.vector.dropout=0", "run_dir=two", f"trainer.strategy={strategy}"]
     forks.warm_up(*words)
     forks.warm(importlib.import_module, "torch.distributed.launcher.api")
     process = forks.Child(torchrun, words, log="log", folder=tmp_path)
     assert process.wait() == 0, (tmp_path / "log").read_text()
     info = json.loads((tmp_path / "two/run.json").read_text())
-    assert info["world_size"] == 2
+    assert (info["world_size"], info["strategy"]) == (2, strategy)
     two = json.loads((tmp_path / "two/eval/test-exact.json").read_text())
     one = gencli.load(tmp_path / "two").nll(split="test")
     assert one["value"] == pytest.approx(two["value"], abs=1e-5)
     assert one["n_examples"] == two["n_examples"]
     # Training itself: the mean of two half-batch gradients is the gradient of the whole batch.
     gencli.train([*TINY, "model.net.vector.dropout=0", f"run_dir={tmp_path}/one"])
-    single = tensors(tmp_path / "one")
-    assert all(torch.allclose(single[n], t, atol=1e-5) for n, t in tensors(tmp_path / "two").items() if "model/" in n)
+    for which in ("last", "best"):
+        files = [tmp_path / run / "checkpoints" / f"{which}.safetensors" for run in ("one", "two")]
+        single, shared = (checkpoint.read(file)[0] for file in files)
+        assert single.keys() == shared.keys()
+        weights = [n for n in single if n.startswith(("model/", "ema/"))]
+        assert all(torch.allclose(single[n], shared[n], atol=1e-5) for n in weights)
+    # Whoever goes on with a checkpoint finds all of it there, moments too.
+    gencli.train([f"resume={tmp_path}/two", "trainer.max_steps=25", "trainer.strategy=ddp"])
+    gencli.train([f"resume={tmp_path}/one", "trainer.max_steps=25"])
+    single, shared = tensors(tmp_path / "one"), tensors(tmp_path / "two")
+    assert all(torch.allclose(single[n], shared[n], atol=1e-5) for n in single if n.startswith(("model/", "optimizer")))
 
 
 def test_only_weights_of_layers_decay():
@@ -213,8 +223,9 @@ def test_steps_are_those_of_the_whole_run():
         session.trainer.steps(7)
     state = session.trainer.state
     assert state.step == 20
-    for part, module in (("model", state.model), ("ema", state.measured())):
-        assert same(module.state_dict(), checkpoint.under(part, tensors(whole.path))) == []
+    assert same(state.model.state_dict(), checkpoint.under("model", tensors(whole.path))) == []
+    with state.measured() as average:
+        assert same(average.state_dict(), checkpoint.under("ema", tensors(whole.path))) == []
     assert not Path("steps/checkpoints").exists()
     lines = [[line["step"] for line in run.metrics if line["split"] == "train"] for run in (whole, session.run)]
     assert lines[0] == lines[1] != []

@@ -42,6 +42,8 @@ class Progressive(FewSteps):
         Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", 2022.
     """
 
+    shards = False  # a loss may make the student the master
+
     stage: Tensor
     master: TimeField
 

@@ -74,6 +74,8 @@ class MonteCarloMLE(ChainObjective):
         simulation-based algorithms for fitting ERGMs", 2012 (shorter steps).
     """
 
+    shards = False  # steps are shortened by the energies that they lead to
+
     x: Tensor
     energies: Tensor
     size: Tensor

@@ -314,8 +314,8 @@ def group_of(name: str) -> str | None:
 
 def _as_written(name: str, value: str, found: list[str]) -> list[str]:
     """Switches whose name is the value here: ``fp16=true`` is a precision, ``gpu=1`` a device."""
-    if found == ["trainer.precision"] and name in ("fp16", "bf16"):
-        return [f"trainer.precision={name}"]
+    if found in (["trainer.precision"], ["trainer.strategy"]) and name in ("fp16", "bf16", "ddp", "fsdp"):
+        return [f"{found[0]}={name}"]
     if found == ["trainer.precision"]:
         return ["trainer.precision=bf16"]
     if found == ["device"]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencli.core import distributed
 from gencli.core.errors import RunFailed
 from gencli.core.files import inside, write_json
 from gencli.core.spec import Batch
@@ -72,6 +73,7 @@ class Guard:
         state = self.state
         statistics, moved = self._statistics(), state.strategy.own(state.parameters)
         norm = math.hypot(*(float(state.strategy.gathered({"": p.detach()}, p)[""].norm()) for p in moved))
+        norm = distributed.share(norm)  # of whole weights, which one rank has seen
         if state.writes:
             self._keep_evidence(step, statistics)
         rate = float(state.optimizers[0].param_groups[0]["lr"])

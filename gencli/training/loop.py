@@ -37,6 +37,7 @@ from gencli.training.state import State
 from gencli.training.strategy import Shards, settled
 from gencli.training.threads import ThreadChoice
 from gencli.training.validate import Validation, seconds
+from gencli.training.writer import aside
 
 
 class Trainer:
@@ -86,7 +87,8 @@ class Trainer:
         self.precision = precision(options, parts.device, world)
         self.strategy = settled(options, parts, world)
         self.clock = Clock(world)
-        self.state = State(parts.model, parts.objective, parts.preprocess, self.clock, folder.path, writes=world.main)
+        trained = (parts.model, parts.objective, parts.preprocess)
+        self.state = State(*trained, self.clock, folder.path, writes=world.main, aside=aside(parts.device))
         self.guard = Guard(self.state, seed, self.device, self._batches_of)
         self.moves = Moves(options, seed, parts, self.state, self.guard, world, self.precision, reporter)
         self.choice = ThreadChoice(threads, self.device, self.clock.now, folder, reporter, alone=world.size == 1)
@@ -158,6 +160,16 @@ class Trainer:
             Interrupted: a signal came; ``last`` is saved.
             RunFailed: a loss or gradient was not finite; nothing was stepped with it.
         """
+        try:
+            self._fit()
+        finally:
+            self.state.writer.wait()
+        if self.stopped:
+            name = signal.Signals(self.stopped).name
+            raise Interrupted(f"stopped by {name} after step {self.state.step}, saved", self.stopped)
+
+    def _fit(self) -> None:
+        """To the end of training, or until it is stopped; the last checkpoint may still be written."""
         state, options, clock = self.state, self.options, self.clock
         self._begin()
         with self.bar:
@@ -185,9 +197,6 @@ class Trainer:
             self.choice.end()
         if self._stalled:
             self.reporter.say(f"stopped early: no better validation in {state.stale} of them")
-        if self.stopped:
-            name = signal.Signals(self.stopped).name
-            raise Interrupted(f"stopped by {name} after step {state.step}, saved", self.stopped)
 
     def steps(self, count: int) -> None:
         """Take ``count`` training steps, fewer where the budget ends or someone asks to stop.

@@ -21,6 +21,7 @@ from gencli.objectives.base import Objective, Turn
 from gencli.run import checkpoint as checkpoints
 from gencli.training.clock import Clock
 from gencli.training.strategy import Replicas
+from gencli.training.writer import Writer
 
 
 class State:
@@ -33,6 +34,7 @@ class State:
         clock: the seconds spent.
         folder: the run folder.
         writes: whether this rank writes checkpoints.
+        aside: whether it does so while training goes on.
 
     Attributes:
         step: steps taken; the batch of a step is a function of its number.
@@ -56,9 +58,11 @@ class State:
         folder: Path,
         *,
         writes: bool,
+        aside: bool,
     ) -> None:
         self.model, self.objective, self.preprocess = model, objective, preprocess
         self.clock, self.folder, self.writes = clock, folder, writes
+        self.writer = Writer(aside)
         self.step = 0
         self.ema: list[Tensor] | None = None
         self.best: tuple[float, int] | None = None
@@ -142,7 +146,7 @@ class State:
         if not self.writes:
             return
         path = inside(self.folder, "checkpoints", f"{name}.safetensors")
-        checkpoints.write(path, tensors, meta, keep_previous=name == "last")
+        self.writer.write(path, tensors, meta, keep_previous=name == "last")
 
     def _to_go_on(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What training alone needs: optimizers, logs, the scaler."""

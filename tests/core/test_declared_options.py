@@ -58,6 +58,9 @@ DIFFERS = {
     "estimator/importance": {"proposal", "proposal.kind", "proposal.widen"},
     "estimator/smc": {"base", "base.widen"},
     "model/vae": {"energy", "flow"},
+    # null is what runs of before were trained with
+    "model/ebm": {"bound"},
+    "model/joint_ebm": {"bound"},
     # the parts of a network that stand in one section, each with a size of its own
     "net/auto": {"image.blocks", "image.width", "tiny.dropout", "tiny.hidden"},
     "net/energy": {"vector.hidden"},

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from gencli.estimators.partition import Quadrature
 from gencli.models.energy.ebm import EBM
 from gencli.models.energy.exponential import Polynomial, Quadratic
 from gencli.models.energy.reference import Reference
+from gencli.models.energy.tilted import BOUND
 from gencli.nn.energy import EnergyNet
 from gencli.objectives.energy.energy_discrepancy import EnergyDiscrepancy
 from gencli.objectives.energy.score_matching import (
@@ -44,6 +48,41 @@ def test_an_energy_tilts_its_base(base):
         assert torch.allclose(model.energy(x), -model.reference().log_prob(x))
         assert abs(measured(Quadrature(), model, x)[0]) < 1e-3
         assert not any(p.requires_grad for p in model.base.parameters())
+
+
+def test_a_tilted_flow_has_a_z_that_its_samples_can_see():
+    """u = sinh(3 eps) / 3 carries far noise far; f falls like -|u|, and log Z = log E_eps exp(-f(u)) by a sum over eps.
+
+    Without a bound Z is of |eps| > 4, which one sample in 16,000 shows. With one these add log(1 + e^2b / 16,000) at
+    most, and log Z is within b.
+    """
+    eps = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    log_q = -0.5 * eps.square() - 0.5 * math.log(2 * math.pi) + math.log(float(eps[1] - eps[0]))
+    shown, most = eps.abs() < 4, math.log1p(math.exp(2 * BOUND) * math.erfc(4 / math.sqrt(2)))
+    log_z, missed = {}, {}
+    for bound in (None, BOUND):
+        torch.manual_seed(0)
+        net = partial(EnergyNet, vector={"hidden": [8]})
+        model = EBM(spec(1), net=net, base="none", bound=bound).double()
+        for p in model.net.parameters():
+            torch.nn.init.normal_(p)
+        with torch.no_grad():
+            terms = log_q - model.tilt((3 * eps).sinh()[:, None] / 3)
+        log_z[bound] = float(terms.logsumexp(0))
+        missed[bound] = log_z[bound] - float(terms[shown].logsumexp(0))
+    assert missed[None] > 1e6
+    assert missed[BOUND] < most
+    assert abs(log_z[BOUND]) < BOUND
+
+
+@pytest.mark.parametrize(("base", "bound"), [("gaussian", None), ("run", BOUND)])
+def test_a_tilt_is_bounded_where_its_base_does_not_bound_it(base, bound):
+    run = SimpleNamespace if base == "run" else None
+    made = partial(EBM, spec(2), net=partial(EnergyNet, vector={"hidden": [8]}), base=base, run=run)
+    with patch("gencli.models.energy.tilted.Reference"):
+        assert made(bound="auto").bound == bound
+        assert made(bound=3.0).bound == 3.0
+        assert made(bound=None).bound is None
 
 
 def test_convolutional_energy_is_smooth_and_bounded_by_its_norms():

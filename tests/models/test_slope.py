@@ -28,9 +28,9 @@ from gencli.objectives.energy.base import energies, walk
 SPEC = Spec((3,), Support("real"))
 
 
-def ebm(base: str = "gaussian", **options: object) -> EBM:
+def ebm(base: str = "gaussian", bound: float | None = None, **options: object) -> EBM:
     torch.manual_seed(0)
-    model = EBM(SPEC, net=partial(EnergyNet, vector={"hidden": [16, 16], **options}), base=base)
+    model = EBM(SPEC, net=partial(EnergyNet, vector={"hidden": [16, 16], **options}), base=base, bound=bound)
     model.initialize(torch.randn(200, 3))
     for p in model.net.parameters():
         nn.init.normal_(p, std=0.4)
@@ -70,6 +70,13 @@ def test_layers_without_a_chain_rule_of_their_own_take_that_of_autograd():
     x = torch.randn(5, 3)
     e, gradient = model.slope(x)
     torch.testing.assert_close((e, gradient), tensors.slope(model.energy, x))
+
+
+@pytest.mark.parametrize("base", ["none", "gaussian"])
+def test_a_bounded_tilt_has_the_slope_of_its_bound(base):
+    model, x = ebm(base, bound=0.7), 3 * torch.randn(20, 3)
+    assert 0.3 < float(model.tilt(x).detach().abs().max()) < 0.7  # it bends
+    torch.testing.assert_close(model.slope(x), tensors.slope(model.energy, x))
 
 
 @pytest.mark.parametrize("covariance", get_args(Covariance))

@@ -46,7 +46,7 @@ class JointEBM(TiltedReals, JointEnergy):
     def _logits(self, x: Tensor) -> Tensor:
         """f(x) (B, K), in fp32 as all that energies are made of."""
         with torch.autocast(x.device.type, enabled=False):
-            return self.net(x)
+            return self.bounded(x)
 
     def tilt(self, x: Tensor) -> Tensor:
         return -self._logits(x).logsumexp(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gencli.core.noise import Noise
-from gencli.core.options import Count
+from gencli.core.options import Auto, Count, Positive
 from gencli.core.spec import Spec
 from gencli.models.base import DataInitialized, Model
 from gencli.models.classical.gaussian import Covariance
@@ -16,6 +16,10 @@ from gencli.models.energy.reference import Reference
 from gencli.models.structure import Tilting
 from gencli.models.trained import TrainedRun
 from gencli.nn.base import NetworkFactory
+
+BOUND = 10.0
+"""Nats that a network adds to the energy of a run at most, unless it is said: it is learned from some thousand samples
+of the run, and what one in e^10 of these would show adds a nat to log Z at most."""
 
 
 class Tilted(Tilting, DataInitialized):
@@ -70,6 +74,9 @@ class TiltedReals(Tilted):
         components: of ``gmm``.
         covariance: of ``gaussian`` and ``gmm``: ``isotropic``, ``diagonal`` or ``full``.
         run: of ``run``: builds the model of a trained run on the same data and preprocessing, such as a flow.
+        bound: b, the most nats that each output adds or takes: b tanh(f / b) stands for f; ``auto``: 10 of ``run``,
+            None of the others. A flow may carry far noise so far that f, which grows like |x| there, outweighs log q:
+            Z is e^b at most with a bound, and without one it can be of places that no sample and no chain sees.
 
     Raises:
         ValueError: conditional, or a run without ``base=run`` or the other way round.
@@ -88,11 +95,13 @@ class TiltedReals(Tilted):
         components: Count = 10,
         covariance: Covariance = "full",
         run: TrainedRun | None = None,
+        bound: Auto[Positive] | None = None,
     ) -> None:
         super().__init__(spec, conditional=conditional)
         if (base == "run") != (run is not None):
             raise ValueError(f"model.base={base}: model.run=FOLDER is needed for model.base=run, and only there")
         self.net = net(spec.shape, (self.outputs,), 0)
+        self.bound = (BOUND if base == "run" else None) if bound == "auto" else bound
         self.base = None
         if base != "none":
             self.base = Reference(spec, kind=base, covariance=covariance, components=components, run=run)
@@ -104,6 +113,11 @@ class TiltedReals(Tilted):
     def outputs(self) -> int:
         """Numbers that the network gives for one x."""
         return 1
+
+    def bounded(self, x: Tensor) -> Tensor:
+        """What the network gives, within its bound: (B, *) -> (B, ``outputs``)."""
+        f: Tensor = self.net(x)
+        return f if self.bound is None else self.bound * torch.tanh(f / self.bound)
 
     def start(self, n: int, y: Tensor | None = None, *, noise: Noise) -> Tensor:
         """Samples of the base; without one, of a normal with the data's mean and deviation in each coordinate."""

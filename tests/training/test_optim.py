@@ -1,5 +1,7 @@
 """Optimizers with one kernel move as torch's loops do; clipping is torch's clipping."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from gencli.config.sections import AdamOptions, MomentumOptions
 from gencli.core.errors import RunFailed
 from gencli.objectives.base import Turn
-from gencli.training.optim import CLASSES, clip, gradient_norm, make_optimizer, set_rate
+from gencli.training.optim import CLASSES, LEAN, clip, gradient_norm, make_optimizer, set_rate
 from tests.conftest import TINY
 from tests.runs import before_step
 
@@ -61,6 +63,32 @@ def test_steps_and_clipping_are_those_of_torch(name, dtype):
                 torch.testing.assert_close(own.grad, there.grad)
                 for key, value in reference.state[there].items():
                     torch.testing.assert_close(optimizer.state[own][key], value, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", LEAN)
+def test_a_lean_step_is_that_of_torch_to_the_bit(name):
+    """Also after the state was replaced, and around a step in which a parameter has no gradient."""
+    ours, theirs = twins()
+    pairs = [(net, CPU) for net in (ours, theirs)]
+    lean, plain = (
+        make_optimizer(turn(net.parameters()), [net], AdamOptions(name, 0.01, 0.1), cpu) for net, cpu in pairs
+    )
+    plain.__class__ = CLASSES[name]
+    x = torch.randn(16, 5, generator=torch.Generator().manual_seed(1))
+    for step in range(8):
+        for net in (ours, theirs):
+            backward(net, x, 1.0 + step)
+            if step == 2:
+                net.extra.grad = None
+        for optimizer in (lean, plain):
+            set_rate(optimizer, 0.01 / (1 + step))
+            optimizer.step()
+            if step == 4:
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        assert all(torch.equal(own, there) for own, there in zip(ours.parameters(), theirs.parameters(), strict=True))
+    for own, there in zip(lean.state.values(), plain.state.values(), strict=True):
+        assert all(torch.equal(own[key], there[key]) for key in ("step", "exp_avg", "exp_avg_sq"))
+    assert lean._state is not None
 
 
 @pytest.mark.parametrize("frozen", [False, True])  # a rate that a CUDA graph reads is a tensor

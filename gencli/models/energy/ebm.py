@@ -14,7 +14,7 @@ class EBM(TiltedReals, Sloped):
     """E(x) = f(x) - log q(x): a network f, which tilts a base density q exponentially; without one E(x) = f(x).
 
     Under a Gaussian base Z is finite whatever the parameters are, because f grows no faster than |x|; under the model
-    of a run it is because f is bounded. Without a base nothing but training makes E grow away from the data, and an
+    of a run it is where f is bounded. Without a base nothing but training makes E grow away from the data, and an
     energy that does not has no Z and no NLL.
 
     References:

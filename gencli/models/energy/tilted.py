@@ -18,8 +18,8 @@ from gencli.models.trained import TrainedRun
 from gencli.nn.base import NetworkFactory
 
 BOUND = 10.0
-"""Nats that a network adds to the energy of a run at most, unless it is said: it is learned from some thousand samples
-of the run, and what one in e^10 of these would show adds a nat to log Z at most."""
+"""Nats that a network adds to the energy of a run at most, unless it is said: it is learned from some ten thousand
+samples of the run, and what only one in e^10 of these shows adds log 2 to log Z at most, where f is 0 elsewhere."""
 
 
 class Tilted(Tilting, DataInitialized):
@@ -76,7 +76,7 @@ class TiltedReals(Tilted):
         run: of ``run``: builds the model of a trained run on the same data and preprocessing, such as a flow.
         bound: b, the most nats that each output adds or takes: b tanh(f / b) stands for f; ``auto``: 10 of ``run``,
             None of the others. A flow may carry far noise so far that f, which grows like |x| there, outweighs log q:
-            Z is e^b at most with a bound, and without one it can be of places that no sample and no chain sees.
+            Z is e^b at most with a bound, K e^b of K outputs; without one it can be of places that no sample sees.
 
     Raises:
         ValueError: conditional, or a run without ``base=run`` or the other way round.

@@ -276,14 +276,15 @@ def no_such_key(full: str, value: str, siblings: Iterable[str], verb: str = "tra
     Args:
         full: the key.
         value: what it was given.
-        siblings: the keys that are there in its section.
+        siblings: the keys that are there in its section; one of them that is near goes before those of elsewhere.
         verb: the command.
     """
     parent, _, key = full.rpartition(".")
     start = f"{full}: there is no such key{f' in {parent}' if parent else ''}."
     if group := _left_open(full):
         return f"{full}: a {group} stands here if one is chosen: {group}@{full}=NAME (gencli list {group})"
-    if found := keys_for(full, value, verb):
+    siblings, found = list(siblings), keys_for(full, value, verb)
+    if found and not (parent and parent not in found[0] and difflib.get_close_matches(key, siblings, 1, 0.8)):
         return f"{start} {meant(found)}"
     beside = near(key, siblings)
     if having := _having(full):
@@ -373,8 +374,7 @@ def no_such_verb(word: str, verbs: Iterable[str]) -> str:
 
 def meant(found: Iterable[str]) -> str:
     """The sentence that offers them; empty where there are none."""
-    found = list(found)
-    return f"Did you mean {' or '.join(found)}?" if found else ""
+    return f"Did you mean {told}?" if (told := " or ".join(found)) else ""
 
 
 def bare(word: str, verb: str = "train", following: str | None = None) -> list[str]:

@@ -145,6 +145,11 @@ def answered(words):
     return names.no_such_key(key, value, beside or names.catalog.GROUPS)
 
 
+def test_a_near_key_of_its_own_section_goes_before_one_of_elsewhere():
+    assert "Did you mean 'times'?" in names.no_such_key("objective.time", "logit_normal", ["times", "passes"])
+    assert "trainer.max_minutes=3" in names.no_such_key("objective.time", "3", ["weight"])
+
+
 @pytest.mark.parametrize(("typed", "answer"), cases(TRAIN))
 def test_the_name_it_has_here(typed, answer):
     if not typed.startswith("model."):

@@ -22,6 +22,7 @@ from gencli.core.options import Count
 from gencli.core.spec import Spec
 from gencli.core.tensors import LOG_2PI, factor, positive
 from gencli.models.base import DataInitialized, ExactLikelihood, Reparameterized
+from gencli.models.line import least_squares, on_line
 from gencli.nn.base import NetworkFactory
 
 Covariance = Literal["diagonal", "low_rank", "full", "shared"]
@@ -30,8 +31,6 @@ _BOUND = 5.0
 """Of a logarithm of a deviation that the network gives, in units of r."""
 _LEAST = 0.05
 """Share of a coordinate's variance that low-rank factors leave to it at the start."""
-_RIDGE = 1e-5
-"""Of the least-squares forecast, as a share of the mean variance of y."""
 
 
 class Increment(ExactLikelihood, Reparameterized, DataInitialized):
@@ -109,8 +108,8 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
         """A y + b + r mu(y) as (B, D), and the network's other outputs: (B, P, D), of a full covariance (B, P)."""
         before, D = self._before(y), self.spec.dim
         out = self.net(before).flatten(1)
-        line = torch.einsum("oi...,ni...->no...", self.slope, before) + self.offset
-        mean = line.flatten(1) + self.unit.flatten() * out[:, :D]
+        line = on_line(self.slope, self.offset, before).flatten(1)
+        mean = line + self.unit.flatten() * out[:, :D]
         rest = out[:, D:]
         return mean, rest if self.covariance == "full" else rest.view(len(out), -1, D)
 
@@ -175,18 +174,11 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
-        before, after = self._before(y).double(), x.double()
-        centre, mean = before.mean(0), after.mean(0)
-        # of a pixel (*) alone: predictors (N, I, *) and x (N, O, *) as (*, N, I) and (*, N, O)
-        p, q = ((values - values.mean(0)).movedim((0, 1), (-2, -1)) for values in (before, after))
-        gram = p.mT @ p / len(x)
-        ridge = _RIDGE * gram.diagonal(dim1=-2, dim2=-1).mean() * torch.eye(p.shape[-1], device=p.device, dtype=p.dtype)
-        slope = torch.linalg.solve(gram + ridge, p.mT @ q / len(x))  # (*, I, O)
-        residual = (q - p @ slope).movedim((-2, -1), (0, 1)).flatten(1)
+        A, offset, residual = least_squares(self._before(y).double(), x.double())
+        residual = residual.flatten(1)
         unit = positive(residual.square().mean(0), "x follows from y without noise: it has no density").sqrt()
-        A = slope.movedim((-1, -2), (0, 1))
         self.slope.copy_(A)
-        self.offset.copy_(mean - torch.einsum("oi...,i...->o...", A, centre))
+        self.offset.copy_(offset)
         self.unit.copy_(unit.view(self.spec.shape))
         self._initialize_covariance(residual / unit)
 

@@ -16,10 +16,11 @@ every = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.nam
 def test_the_nll_of_the_true_step_is_the_entropy(system):
     dataset = system(**SMALL)
     rows = dataset.split("test").gather(torch.arange(20 * dataset.length))
-    nll = -dataset.log_conditional(rows.x, rows.y)
+    nll = -dataset.log_density(rows.x, rows.y)
     assert abs(float(nll.mean()) - dataset.entropy) < 3 * float(nll.std()) / math.sqrt(len(nll))
-    wrong = -dataset.log_conditional(rows.x, rows.y + dataset.noise)  # a state that is off
+    wrong = -dataset.log_density(rows.x, rows.y + dataset.noise)  # a state that is off
     assert float(wrong.mean()) > dataset.entropy + 0.1
+    assert dataset.log_density(rows.x) is None  # without the state before, nobody knows
 
 
 @every

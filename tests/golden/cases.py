@@ -276,6 +276,12 @@ CASES: dict[str, Case] = {
     "flow_matching_optimal": Case(
         f"model=flow_matching objective.coupling=optimal path@model.path=trigonometric {MOONS} {FIELD8} {ODE} {ODE_NLL}"
     ),
+    "flow_matching_linear": Case(
+        f"model=flow_matching model.conditional=true model.location=linear {TRAJECTORIES} data=advection "
+        "data.dimension=6 net@model.net=ring model.net.width=4 model.net.blocks=1 model.beside=true "
+        f"{ODE} {HUTCHINSON}",
+        context=6,
+    ),
     "flow_matching_dit": Case(f"model=flow_matching model.conditional=true {DIGITS} {DIT8} {WALKS[0]} {HUTCHINSON}"),
     "vdm": Case(f"model=vdm {MOONS} {FIELD8} model.path.degree=4 {ODE} {VLB}", (ODE_NLL,), (WALKS[5],)),
     "cnf": Case(

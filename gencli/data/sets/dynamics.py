@@ -59,8 +59,9 @@ class Dynamics(Lazy):
     def advance(self, s: Tensor) -> Tensor:
         """F(S): states (n, D) a step later, without noise, in float64."""
 
-    def log_conditional(self, x: Tensor, y: Tensor) -> Tensor:
-        """log p(x given y) in nats of rows (B, D): (B,), in float64."""
+    def log_density(self, x: Tensor, y: Tensor | None = None) -> Tensor | None:
+        if y is None:
+            return None  # of the states themselves, where they are in the long run
         z = (x.double() - self.advance(y)) / self.noise
         return -0.5 * z.square().sum(1) - x.shape[1] * (math.log(self.noise) + 0.5 * LOG_2PI)
 

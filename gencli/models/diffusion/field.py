@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencli.core.errors import RunFailed
@@ -19,6 +19,7 @@ from gencli.core.spec import Spec
 from gencli.core.tensors import shared
 from gencli.models.base import DataInitialized, Model, TimeField
 from gencli.models.context import beside
+from gencli.models.line import least_squares, on_line
 from gencli.nn.base import NetworkFactory
 from gencli.nn.fourier import Fourier
 from gencli.paths.base import Path, Prediction
@@ -40,19 +41,27 @@ class NetworkField(TimeField, DataInitialized):
 
         v = alpha' m / W + (alpha' alpha s^2 + sigma' sigma) / (W V) (x_t - alpha m) + s / sqrt(V) F.
 
+    With a linear ``location``, m is a line A y + b of the context, which starts at that of least squares and is
+    trained, and s the deviation that it leaves at the start: on whatever scales x and y are, the network need not find
+    what is linear in y. Where y is an image of the size of x, each pixel has a line of its own place.
+
     Args:
         spec: what one example is.
         net: network of x_t, time and class.
         path: how data become noise.
         conditional: model p(x given y) as well.
         context: network from y to features that all others see; None: they see y itself.
+        beside: whether the network sees a vector y of D numbers, or of several times D, behind those of x at its input,
+            where a network of places meets them place by place; an image y of the size of x always stands so.
+        location: m, ``constant``, or ``linear`` in y.
         prediction: what the network gives: ``edm`` (above), ``eps``, ``x0`` or ``v`` (velocity / W).
         label_dropout: probability that training hides a label or a context, so that the model knows p(x) too, as
             guidance needs. A context of reals then has a further number, or channel, that says whether it is there.
         timesteps: T, to train and to draw on T discrete times only; None: continuous time.
 
     Raises:
-        ValueError: a prediction that the ends of the path make infinite, or hidden labels of an unconditional model.
+        ValueError: a prediction that the ends of the path make infinite, hidden labels of an unconditional model, a
+            linear location without a context that is always there, or no such y to stand beside x.
 
     References:
         Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", 2020; Song et al., "Score-based generative
@@ -72,6 +81,8 @@ class NetworkField(TimeField, DataInitialized):
         path: Callable[[], Path],
         conditional: bool = False,
         context: NetworkFactory | None = None,
+        beside: bool = False,
+        location: Literal["constant", "linear"] = "constant",
         prediction: Literal["edm", "eps", "x0", "v"] = "edm",
         label_dropout: BelowOne = 0.0,
         timesteps: Count | None = None,
@@ -79,6 +90,16 @@ class NetworkField(TimeField, DataInitialized):
         super().__init__(spec, conditional=conditional, context=context)
         if label_dropout and not conditional:
             raise ValueError(f"model.label_dropout={label_dropout} needs model.conditional=true")
+        if location == "linear" and (label_dropout or not conditional):
+            needed = "model.label_dropout=0: it needs y" if conditional else "model.conditional=true"
+            raise ValueError(f"model.location=linear needs {needed}")
+        reals = conditional and context is None and not label_dropout and not spec.classes and spec.kind == "vector"
+        if beside and not (reals and spec.context_dim % spec.dim == 0):
+            raise ValueError(
+                f"model.beside=true needs a vector of x, and one of {spec.dim} numbers, or several times as "
+                "many, as its context, which is never hidden and read by no other network"
+            )
+        self.beside = beside
         self.path, self.prediction = path(), prediction
         self.label_dropout, self.timesteps = label_dropout, timesteps
         low, high = torch.tensor([self.path.t_min, self.path.t_max], dtype=torch.float64)
@@ -89,15 +110,44 @@ class NetworkField(TimeField, DataInitialized):
         self.time = Fourier()
         self.learned = bool(self.path.interior())
         clock, flag = (1 if self.learned else 2) * self.time.size, int(self.hides_reals)
-        self.net = net(seen(self), spec.shape, clock + (0 if self.context_channels else self.context_dim + flag))
-        self.register_buffer("mean", torch.zeros(spec.shape))
+        shape = (spec.dim + self.context_dim,) if beside else seen(self)
+        told = 0 if beside or self.context_channels else self.context_dim + flag
+        self.net = net(shape, spec.shape, clock + told)
+        self.slope: nn.Parameter | None = None  # A; b is the mean
+        if location == "linear":
+            first, *places = spec.shape if self.context_channels else (spec.dim,)
+            by = self.context_channels or spec.classes or spec.context_dim
+            self.mean, self.slope = nn.Parameter(torch.zeros(spec.shape)), nn.Parameter(torch.zeros(first, by, *places))
+        else:
+            self.register_buffer("mean", torch.zeros(spec.shape))
         self.register_buffer("std", torch.ones(spec.shape))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        if self.slope is not None:
+            after = x.double() if self.context_channels else x.double().flatten(1)
+            A, b, residual = least_squares(self._numbers(y).double(), after)
+            self.slope.copy_(A)
+            self.mean.copy_(b.view(self.spec.shape))
+            self.std.copy_(moments(residual.view(x.shape))[1])
+            return
         mean, std = moments(x)
         self.mean.copy_(mean)
         self.std.copy_(std)
+
+    def _numbers(self, y: Tensor | None) -> Tensor:
+        """y as numbers: (B, channels, H, W) of an image beside x, else (B, C), one-hot of classes."""
+        assert y is not None, "a conditional model has a context"
+        if self.context_channels:
+            return y.reshape(len(y), self.context_channels, *self.spec.shape[1:])
+        return F.one_hot(y, self.spec.classes) if self.spec.classes else y.flatten(1)
+
+    def _location(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """m of rows x (B, *): (*), or (B, *) on the line."""
+        if self.slope is None:
+            return self.mean.to(x)
+        b = self.mean if self.context_channels else self.mean.flatten()
+        return on_line(self.slope, b, self._numbers(y).to(b)).view(-1, *self.spec.shape).to(x)
 
     def _shown(self, y: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
         """y (n, *) with zeros for what is hidden, and which rows are there (n, 1); None: nothing is ever hidden."""
@@ -119,7 +169,7 @@ class NetworkField(TimeField, DataInitialized):
         t = shared(t)
         log_snr = self.path.log_snr(t).clamp(-RANGE, RANGE) / RANGE
         features = self.time(torch.stack([log_snr] if self.learned else [t, log_snr], 1).to(self.mean))
-        if not self.conditional or self.context_channels:
+        if not self.conditional or self.context_channels or self.beside:
             return features
         if not self.spec.classes:
             y, there = self._shown(y, len(t))
@@ -136,12 +186,14 @@ class NetworkField(TimeField, DataInitialized):
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Prediction:
         if y is None and self.conditional and not self.label_dropout:
             raise ValueError("this model is conditional: it needs y")
-        path, mean, std = self.path, self.mean.to(x), self.std.to(x)
+        path, mean, std = self.path, self._location(x, y), self.std.to(x)
         level = path.level(t, x)
         alpha, sigma, a, b = level.alpha, level.sigma, level.a, level.b
         V = (alpha * std).square() + sigma.square()
         away, root = x - alpha * mean, V.sqrt()
         scaled = (away / root).to(self.mean)
+        if self.beside:
+            scaled = torch.cat([scaled, self._numbers(y).to(scaled)], 1)
         if self.context_channels:
             y, there = self._shown(y, len(x))
             scaled = beside(scaled, y, self.context_channels)

@@ -41,6 +41,7 @@ from golden.words import (
     PARZEN,
     QUADRATURE,
     REVERSE,
+    RING,
     RK4_NLL,
     SMC,
     TABLE,
@@ -103,11 +104,7 @@ CASES: dict[str, Case] = {
         "data.transform=standardize",
         context=2,
     ),
-    "increment_ring": Case(
-        f"model=increment {TRAJECTORIES} data=advection data.dimension=6 net@model.net=ring "
-        "model.net.width=4 model.net.blocks=1",
-        context=6,
-    ),
+    "increment_ring": Case(f"model=increment {RING}", context=6),
     "gmm": Case("model=gmm model.components=2 data=crabs", split="train"),
     "gmm_vectors": Case(f"model=gmm model.components=2 model.covariance=diagonal {GMM3} data.transform=standardize"),
     "nice": Case(f"model=nice optimizer=adamax {MOONS} {NET8} model.couplings=2 trainer.ema_decay=0.9"),
@@ -277,9 +274,7 @@ CASES: dict[str, Case] = {
         f"model=flow_matching objective.coupling=optimal path@model.path=trigonometric {MOONS} {FIELD8} {ODE} {ODE_NLL}"
     ),
     "flow_matching_linear": Case(
-        f"model=flow_matching model.conditional=true model.location=linear {TRAJECTORIES} data=advection "
-        "data.dimension=6 net@model.net=ring model.net.width=4 model.net.blocks=1 model.beside=true "
-        f"{ODE} {HUTCHINSON}",
+        f"model=flow_matching model.conditional=true model.location=linear {RING} model.beside=true {ODE} {HUTCHINSON}",
         context=6,
     ),
     "flow_matching_dit": Case(f"model=flow_matching model.conditional=true {DIGITS} {DIT8} {WALKS[0]} {HUTCHINSON}"),

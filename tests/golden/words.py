@@ -24,6 +24,7 @@ IMAGES = "data=array data.path=tests/golden/images.npz data.transform=logit"
 BITS8 = "data=digits data.binarize=7"
 ANNEALED = "estimator=ais estimator.base=null estimator.chains=8 estimator.betas=4 estimator.refresh=3"
 TRAJECTORIES = "data.length=20 data.train=5 data.val=2 data.test=2"
+RING = f"{TRAJECTORIES} data=advection data.dimension=6 net@model.net=ring model.net.width=4 model.net.blocks=1"
 LATTICE = "data=ising data.size=3 data.train=200 data.val=20 data.test=20"
 KINDS = "data=csv data.path=tests/golden/mixed.csv data.columns={kind:categorical}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from gencli.config import catalog
@@ -270,7 +270,7 @@ def _allowed(found: Iterable[str], verb: str) -> list[str]:
     return [key for key in found if re.split(r"[.=]", key)[0] in known]
 
 
-def no_such_key(full: str, value: str, siblings: Iterable[str], verb: str = "train") -> str:
+def no_such_key(full: str, value: str, siblings: Collection[str], verb: str = "train") -> str:
     """The one line that refuses a key.
 
     Args:
@@ -283,8 +283,8 @@ def no_such_key(full: str, value: str, siblings: Iterable[str], verb: str = "tra
     start = f"{full}: there is no such key{f' in {parent}' if parent else ''}."
     if group := _left_open(full):
         return f"{full}: a {group} stands here if one is chosen: {group}@{full}=NAME (gencli list {group})"
-    siblings, found = list(siblings), keys_for(full, value, verb)
-    if found and not (parent and parent not in found[0] and difflib.get_close_matches(key, siblings, 1, 0.8)):
+    found, here = keys_for(full, value, verb), difflib.get_close_matches(key, siblings, 1, 0.8) if parent else []
+    if found and (found[0].startswith(f"{parent}.") or not here):
         return f"{start} {meant(found)}"
     beside = near(key, siblings)
     if having := _having(full):

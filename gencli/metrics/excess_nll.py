@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gencli.core.bounds import WORDS
 from gencli.core.options import Count
 from gencli.core.spec import Batch
 from gencli.data.base import Dataset
@@ -48,5 +49,5 @@ class ExcessNLL(ModelMetric):
         assert exact is not None
         excess = nll + exact
         said = {"nll": float(nll.mean()), "true_nll": float(-exact.mean())}
-        facts: dict[str, str] = {"bound": subject.bound}
+        facts: dict[str, str] = {"bound": subject.bound, "says": f"nats, {WORDS[subject.bound]}"}
         return Measured(float(excess.mean()), float(excess.std()) / n**0.5, said, facts, examples=n)

@@ -47,6 +47,14 @@ def test_excess_is_what_was_added_whatever_the_examples_are():
     assert found.value == pytest.approx(0.1, abs=1e-6)
     assert found.se == pytest.approx(0, abs=1e-6)
     assert found.diagnostics["nll"] == pytest.approx(found.diagnostics["true_nll"] + 0.1, abs=1e-6)
+    assert found.facts["says"] == "nats, exact"
+
+
+def test_an_excess_is_called_the_bound_that_it_is(monkeypatch):
+    subject = exact("gaussian_linear")
+    monkeypatch.setattr(type(subject), "bound", "upper")
+    found = ExcessNLL().measure(subject)
+    assert found.facts == {"bound": "upper", "says": "nats, upper bound"}
 
 
 def test_data_without_a_prior_or_a_density_are_refused():

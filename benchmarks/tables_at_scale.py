@@ -35,9 +35,11 @@ print(json.dumps([time.process_time() - began, peak() - before]))
 
 CSV_WORKS = {
     "gencli": "opened(CSV(path))",
+    "gencli, numbers in a file": "opened(CSV(path, memory=0))",
     "numpy": "x = numpy.loadtxt(path, delimiter=',', skiprows=1)",
     "pandas": "x = pandas.read_csv(path).to_numpy()",
 }
+PARQUET_WORKS = {"gencli": "opened(CSV(path))", "pandas": "x = pandas.read_parquet(path).to_numpy()"}
 ARRAY_WORKS = {"gencli": "opened(Array(path))", "bare numpy": "x = torch.from_numpy(numpy.load(path))"}
 COLUMNS, PART = 10, 100_000
 
@@ -62,6 +64,19 @@ def write_array(path: Path, shape: tuple[int, ...], dtype: type) -> None:
     array.flush()
 
 
+def write_parquet(path: Path, rows: int) -> None:
+    """The same numbers, in groups of rows."""
+    import pyarrow
+    from pyarrow import parquet
+
+    random = np.random.default_rng(0)
+    schema = pyarrow.schema([(f"x{k}", pyarrow.float64()) for k in range(COLUMNS)])
+    with parquet.ParquetWriter(path, schema) as file:
+        for done in range(0, rows, PART):
+            x = random.standard_normal((min(PART, rows - done), COLUMNS))
+            file.write_table(pyarrow.table(list(x.T), schema=schema))
+
+
 def compare(report: Report, title: str, path: Path, works: dict[str, str], rounds: int) -> None:
     """Take turns; the first round warms the file's cache, and is left out."""
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -83,6 +98,10 @@ def main(report: Report, rows: int, rounds: int) -> None:
         path = Path(folder, "table.csv")
         write_csv(path, rows)
         compare(report, f"csv of {rows:,} x {COLUMNS}", path, CSV_WORKS, rounds)
+        path.unlink()
+        path = Path(folder, "table.parquet")
+        write_parquet(path, rows)
+        compare(report, f"parquet of {rows:,} x {COLUMNS}", path, PARQUET_WORKS, rounds)
         path.unlink()
         for title, shape, dtype in (
             (f"npy of {rows:,} x {COLUMNS} float32", (rows, COLUMNS), np.float32),

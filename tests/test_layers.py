@@ -62,6 +62,7 @@ BESIDES = {
         "split",
         "loading",
         "tables",
+        "table_files",
         "networks",
         "box",
         "priors",

@@ -118,7 +118,7 @@ class Column:
                     f"data.columns.{name}=real has a density"
                 )
             return Column(self.kind, self.optional, low, max(high, low + 1))
-        names = in_order({*table.rows(there).texts(name)})
+        names = in_order({*table.rows(there, [name]).texts(name)})
         if self.kind == "binary" and len(names) != 2:
             raise UsageError(
                 f"{table.where}: column '{name}' has {len(names)} values: data.columns.{name}=binary needs two"
@@ -147,7 +147,7 @@ class Column:
         there = np.flatnonzero(~self._missing(table, name))
         code = {text: k for k, text in enumerate(self.names)}
         values = np.full(len(table), np.nan)
-        for row, text in zip(there.tolist(), table.rows(there).texts(name), strict=True):
+        for row, text in zip(there.tolist(), table.rows(there, [name]).texts(name), strict=True):
             if text not in code:
                 raise UsageError(
                     f"{table.where}: column '{name}', {table.place(row)} is {quoted(text)!r}, none of its values. "
@@ -187,7 +187,7 @@ class Column:
         """
         there = np.flatnonzero(~self._missing(table, name))
         values = np.full(len(table), np.nan)
-        values[there] = table.rows(there).numbers(name)
+        values[there] = table.rows(there, [name]).numbers(name)
         for row in there[values[there] != np.floor(values[there])].tolist() if self.kind == "levels" else ():
             raise UsageError(
                 f"{table.where}: column '{name}', {table.place(row)} is {values[row]:g}, no integer: "

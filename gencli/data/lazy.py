@@ -19,6 +19,8 @@ from gencli.data.root import data_root, user_path
 from gencli.data.split import SPLITS, TensorSplit
 from gencli.data.statistics import needs_float64, overflows
 
+BEYOND = "a value is beyond float32 (3.4e38), in which the training split is kept"
+
 
 class Lazy(Dataset):
     """A data set that reads each of its splits once, when it is asked for.
@@ -89,7 +91,7 @@ def narrow(t: Tensor) -> Tensor:
     if t.dtype != torch.float64:
         return t
     if overflows(t):
-        raise ValueError("a value is beyond float32 (3.4e38), in which the training split is kept")
+        raise ValueError(BEYOND)
     return t.float()
 
 

@@ -13,7 +13,11 @@ from torch import Tensor
 from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.lazy import narrow
+from gencli.data.split import TensorSplit
 from gencli.data.statistics import ROWS, needs_float64, overflows
+
+PART = 4096
+"""Rows that are read at a time, where all are."""
 
 
 class MappedSplit(Split):
@@ -25,45 +29,70 @@ class MappedSplit(Split):
         x: (N, *) the array, in data space.
         rows: (n,) which of its rows are the examples, in order.
         dtype: in which examples are given.
+        y: None, (n,) classes or (n, C) reals of the examples, in memory.
         device: where they are wanted.
     """
 
-    def __init__(self, x: np.ndarray, rows: np.ndarray, dtype: torch.dtype, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        x: np.ndarray,
+        rows: np.ndarray,
+        dtype: torch.dtype,
+        y: Tensor | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self.x, self.rows, self.dtype, self.device = x, rows, dtype, device or torch.device("cpu")
+        self.y = None if y is None else y.to(self.device)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def _taken(self, index: slice | np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.x[self.rows[index]])).to(self.dtype)
+
     def gather(self, index: Tensor) -> Batch:
-        taken = np.ascontiguousarray(self.x[self.rows[index.cpu().numpy()]])
-        return Batch(torch.from_numpy(taken).to(self.device, self.dtype))
+        x = self._taken(index.cpu().numpy()).to(self.device)
+        return Batch(x, None if self.y is None else self.y[index.to(self.device)])
 
     def to(self, device: torch.device) -> MappedSplit:
-        return MappedSplit(self.x, self.rows, self.dtype, device)
+        return MappedSplit(self.x, self.rows, self.dtype, self.y, device)
+
+    def in_memory(self) -> TensorSplit:
+        """The same examples, copied into memory."""
+        x = torch.empty((len(self), *self.x.shape[1:]), dtype=self.dtype)
+        for start in range(0, len(self), PART):
+            x[start : start + PART] = self._taken(slice(start, start + PART))
+        return TensorSplit(x.to(self.device), self.y)
 
     @cached_property
     def sha256(self) -> str:
         digest = hashlib.sha256(f"{self.dtype} {(len(self), *self.x.shape[1:])};".encode())
-        for index in torch.arange(len(self)).split(4096):
-            digest.update(self.gather(index).x.cpu().numpy().data)
+        for start in range(0, len(self), PART):
+            digest.update(self._taken(slice(start, start + PART)).numpy().data)
+        if self.y is not None:
+            digest.update(f"{self.y.dtype} {tuple(self.y.shape)};".encode())
+            digest.update(self.y.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 
 def mapped(
-    x: np.ndarray, rows: np.ndarray, checked: Callable[[np.ndarray, str], Tensor], precise: bool | None
+    x: np.ndarray,
+    rows: np.ndarray,
+    checked: Callable[[np.ndarray, str], Tensor],
+    precise: bool | None,
 ) -> tuple[MappedSplit, bool]:
     """Rows (n,) of an array, all of which are looked at once; whether they stay in float64.
 
     Args:
         x: (N, *) mapped.
-        rows: n of them, one at least.
+        rows: n of them.
         checked: makes tensors of rows, or refuses them; it is told which these are.
         precise: whether they stay in float64, if they are; None: where they need it.
 
     Raises:
         ValueError: a value is beyond float32, in which they are to be.
     """
-    few = checked(x[rows[:: -(-len(rows) // ROWS)]], "")
+    few = checked(x[rows[:: max(1, -(-len(rows) // ROWS))]], "")
     fine = few.dtype == torch.float64 and (needs_float64(few) if precise is None else precise)
     for start in range(0, len(rows), ROWS):
         part = checked(x[rows[start : start + ROWS]], f", from row {start} on,")

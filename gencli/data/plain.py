@@ -9,16 +9,18 @@ error, and nothing is taken for a number here that is none there.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from gencli.core.errors import UsageError
 from gencli.core.integers import HELD
 from gencli.data.dialect import NONE, SEPARATORS, SPACES, Dialect, Lines, lines_above, read_lines, rows_of_sample
+from gencli.data.room import room
+from gencli.data.typed import Columns
 
 LARGE = 1 << 22
 """Bytes from which a file is read so; reading less as texts takes no longer than the import of pandas."""
@@ -30,56 +32,59 @@ _LONG = re.compile(rb"(?<![\d.])\d{16,}(?![\d.eE])")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Plain:
-    """What a file holds.
-
-    Args:
-        first: its first rows, as texts, with the names of its columns.
-        columns: (N,) each: numbers in fp64, all of them views of one array, or texts (dtype object, stripped).
-    """
-
-    first: Lines
-    columns: list[np.ndarray]
-
-
 class _NotPlain(Exception):
     """The file is read as texts."""
 
 
 def read_plain(
-    content: bytes,
+    file: BinaryIO,
     where: str,
     given: Dialect,
     kept: Dialect,
     names: Collection[str],
     texts: Collection[str],
-) -> Plain | None:
-    """Read a text file whose columns are numbers, but for a few; None: it is small, or not so plain.
+    memory: float,
+) -> tuple[Lines, Columns] | None:
+    """The first rows and all columns of a text file of numbers, but for a few; None: it is small, or not so plain.
 
     Args:
-        content: of the file.
+        file: open at its beginning.
         where: as of ``dialect.read_lines``, with given, kept and names.
         given: what the user says.
         kept: how the training file was written.
         names: columns that the file must have.
         texts: columns that are wanted as texts, whatever they hold.
+        memory: GB of numbers that are kept in memory (``room``).
+
+    Raises:
+        UsageError: there is no room for the numbers.
     """
-    if len(content) < LARGE:
+    head = file.read(LARGE)
+    if len(head) < LARGE:
         return None
     try:
-        first, start = _first_rows(content[:LARGE], where, given, kept, names)
-        numeric = [
-            name not in texts and all(_NUMBER.fullmatch(row[k]) for row in first.rows)
-            for k, name in enumerate(first.names)
-        ]
-        separator = str(first.dialect.separator)
-        usual = separator in (*SEPARATORS, NONE) and (separator != SPACES or all(numeric))
-        if first.dialect.decimal != "." or not any(numeric) or not usual:
-            return None
-        return Plain(first, _columns(content, start, separator, numeric))
+        first, start = _first_rows(head, where, given, kept, names)
     except (_NotPlain, UsageError):  # which the texts repeat, with all lines
         return None
+    numeric = [
+        name not in texts and all(_NUMBER.fullmatch(row[k]) for row in first.rows) for k, name in enumerate(first.names)
+    ]
+    separator = str(first.dialect.separator)
+    usual = separator in (*SEPARATORS, NONE) and (separator != SPACES or all(numeric))
+    if first.dialect.decimal != "." or not any(numeric) or not usual:
+        return None
+    file.seek(start)
+    lines = 1 + sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
+    values = room((lines, sum(numeric)), memory)
+    file.seek(start)
+    try:
+        n, words = _fill(values, file, separator, numeric)
+    except _NotPlain:
+        return None
+    values = values[:n]
+    places = {int(k): j for j, k in enumerate(np.flatnonzero(numeric))}
+    cells = [values[:, places[k]] if k in places else words[k] for k in range(len(numeric))]
+    return first, Columns(first.names, cells, values, places, first.rows[0])
 
 
 def _first_rows(head: bytes, where: str, given: Dialect, kept: Dialect, names: Collection[str]) -> tuple[Lines, int]:
@@ -102,45 +107,48 @@ def _first_rows(head: bytes, where: str, given: Dialect, kept: Dialect, names: C
     return first, start
 
 
-def _columns(content: bytes, start: int, separator: str, numeric: list[bool]) -> list[np.ndarray]:
-    """The columns below the byte ``start``.
+def _fill(values: np.ndarray, file: BinaryIO, separator: str, numeric: list[bool]) -> tuple[int, dict[int, np.ndarray]]:
+    """Read all rows that are left: into values (more, K); how many they were, and the columns of words.
 
     Raises:
         _NotPlain: a line has a cell too many or too few, or one that is no number.
     """
-    places = np.flatnonzero(numeric)
-    values = np.empty((content.count(b"\n", start) + 1, len(places)))
+    places = [k for k, is_number in enumerate(numeric) if is_number]
     words: dict[int, list[str]] = {k: [] for k in range(len(numeric)) if not numeric[k]}
     n = 0
-    for block in _blocks(content, start):
-        rows = _even(block, separator, len(numeric))
+    for block in _blocks(file):
+        rows = _even(block, separator, numeric)
         frame = _frame(block, separator, numeric)
-        found = frame[places].to_numpy()
-        if len(frame) != rows or not np.isfinite(found).all():
+        if len(frame) != rows:
             raise _NotPlain
-        if (np.abs(found) >= HELD).any() and _LONG.search(block):  # an integer that may be rounded
+        found = values[n : n + rows]
+        for j, k in enumerate(places):
+            found[:, j] = frame[k].to_numpy()
+        low, high = float(found.min()), float(found.max())  # NaN where there is one
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise _NotPlain
-        values[n : n + rows] = found
+        if max(-low, high) >= HELD and _LONG.search(block):  # an integer that may be rounded
+            raise _NotPlain
         n += rows
         for k, column in words.items():
             stripped = {cell: cell.strip() for cell in frame[k].unique()}
             column += map(stripped.__getitem__, frame[k])
-    table = {int(k): values[:n, j] for j, k in enumerate(places)}
-    return [table[k] if k in table else np.array(words[k], dtype=object) for k in range(len(numeric))]
+    return n, {k: np.array(column, dtype=object) for k, column in words.items()}
 
 
-def _blocks(content: bytes, start: int) -> Iterator[bytes]:
-    """The lines from a byte on, some megabytes at a time, without empty ones at the end."""
-    last = len(content)
-    while content[last - 1 : last] in (b"\n", b"\r"):
-        last -= 1
-    while start < last:
-        end = content.rfind(b"\n", start, start + BLOCK) + 1 if start + BLOCK < last else last
-        if not end:
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """The lines that are left, some megabytes at a time, without empty ones at the end."""
+    rest = b""
+    while more := file.read(BLOCK):
+        block = rest + more
+        end = block.rfind(b"\n", 0, len(block.rstrip(b"\r\n"))) + 1  # below it one line, and maybe empty ones
+        if not end and len(block) > BLOCK:
             raise _NotPlain  # a line of megabytes
-        block = content[start:end]
-        yield block if block.endswith(b"\n") else block + b"\n"
-        start = end
+        if end:
+            yield block[:end]
+        rest = block[end:]
+    if last := rest.rstrip(b"\r\n"):
+        yield last + b"\n"
 
 
 def _check(block: bytes) -> None:
@@ -149,25 +157,29 @@ def _check(block: bytes) -> None:
         raise _NotPlain
 
 
-def _even(block: bytes, separator: str, width: int) -> int:
+def _even(block: bytes, separator: str, numeric: list[bool]) -> int:
     """The number of lines, all of which are cut into so many cells.
 
     White space cuts off no empty cell, and a cell that is missing at the end of a line is no number; so there only the
-    first line is counted, of which pandas takes any.
+    first line is counted, of which pandas takes any. Where the last cells are to be numbers, no line has too few, and
+    none too many if all together have as many as they should.
     """
     _check(block)
+    at, width = np.frombuffer(block, np.uint8), len(numeric)
+    ends = at == ord("\n")
+    rows = int(np.count_nonzero(ends))  # faster than bytes.count of what is frequent
     if separator == SPACES:
         if len(block.partition(b"\n")[0].split()) != width:
             raise _NotPlain
-        return block.count(b"\n")
-    at, end = np.frombuffer(block, np.uint8), ord("\n")
-    cuts = at[np.flatnonzero((at == ord(separator)) | (at == end))]
-    if len(cuts) % width:
+        return rows
+    cuts = at == ord(separator)
+    if np.count_nonzero(cuts) != rows * (width - 1):
         raise _NotPlain
-    ends = cuts.reshape(-1, width) == end
-    if not ends[:, -1].all() or ends[:, :-1].any():
-        raise _NotPlain
-    return len(ends)
+    if not numeric[-1]:
+        last = ends[np.flatnonzero(cuts | ends)].reshape(-1, width)
+        if not last[:, -1].all() or last[:, :-1].any():
+            raise _NotPlain
+    return rows
 
 
 def _frame(block: bytes, separator: str, numeric: list[bool]) -> Any:

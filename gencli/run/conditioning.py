@@ -14,7 +14,8 @@ from torch import Tensor
 from gencli.core.errors import UsageError, near, quoted
 from gencli.core.files import named
 from gencli.data.base import Dataset
-from gencli.data.tables import Table, read
+from gencli.data.table_files import read
+from gencli.data.tables import Table
 from gencli.run.assembly import Parts
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")

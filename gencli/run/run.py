@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from pandas import DataFrame
 
-MOVABLE = (*PLACES, "separator", "decimal")
-"""Options of data that say where a file lies and how its text is written."""
+MOVABLE = (*PLACES, "separator", "decimal", "memory")
+"""Options of data that say where a file lies, how its text is written, and where its numbers are kept."""
 
 
 class Run:

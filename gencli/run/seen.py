@@ -173,7 +173,7 @@ def _same_training(run: Path, dataset: Dataset, data: Mapping[str, Any]) -> bool
     if own is not None:
         return bool(own == _sha256(dataset))
     try:  # files of which all would have to be read for a hash, or an older run
-        return not _differing(stored.config(run)["data"], data, ("root", "download"))
+        return not _differing(stored.config(run)["data"], data, ("root", "download", "memory"))
     except UsageError:
         return False
 
@@ -186,7 +186,7 @@ def _differing(own: Mapping[str, Any], asked: Mapping[str, Any], free: Sequence[
 def _same_data(at: Measurement) -> bool:
     """Whether the data are still those of the run, wherever they lie now: its own splits, dealt as then."""
     own, asked = at.trained["data"], at.config["data"]
-    if _differing(own, asked, ("root", "path", "separator", "decimal", "download")):
+    if _differing(own, asked, ("root", "path", "separator", "decimal", "download", "memory")):
         return False
     sha256 = _info(at.run).get("data_sha256")
     if not own.get("path") or sha256 is None:  # no file of the user, or one that would have to be read for it

@@ -15,7 +15,7 @@ from gencli.core.files import named
 from gencli.core.integers import require_held
 from gencli.core.noise import mix_seed
 from gencli.core.options import Count
-from gencli.data.tables import read
+from gencli.data.table_files import read
 from gencli.data.task import Task
 from gencli.methods.posteriors import posteriors, reference, task_of
 from gencli.models.base import Model, Unnormalized

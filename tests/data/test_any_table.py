@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gencli.core.errors import UsageError
 from gencli.data.dialect import Dialect
 from gencli.data.sets.csv import CSV
-from gencli.data.tables import read
+from gencli.data.table_files import read
 
 ALL = {"val": 0.0, "test": 0.0}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gencli.core.errors import UsageError
 from gencli.data import dialect, plain
 from gencli.data.sets.csv import CSV
-from gencli.data.tables import read
+from gencli.data.table_files import read
 
 NUMBERS = ["0", "1", "-2.5", "+3.", ".5", "1e3", "-1E-7", "007", "12345678901234567890.", "0.1", "4.9e-324", " 6", "7 "]
 ODD = [
@@ -53,7 +53,8 @@ def told(path, texts=(), as_texts=False):
             table = read(path, texts=texts)
         except UsageError as error:
             return str(error), 0
-    found = [table.lines.tolist(), table.dialect, table.notes, table.unnamed, dict(table.first_row())]
+    places = [table.place(row) for row in range(len(table))]
+    found = [places, table.dialect, table.notes, table.unnamed, dict(table.first_row())]
     for name in table.columns:
         try:
             found += [name, table.numbers(name).tolist(), table.is_numeric(name)]
@@ -121,7 +122,8 @@ def test_plain_numbers_are_read_at_once_and_to_the_bit(separator, packed, tmp_pa
     assert same(path) == 3
     table = read(path)
     assert np.array_equal(table.matrix(["a", "b", "c"]), x)
-    assert table.matrix(["a", "b", "c"]).base is table.columns["a"].base
+    assert table.matrix(["a", "b", "c"]) is table.values
+    assert all(np.shares_memory(table.columns[name], table.values) for name in "abc")
     assert np.array_equal(table.matrix(["c", "a"]), x[:, [2, 0]])
     assert table.place(199) == "line 201"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -12,62 +13,22 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, near, quoted
-from gencli.core.options import BelowOne, Seed
+from gencli.core.options import BelowOne, NonNegative, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
-from gencli.data.lazy import UserFiles, distinct, listed
-from gencli.data.split import SPLITS, TensorSplit, shares, storage_dtype, to_support
-from gencli.data.statistics import ROWS, copied
-from gencli.data.tables import Table, in_order, of_cells, read
+from gencli.data.lazy import BEYOND, UserFiles, distinct, listed, narrow
+from gencli.data.mapped import MappedSplit
+from gencli.data.meaning import Meaning
+from gencli.data.room import folder, room
+from gencli.data.split import SPLITS, shares, storage_dtype, to_support
+from gencli.data.statistics import ROWS, copied, needs_float64, overflows
+from gencli.data.table_files import read
+from gencli.data.tables import Table, in_order, of_cells
 
-
-@dataclass(frozen=True)
-class Meaning:
-    """What was understood of the training file.
-
-    Args:
-        columns: of x, in order.
-        classes: names of the classes 0, 1, ..., or None.
-        header: whether the file names its columns; else they are called 0, 1, ...
-        width: number of columns of a file without names; they have no other mark.
-        separator: of a text file.
-        decimal: of a text file.
-        kinds: of each column where each has a support of its own, else None.
-    """
-
-    columns: list[str]
-    classes: list[str] | None
-    header: bool
-    width: int
-    separator: str | None
-    decimal: str | None
-    kinds: list[Column] | None = None
-
-    @classmethod
-    def parse(cls, schema: Mapping[str, Any], labelled: bool) -> Meaning:
-        """Read a schema.
-
-        Raises:
-            UsageError: it is damaged.
-        """
-        kinds: dict[str, Any] = {"columns": list, "classes": list | None, "header": bool, "width": int}
-        kinds |= {"separator": str | None, "decimal": str | None}
-        for key, kind in kinds.items():
-            value = schema.get(key)
-            names = value if isinstance(value, list) else []
-            twice = len({*map(str, names)}) < len(names) or not all(isinstance(name, str) for name in names)
-            if key not in schema or not isinstance(value, kind) or twice or value == []:
-                raise UsageError(f"data.json is damaged: {key}={quoted(value)}")
-        if (schema["classes"] is not None) != labelled:
-            has = "no classes" if schema["classes"] is None else "classes"
-            raise UsageError(f"data.label: the run's data.json has {has}")
-        columns = schema.get("kinds")
-        if columns is not None and not (isinstance(columns, list) and len(columns) == len(schema["columns"])):
-            raise UsageError(f"data.json is damaged: kinds={quoted(columns)}")
-        own = None if columns is None else [Column.kept(column) for column in columns]
-        return cls(**{key: schema[key] for key in kinds}, kinds=own)
+CHECKED = 1_000_000
+"""Rows that are checked at a time."""
 
 
 class CSV(UserFiles):
@@ -89,6 +50,8 @@ class CSV(UserFiles):
         val: share of the validation split where there is no split column.
         test: share of the test split, likewise.
         seed: of the split.
+        memory: GB of numbers that are kept in memory; more of them are written to a file of the user's cache, gone when
+            gencli ends, from which rows are read each time. Text cells, classes and contexts stay in memory.
 
     Raises:
         ValueError: an option is out of range.
@@ -110,6 +73,7 @@ class CSV(UserFiles):
         val: BelowOne = 0.1,
         test: BelowOne = 0.1,
         seed: Seed = 0,
+        memory: NonNegative = 4.0,
     ) -> None:
         super().__init__(path, "a table (.csv, .tsv, .parquet, .npz)")
         self.name = self.path.name.split(".")[0]
@@ -124,7 +88,7 @@ class CSV(UserFiles):
             self._support = Support.parse(support)
         except ValueError as error:
             raise ValueError(f"data.support: {error}") from error
-        self._shares, self._seed = (val, test), seed
+        self._shares, self._seed, self._memory = (val, test), seed, memory
         shares(0, self._shares, seed)  # which refuses shares that leave nothing
         self._dialect = Dialect(separator, {"point": ".", "comma": ",", None: None}[decimal], header)
         self._chosen = distinct(columns or [], "data.columns")
@@ -184,12 +148,16 @@ class CSV(UserFiles):
         line += f"; context = {listed(self._context)}" if self._context else ""
         first = listed([f"{name}={cell}" for name, cell in table.first_row().items()])
         lines += [quoted(line, 400), quoted(f"{self.name}: the first row is {first}", 400)]
-        x = self._rows.x
-        near = (x[:ROWS].double().diff(dim=0) == 1).all(0) if len(x) > 2 else torch.zeros(0)
-        whole = [k for k in near.nonzero().flatten().tolist() if bool((x[:, k].double().diff() == 1).all())]
-        counts = [meaning.columns[k] for k in whole]
+        x = self._x
+        near = np.flatnonzero((np.diff(x[:ROWS], axis=0) == 1).all(0)) if len(x) > 2 else ()
+        counts = [meaning.columns[k] for k in near if (np.diff(x[:, k]) == 1).all()]
         if counts:
             lines.append(f"{self.name}: {listed(counts)} counts the rows; data.columns leaves it out")
+        if isinstance(x, np.memmap):
+            lines.append(
+                f"{self.name}: {x.nbytes / 1e9:.3g} GB of numbers, more than data.memory={self._memory:g}, are read "
+                f"from a file in {quoted(folder(), 200)}, which is gone when gencli ends"
+            )
         return lines
 
     @property
@@ -259,37 +227,53 @@ class CSV(UserFiles):
         dialect = self._dialect
         if not self.kept:
             names = [c for c in (*self._chosen, *self._special) if not c.isdecimal()]
-            return read(self.path, dialect, names=names, unnamed=self.old, texts=self._texts)
+            return read(self.path, dialect, names=names, unnamed=self.old, texts=self._texts, memory=self._memory)
         kept = self._meaning
         names = [*kept.columns, *self._special]
         dialect = Dialect(dialect.separator, dialect.decimal, kept.header)
         known = names if kept.header else ()
-        table = read(self.path, dialect, Dialect(kept.separator, kept.decimal), known, texts=self._texts)
+        written = Dialect(kept.separator, kept.decimal)
+        table = read(self.path, dialect, written, known, texts=self._texts, memory=self._memory)
         if not kept.header and len(table.columns) != kept.width:
             raise UsageError(f"{table.where} has {len(table.columns)} columns; the run's file has {kept.width}")
         return table
 
     @cached_property
-    def _rows(self) -> TensorSplit:
-        """All rows, in order."""
-        table = self._table
-        table.need([c for c in (*self._meaning.columns, self._label, *self._context) if c is not None])
-        x = self._examples(table)
-        if self._label is not None:
-            return TensorSplit(x, self._codes(table, self._label))
-        return TensorSplit(x, torch.from_numpy(table.matrix(self._context)) if self._context else None)
+    def _x(self) -> np.ndarray:
+        """(N, D) x of all rows in fp64, in the order of the file."""
+        self._table.need(c for c in (*self._meaning.columns, self._label, *self._context) if c is not None)
+        return self._examples(self._table, self._memory)
 
-    def _examples(self, table: Table) -> Tensor:
+    @cached_property
+    def _y(self) -> Tensor | None:
+        """(N,) classes or (N, C) contexts of all rows."""
+        if self._label is not None:
+            return self._codes(self._table, self._label)
+        return torch.from_numpy(self._table.matrix(self._context)) if self._context else None
+
+    def _examples(self, table: Table, memory: float = math.inf) -> np.ndarray:
         """x of every row of a table."""
         meaning, support = self._meaning, self.spec.support
         table.need(meaning.columns)
-        if not meaning.kinds:
-            return to_support(table.matrix(meaning.columns), support, table.where)
-        codes = np.stack([k.codes(table, c) for k, c in zip(meaning.kinds, meaning.columns, strict=True)], 1)
-        return torch.from_numpy(codes).to(storage_dtype(support) if support.discrete else torch.float64)
+        if meaning.kinds:
+            x = room((len(table), len(meaning.columns)), memory)
+            for j, (kind, column) in enumerate(zip(meaning.kinds, meaning.columns, strict=True)):
+                x[:, j] = kind.codes(table, column)
+            return x
+        x = table.matrix(meaning.columns, memory)
+        part = CHECKED if isinstance(x, np.memmap) else max(1, len(x))
+        for start in range(0, len(x), part):
+            to_support(x[start : start + part], support, table.where)
+        return x
 
     def from_rows(self, cells: Mapping[str, np.ndarray]) -> Tensor:
-        return self._examples(of_cells("x", cells))
+        return torch.from_numpy(self._examples(of_cells("x", cells))).to(self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of x, unless float32 does for reals."""
+        support = self.spec.support
+        return storage_dtype(support) if support.discrete else torch.float64
 
     def _codes(self, table: Table, label: str) -> Tensor:
         """The class numbers of a column.
@@ -309,24 +293,53 @@ class CSV(UserFiles):
         return torch.tensor([number[text] for text in texts])
 
     def whole(self) -> Split | None:
-        return self.in_precision(self._rows, "whole")
+        try:
+            return self._at(np.arange(len(self._x)))
+        except ValueError as error:
+            raise UsageError(f"{self._table.where}: {error}") from error
 
-    def load(self, name: str) -> TensorSplit | None:
-        rows = torch.from_numpy(self._positions[name])
+    def load(self, name: str) -> Split | None:
+        rows = self._positions[name]
         if len(rows) == 0 and name != "train":
             return None
         if len(rows) == 0:
             raise UsageError(f"{self._table.where} has {len(self._table)} rows, and none for training")
-        whole = self._rows
-        found = TensorSplit(whole.x[rows], None if whole.y is None else whole.y[rows])
-        asked = name == "train" and self._context and not self.kept
-        if asked and found.y is not None and (pair := copied(found.x, found.y)):
-            d, c = self._meaning.columns[pair[0]], self._context[pair[1]]
-            raise UsageError(
-                f"data.context: column '{quoted(c)}' gives column '{quoted(d)}' of x away (a copy, but for shift and "
-                "scale): no density has a limit there; leave one of them out"
+        if name == "train" and self._context and not self.kept and self._y is not None:
+            some = rows[:: -(-len(rows) // ROWS)]
+            if pair := copied(torch.from_numpy(self._x[some]), self._y[torch.from_numpy(some)]):
+                d, c = self._meaning.columns[pair[0]], self._context[pair[1]]
+                raise UsageError(
+                    f"data.context: column '{quoted(c)}' gives column '{quoted(d)}' of x away (a copy, but for shift "
+                    "and scale): no density has a limit there; leave one of them out"
+                )
+        return self._at(rows, training=name == "train")
+
+    def _at(self, rows: np.ndarray, training: bool = False) -> Split:
+        """Rows (n,) as the examples of a split, in the precision that the training rows need."""
+        x, dtype, y = self._x, self._dtype, self._y
+        if self._precise is None and not training and torch.float64 in (dtype, y is not None and y.dtype):
+            self.split("train")
+        keep, y = self._precise, None if y is None else y[torch.from_numpy(rows)]
+        fine_y = y is not None and (needs_float64(y) if keep is None else keep[1])
+        if y is not None and not fine_y:
+            y = narrow(y)
+        fine = False
+        if dtype == torch.float64:
+            few = torch.from_numpy(x[rows[:: max(1, -(-len(rows) // ROWS))]])
+            beyond = self._wide and any(
+                overflows(torch.from_numpy(x[part])) for part in np.array_split(rows, 1 + len(rows) // CHECKED)
             )
-        return found
+            fine = beyond or needs_float64(few) if keep is None else keep[0]
+            if beyond and not fine:
+                raise ValueError(BEYOND)
+        self._precise = keep or (fine, fine_y)
+        split = MappedSplit(x, rows, dtype if fine or dtype != torch.float64 else torch.float32, y)
+        return split if isinstance(x, np.memmap) else split.in_memory()
+
+    @cached_property
+    def _wide(self) -> bool:
+        """Whether some row has a value beyond float32."""
+        return overflows(torch.from_numpy(self._x))
 
     @cached_property
     def _positions(self) -> dict[str, np.ndarray]:

@@ -18,7 +18,8 @@ from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.lazy import UserFiles, counted, distinct, listed
 from gencli.data.split import SPLITS, TensorSplit, leaving
-from gencli.data.tables import of_cells, read
+from gencli.data.table_files import read
+from gencli.data.tables import of_cells
 from gencli.data.transitions import stretches, transitions
 
 

@@ -4,7 +4,9 @@
 
 x is the state after y. A, b and r, a number for each coordinate, start from the data: A y + b is the least-squares
 forecast, r the deviation that it leaves. So the identity need not be learned, on whatever scales x and y are, and the
-network learns what is left in its own unit. The density is normal and exact:
+network learns what is left in its own unit. Or the mean stays that forecast (mu = 0), and the noise alone is learned:
+likelihood weighs an error by what the noise leaves narrow, so that a slow and broad one, which costs it next to nothing
+in one step, may grow where examples are few, and spoils a forecast of many steps. The density is normal and exact:
 
     -log p(x given y) = |L^-1 z|^2 / 2 + log det L + sum log r + D/2 log 2 pi,    z = (x - A y - b) / r - mu(y)
 """
@@ -26,6 +28,7 @@ from gencli.models.line import least_squares, on_line
 from gencli.nn.base import NetworkFactory
 
 Covariance = Literal["diagonal", "low_rank", "full", "shared"]
+Mean = Literal["network", "linear"]
 
 _BOUND = 5.0
 """Of a logarithm of a deviation that the network gives, in units of r."""
@@ -48,6 +51,8 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
         covariance: of the noise: ``diagonal``, L = diag s(y); ``low_rank``, L L^T = diag s(y)^2 + W(y) W(y)^T;
             ``full``, any L(y), of vectors; ``shared``, one full L for all y, which starts from the data.
         rank: columns of W.
+        mean: by the ``network`` and a line that is trained, or ``linear``, the least-squares forecast as it is; with a
+            shared covariance there is no network then.
 
     Raises:
         ValueError: the context is no state of x, or ``full`` for images.
@@ -68,6 +73,7 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
         conditional: bool = True,
         covariance: Covariance = "diagonal",
         rank: Count = 8,
+        mean: Mean = "network",
     ) -> None:
         super().__init__(spec, conditional=conditional)
         if not conditional:
@@ -88,8 +94,13 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
         self.covariance, self.in_shape = covariance, context
         self.rank = min(rank, spec.dim) if covariance == "low_rank" else 0
         D = spec.dim
-        self.slope = nn.Parameter(torch.zeros(*spec.shape[:1], *context))  # A
-        self.offset = nn.Parameter(torch.zeros(spec.shape))
+        self.slope: Tensor  # A
+        self.offset: Tensor  # b
+        for name, start in (("slope", torch.zeros(*spec.shape[:1], *context)), ("offset", torch.zeros(spec.shape))):
+            if mean == "network":
+                self.register_parameter(name, nn.Parameter(start))
+            else:
+                self.register_buffer(name, start)
         self.register_buffer("unit", torch.ones(spec.shape))  # r
         self.unit: Tensor
         if covariance == "low_rank":
@@ -98,20 +109,22 @@ class Increment(ExactLikelihood, Reparameterized, DataInitialized):
         elif covariance == "shared":
             self.log_diagonal = nn.Parameter(torch.zeros(D))
             self.lower = nn.Parameter(torch.zeros(D, D))
+        self.linear = mean == "linear"
+        each = (not self.linear) + (covariance != "shared") * (1 + self.rank)
+        self.net: nn.Module | None = None
         if covariance == "full":
-            self.net = net(context, (2 * D + D * (D - 1) // 2,), 0)
-        else:
-            each = 1 if covariance == "shared" else 2 + self.rank
+            self.net = net(context, (each * D + D * (D - 1) // 2,), 0)
+        elif each:
             self.net = net(context, (each, D) if spec.kind == "vector" else (each * spec.shape[0], *spec.shape[1:]), 0)
 
     def _outputs(self, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """A y + b + r mu(y) as (B, D), and the network's other outputs: (B, P, D), of a full covariance (B, P)."""
         before, D = self._before(y), self.spec.dim
-        out = self.net(before).flatten(1)
-        line = on_line(self.slope, self.offset, before).flatten(1)
-        mean = line + self.unit.flatten() * out[:, :D]
-        rest = out[:, D:]
-        return mean, rest if self.covariance == "full" else rest.view(len(out), -1, D)
+        mean = on_line(self.slope, self.offset, before).flatten(1)
+        rest = mean.new_zeros(len(mean), 0) if self.net is None else self.net(before).flatten(1)
+        if not self.linear:
+            mean, rest = mean + self.unit.flatten() * rest[:, :D], rest[:, D:]
+        return mean, rest if self.covariance == "full" else rest.view(len(rest), -1, D)
 
     def _before(self, y: Tensor | None) -> Tensor:
         """The context (B, *) in its own shape; of vectors (B, C)."""

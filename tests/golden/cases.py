@@ -105,6 +105,7 @@ CASES: dict[str, Case] = {
         context=2,
     ),
     "increment_ring": Case(f"model=increment {RING}", context=6),
+    "increment_linear": Case(f"model=increment {RING} model.mean=linear model.covariance=shared", context=6),
     "gmm": Case("model=gmm model.components=2 data=crabs", split="train"),
     "gmm_vectors": Case(f"model=gmm model.components=2 model.covariance=diagonal {GMM3} data.transform=standardize"),
     "nice": Case(f"model=nice optimizer=adamax {MOONS} {NET8} model.couplings=2 trainer.ema_decay=0.9"),

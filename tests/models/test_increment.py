@@ -14,21 +14,25 @@ from gencli.nn.resnet import ResidualConv
 from gencli.nn.ring import RingConv
 
 COVARIANCES = ["diagonal", "low_rank", "full", "shared"]
-every = pytest.mark.parametrize("covariance", COVARIANCES)
+every = pytest.mark.parametrize(
+    ("covariance", "center"),
+    [*((covariance, "network") for covariance in COVARIANCES), *((c, "linear") for c in COVARIANCES)],
+)
 
 
 def net(in_shape, out_shape, context):
     return MLP(in_shape, out_shape, context, hidden=[8]) if len(in_shape) == 1 else ResidualConv(in_shape, out_shape, 0)
 
 
-def model(shape, covariance, context=None, rank=2):
+def model(shape, covariance, center, context=None, rank=2):
     """An increment with random weights everywhere, in float64."""
     torch.manual_seed(0)
-    made = Increment(Spec(shape, Support("real"), context=context or shape), net=net, covariance=covariance, rank=rank)
+    spec = Spec(shape, Support("real"), context=context or shape)
+    made = Increment(spec, net=net, covariance=covariance, rank=rank, mean=center)
     made.unit.copy_(0.5 + torch.rand(shape))
     with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape))
+        for tensor in (*made.parameters(), *((made.slope, made.offset) if center == "linear" else ())):
+            tensor.add_(0.2 * torch.randn(tensor.shape))
     return made.double().requires_grad_(False)
 
 
@@ -48,10 +52,10 @@ def covariance_of(model, y):
 
 @every
 @pytest.mark.parametrize(("shape", "context"), [((3,), (3,)), ((3,), (6,)), ((1, 2, 3), (4, 2, 3))])
-def test_log_prob_is_that_of_the_normal_distribution(covariance, shape, context):
+def test_log_prob_is_that_of_the_normal_distribution(covariance, center, shape, context):
     if covariance == "full" and len(shape) == 3:
         pytest.skip("full is for vectors")
-    step = model(shape, covariance, context)
+    step = model(shape, covariance, center, context)
     y, x = torch.randn(4, *context).double(), torch.randn(4, *shape).double()
     for k in range(4):
         mean, S = covariance_of(step, y[k : k + 1])
@@ -60,8 +64,8 @@ def test_log_prob_is_that_of_the_normal_distribution(covariance, shape, context)
 
 
 @every
-def test_the_density_integrates_to_one(covariance):
-    step = model((2,), covariance)
+def test_the_density_integrates_to_one(covariance, center):
+    step = model((2,), covariance, center)
     y = torch.tensor([[0.3, -0.7]]).double()
     mean, S = covariance_of(step, y)
     reach = 8 * S.diagonal().sqrt()
@@ -72,8 +76,8 @@ def test_the_density_integrates_to_one(covariance):
 
 
 @every
-def test_samples_have_the_mean_and_covariance(covariance):
-    step, n = model((3,), covariance), 20_000
+def test_samples_have_the_mean_and_covariance(covariance, center):
+    step, n = model((3,), covariance, center), 20_000
     y = torch.randn(1, 3).double()
     mean, S = covariance_of(step, y)
     with torch.no_grad():
@@ -108,6 +112,29 @@ def test_each_pixel_starts_at_its_own_least_squares_forecast():
     assert torch.allclose(step.slope[0, 0], -a, atol=0.01)
     assert torch.allclose(step.slope[0, 1], torch.full((3, 3), 2.0), atol=0.01)
     assert (step.mean(y) - x).std() < 0.02
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "low_rank", "full", "shared"])
+def test_a_linear_mean_stays_the_least_squares_forecast(covariance):
+    dataset = Advection(dimension=6, train=40, test=20)
+    train = dataset.split("train")
+    step = Increment(dataset.spec, net=net, covariance=covariance, mean="linear")
+    step.initialize(train.x, train.y)
+    before = step.mean(train.y).detach()
+    optimizer = torch.optim.Adam(step.parameters(), 0.01)
+    nll = []
+    for _ in range(20):
+        loss = -step.log_prob(train.x, train.y).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        nll.append(loss.item())
+    assert torch.equal(step.mean(train.y), before)
+    assert nll[-1] < nll[0]
+    line = torch.linalg.lstsq(torch.cat([train.y, torch.ones(len(train.y), 1)], 1).double(), train.x.double()).solution
+    forecast = torch.cat([train.y, torch.ones(len(train.y), 1)], 1).double() @ line
+    assert (before - forecast).abs().max() < 1e-3 * train.x.std()
+    assert (step.net is None) == (covariance == "shared")
 
 
 @pytest.mark.parametrize(

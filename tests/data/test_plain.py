@@ -154,3 +154,13 @@ def test_a_late_cell_that_is_no_number_is_named_with_its_line(cell, tmp_path):
     if cell not in ("１２", "\x0b1", "1\x1c"):  # which are numbers to Python
         with pytest.raises(UsageError, match="column 'y', line 302 is"):
             data.split("train")
+
+
+@pytest.mark.parametrize("late", [["1;2;3", "4"], ["4", "1;2;3"], ["4;5;"]])
+@pytest.mark.parametrize("last", ["0.5", "a"])
+def test_late_rows_of_other_lengths_are_named_though_their_cells_add_up(late, last, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["x;y", *(f"{i};{last}" for i in range(300)), *late, f"8;{last}"]))
+    assert same(path) == 0
+    with pytest.raises(UsageError, match=r"line 302 has [13] cells"):
+        read(path)

@@ -110,36 +110,6 @@ def moved(x: Tensor, other: Tensor) -> Tensor:
     return torch.where((error > 0) & (scale > 0), error / scale, torch.zeros_like(error))
 
 
-def copied(x: Tensor, y: Tensor) -> tuple[int, int] | None:
-    """A coordinate of rows x (N, *) that one of their context y (N, *) gives away, and which: y_c = a x_d + b.
-
-    Up to a tolerable part of a spread, on at most ``ROWS`` rows; fewer than ten say nothing, and NaN, a missing value,
-    has no say. None: there is no such pair.
-    """
-    if len(x) < 10:
-        return None
-    step = -(-len(x) // ROWS)
-    x, y = x[::step].flatten(1).double(), y[::step].flatten(1).double()
-    whole = ~x.isnan().any(0)
-    pieces = [whole.nonzero().flatten(), *(~whole).nonzero()]
-    for columns in pieces:
-        there = ~x[:, columns].isnan().any(1)
-        if len(columns) == 0 or int(there.sum()) < 10:
-            continue
-        u, v = _standard(x[there][:, columns]), _standard(y[there])
-        for d, c in ((u.T @ v / len(u)).abs() > 1 - 1e-6).nonzero().tolist():
-            a, b = v[:, c : c + 1], u[:, d : d + 1]
-            if float(moved(a, b * (a * b).mean().sign())) < TOLERABLE:
-                return int(columns[d]), c
-    return None
-
-
-def _standard(x: Tensor) -> Tensor:
-    """Columns (N, D) of mean 0 and deviation 1; a constant one is 0."""
-    away = x - x.mean(0)
-    return away / away.square().mean(0).sqrt().clamp(min=torch.finfo(x.dtype).tiny)
-
-
 def overflows(x: Tensor) -> bool:
     """Whether a value (N, *) is beyond float32 (3.4e38)."""
     parts = x.split(ROWS)  # of a large table, what is worked out on the way would take as much memory as the table

@@ -10,6 +10,7 @@ from gencli.core.errors import UsageError
 from gencli.data.preprocess import Preprocess
 from gencli.data.sets.era5 import ERA5UK, dial
 from gencli.data.sets.series import Series
+from gencli.data.split import TensorSplit
 from gencli.data.transitions import stretches, transitions
 
 
@@ -21,10 +22,13 @@ def written(tmp_path, states, name="s.npy"):
 
 @pytest.mark.parametrize(("lags", "lead", "gap"), [(1, 1, 0), (3, 1, 2), (1, 4, 0), (2, 3, 5)])
 def test_no_row_of_a_split_sees_another_split(tmp_path, lags, lead, gap):
-    series = Series(written(tmp_path, np.arange(200.0)), lags=lags, lead=lead, gap=gap)
+    times = np.random.RandomState(0).permutation(200).astype(float)  # in any order, since no row may follow from others
+    series = Series(written(tmp_path, times), lags=lags, lead=lead, gap=gap)
+    at = torch.from_numpy(times).argsort()
     seen, end = {}, -1
     for name in ("train", "val", "test"):
         split = series.split(name)
+        split = TensorSplit(at[split.x.long()].float(), at[split.y.long()].float())
         assert torch.equal(split.x[:, 0] - split.y[:, -1], torch.full((len(split),), float(lead)))
         if lags > 1:
             assert (split.y.diff(dim=1) == 1).all()
@@ -33,7 +37,24 @@ def test_no_row_of_a_split_sees_another_split(tmp_path, lags, lead, gap):
         end = max(seen[name])
     assert end == 199
     assert [len(series.split(name)) for name in ("val", "test")] == [20, 40]
-    assert torch.equal(series.split("test").x[:, 0], torch.arange(160.0, 200.0))
+    assert torch.equal(at[series.split("test").x[:, 0].long()], torch.arange(160, 200))
+
+
+@pytest.mark.parametrize("name", ["s.npy", "s.csv"])
+def test_a_series_without_noise_has_no_density(tmp_path, name):
+    t = np.arange(900)
+    states = np.stack([np.sin(0.1 * t), np.random.RandomState(0).randn(900), np.cos(0.17 * t)], 1)
+    path = tmp_path / name
+    if name == "s.npy":
+        np.save(path, states)
+    else:
+        np.savetxt(path, states, delimiter=",", header="a,b,c", comments="", fmt="%.9g")
+    with pytest.raises(UsageError, match=r"(column a|coordinate 0) follows from the states before it without noise"):
+        Series(str(path), lags=2).split("train")
+    assert len(Series(str(path), lags=1).split("train")) > 600
+    states[:, [0, 2]] += 1e-4 * np.random.RandomState(1).randn(900, 2)
+    np.save(tmp_path / "noisy.npy", states)
+    assert len(Series(str(tmp_path / "noisy.npy"), lags=2).split("train")) > 600
 
 
 def test_a_planted_future_changes_nothing_of_training(tmp_path):

@@ -12,9 +12,9 @@ import torch
 import gencli
 from gencli.cli.main import main
 from gencli.core.errors import UsageError
+from gencli.data.leaks import copied, determined
 from gencli.data.sets.array import Array
 from gencli.data.sets.csv import CSV
-from gencli.data.statistics import copied
 from tests.conftest import TINY
 
 WORDS = [word for word in TINY if not word.startswith(("data", "model"))]
@@ -190,6 +190,32 @@ def test_a_copy_of_a_coordinate_is_found_whatever_its_scale():
     missing[::3, 2] = float("nan")
     assert copied(missing, x[:, 2:]) == (2, 0)
     assert copied((x > 0).long(), (x[:, :1] > 0).double()) == (0, 0)
+
+
+def test_a_weighted_sum_is_found_and_little_noise_is_none():
+    x, y = rows(), rows(seed=1)
+    assert determined(x, y) is None
+    x[:, 2] = y @ torch.tensor([3.0, -1.0, 1e-3]).double() + 7
+    assert determined(x, y) == determined(x.float(), y) == 2
+    assert determined(x, torch.cat([y, y[:, :1] * 2], 1)) == 2  # whatever else is in y
+    x[:, 2] += 1e-4 * rows(seed=2)[:, 0]
+    assert determined(x, y) is None
+    x[:, 2] = 5.0  # which is constant, and so told elsewhere
+    assert determined(x, y) is None
+    assert determined(rows()[:20], rows()[:20]) is None  # few rows say nothing
+
+
+def test_a_sum_of_contexts_is_refused_by_name(tmp_path):
+    x = rows().numpy()
+    np.savetxt(
+        tmp_path / "t.csv", np.c_[x, x[:, 1] - 2 * x[:, 2]], delimiter=",", header="a,b,c,sum", comments="", fmt="%.8f"
+    )
+    with pytest.raises(UsageError, match="the context gives column 'sum' of x away"):
+        CSV(str(tmp_path / "t.csv"), columns=["a", "sum"], context=["b", "c"]).split("train")
+    assert CSV(str(tmp_path / "t.csv"), columns=["a", "sum"], context=["b"]).split("train") is not None
+    np.savez(tmp_path / "t.npz", train=np.c_[x[:, :1], x[:, 1] - 2 * x[:, 2]], train_labels=x[:, 1:])
+    with pytest.raises(UsageError, match=r"the context gives coordinate 1 of x away \(a weighted sum of it\)"):
+        Array(str(tmp_path / "t.npz")).split("train")
 
 
 def test_a_leaking_column_is_refused_by_name(tmp_path):

@@ -18,9 +18,9 @@ from gencli.core.options import BelowOne, NonNegative, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.lazy import UserFiles, counted, listed, names_of
+from gencli.data.leaks import refuse_leaks
 from gencli.data.mapped import MappedSplit, mapped
 from gencli.data.split import SPLITS, TensorSplit, leaving, meant, shares, to_support
-from gencli.data.statistics import copied
 from gencli.data.tables import in_order
 
 LABELS = {name: f"{name}_labels" for name in SPLITS}
@@ -212,11 +212,10 @@ class Array(UserFiles):
         if len(x) == 0:
             return None
         split = TensorSplit(to_support(x, spec.support, where), y)
-        if name == "train" and spec.context and not self.kept and y is not None and (pair := copied(split.x, y)):
-            raise self._error(
-                f"coordinate {pair[1]} of {labels} gives coordinate {pair[0]} of x away (a copy, but for shift and "
-                "scale): no density has a limit there; leave one of them out"
-            )
+        if name == "train" and spec.context and not self.kept and y is not None:
+            of_y = f"coordinate {{}} of {labels}".format
+            where = f"data.path={self.path}"
+            refuse_leaks(split.x, y, not spec.support.discrete, where, "coordinate {}".format, of_y)
         return split
 
     def _classes(self, y: np.ndarray, key: str) -> Tensor:

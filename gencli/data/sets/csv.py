@@ -19,11 +19,12 @@ from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
 from gencli.data.lazy import BEYOND, UserFiles, distinct, listed, narrow
+from gencli.data.leaks import refuse_leaks
 from gencli.data.mapped import MappedSplit
 from gencli.data.meaning import Meaning
 from gencli.data.room import folder, room
 from gencli.data.split import SPLITS, shares, storage_dtype, to_support
-from gencli.data.statistics import ROWS, copied, needs_float64, overflows
+from gencli.data.statistics import ROWS, needs_float64, overflows
 from gencli.data.table_files import read
 from gencli.data.tables import Table, in_order, of_cells
 
@@ -306,12 +307,15 @@ class CSV(UserFiles):
             raise UsageError(f"{self._table.where} has {len(self._table)} rows, and none for training")
         if name == "train" and self._context and not self.kept and self._y is not None:
             some = rows[:: -(-len(rows) // ROWS)]
-            if pair := copied(torch.from_numpy(self._x[some]), self._y[torch.from_numpy(some)]):
-                d, c = self._meaning.columns[pair[0]], self._context[pair[1]]
-                raise UsageError(
-                    f"data.context: column '{quoted(c)}' gives column '{quoted(d)}' of x away (a copy, but for shift "
-                    "and scale): no density has a limit there; leave one of them out"
-                )
+            x, y = torch.from_numpy(self._x[some]), self._y[torch.from_numpy(some)]
+            refuse_leaks(
+                x,
+                y,
+                not self._support.discrete and not self._asked,
+                "data.context",
+                lambda d: f"column '{quoted(self._meaning.columns[d])}'",
+                lambda c: f"column '{quoted(self._context[c])}'",
+            )
         return self._at(rows, training=name == "train")
 
     def _at(self, rows: np.ndarray, training: bool = False) -> Split:

@@ -17,6 +17,7 @@ from gencli.core.options import BelowOne, Count, Natural
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.lazy import UserFiles, counted, distinct, listed
+from gencli.data.leaks import determined
 from gencli.data.split import SPLITS, TensorSplit, leaving
 from gencli.data.table_files import read
 from gencli.data.tables import of_cells
@@ -100,7 +101,16 @@ class Series(UserFiles):
         T = len(self._states)
         val, test = (round(T * share) for share in self.shares)
         at = stretches(T, val, test, self.lags, self.lead, self.gap).get(name)
-        return None if at is None else self._rows(at)
+        if at is None:
+            return None
+        rows = self._rows(at)
+        if name == "train" and not self.kept and rows.y is not None and (d := determined(rows.x, rows.y)) is not None:
+            names = self.meaning["columns"]
+            raise UsageError(
+                f"data.path={quoted(self.path, 200)}: {f'column {quoted(names[d])}' if names else f'coordinate {d}'} "
+                "follows from the states before it without noise, a weighted sum of them: no density has a limit there"
+            )
+        return rows
 
     def whole(self) -> Split | None:
         return self.in_precision(self._rows(range(len(self._states))), "all")

@@ -162,7 +162,8 @@ def _pair(option: Option, config_dirs: Sequence[str], recipes: Sequence[notes.Re
     fitting = compatibility.data_for if option.group == "model" else compatibility.models_for
     fits = fitting(option, config_dirs)
     usual = _USUAL[other]
-    reals = ["moons"] if other == "data" and "binary" not in _supports(option) else []
+    told = option.keys.get("conditional") is True  # by default: not every data set has what it is told
+    reals = ["moons"] if other == "data" and "binary" not in _supports(option) and not told else []
     tried = [*(name for name in usual if name in used), *(reals if other == "data" else usual), *used, *usual, *fits]
     found = next((name for name in tried if name in fits), None)
     return (option.name, found) if other == "data" else (found, option.name)
@@ -174,7 +175,7 @@ def _supports(option: Option) -> Sequence[str]:
 
 
 _USUAL = {
-    "data": ("moons", "digits", "karate", "tinyshakespeare", "ising"),
+    "data": ("moons", "digits", "karate", "tinyshakespeare", "ising", "lorenz96"),
     "model": ("ergm", "realnvp", "transformer", "made"),
 }
 """What examples take where it fits."""

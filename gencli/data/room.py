@@ -43,6 +43,6 @@ def room(shape: tuple[int, ...], memory: float) -> np.ndarray:
             return np.memmap(file, np.float64, "r+", shape=shape)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"data.memory={memory:g}: a file of {size / 1e9:.3g} GB is needed in {quoted(folder(), 200)}: "
-            f"{quoted(str(error) or type(error).__name__, 200)}"
+            f"data.memory={memory:g}: a file of {size / 1e9:.3g} GB is needed in {quoted(folder(), 200)} "
+            f"({quoted(str(error) or type(error).__name__, 200)}): more data.memory, or XDG_CACHE_HOME, of another disk"
         ) from error

@@ -37,7 +37,10 @@ class Contextual(nn.Module, ABC):
     def __init__(self, spec: Spec, *, conditional: bool = False, context: NetworkFactory | None = None) -> None:
         super().__init__()
         if conditional and not (spec.classes or spec.context):
-            raise ValueError("model.conditional=true needs data with labels or a context; this data has neither")
+            raise ValueError(
+                "model.conditional=true needs data with labels or a context; this data has neither (digits, simulator "
+                "and lorenz63 have; of data=csv data.label or data.context names columns)"
+            )
         if context is not None and not conditional:
             raise ValueError("model.context: a network of the context needs model.conditional=true")
         if context is not None and spec.classes:

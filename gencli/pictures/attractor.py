@@ -39,6 +39,8 @@ class Attractor(Picture):
     plane: Annotated[list[Natural], Range(low=2, high=2)] | None = None
 
     def make(self, parts: Parts, n: int, seed: int) -> Drawn:
+        if parts.dataset.spec.kind != "vector":
+            raise UsageError(f"picture=attractor is of vectors; data={parts.dataset.name} has none")
         subject, D = held_out_subject(parts, seed), parts.dataset.spec.dim
         a, b = self.plane or (0, {1: 0, 3: 2}.get(D, 1))
         if max(a, b) >= D:
@@ -61,6 +63,7 @@ class Attractor(Picture):
         axes[1].set_title(f"model, {len(free)} free runs")
         axes[1].set_xlim(axes[0].get_xlim())
         axes[1].set_ylim(axes[0].get_ylim())
+        beyond = ((flat < held.amin(0)) | (flat > held.amax(0))).any(1).double().mean()
         for axis in axes[:2]:
             axis.set_xlabel(names[a])
             axis.set_ylabel(names[b])
@@ -73,5 +76,6 @@ class Attractor(Picture):
             axis.set_yticks([])
             axis.set_title("climate" if d == 0 else "")
         axes[2].legend()
-        figure.suptitle(title(parts, f"{self.steps} steps"), wrap=True)
+        said = f"free runs of {self.steps} steps, {float(beyond):.0%} of states beyond all held-out ones"
+        figure.suptitle(title(parts, said), wrap=True)
         return Drawn(figures={"": figure})

@@ -97,12 +97,12 @@ class Calibration(Picture):
         first = ranks["log p(x)"]
         n, share = len(first), 1 / self.bins
         error = math.sqrt(share * (1 - share) * (1 / n + 1 / samples)) / share
-        left.axhspan(
-            1 - 1.96 * error, 1 + 1.96 * error, color=style.faint(), linewidth=0, label="95 % of bars, if right"
-        )
+        low, high = max(0.0, 1 - 1.96 * error), 1 + 1.96 * error
+        left.axhspan(low, high, color=style.faint(), linewidth=0, label="95 % of bars, if right")
         left.axhline(1.0, color=style.ink(), linewidth=0.8)
         left.hist(first.numpy(), bins=self.bins, range=(0, 1), density=True, color=style.DATA, alpha=0.8)
         left.set_xlim(0, 1)
+        left.set_ylim(bottom=0)
         left.set_xlabel(f"rank of log p(x) of {n} held-out examples among {samples} samples")
         left.set_ylabel("density")
         left.legend(loc="lower center")

@@ -49,7 +49,10 @@ class Rollout(AnswerPicture):
             figure = _fields(truth, members)
         else:
             figure = self._lines(truth, members, columns_of(parts))
-        figure.suptitle(title(parts, f"{members.shape[1]} trajectories from each held-out state"), wrap=True)
+        shown = 1 if spec.kind == "image" else len(truth)
+        few = f"; {shown} of them shown" if shown < len(start) else ""
+        said = f"{members.shape[1]} trajectories from each of {len(start)} held-out states{few}"
+        figure.suptitle(title(parts, said), wrap=True)
         return Drawn(figures={"": figure})
 
     def _lines(self, truth: Tensor, members: Tensor, names: list[str]) -> Any:
@@ -112,7 +115,7 @@ def _images(truth: Tensor, members: Tensor) -> Any:
             axis.set_xticks([])
             axis.set_yticks([])
             if name == "truth":
-                axis.set_title(f"{lead + 1} steps")
+                axis.set_title("1 step" if lead == 0 else f"{lead + 1} steps")
         row[0].set_ylabel(name)
         figure.colorbar(shown, ax=list(row))
     return figure

@@ -85,3 +85,15 @@ def test_a_model_of_no_states_rolls_nowhere(tiny_run, capsys):
     assert "metrics=[forecast] needs states in the order of time" in capsys.readouterr().err
     assert cli.main(["train", "model=increment", "data=moons"]) == 2
     assert "model" in capsys.readouterr().err
+
+
+def test_grids_have_no_attractor_and_a_linear_mean_may_be_the_best(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("fields.npy", np.random.RandomState(0).randn(120, 1, 4, 4).cumsum(0))
+    words = ["data=series", "data.path=fields.npy", "model.mean=linear", "model.covariance=shared", "optimizer.lr=1"]
+    options = ["trainer.max_steps=2", "optimizer.warmup_steps=0", "run_dir=grid", "logger=none", "n=0", "device=cpu"]
+    assert cli.main(["train", "model=increment", *words, *options]) == 0
+    said = "".join(capsys.readouterr())
+    assert "2 steps, none of them better on validation than the start, which is kept" in said
+    assert cli.main(["sample", "run=grid", "picture=attractor"]) == 2
+    assert "picture=attractor is of vectors; data=fields has none" in capsys.readouterr().err

@@ -136,9 +136,9 @@ class CSV(UserFiles):
             )
         if self.kept:
             unread = [c for c in table.columns if c not in (*meaning.columns, *self._special)]
-            return lines + (
-                [f"{self.name}: columns that the run has not are not read: {listed(unread)}"] if unread else []
-            )
+            if unread:
+                lines.append(f"{self.name}: columns that the run has not are not read: {listed(unread)}")
+            return lines + self._kept_in_a_file()
         named = f"{table.dialect}, " if table.lines is not None else ""
         kinds = meaning.kinds or []
         described = [f"{c} ({k.support})" for c, k in zip(meaning.columns, kinds, strict=False)] or meaning.columns
@@ -154,12 +154,17 @@ class CSV(UserFiles):
         counts = [meaning.columns[k] for k in near if (np.diff(x[:, k]) == 1).all()]
         if counts:
             lines.append(f"{self.name}: {listed(counts)} counts the rows; data.columns leaves it out")
-        if isinstance(x, np.memmap):
-            lines.append(
-                f"{self.name}: {x.nbytes / 1e9:.3g} GB of numbers, more than data.memory={self._memory:g}, are read "
-                f"from a file in {quoted(folder(), 200)}, which is gone when gencli ends"
-            )
-        return lines
+        return lines + self._kept_in_a_file()
+
+    def _kept_in_a_file(self) -> list[str]:
+        """Where the numbers lie, if they are not in memory."""
+        x = vars(self).get("_x")
+        if not isinstance(x, np.memmap):
+            return []
+        return [
+            f"{self.name}: {x.nbytes / 1e9:.3g} GB of numbers, more than data.memory={self._memory:g}, are read from a "
+            f"file in {quoted(folder(), 200)}, which is gone when gencli ends"
+        ]
 
     @property
     def _special(self) -> list[str]:

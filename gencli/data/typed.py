@@ -127,8 +127,8 @@ def of_npz(file: BinaryIO, where: str) -> Columns:
             try:
                 cells = arrays[name]
             except ValueError as error:  # Python objects, which would have to be unpickled
-                advice = "it holds Python objects, which are not loaded: save text as x.astype(str)"
-                raise UsageError(f"{where}: key '{quoted(name)}': {advice}") from error
+                advice = "holds Python objects, which are not loaded: save text as x.astype(str)"
+                raise ValueError(f"key '{quoted(name)}' {advice}") from error
             if cells.ndim != 1 or cells.dtype.kind not in "biufUS":
                 raise UsageError(
                     f"{where}: key '{quoted(name)}' is {cells.dtype}{list(cells.shape)}: one array (N,) of numbers or "

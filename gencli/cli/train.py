@@ -46,9 +46,12 @@ def _summary(session: Session, record: NLLRecord | None, seconds: float) -> list
     """How long it took, which step is the best, where to look, what to type next."""
     state, place, dataset = session.trainer.state, session.folder.path, session.parts.dataset
     run = setting("run", place)
-    best = f", the best of them {state.best[1]:,}" if state.best else ""
-    if state.best and state.best[1] == 0:
-        best = ", none of them better on validation than the start, which is kept"
+    best = ""
+    if state.best:
+        at = state.best[1]
+        best = (
+            f", the best of them {at:,}" if at else ", none of them better on validation than the start, which is kept"
+        )
     lines = [
         f"trained for {duration(state.clock.seconds)}, {state.step:,} steps{best}; {duration(seconds)} in all",
         *(f"drawn     {relative(file)}" for file in session.drawn),

@@ -36,6 +36,13 @@ def named(text: str, key: str) -> Path:
     return path
 
 
+def user_cache() -> Path:
+    """Where gencli keeps for the user what can be had again: data, classifiers, numbers of large tables."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("gencli"))
+
+
 _held: dict[Path, tuple[int, int]] = {}
 
 

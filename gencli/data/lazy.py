@@ -19,8 +19,6 @@ from gencli.data.root import data_root, user_path
 from gencli.data.split import SPLITS, TensorSplit
 from gencli.data.statistics import needs_float64, overflows
 
-BEYOND = "a value is beyond float32 (3.4e38), in which the training split is kept"
-
 
 class Lazy(Dataset):
     """A data set that reads each of its splits once, when it is asked for.
@@ -91,7 +89,7 @@ def narrow(t: Tensor) -> Tensor:
     if t.dtype != torch.float64:
         return t
     if overflows(t):
-        raise ValueError(BEYOND)
+        raise ValueError("a value is beyond float32 (3.4e38), in which the training split is kept")
     return t.float()
 
 

@@ -14,10 +14,7 @@ from gencli.core.spec import Batch
 from gencli.data.base import Split
 from gencli.data.lazy import narrow
 from gencli.data.split import TensorSplit
-from gencli.data.statistics import ROWS, needs_float64, overflows
-
-PART = 4096
-"""Rows that are read at a time, where all are."""
+from gencli.data.statistics import ROWS, chunks, needs_float64, overflows
 
 
 class MappedSplit(Split):
@@ -47,11 +44,9 @@ class MappedSplit(Split):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _taken(self, index: slice | np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.x[self.rows[index]])).to(self.dtype)
-
     def gather(self, index: Tensor) -> Batch:
-        x = self._taken(index.cpu().numpy()).to(self.device)
+        taken = np.ascontiguousarray(self.x[self.rows[index.cpu().numpy()]])
+        x = torch.from_numpy(taken).to(self.device, self.dtype)
         return Batch(x, None if self.y is None else self.y[index.to(self.device)])
 
     def to(self, device: torch.device) -> MappedSplit:
@@ -59,16 +54,17 @@ class MappedSplit(Split):
 
     def in_memory(self) -> TensorSplit:
         """The same examples, copied into memory."""
-        x = torch.empty((len(self), *self.x.shape[1:]), dtype=self.dtype)
-        for start in range(0, len(self), PART):
-            x[start : start + PART] = self._taken(slice(start, start + PART))
-        return TensorSplit(x.to(self.device), self.y)
+        x, n = torch.empty((len(self), *self.x.shape[1:]), dtype=self.dtype, device=self.device), 0
+        for batch in chunks(self):
+            x[n : n + len(batch.x)] = batch.x
+            n += len(batch.x)
+        return TensorSplit(x, self.y)
 
     @cached_property
     def sha256(self) -> str:
         digest = hashlib.sha256(f"{self.dtype} {(len(self), *self.x.shape[1:])};".encode())
-        for start in range(0, len(self), PART):
-            digest.update(self._taken(slice(start, start + PART)).numpy().data)
+        for batch in chunks(self):
+            digest.update(batch.x.cpu().numpy().data)
         if self.y is not None:
             digest.update(f"{self.y.dtype} {tuple(self.y.shape)};".encode())
             digest.update(self.y.cpu().contiguous().numpy().data)
@@ -80,25 +76,29 @@ def mapped(
     rows: np.ndarray,
     checked: Callable[[np.ndarray, str], Tensor],
     precise: bool | None,
+    y: Tensor | None = None,
+    look: bool = True,
 ) -> tuple[MappedSplit, bool]:
-    """Rows (n,) of an array, all of which are looked at once; whether they stay in float64.
+    """Rows (n,) of an array; whether they stay in float64.
 
     Args:
-        x: (N, *) mapped.
+        x: (N, *) mapped, or in memory.
         rows: n of them.
         checked: makes tensors of rows, or refuses them; it is told which these are.
         precise: whether they stay in float64, if they are; None: where they need it.
+        y: of these rows.
+        look: whether all rows are looked at; else it is known that they pass, and that float32 holds all values.
 
     Raises:
         ValueError: a value is beyond float32, in which they are to be.
     """
     few = checked(x[rows[:: max(1, -(-len(rows) // ROWS))]], "")
     fine = few.dtype == torch.float64 and (needs_float64(few) if precise is None else precise)
-    for start in range(0, len(rows), ROWS):
+    for start in range(0, len(rows), ROWS) if look else ():
         part = checked(x[rows[start : start + ROWS]], f", from row {start} on,")
         if precise is None:
             fine = fine or (part.dtype == torch.float64 and overflows(part))
         elif not fine:
             narrow(part)
     dtype = torch.float32 if few.dtype == torch.float64 and not fine else few.dtype
-    return MappedSplit(x, rows, dtype), fine
+    return MappedSplit(x, rows, dtype, y), fine

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gencli.core.errors import UsageError, quoted
-from gencli.core.files import named
+from gencli.core.files import named, user_cache
 from gencli.core.torchvision_compat import torchvision
 
 
@@ -23,9 +23,7 @@ def data_root(root: str | None) -> Path:
     chosen = root or os.environ.get("GENCLI_DATA")
     if chosen:
         return named(chosen, "data.root=")
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("gencli")) / "data"
+    return user_cache() / "data"
 
 
 def user_path(path: str | None, what: str, key: str = "data.path", typed: Mapping[str, str] | None = None) -> Path:

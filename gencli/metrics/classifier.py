@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gencli.core.errors import RunFailed
-from gencli.core.files import write_whole
+from gencli.core.files import user_cache, write_whole
 from gencli.core.noise import GLOBAL, mix_seed
 from gencli.core.options import Count, Seed
 from gencli.core.spec import Spec
@@ -163,9 +163,7 @@ def trained(dataset: Dataset, split_name: str, steps: int, seed: int, device: to
 
 def cache_folder() -> Path:
     """Where trained classifiers are kept."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("gencli")) / "classifiers"
+    return user_cache() / "classifiers"
 
 
 @dataclass(frozen=True, kw_only=True)

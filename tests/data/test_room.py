@@ -30,8 +30,8 @@ def here(monkeypatch, tmp_path):
     monkeypatch.setattr(plain, "LARGE", 900)
     monkeypatch.setattr(plain, "BLOCK", 500)
     monkeypatch.setattr(room, "PART", 70)
-    monkeypatch.setattr(room, "folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr("gencli.data.sets.csv.folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(room, "user_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr("gencli.data.sets.csv.user_cache", lambda: tmp_path / "cache")
 
 
 def table(away=0.0):

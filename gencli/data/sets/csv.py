@@ -13,23 +13,21 @@ import torch
 from torch import Tensor
 
 from gencli.core.errors import UsageError, near, quoted
+from gencli.core.files import user_cache
 from gencli.core.options import BelowOne, NonNegative, Seed
 from gencli.core.spec import Spec, Support
 from gencli.data.base import Split
 from gencli.data.columns import Column, columns_asked
 from gencli.data.dialect import SPACES, Dialect
-from gencli.data.lazy import BEYOND, UserFiles, distinct, listed, narrow
+from gencli.data.lazy import UserFiles, distinct, listed, narrow
 from gencli.data.leaks import refuse_leaks
-from gencli.data.mapped import MappedSplit
+from gencli.data.mapped import mapped
 from gencli.data.meaning import Meaning
-from gencli.data.room import folder, room
+from gencli.data.room import PART, room
 from gencli.data.split import SPLITS, shares, storage_dtype, to_support
 from gencli.data.statistics import ROWS, needs_float64, overflows
 from gencli.data.table_files import read
 from gencli.data.tables import Table, in_order, of_cells
-
-CHECKED = 1_000_000
-"""Rows that are checked at a time."""
 
 
 class CSV(UserFiles):
@@ -163,7 +161,7 @@ class CSV(UserFiles):
             return []
         return [
             f"{self.name}: {x.nbytes / 1e9:.3g} GB of numbers, more than data.memory={self._memory:g}, are read from a "
-            f"file in {quoted(folder(), 200)}, which is gone when gencli ends"
+            f"file in {quoted(user_cache(), 200)}, which is gone when gencli ends"
         ]
 
     @property
@@ -267,7 +265,7 @@ class CSV(UserFiles):
                 x[:, j] = kind.codes(table, column)
             return x
         x = table.matrix(meaning.columns, memory)
-        part = CHECKED if isinstance(x, np.memmap) else max(1, len(x))
+        part = PART if isinstance(x, np.memmap) else max(1, len(x))
         for start in range(0, len(x), part):
             to_support(x[start : start + part], support, table.where)
         return x
@@ -332,17 +330,10 @@ class CSV(UserFiles):
         fine_y = y is not None and (needs_float64(y) if keep is None else keep[1])
         if y is not None and not fine_y:
             y = narrow(y)
-        fine = False
-        if dtype == torch.float64:
-            few = torch.from_numpy(x[rows[:: max(1, -(-len(rows) // ROWS))]])
-            beyond = self._wide and any(
-                overflows(torch.from_numpy(x[part])) for part in np.array_split(rows, 1 + len(rows) // CHECKED)
-            )
-            fine = beyond or needs_float64(few) if keep is None else keep[0]
-            if beyond and not fine:
-                raise ValueError(BEYOND)
+        split, fine = mapped(
+            x, rows, lambda part, _: torch.from_numpy(part).to(dtype), keep and keep[0], y, look=self._wide
+        )
         self._precise = keep or (fine, fine_y)
-        split = MappedSplit(x, rows, dtype if fine or dtype != torch.float64 else torch.float32, y)
         return split if isinstance(x, np.memmap) else split.in_memory()
 
     @cached_property

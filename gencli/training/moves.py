@@ -121,7 +121,7 @@ class Moves:
         norm = strategy.norm(own)
         self.guard.watch(optimizer, total, norm)
         if most:
-            clip(own, norm, most)
+            clip(optimizer, own, norm, most)
         if scaled:
             scaler.step(optimizer)
             scaler.update()

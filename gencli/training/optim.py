@@ -25,27 +25,36 @@ def eager(optimizer: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]
     return type(optimizer.__name__, (optimizer,), plain | {"step": torch.no_grad()(inspect.unwrap(optimizer.step))})
 
 
+class Divides:
+    """An optimizer whose step divides gradients by ``grad_scale``, if there is one."""
+
+    grad_scale: Tensor | None = None
+
+
 def lean(optimizer: type[torch.optim.Optimizer], kernel: Callable[..., None]) -> type[torch.optim.Optimizer]:
     """Adam or AdamW, whose steps on a CPU are the kernel and nothing else, to the bit.
 
     What torch does around it in Python, and again for each group, takes as long as the kernel on a small network. The
     first step is torch's, which makes the state; so are those of parameters of several types, and any in which one has
-    no gradient.
+    no gradient. ``grad_scale``, if there is one, is what the kernel divides gradients by.
     """
 
-    class Lean(optimizer):  # type: ignore[misc, valid-type]
+    class Lean(optimizer, Divides):  # type: ignore[misc, valid-type]
         _state: list[list[list[Tensor]]] | None = None  # of each group: means, squares, numbers of the step
+        _steps: list[Tensor]  # those numbers, each once: parameters that moved as often share theirs
 
         @torch.no_grad()
         def step(self, closure: None = None) -> None:
             gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
             usual = all(g is not None for some in gradients for g in some) and getattr(self, "found_inf", None) is None
             if self._state is None or not usual:
+                for entries in self.state.values():
+                    entries["step"] = entries["step"].clone()
                 super().step()
                 kinds = {(p.dtype, p.device) for group in self.param_groups for p in group["params"]}
                 self._state = self._found() if usual and len(kinds) == 1 else None
                 return
-            torch._foreach_add_([n for _, _, steps in self._state for n in steps], 1)
+            torch._foreach_add_(self._steps, 1)
             for group, some, (means, squares, steps) in zip(self.param_groups, gradients, self._state, strict=True):
                 beta1, beta2 = group["betas"]
                 kernel(
@@ -57,9 +66,16 @@ def lean(optimizer: type[torch.optim.Optimizer], kernel: Callable[..., None]) ->
                     eps=group["eps"],
                     amsgrad=False,
                     maximize=False,
+                    grad_scale=self.grad_scale,
                 )
 
+        step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it in a profiler's mark
+
         def _found(self) -> list[list[list[Tensor]]]:
+            shared: dict[float, Tensor] = {}
+            for entries in self.state.values():
+                entries["step"] = shared.setdefault(float(entries["step"]), entries["step"])
+            self._steps = list(shared.values())
             keys = ("exp_avg", "exp_avg_sq", "step")
             return [[[self.state[p][key] for p in group["params"]] for key in keys] for group in self.param_groups]
 
@@ -95,17 +111,25 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.zeros(())
 
 
-def clip(parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
-    """Multiply gradients by min(1, most / (norm + 1e-6)), as ``torch.nn.utils.clip_grad_norm_`` does, to the bit.
+def clip(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
+    """Let the optimizer's next step be one with gradients times min(1, most / (norm + 1e-6)).
+
+    It is what ``torch.nn.utils.clip_grad_norm_`` does. An optimizer that divides gradients itself is told by what; else
+    they are multiplied here.
 
     Args:
+        optimizer: that is to move.
         parameters: whose gradients.
         norm: of the gradients; where it lies on the CPU, nothing is multiplied that need not be.
         most: the norm that they may have.
     """
-    factor: Tensor | float = (most / (norm + 1e-6)).clamp(max=1.0)
-    if norm.device.type == "cpu":  # a number: each gradient would make one of a tensor
-        factor = float(factor)
+    if norm.device.type != "cpu":
+        factor: Tensor | float = (most / (norm + 1e-6)).clamp(max=1.0)
+    else:  # a number: of a tensor each gradient would make one
+        factor = min(1.0, most / (float(norm) + 1e-6))
+        if isinstance(optimizer, Divides):
+            optimizer.grad_scale = None if factor == 1 else torch.tensor(1 / factor)
+            return
         if factor == 1:
             return
     torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)

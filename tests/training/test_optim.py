@@ -53,7 +53,7 @@ def test_steps_and_clipping_are_those_of_torch(name, dtype):
             if step == 2:
                 net.extra.grad = None
         norm = gradient_norm(ours.parameters())
-        clip(ours.parameters(), norm, 1.0)
+        clip(optimizer, ours.parameters(), norm, 1.0)
         torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(theirs.parameters(), 1.0).to(norm))
         optimizer.step()
         reference.step()

@@ -215,6 +215,14 @@ class Line(Task):
     def simulate(self, theta, generator):
         return 2 * theta + 0.1 * torch.randn(theta.shape, generator=generator, dtype=theta.dtype)
 
+class Certain(Line):
+    observed = 2
+    def simulate(self, theta, generator):
+        return torch.cat([super().simulate(theta, generator), theta.square()], 1)
+
+class Few(Certain):
+    singular = True
+
 class Loose(Line):
     def simulate(self, theta, generator):
         return torch.zeros(3)
@@ -244,6 +252,9 @@ def test_a_simulator_of_the_users(tmp_path, monkeypatch):
         make(("mysims",), "mysims:nothing")
     with pytest.raises(UsageError, match="simulate gave shape"):
         make(("mysims",), "mysims:Loose").split("train")
+    with pytest.raises(UsageError, match="simulate gives x_2 of the same parameters without noise"):
+        make(("mysims",), "mysims:Certain").split("train")
+    assert make(("mysims",), "mysims:Few").split("train") is not None
     with pytest.raises(UsageError, match=r"Did you mean.*two_moons"):
         make((), "two_moon")
 

@@ -133,25 +133,50 @@ class Simulator(Lazy):
         return torch.Generator().manual_seed(mix_seed(*parts))
 
     def _pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Theta (n, D) and observations (n, C).
+        """Theta (n, D) and observations (n, C)."""
+        theta = self.task.prior.sample(n, generator)
+        return theta, self._simulated(theta, generator)
+
+    def _simulated(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """Observations (n, C) of theta (n, D).
 
         Raises:
             ValueError: the simulator gives something else.
         """
-        theta = self.task.prior.sample(n, generator)
-        x = self.task.simulate(theta, generator)
+        n, x = len(theta), self.task.simulate(theta, generator)
         if tuple(x.shape) != (n, self.task.observed):
             raise ValueError(f"data.task: simulate gave shape {tuple(x.shape)}, ({n}, {self.task.observed}) is needed")
         if not bool(x.isfinite().all()):
             raise ValueError(f"data.task: {int((~x.isfinite()).any(1).sum())} of {n} simulations are not finite")
-        return theta, x
+        return x
 
     @cached_property
     def observations(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """The ten parameters (10, D) and what was observed of them (10, C), the same for every seed."""
         return self._pairs(self.OBSERVATIONS, self._generator(0, 1))
 
+    def _refuse_certain(self) -> None:
+        """Refuse a simulator that gives a real number of its observations without noise.
+
+        The likelihood has no density then, and posteriors lie on less than the parameters' space.
+
+        Raises:
+            ValueError: it gives ten parameters' twice, whatever the generator.
+        """
+        if self.task.support.discrete or self.task.singular:
+            return
+        theta = self.task.prior.sample(10, self._generator(0, 5))
+        first, again = (self._simulated(theta.clone(), self._generator(0, 5, k)) for k in (1, 2))
+        certain = (first == again).all(0).nonzero()
+        if len(certain):
+            raise ValueError(
+                f"data.task: simulate gives x_{int(certain[0]) + 1} of the same parameters without noise: no density "
+                "has a limit there; leave it out (singular = True says that it takes few values)"
+            )
+
     def load(self, name: str) -> TensorSplit:
+        if name == "train":
+            self._refuse_certain()
         if name == "test":
             theta, x = self._pairs(self.sizes["test"], self._generator(self.seed, 3))
         else:  # one stream, so that a larger budget begins with the smaller one's parameters

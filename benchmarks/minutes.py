@@ -45,7 +45,8 @@ def zuko(dim: int) -> tuple[nn.Module, LogProb]:
     """Its neural spline flow, autoregressive, for few coordinates, its masked autoregressive flow for many."""
     from zuko.flows import MAF, NSF
 
-    flow = NSF(dim, transforms=5, hidden_features=(128, 128)) if dim < 100 else MAF(dim, 5, hidden_features=(512, 512))
+    make, widths = (NSF, (128, 128)) if dim < 100 else (MAF, (512, 512))
+    flow = make(dim, transforms=5, hidden_features=widths)
     return flow, lambda u: flow().log_prob(u)
 
 

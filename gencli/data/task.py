@@ -66,7 +66,10 @@ class Task(ABC):
 
     @abstractmethod
     def simulate(self, theta: Tensor, generator: torch.Generator) -> Tensor:
-        """An observation (n, C) for each row of theta (n, D); all randomness is the generator's."""
+        """An observation (n, C) for each row of theta (n, D); all randomness is the generator's.
+
+        A real number that has none is refused, unless the task is ``singular``: no density has a limit there.
+        """
 
     def log_likelihood(self, x: Tensor, theta: Tensor) -> Tensor | None:
         """log p(x given theta) of rows x (n, C), theta (n, D): (n,) nats; None: it is not known."""

@@ -146,7 +146,7 @@ class Narrow(Unnormalized):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("s", [0.03, 1000.0])
+@pytest.mark.parametrize("s", [0.03, 1.0, 1000.0])
 def test_chains_find_their_step_whatever_the_scale(s):
     """The first step size fits one of these scales; the mean of 8 errors is zero within four standard errors."""
     found = [measured(Narrow(s), seed, bridges=8, chains=100) for seed in range(8)]

@@ -68,7 +68,8 @@ class Simulator(Lazy):
 
     Raises:
         ValueError: the budget leaves no training or no validation example; ``joint`` of a task whose observations are
-            discrete, so that no density of reals has them beside parameters.
+            discrete, so that no density of reals has them beside parameters. In ``split``, too: what is simulated is of
+            another shape, not finite, or a real number without noise.
     """
 
     shape_kind: ClassVar[str] = "vector"
@@ -161,7 +162,7 @@ class Simulator(Lazy):
         The likelihood has no density then, and posteriors lie on less than the parameters' space.
 
         Raises:
-            ValueError: it gives ten parameters' twice, whatever the generator.
+            ValueError: it gives the same of ten parameters by two generators.
         """
         if self.task.support.discrete or self.task.singular:
             return

@@ -93,7 +93,7 @@ class Bound:
         """|v - v^|^2 of each row (B,) at times t (B,); |x - x0^|^2 is sigma^2 times this."""
         x, eps = self.x, noise.randn(*self.x.shape).to(self.x)
         said = self.model.predict(self.path.noised(x, eps, t), t, self.y)
-        return (said.v - self.path.v(x, eps, t)).flatten(1).to(self.clock).square().sum(1)
+        return (said.v - said.level.v(x, eps)).flatten(1).to(self.clock).square().sum(1)
 
     def prior(self) -> Tensor:
         """(B,) nats."""

@@ -71,7 +71,7 @@ class Informed(TimeField):
         # x_0 moves by sigma_t ratio pull, v by -ratio pull; where almost no data is left, a learned slope is noise
         alpha, sigma = self.path.alpha(t), self.path.sigma(t)
         ratio = like(torch.where(alpha > _FAINT * sigma, sigma / alpha.clamp(min=1e-12), 0.0), x)
-        return Prediction(self.path, x, t, said.v.detach() - ratio * pull)
+        return Prediction(self.path, x, t, said.v.detach() - ratio * pull, level=said.level)
 
 
 @torch.no_grad()

@@ -32,6 +32,10 @@ class Level:
     b: Tensor
     turn: Tensor
 
+    def v(self, x: Tensor, eps: Tensor) -> Tensor:
+        """(alpha' x + sigma' eps) / W, what ``Prediction.v`` is to say on average."""
+        return torch.addcmul(self.a * x, self.b, eps)
+
 
 class Path(nn.Module, ABC):
     """How data become noise along time: x_t = alpha(t) x_0 + sigma(t) eps with eps ~ N(0, I), t from 0 (data) to 1.
@@ -105,12 +109,7 @@ class Path(nn.Module, ABC):
 
     def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha x + sigma eps, for t (B,)."""
-        return like(self.alpha(t), x) * x + like(self.sigma(t), x) * eps
-
-    def v(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """(alpha' x + sigma' eps) / W, what ``Prediction.v`` is to say on average, for t (B,)."""
-        level = self.level(t, x)
-        return level.a * x + level.b * eps
+        return torch.addcmul(like(self.alpha(t), x) * x, like(self.sigma(t), x), eps)
 
 
 class Prediction:

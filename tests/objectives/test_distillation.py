@@ -169,8 +169,8 @@ def test_the_best_progressive_student_takes_two_steps_of_the_teacher_in_one():
     objective.master, objective.opened = teacher, (teacher,)
     x, t = teacher.draw(400), grid.at(path, torch.rand(400, generator=torch.Generator().manual_seed(0)).double())
     eps = torch.randn(400, 1, generator=torch.Generator().manual_seed(1)).double()
-    assert float(objective.rows(student, x, None, t, eps).max()) < 1e-12
-    assert float(objective.rows(teacher, x, None, t, eps).mean()) > 1e-6
+    assert float(objective.errors(student, x, None, t, eps).max()) < 1e-12
+    assert float(objective.errors(teacher, x, None, t, eps).mean()) > 1e-6
     batch = Batch(torch.zeros(100, 1))
     assert float(objective.score(student, batch, noise(100)).max()) < 1e-8
     assert float(objective.score(teacher, batch, noise(100)).mean()) > 1e-4
@@ -193,7 +193,7 @@ def test_the_error_of_a_step_is_that_of_the_denoised_mean(path):
     goal = (x_s - ratio * x_t) / (like(path.alpha(s), x) - ratio * like(path.alpha(t), x))
     snr = (path.alpha(t) / path.sigma(t)).square()
     expected = snr.clamp(min=1) * (student.predict(x_t, t).x0 - goal).square()[:, 0]
-    assert torch.allclose(objective.rows(student, x, None, t, eps), expected, rtol=1e-6, atol=1e-9)
+    assert torch.allclose(objective.errors(student, x, None, t, eps).flatten(1).mean(1), expected, rtol=1e-6, atol=1e-9)
 
 
 class Affine(TimeField):
@@ -258,13 +258,13 @@ def test_the_exact_consistency_function_has_no_loss(path):
     for steps in (25, 50, 100):
         objective = Consistency(LINE, Known(teacher), steps=steps, decay=0, loss="l2")
         objective.opened, objective.target = (teacher,), student
-        found.append(float(objective.rows(student, x, None, objective.times.at(path, u), eps).mean()))
+        found.append(float(objective.errors(student, x, None, objective.times.at(path, u), eps).mean()))
         assert float(objective.score(student, Batch(torch.zeros(50, 1)), noise(50)).mean()) < 1e-3
     assert found[-1] < 1e-8
     assert found[0] > 16 * found[1] > 100 * found[2]
     other = Says(path, lambda x, t: 1.2 * student.function(x, t))
     objective.target = other
-    assert float(objective.rows(other, x, None, objective.times.at(path, u), eps).mean()) > 1e3 * found[-1]
+    assert float(objective.errors(other, x, None, objective.times.at(path, u), eps).mean()) > 1e3 * found[-1]
 
 
 def test_the_first_time_of_the_grid_has_the_teachers_end_as_its_target():
@@ -274,7 +274,7 @@ def test_the_first_time_of_the_grid_has_the_teachers_end_as_its_target():
     objective = Consistency(LINE, Known(teacher), steps=10, decay=0, loss="l2")
     objective.opened, objective.target = (teacher,), constant
     x, eps = torch.ones(2, 1), torch.zeros(2, 1)
-    loss = objective.rows(constant, x, None, torch.tensor([0.1, 0.2]), eps)
+    loss = objective.errors(constant, x, None, torch.tensor([0.1, 0.2]), eps)
     assert loss[0] > 0.5
     assert loss[1] == 0
 

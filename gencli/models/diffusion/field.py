@@ -189,9 +189,10 @@ class NetworkField(TimeField, DataInitialized):
         path, mean, std = self.path, self._location(x, y), self.std.to(x)
         level = path.level(t, x)
         alpha, sigma, a, b = level.alpha, level.sigma, level.a, level.b
-        V = (alpha * std).square() + sigma.square()
-        away, root = x - alpha * mean, V.sqrt()
-        scaled = (away / root).to(self.mean)
+        spread = alpha * std
+        per_root = torch.addcmul(spread.square(), sigma, sigma).rsqrt()  # 1 / sqrt(V); each kernel counts here
+        away = torch.addcmul(x, alpha, mean, value=-1) * per_root
+        scaled = away.to(self.mean)
         if self.beside:
             scaled = torch.cat([scaled, self._numbers(y).to(scaled)], 1)
         if self.context_channels:
@@ -203,7 +204,7 @@ class NetworkField(TimeField, DataInitialized):
         out = self.net(scaled, self._context(t, y).expand(len(x), -1)).to(x)
         if self.prediction != "edm":
             return Prediction.of(path, x, t, level, **{self.prediction: out})
-        scale, slope = std / root, (a * alpha * std.square() + b * sigma) / V
+        scale, slope = std * per_root, torch.addcmul(b * sigma, a * std, spread) * per_root
         v = torch.addcmul(a * mean, slope, away) + scale * out  # not addcmul, whose backward takes more kernels
         return Prediction(path, x, t, v, scale, level)
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_LEVELS = (0.06, 0.005)
+_LEVELS = (0.04, 0.006)
 """Entropies, in units of the mean cost above the least of its row; each starts from the potentials of the last."""
-_POWERS = (1.0, *[1.6] * 8, 1.0)
+_POWERS = (1.0, *[1.6] * 6, 1.0)
 """Over-relaxation of each of a level's iterations; the last one leaves columns that sum to 1."""
 _LEAST, _MOST = 1e-18, 1e18
 """Of a scaling: a product of two and the sum of a row is still a number."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gencli.core.noise import Noise
 from gencli.core.options import Count, Positive
@@ -25,7 +26,7 @@ from gencli.paths.base import Path, Prediction
 
 
 class Regression(Objective[TimeField]):
-    """E over t, x_0, eps of weight (v - v^)^2, averaged over coordinates; subclasses give the weight.
+    """E over t, x_0, eps of (factor (v - v^))^2, averaged over coordinates; subclasses give the factor.
 
     Times are stratified: over the rows of a batch in training, over ``passes`` evaluations of each row in
     validation, so that a row's score has little noise and does not depend on its batch.
@@ -51,20 +52,19 @@ class Regression(Objective[TimeField]):
         return Learned()
 
     @abstractmethod
-    def weight(self, path: Path, prediction: Prediction) -> Tensor:
-        """What (v - v^)^2 counts: broadcast to (B, *)."""
+    def factor(self, path: Path, prediction: Prediction) -> Tensor:
+        """What v - v^ is multiplied with: broadcast to (B, *)."""
 
     def pair(self, x: Tensor, eps: Tensor) -> Tensor:
         """Noise eps (B, *) in the order in which it meets the examples of a batch."""
         return eps
 
-    def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
-        """The loss of each row (B,) at times t with noise eps."""
+    def errors(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
+        """(B, *) at times t (B,) with noise eps, whose mean over a row is the loss of that row."""
         path, t = model.path, model.snap(t)
         prediction = model.predict(path.noised(x, eps, t), t, y)
-        level = prediction.level
-        error = (prediction.v - (level.a * x + level.b * eps)).square()
-        return (self.weight(path, prediction) * error).flatten(1).mean(1)
+        factor = self.factor(path, prediction)
+        return F.mse_loss(factor * prediction.v, factor * prediction.level.v(x, eps), reduction="none")
 
     def turns(self, model: TimeField) -> list[Turn]:
 
@@ -72,7 +72,7 @@ class Regression(Objective[TimeField]):
             x = batch.x
             t = self.times.at(model.path, stratified(noise.rand(len(x))))
             y = hide(model, batch.y, noise)
-            return Loss(self.rows(model, x, y, t, self.pair(x, noise.randn(*x.shape))).mean())
+            return Loss(self.errors(model, x, y, t, self.pair(x, noise.randn(*x.shape))).mean())
 
         return [Turn("model", list(model.parameters()), loss, static=self.static)]
 
@@ -82,7 +82,7 @@ class Regression(Objective[TimeField]):
         total = torch.zeros_like(start)
         for k in range(self.passes):
             t = self.times.at(model.path, (start + k / self.passes) % 1)
-            total = total + self.rows(model, x, batch.y, t, self.pair(x, noise.randn(*x.shape)))
+            total = total + self.errors(model, x, batch.y, t, self.pair(x, noise.randn(*x.shape))).flatten(1).mean(1)
         return total / self.passes
 
 
@@ -163,16 +163,16 @@ class Denoise(FreeTimes):
             raise ValueError("objective.weighting=likelihood is of continuous time; model.timesteps=null")
         return super().bind(model)
 
-    def weight(self, path: Path, prediction: Prediction) -> Tensor:
+    def factor(self, path: Path, prediction: Prediction) -> Tensor:
         if self.weighting == "simple":
-            return 1 / prediction.scale.square()
+            return 1 / prediction.scale
         level = prediction.level
         if self.weighting == "snr":
-            return level.alpha.square()
+            return level.alpha
         if self.weighting == "min_snr":
-            return torch.minimum(level.alpha.square(), self.gamma * level.sigma.square())
-        t, alpha = prediction.t, path.alpha(prediction.t)
-        return like(-0.5 * path.d_log_snr(t) / self.times.density(path, t) * alpha.square(), prediction.x)
+            return torch.minimum(level.alpha, math.sqrt(self.gamma) * level.sigma)
+        t = prediction.t
+        return like((-0.5 * path.d_log_snr(t) / self.times.density(path, t)).sqrt() * path.alpha(t), prediction.x)
 
 
 class DSM(Regression):
@@ -212,5 +212,5 @@ class DSM(Regression):
                 )
         return learned
 
-    def weight(self, path: Path, prediction: Prediction) -> Tensor:
-        return prediction.level.alpha.square()
+    def factor(self, path: Path, prediction: Prediction) -> Tensor:
+        return prediction.level.alpha

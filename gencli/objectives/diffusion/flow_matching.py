@@ -46,8 +46,8 @@ class FlowMatching(FreeTimes):
     def bind(self, model: TimeField) -> Learned:
         return replace(super().bind(model), score=self.coupling == "independent")
 
-    def weight(self, path: Path, prediction: Prediction) -> Tensor:
-        return prediction.level.turn.square()
+    def factor(self, path: Path, prediction: Prediction) -> Tensor:
+        return prediction.level.turn
 
     def pair(self, x: Tensor, eps: Tensor) -> Tensor:
         return eps if self.coupling == "independent" else eps[assignment(x, eps)]

@@ -92,7 +92,7 @@ class Distillation(Regression):
             child.eval()
         return self
 
-    def weight(self, path: Path, prediction: Prediction) -> Tensor:
+    def factor(self, path: Path, prediction: Prediction) -> Tensor:
         return torch.ones_like(prediction.v)
 
 

@@ -77,7 +77,7 @@ class Consistency(FewSteps):
 
         return [replace(turn, project=follow)]
 
-    def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
+    def errors(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
         path, teacher, target = model.path, self.teacher, self.target
         s, x_t = self.times.before(path, t), path.noised(x, eps, t)
         with torch.no_grad():
@@ -85,11 +85,11 @@ class Consistency(FewSteps):
             # Half a step tells the first time of the grid from the next, whatever the rounding
             last = like(t < path.t_min + 1.5 * (path.t_max - path.t_min) / self.times.n, x).bool()
             end = torch.where(last, x_s, target.predict(x_s, s, y).x0)
-        square = (model.predict(x_t, t, y).x0 - end).square().flatten(1)
+        square = (model.predict(x_t, t, y).x0 - end).square()
         if self.loss == "l2":
-            return square.mean(1)
-        c = 0.00054 * square.shape[1] ** 0.5
-        return (square.sum(1) + c**2).sqrt() - c
+            return square
+        c = 0.00054 * self.spec.dim**0.5
+        return (square.flatten(1).sum(1, keepdim=True) + c**2).sqrt() - c
 
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         path, y = model.path, batch.y if model.conditional else None

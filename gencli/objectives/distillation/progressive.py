@@ -95,7 +95,7 @@ class Progressive(FewSteps):
             self.master.load_state_dict(model.state_dict())
         self.times = Grid(self.teacher_steps >> (self.now + 1))
 
-    def rows(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
+    def errors(self, model: TimeField, x: Tensor, y: Tensor | None, t: Tensor, eps: Tensor) -> Tensor:
         path, master, grid = model.path, self.master, self.times
         middle, s = grid.before(path, t, 0.5), grid.before(path, t)
         x_t = path.noised(x, eps, t)
@@ -104,8 +104,7 @@ class Progressive(FewSteps):
         B = path.sigma(s) * path.alpha(t) - path.alpha(s) * path.sigma(t)
         v_error = (model.predict(x_t, t, y).at(s) - x_s) / like(B, x)
         # max(SNR, 1) sigma^2 = max(alpha^2, sigma^2)
-        weight = torch.maximum(path.alpha(t), path.sigma(t)).square()
-        return weight * v_error.square().flatten(1).mean(1)
+        return (like(torch.maximum(path.alpha(t), path.sigma(t)), x) * v_error).square()
 
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         z, y = model.prior_std * noise.randn(*batch.x.shape), batch.y if model.conditional else None

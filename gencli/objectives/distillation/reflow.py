@@ -111,7 +111,7 @@ class Reflow(Distillation):
             t = self.times.at(model.path, stratified(noise.rand(B)))
             some = (noise.rand(B) * self.pairs).long().clamp(max=self.pairs - 1)
             y = hide(model, None if self.y is None else self.y[some], noise)
-            return Loss(self.rows(model, self.x[some], y, t, self.z[some]).mean())
+            return Loss(self.errors(model, self.x[some], y, t, self.z[some]).mean())
 
         return [Turn("model", list(model.parameters()), loss)]
 
@@ -120,5 +120,6 @@ class Reflow(Distillation):
         y = batch.y if model.conditional else None
         x, total = self.end(z, y), torch.zeros_like(start)
         for k in range(self.passes):
-            total = total + self.rows(model, x, y, self.times.at(model.path, (start + k / self.passes) % 1), z)
+            t = self.times.at(model.path, (start + k / self.passes) % 1)
+            total = total + self.errors(model, x, y, t, z).flatten(1).mean(1)
         return total / self.passes

@@ -6,15 +6,16 @@ see the time itself (3-256-256-2), gencli's 34 features of it (36-256-256-2), an
 velocity; gencli's steps also clip, average weights, watch for numbers that are none, and keep logs. gencli draws as
 ``gencli sample`` does, 500 rows at a time and back in the units of the data; the peers all rows at once, as their
 examples do. Floors are loops by hand over the peers' network: with torch's Adam, with the fused one, 500 rows at a
-time, and under ``--compile`` compiled. With ``--same`` all networks see gencli's features of the time.
+time, and under ``--compile`` compiled, as gencli is too. With ``--same`` all networks see gencli's features of time.
 
     python -m benchmarks.flow_matching
-    python -m benchmarks.flow_matching --same
+    python -m benchmarks.flow_matching --same --compile
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -130,7 +131,11 @@ def euler(same: bool, rows: int = SAMPLES, *, compiled: bool = False) -> Work:
 def main(report: Report, rounds: int, compiled: bool, same: bool) -> None:
     overrides = ["model=flow_matching", "net@model.net=mlp", "model.net.hidden=[256,256]", "data=moons"]
     overrides += [f"data.train={STEPS * BATCH}", f"trainer.batch_size={BATCH}"]
-    with training(overrides) as trainer, training([*overrides, "objective.coupling=optimal"]) as paired:
+    with (
+        training(overrides) as trainer,
+        training([*overrides, "objective.coupling=optimal"]) as paired,
+        training([*overrides, "trainer.compile=true"]) if compiled else nullcontext() as quick,
+    ):
         x = trainer.train.gather(torch.arange(len(trainer.train))).x
         others = peers({"torchcfm": lambda: torchcfm(x, same), "flow_matching": lambda: flow_matching(x, same)})
         parts = replace(trainer.parts, sampler=ODE(method="euler", steps=EULER))
@@ -150,7 +155,8 @@ def main(report: Report, rounds: int, compiled: bool, same: bool) -> None:
             "bare loop": euler(same),
             "bare loop, 500 rows at a time": euler(same, ROWS),
         }
-        if compiled:
+        if quick:
+            learning["gencli, compiled"] = lambda: quick.steps(STEPS)
             learning["bare loop, fused, compiled"] = learner(straight, x, same, fused=True, compiled=True)
             sampling["bare loop, 500 rows at a time, compiled"] = euler(same, ROWS, compiled=True)
         pairing = {
@@ -165,7 +171,7 @@ def main(report: Report, rounds: int, compiled: bool, same: bool) -> None:
 
 if __name__ == "__main__":
     parser = arguments(__doc__)
-    parser.add_argument("--compile", action="store_true", help="floors that torch.compile makes, too")
+    parser.add_argument("--compile", action="store_true", help="gencli compiled, and floors compiled")
     parser.add_argument("--same", action="store_true", help="gencli's features of the time for all")
     options = parser.parse_args()
     with benchmark("flow_matching", options.threads) as report:

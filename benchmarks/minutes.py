@@ -7,7 +7,7 @@ Adam at 1e-3, clipping, a cosine, and the best of ten validations. Every number 
 of integers, by two draws of the noise of dequantization for flows: an upper bound then; PixelCNN's is exact.
 
     python -m benchmarks.minutes digits
-    python -m benchmarks.minutes mnist --minutes 1 3 10 --only gencli zuko
+    python -m benchmarks.minutes mnist --minutes 1 3 10 --only gencli zuko --models pixelcnn
 """
 
 from __future__ import annotations
@@ -137,10 +137,10 @@ def ours(model: str, data: str, minutes: float) -> tuple[str, float]:
         return str(record["bound"]), float(record["value"])
 
 
-def main(report: Report, data: str, minutes: list[float], only: list[str] | None) -> None:
+def main(report: Report, data: str, minutes: list[float], only: list[str] | None, models: list[str] | None) -> None:
     found: dict[str, list[str]] = {}
     for who in only or ["gencli", *PEERS]:
-        for model in MODELS[data] if who == "gencli" else [""]:
+        for model in (models or MODELS[data]) if who == "gencli" else [""]:
             name, cells = f"{who}, model={model}" if model else who, []
             for each in minutes:
                 if model:
@@ -160,6 +160,7 @@ if __name__ == "__main__":
     parser.add_argument("data", choices=list(MODELS))
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 3.0, 10.0])
     parser.add_argument("--only", nargs="+", choices=["gencli", *PEERS])
+    parser.add_argument("--models", nargs="+", help="of gencli; those of MODELS unless it is said")
     options = parser.parse_args()
     with benchmark("minutes", options.threads) as report:
-        main(report, options.data, options.minutes, options.only)
+        main(report, options.data, options.minutes, options.only, options.models)

@@ -5,11 +5,13 @@ learned positions, AdamW, clipping, batches stacked from random places; nanoGPT 
 Its cache holds keys and values while the window is not full: beyond, learned positions have it start anew each time.
 
     python -m benchmarks.text
+    python -m benchmarks.text --compile
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -83,10 +85,13 @@ class GPT(nn.Module):
         return x
 
 
-def train(report: Report, rounds: int) -> None:
+def train(report: Report, rounds: int, compiled: bool) -> None:
     symbols = ["data=hmm", "data.symbols=62", "data.states=1", f"data.window={T}"]
-    own = ["model=transformer", *SHAPE, *symbols, f"trainer.batch_size={B}"]
-    with training(["optimizer.warmup_steps=0", *own]) as trainer:
+    own = ["optimizer.warmup_steps=0", "model=transformer", *SHAPE, *symbols, f"trainer.batch_size={B}"]
+    with (
+        training(own) as trainer,
+        training([*own, "trainer.compile=true"]) if compiled else nullcontext() as quick,
+    ):
         windows = trainer.parts.dataset.split("train")
         assert isinstance(windows, WindowSplit)
         text = windows.symbols.long()
@@ -110,6 +115,8 @@ def train(report: Report, rounds: int) -> None:
             return work
 
         works = {"gencli": lambda: trainer.steps(STEPS), "bare loop": bare(False), "bare loop, fused": bare(True)}
+        if quick:
+            works["gencli, compiled"] = lambda: quick.steps(STEPS)
         report.table(f"training, batch {B}, context {T}", race(works, rounds), STEPS)
 
 
@@ -139,8 +146,10 @@ def sample(report: Report, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    asked = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--compile", action="store_true", help="gencli's training compiled, too")
+    asked = parser.parse_args()
     with benchmark("text", asked.threads) as report:
         torch.manual_seed(0)
         sample(report, asked.rounds)
-        train(report, asked.rounds)
+        train(report, asked.rounds, asked.compile)

@@ -4,6 +4,7 @@ gencli's trainer and estimator against what a researcher writes by hand, and aga
 one run on one thread. Rounds are interleaved and medians of CPU seconds compared: only the ratios mean something.
 
     python -m benchmarks.vae
+    python -m benchmarks.vae --compile
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.racing import Report, benchmark, race, stepper, training
+from benchmarks.racing import Report, Work, arguments, benchmark, race, stepper, training
 from gencli.core.noise import RowNoise
 from gencli.core.spec import Batch
 from gencli.estimators.base import Shared
@@ -95,7 +97,7 @@ def pythae_model() -> Any:
     return VAE(config, encoder=Encoder(), decoder=Decoder())
 
 
-def main(report: Report) -> None:
+def main(report: Report, rounds: int, compiled: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(STEPS * BATCH, 784, generator=generator) < 0.2).to(torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -106,16 +108,21 @@ def main(report: Report) -> None:
             *(f"model.latent={LATENT}", "data=array", f"data.path={path}", "data.support=binary"),
             f"trainer.batch_size={BATCH}",
         ]
-        with training(overrides) as trainer:
+        with (
+            training(overrides) as trainer,
+            training([*overrides, "trainer.compile=true"]) if compiled else nullcontext() as quick,
+        ):
             model = trainer.parts.model
             assert isinstance(model, LatentVariable)
-            compare(report, x, model, lambda: trainer.steps(STEPS))
+            learning: dict[str, Work] = {"gencli": lambda: trainer.steps(STEPS)}
+            if quick:
+                learning["gencli, compiled"] = lambda: quick.steps(STEPS)
+            compare(report, x, model, learning, rounds)
 
 
-def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Callable[[], None]) -> None:
-    bare = Bare()
-    learning = {"gencli": gencli_steps, "bare loop": stepper(bare, bare, x, STEPS, BATCH)}
-    fused = Bare()
+def compare(report: Report, x: Tensor, model: LatentVariable, learning: dict[str, Work], rounds: int) -> None:
+    bare, fused = Bare(), Bare()
+    learning["bare loop"] = stepper(bare, bare, x, STEPS, BATCH)
     learning["bare fused loop"] = stepper(fused, fused, x, STEPS, BATCH, fused=True)
     some, estimator = x[:IMAGES].float().view(-1, 1, 28, 28), IWAE(k=SAMPLES)
 
@@ -134,10 +141,13 @@ def compare(report: Report, x: Tensor, model: LatentVariable, gencli_steps: Call
         learning["pythae"] = stepper(peer, lambda rows: peer({"data": rows}).loss, images, STEPS, BATCH)
         scoring["pythae"] = lambda: peer.get_nll(some, n_samples=SAMPLES)
 
-    report.table(f"training, batch {BATCH}", race(learning, 6), STEPS)
+    report.table(f"training, batch {BATCH}", race(learning, rounds), STEPS)
     report.table(f"NLL of {IMAGES} images with {SAMPLES} samples", race(scoring, 1))
 
 
 if __name__ == "__main__":
-    with benchmark("vae") as report:
-        main(report)
+    parser = arguments(__doc__)
+    parser.add_argument("--compile", action="store_true", help="gencli compiled, too")
+    options = parser.parse_args()
+    with benchmark("vae", options.threads) as report:
+        main(report, options.rounds, options.compile)

@@ -95,7 +95,7 @@ def test_auxiliary_chains_find_their_step_whatever_the_scale():
     normal = Quadratic(Spec((1,), Support("real")))
     with torch.no_grad():
         normal.log_diagonal.fill_(-math.log(0.03))
-    found = exchange(normal, x, [noise(1), noise(2)], kernel=HMC(), steps=6, draws=100, warmup=60, prior=10.0)
+    found = exchange(normal, x, [noise(1), noise(2)], kernel=HMC(), steps=6, draws=60, warmup=50, prior=10.0)
     scale = found.draws[..., found.names.index("log_diagonal")]
     assert found.moved > 0.6
     assert abs(float(scale.mean()) + math.log(0.03)) < 0.1

@@ -32,6 +32,8 @@ RACES = (
 )
 """Benchmarks that race peers or floors, in the order of the table."""
 
+COMPILED = f"{OURS}, compiled"
+
 KINDS = {"--compile": ", compiled", "--same": ", one architecture for all"}
 """What an argument makes of a race."""
 
@@ -57,9 +59,9 @@ def rows(results: list[dict[str, Any]]) -> Iterable[Row]:
     """A row for each work of each table of a benchmark."""
     for number, table in enumerate(results[-1]["tables"]):
         medians = [result["tables"][number]["median"] for result in results if len(result["tables"]) > number]
-        if "median" not in table or OURS not in table["median"]:
-            continue
         asked = results[-1]["arguments"]
+        if OURS not in table.get("median", ()) or ("--compile" in asked and COMPILED not in table["median"]):
+            continue  # what is not compiled is told of the race without
         how = "".join(told for word, told in KINDS.items() if word in asked)
         yield row(f"{results[-1]['benchmark']}{how}: {table['title']}", medians)
 
@@ -67,7 +69,7 @@ def rows(results: list[dict[str, Any]]) -> Iterable[Row]:
 def row(title: str, medians: list[Mapping[str, float]]) -> Row:
     """One work: ratios of several races, each within itself."""
     names = list(medians[-1])
-    ours = f"{OURS}, compiled" if f"{OURS}, compiled" in names else OURS
+    ours = COMPILED if COMPILED in names else OURS
     peers = [name for name in names if not name.startswith((OURS, FLOOR))]
     best = min(peers, key=lambda name: statistics.median(median[name] for median in medians)) if peers else None
     floors = {name.removeprefix(FLOOR).strip(" ,"): name for name in names if name.startswith(FLOOR)}

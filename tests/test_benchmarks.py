@@ -90,6 +90,15 @@ def test_the_table_takes_the_races_of_the_newest_commit(tmp_path):
     }
 
 
+def test_a_compiled_race_tells_of_what_is_compiled():
+    """Its other works are those of the race without, and would be called compiled."""
+    race = result("2026-01-01", "new", **{"gencli": 2.0, "gencli, compiled": 1.0, "fast": 3.0})
+    race["arguments"] = ["--compile"]
+    race["tables"].append({"title": "samples", "median": {"gencli": 1.0, "fast": 2.0}})
+    (row,) = table.rows([race])
+    assert (row["what"], row["best peer"]) == ("vae, compiled: training", "fast: 3.00")
+
+
 def test_the_table_of_the_page_is_made_from_the_results_that_are_kept():
     text = table.PAGE.read_text(encoding="utf-8")
     assert table.table(table.newest()) in text

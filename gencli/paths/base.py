@@ -33,7 +33,7 @@ class Level:
     turn: Tensor
 
     def v(self, x: Tensor, eps: Tensor) -> Tensor:
-        """(alpha' x + sigma' eps) / W, what ``Prediction.v`` is to say on average."""
+        """(alpha' x + sigma' eps) / W, what ``Prediction.v`` is to say on average, of data x and noise eps (B, *)."""
         return torch.addcmul(self.a * x, self.b, eps)
 
 

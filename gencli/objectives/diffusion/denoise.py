@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -78,11 +79,14 @@ class Regression(Objective[TimeField]):
 
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         x = batch.x
-        start = noise.rand(len(x))
+        return self.passed(model, x, batch.y, noise.rand(len(x)), lambda: self.pair(x, noise.randn(*x.shape)))
+
+    def passed(self, model: TimeField, x: Tensor, y: Tensor | None, start: Tensor, eps: Callable[[], Tensor]) -> Tensor:
+        """The loss of each row (B,) over ``passes`` stratified times from start (B,) on, each with noise eps()."""
         total = torch.zeros_like(start)
         for k in range(self.passes):
             t = self.times.at(model.path, (start + k / self.passes) % 1)
-            total = total + self.errors(model, x, batch.y, t, self.pair(x, noise.randn(*x.shape))).flatten(1).mean(1)
+            total = total + self.errors(model, x, y, t, eps()).flatten(1).mean(1)
         return total / self.passes
 
 

@@ -118,8 +118,4 @@ class Reflow(Distillation):
     def score(self, model: TimeField, batch: Batch, noise: Noise) -> Tensor:
         start, z = noise.rand(len(batch.x)), noise.randn(*batch.x.shape)
         y = batch.y if model.conditional else None
-        x, total = self.end(z, y), torch.zeros_like(start)
-        for k in range(self.passes):
-            t = self.times.at(model.path, (start + k / self.passes) % 1)
-            total = total + self.errors(model, x, y, t, z).flatten(1).mean(1)
-        return total / self.passes
+        return self.passed(model, self.end(z, y), y, start, lambda: z)
